@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer, make and git; everything else goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export LANGGRAPH_CLI_NO_ANALYTICS = 1
+
+.DEFAULT_GOAL := help
+
+help: ## Show this help.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+# One stamp for each set of extras, so that a user's installation is not a developer's.
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens,dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key needed).
+	$(BIN)/billp world build movielens
+	$(BIN)/billp study --world movielens --train 40 --test 40 --out demo
+
+test: $(VENV)/.dev lint ## Run lint, types and all tests.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Put the code into the house style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure speed.
+	$(BIN)/python -m tests.benchmarks
+
+dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
+	$(BIN)/langgraph dev
+
+.PHONY: help demo test lint format bench dev
