@@ -1,0 +1,103 @@
+"""What a world is like: the summary that `billp world build` prints."""
+
+from typing import TypedDict
+
+from sim.contents import SPLITS
+from sim.policies import run_visit
+from sim.world import MIN_REWARD, World
+
+SHARE_USERS = 100
+SHARE_STEPS = 100
+DISLIKED_AT_LEAST = 0.02
+
+
+class LeaveShares(TypedDict):
+    """Hold which share of the leaves of one policy has which reason; all 0 when nobody left."""
+
+    repeat: float
+    similar: float
+    disliked: float
+    leaves: int
+
+
+class Description(TypedDict):
+    """Hold what a world is like; see `describe`."""
+
+    name: str
+    seed: int
+    cut: str
+    min_reward_quantile: float | None
+    users: dict[str, int]
+    users_without_history: int
+    items: int
+    ratings: int
+    ratings_left_out: int
+    density: float
+    genres: list[str]
+    tau: dict[str, float]
+    rmse: dict[str, float]
+    leave_shares: dict[str, LeaveShares]
+    warnings: list[str]
+
+
+def describe(world: World) -> Description:
+    """Describe a world.
+
+    Returns:
+        `users` counts the users with a history, per split. `density` is ratings over users x items. `tau` is the least
+        distance that keeps a user, per table. `rmse` is the held-out error of the logs model (on train and test
+        ratings) and of each table (on the ratings of the other). `leave_shares` and `warnings` are those of
+        `leave_shares` and `warn`.
+    """
+    shares = leave_shares(world)
+    with_history = {name: len(world.split(name).users) for name in SPLITS}
+    return Description(
+        name=world.name,
+        seed=world.settings.seed,
+        cut=world.settings.cut,
+        min_reward_quantile=world.settings.min_reward_quantile,
+        users={str(name): count for name, count in with_history.items()},
+        users_without_history=len(world.users) - sum(with_history.values()),
+        items=len(world.catalogue),
+        ratings=world.facts.ratings,
+        ratings_left_out=world.facts.dropped,
+        density=world.facts.ratings / (len(world.users) * len(world.catalogue)),
+        genres=list(world.catalogue.genres),
+        tau={"train": world.split("train").tau, "test": world.split("test").tau},
+        rmse={str(name): error for name, error in world.facts.rmse.items()},
+        leave_shares=shares,
+        warnings=warn(world, shares),
+    )
+
+
+def leave_shares(world: World, *, users: int = SHARE_USERS, max_steps: int = SHARE_STEPS) -> dict[str, LeaveShares]:
+    """Return why dev users leave under random and under greedy, as shares of all leaves of that policy.
+
+    Args:
+        world: The world.
+        users: How many dev users at most, the first ones.
+        max_steps: Limit of a visit.
+    """
+    chosen = world.split("dev").users[:users]
+    shares = {}
+    for policy in ("random", "greedy"):
+        reasons = [run_visit(policy, world, "dev", user, max_steps=max_steps)["leave_reason"] for user in chosen]
+        leaves = sum(reason is not None for reason in reasons)
+        shares[policy] = LeaveShares(
+            repeat=reasons.count("repeat") / max(leaves, 1),
+            similar=reasons.count("similar") / max(leaves, 1),
+            disliked=reasons.count("disliked") / max(leaves, 1),
+            leaves=leaves,
+        )
+    return shares
+
+
+def warn(world: World, shares: dict[str, LeaveShares]) -> list[str]:
+    """Return a warning for each policy with leaves of which less than 2% are for dislike."""
+    bar = "their own bar" if world.settings.min_reward_quantile is not None else f"a reward below {MIN_REWARD:g}"
+    return [
+        f"under {policy} only {share['disliked']:.1%} of leaves are for dislike ({bar}), so rewards hardly decide who "
+        f"stays; --min-reward-quantile sets a bar per user"
+        for policy, share in shares.items()
+        if share["leaves"] and share["disliked"] < DISLIKED_AT_LEAST
+    ]

@@ -1,0 +1,281 @@
+"""Fit explicit ratings: predicted rewards of every user for every item, and distances between items."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from sim.errors import BadInputError
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+LOWEST_REWARD, HIGHEST_REWARD = 1.0, 5.0
+TAU_QUANTILE = 0.05
+# Up to this many items tau is exact; beyond it, it is that of a seeded sample of as many items.
+TAU_ITEMS = 2_000
+_BLOCK = 256
+
+
+class FitSettings(BaseModel):
+    """Hold the settings of a fit.
+
+    The defaults give a held-out RMSE of 0.87 on MovieLens (logs model, a cut of 40%); more factors fit no better and
+    make distances of the logs model so like those of the tables that diversity becomes trivial.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    factors: int = Field(10, ge=1, le=512)
+    """Length of user and item vectors."""
+    sweeps: int = Field(10, ge=1, le=1_000)
+    """Rounds of alternating least squares."""
+    ridge_vector: float = Field(8.0, gt=0, allow_inf_nan=False)
+    """Weight of a user's squared vector, and of the squared own part of an item's vector."""
+    ridge_bias: float = Field(4.0, gt=0, allow_inf_nan=False)
+    """Weight of a squared bias."""
+    ridge_genre: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Weight of the squared genre vectors."""
+    own_weight: float = Field(1.4, ge=0, allow_inf_nan=False)
+    """Weight of an item's own part beside its genre part in distances; without it, genres alone would solve a world."""
+
+
+@dataclass(frozen=True, eq=False)
+class FactorModel:
+    """Hold a fit; immutable, and free of any array of n_items x n_items.
+
+    Attributes:
+        mean: Mean of the fitted ratings.
+        user_bias: Shape (n_users,).
+        user_factors: Shape (n_users, factors).
+        item_bias: Shape (n_items,).
+        item_factors: Genre part plus own part, shape (n_items, factors).
+        vectors: Unit vectors whose cosine distance is the distance of items, shape (n_items, factors).
+        tau: The 5% quantile of the distances of all pairs of items; closer items count as similar.
+        ridge_vector: Weight of the squared user vector in `fold_in`.
+        ridge_bias: Weight of the squared user bias in `fold_in`.
+    """
+
+    mean: float
+    user_bias: Floats
+    user_factors: Floats
+    item_bias: Floats
+    item_factors: Floats
+    vectors: Floats
+    tau: float
+    ridge_vector: float
+    ridge_bias: float
+
+    def __post_init__(self) -> None:
+        for array in (self.user_bias, self.user_factors, self.item_bias, self.item_factors, self.vectors):
+            array.flags.writeable = False
+
+    @property
+    def n_users(self) -> int:
+        """Return the number of users."""
+        return len(self.user_bias)
+
+    @property
+    def n_items(self) -> int:
+        """Return the number of items."""
+        return len(self.item_bias)
+
+    def ratings(self, user_row: int) -> Floats:
+        """Return the predicted ratings of one user, clipped to 1-5, shape (n_items,)."""
+        return self._predict(self.user_bias[user_row], self.user_factors[user_row])
+
+    def fold_in(self, positions: ArrayLike, ratings: ArrayLike) -> Floats:
+        """Predict for someone the fit does not know, from some ratings of theirs.
+
+        One ridge step for bias and vector with the items held fixed. It is the user step of the fit, so a fitted user's
+        own ratings give that user's predictions again.
+
+        Args:
+            positions: Rows of the rated items, shape (n,), n at least 1.
+            ratings: Their ratings on the 1-5 scale, shape (n,).
+
+        Returns:
+            Predicted ratings, clipped to 1-5, shape (n_items,).
+
+        Raises:
+            BadInputError: No ratings, shapes that differ, a row out of range, or a rating that is no finite number.
+        """
+        rows = np.asarray(positions, dtype=np.intp)
+        values = np.asarray(ratings, dtype=np.float64)
+        if rows.ndim != 1 or rows.shape != values.shape or not rows.size:
+            raise BadInputError("folding in needs at least one item and one rating for each; give a history")
+        if rows.min() < 0 or rows.max() >= self.n_items or not np.isfinite(values).all():
+            raise BadInputError(
+                "folding in got an item row out of range or a rating that is no number; check the history"
+            )
+        features = _with_one(self.item_factors[rows].astype(np.float64))
+        target = values - self.mean - self.item_bias[rows]
+        ridge = _ridge(self.ridge_bias, self.ridge_vector, self.item_factors.shape[1])
+        solved = _solved(features.T @ features + np.diag(ridge), features.T @ target)
+        return self._predict(solved[0], solved[1:])
+
+    def distances(self, position: int) -> Floats:
+        """Return the cosine distances (0-2) of one item to every item, shape (n_items,)."""
+        distances: Floats = 1.0 - self.vectors @ self.vectors[position]
+        return np.maximum(distances, 0.0, out=distances)
+
+    def distance(self, a: int, b: int) -> float:
+        """Return the cosine distance (0-2) of the items at two positions."""
+        return max(0.0, 1.0 - float(self.vectors[a] @ self.vectors[b]))
+
+    def _predict(self, bias: np.float32 | np.float64, factors: Floats | Doubles) -> Floats:
+        scores = self.mean + bias + self.item_bias + self.item_factors @ factors
+        return np.clip(scores, LOWEST_REWARD, HIGHEST_REWARD).astype(np.float32)
+
+
+def fit(
+    users: ArrayLike,
+    items: ArrayLike,
+    ratings: ArrayLike,
+    *,
+    n_users: int,
+    genres: ArrayLike,
+    settings: FitSettings | None = None,
+    seed: int = 0,
+) -> FactorModel:
+    """Fit r(u, i) = mean + b(u) + b(i) + p(u) . v(i) to explicit ratings.
+
+    An item's (b, v) is a linear function of its genres plus a part of its own: regression-based latent factors
+    (Agarwal & Chen, KDD 2009), here by alternating least squares with ridge. A user or an item without a rating gets
+    what the rest predicts: no bias and vector, or those of its genres.
+
+    Args:
+        users: Row of the user of each rating, shape (n,).
+        items: Row of the item of each rating, shape (n,).
+        ratings: The ratings, shape (n,).
+        n_users: How many users there are.
+        genres: Which item has which genre, 0/1, shape (n_items, n_genres).
+        settings: Sizes and weights of the fit.
+        seed: Seeds the start and tau's sample; the same seed gives the same model.
+
+    Raises:
+        BadInputError: There is no rating to fit.
+    """
+    settings = settings or FitSettings()
+    values = np.asarray(ratings, dtype=np.float64)
+    if not values.size:
+        raise BadInputError("there are no ratings to fit; take a source with more ratings")
+    rng = np.random.default_rng(seed)
+    mean = float(values.mean())
+    features = _genre_features(np.asarray(genres, dtype=np.float64))
+    user_rows, item_rows = np.asarray(users, dtype=np.intp), np.asarray(items, dtype=np.intp)
+    user, item, genre_weights = _alternate(
+        _Grouped(user_rows, item_rows, values - mean, n_users),
+        _Grouped(item_rows, user_rows, values - mean, len(features)),
+        features,
+        settings,
+        rng,
+    )
+    genre_part = features @ genre_weights
+    vectors = _distance_vectors(genre_part[:, 1:], (item - genre_part)[:, 1:], settings.own_weight)
+    return FactorModel(
+        mean=mean,
+        user_bias=user[:, 0].astype(np.float32),
+        user_factors=user[:, 1:].astype(np.float32),
+        item_bias=item[:, 0].astype(np.float32),
+        item_factors=item[:, 1:].astype(np.float32),
+        vectors=vectors,
+        tau=_distance_quantile(vectors, TAU_QUANTILE, rng),
+        ridge_vector=settings.ridge_vector,
+        ridge_bias=settings.ridge_bias,
+    )
+
+
+class _Grouped:
+    """Hold ratings sorted by one side (users or items), for solving that side with the other held fixed."""
+
+    def __init__(self, rows: Positions, others: Positions, values: Doubles, size: int) -> None:
+        order = np.lexsort((others, rows))
+        self.others = others[order]
+        self.values = values[order]
+        self.bounds = np.searchsorted(rows[order], np.arange(size + 1))
+
+    def solve(self, other: Doubles, ridge: Doubles, prior: Doubles) -> Doubles:
+        """Return the ridge solution (bias, vector) of every row, drawn towards `prior`, shape (n_rows, 1 + factors)."""
+        features = _with_one(other[self.others, 1:])
+        targets = self.values - other[self.others, 0]
+        size, width = prior.shape
+        gram = np.empty((size, width, width))
+        right: Doubles = prior * ridge
+        # A loop of small matrix products is several times faster than one product with all pairs of features at once.
+        for row, (start, end) in enumerate(zip(self.bounds[:-1], self.bounds[1:], strict=True)):
+            part = features[start:end]
+            np.matmul(part.T, part, out=gram[row])
+            right[row] += targets[start:end] @ part
+        gram[:, range(width), range(width)] += ridge
+        return _solved(gram, right[:, :, None])[:, :, 0]
+
+
+def _alternate(
+    by_user: _Grouped, by_item: _Grouped, features: Doubles, settings: FitSettings, rng: np.random.Generator
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Return users and items as rows (bias, vector), and the weights that give an item's row from its genres."""
+    width = settings.factors + 1
+    n_users, n_items = len(by_user.bounds) - 1, len(by_item.bounds) - 1
+    ridge = _ridge(settings.ridge_bias, settings.ridge_vector, settings.factors)
+    nothing = np.zeros((n_users, width))
+    weights: Doubles = rng.normal(0.0, 0.1, (features.shape[1], width))
+    item: Doubles = features @ weights + rng.normal(0.0, 0.1, (n_items, width))
+    weights[:, 0] = item[:, 0] = 0.0
+    gram = features.T @ features + settings.ridge_genre * np.eye(features.shape[1])
+    for _ in range(settings.sweeps):
+        user = by_user.solve(item, ridge, nothing)
+        item = by_item.solve(user, ridge, features @ weights)
+        weights = _solved(gram, features.T @ item)
+    # Users come last, so that `fold_in` of a user's ratings gives that user again.
+    return by_user.solve(item, ridge, nothing), item, weights
+
+
+def _genre_features(genres: Doubles) -> Doubles:
+    # Rows of unit length: an item of five genres is no stronger than one of a single genre.
+    lengths = np.linalg.norm(genres, axis=1, keepdims=True)
+    return _with_one(genres / np.where(lengths > 0, lengths, 1.0))
+
+
+def _solved(matrix: Doubles, right: Doubles) -> Doubles:
+    return np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
+
+
+def _with_one(matrix: Doubles) -> Doubles:
+    return np.hstack([np.ones((len(matrix), 1)), matrix])
+
+
+def _ridge(bias: float, vector: float, factors: int) -> Doubles:
+    return np.array([bias, *[vector] * factors])
+
+
+def _distance_vectors(genre_part: Doubles, own_part: Doubles, own_weight: float) -> Floats:
+    """Return unit vectors of both parts, each centred and scaled to unit variance (mean squared length 1) before."""
+    vectors = _standardised(genre_part) + own_weight * _standardised(own_part)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _standardised(part: Doubles) -> Doubles:
+    # One scale for the whole part: factors have no axes of their own, so scaling them one by one would be arbitrary.
+    centred: Doubles = part - part.mean(axis=0)
+    spread = float(np.sqrt((centred**2).sum(axis=1).mean()))
+    return centred / spread if spread > 0 else centred
+
+
+def _distance_quantile(vectors: Floats, quantile: float, rng: np.random.Generator) -> float:
+    """Return a quantile of the distances of all pairs of distinct items; 0 when there is only one item."""
+    if len(vectors) < 2:
+        return 0.0
+    if len(vectors) > TAU_ITEMS:
+        vectors = vectors[np.sort(rng.choice(len(vectors), TAU_ITEMS, replace=False))]
+    return float(np.quantile(np.concatenate(list(_pair_distances(vectors))), quantile))
+
+
+def _pair_distances(vectors: Floats) -> Iterator[Floats]:
+    for first in range(0, len(vectors), _BLOCK):
+        block = 1.0 - vectors[first : first + _BLOCK] @ vectors[first:].T
+        yield block[np.triu_indices(len(block), k=1, m=block.shape[1])]

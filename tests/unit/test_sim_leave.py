@@ -1,0 +1,143 @@
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.errors import BadInputError
+from sim.leave import LeaveRule
+
+
+def far(a: str, b: str) -> float:
+    return 1.0
+
+
+def near(a: str, b: str) -> float:
+    return 0.1
+
+
+RULE = LeaveRule(min_distance=0.3)
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    assert LeaveRule() == LeaveRule(window=4, min_reward=2.0, min_distance=0.0)
+
+
+def test_nobody_leaves_at_the_first_step() -> None:
+    assert RULE.reason("a", [], 1.0, near) is None
+
+
+def test_repeat_is_named_before_similar_before_disliked() -> None:
+    assert RULE.reason("a", ["b", "a"], 1.0, near) == "repeat"
+    assert RULE.reason("c", ["b", "a"], 1.0, near) == "similar"
+    assert RULE.reason("c", ["b", "a"], 1.0, far) == "disliked"
+    assert RULE.reason("c", ["b", "a"], 2.0, far) is None
+
+
+def test_both_bounds_are_strict() -> None:
+    assert RULE.reason("c", ["a"], 2.0, lambda a, b: 0.3) is None
+    assert RULE.reason("c", ["a"], 1.999, lambda a, b: 0.3) == "disliked"
+    assert RULE.reason("c", ["a"], 2.0, lambda a, b: 0.299) == "similar"
+
+
+def test_only_the_last_window_items_count() -> None:
+    recent = ["a", "b", "c", "d", "e"]
+    assert RULE.reason("a", recent, 5.0, far) is None
+    assert RULE.reason("b", recent, 5.0, far) == "repeat"
+    assert RULE.reason("x", recent, 5.0, lambda item, other: 0.0 if other == "a" else 1.0) is None
+    assert RULE.reason("x", recent, 5.0, lambda item, other: 0.0 if other == "b" else 1.0) == "similar"
+    assert LeaveRule(window=1).reason("d", recent, 5.0, far) is None
+    assert LeaveRule(window=5).reason("a", recent, 5.0, far) == "repeat"
+
+
+def test_distance_is_not_asked_about_a_repeat() -> None:
+    def never(a: str, b: str) -> float:
+        raise AssertionError("asked")
+
+    assert RULE.reason("a", ["a"], 5.0, never) == "repeat"
+
+
+@pytest.mark.parametrize("window", [0, -1, 1.5, True])
+def test_a_window_below_one_is_refused(window: int) -> None:
+    with pytest.raises(BadInputError, match="at least 1"):
+        LeaveRule(window=window)
+
+
+def test_bounds_that_are_no_number_are_refused() -> None:
+    with pytest.raises(BadInputError, match="min_reward"):
+        LeaveRule(min_reward=float("nan"))
+
+
+@given(
+    item=st.integers(0, 9),
+    recent=st.lists(st.integers(0, 9), max_size=8),
+    reward=st.floats(1, 5),
+    window=st.integers(1, 6),
+    tau=st.floats(0, 1),
+)
+def test_reason_agrees_with_the_rule_as_the_paper_states_it(
+    item: int, recent: list[int], reward: float, window: int, tau: float
+) -> None:
+    rule = LeaveRule(window=window, min_distance=tau)
+    seen = recent[max(0, len(recent) - window) :]
+    gaps = [abs(item - other) / 9 for other in seen]
+    leaves = bool(seen) and (item in seen or min(gaps) < tau or reward < 2.0)
+    reason = rule.reason(item, recent, reward, lambda a, b: abs(a - b) / 9)
+    assert (reason is not None) == leaves
+    if reason == "repeat":
+        assert item in seen
+    elif reason == "similar":
+        assert item not in seen and min(gaps) < tau
+    elif reason == "disliked":
+        assert min(gaps) >= tau and reward < 2.0
+
+
+SHARED = Path(os.environ.get("BILLP_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+DECISIONS = SHARED / "steam" / "leave_train.jsonl"
+
+
+def recorded_distance(cause: str | None) -> float:
+    # Distances were not recorded; the recorded cause says on which side of tau they must have been.
+    return 0.0 if cause == "distance" else 1.0
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not DECISIONS.is_file(), reason=f"the recorded decisions are not at {DECISIONS}")
+def test_the_rule_contradicts_no_recorded_decision() -> None:
+    rule = LeaveRule(min_distance=0.5)
+    rows = [json.loads(line) for line in DECISIONS.read_text(encoding="utf-8").splitlines()]
+    judged: dict[str | None, int] = {}
+    for row in rows:
+        item, window, cause = row["item"], row["window"], row["cause"]
+        if cause == "reward_or_distance":
+            # Either would do, so the decision only tells that it was neither a repeat nor the first step.
+            assert window and item not in window and row["left"]
+            continue
+        # A missing reward of a stay or of a leave for another cause cannot have decided.
+        reward = row["reward"] if row["reward"] is not None else (1.0 if cause == "reward_lt_2_implied" else 3.0)
+        distance = recorded_distance(cause)
+
+        def ask(a: str, b: str, distance: float = distance) -> float:
+            return distance
+
+        reason = rule.reason(item, window, reward, ask)
+        expected = {
+            None: None,
+            "repeat_in_window": "repeat",
+            "distance": "similar",
+            "reward_lt_2": "disliked",
+            "reward_lt_2_implied": "disliked",
+        }[cause]
+        assert reason == expected, row
+        assert (reason is not None) == row["left"], row
+        judged[cause] = judged.get(cause, 0) + 1
+    assert len(rows) == 1805
+    assert judged[None] == 1505 and judged["repeat_in_window"] == 76
+
+
+def test_recent_may_be_any_sequence() -> None:
+    recent: Sequence[str] = ("a", "b")
+    assert RULE.reason("a", recent, 5.0, far) == "repeat"
