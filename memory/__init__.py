@@ -1,0 +1,1 @@
+"""What is remembered: a LangGraph store on Chroma, and which records a role gets to see."""

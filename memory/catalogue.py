@@ -1,0 +1,69 @@
+"""The catalogue in Chroma, for semantic search; each label is embedded once, with the world."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from langgraph.store.base import PutOp
+from numpy.typing import NDArray
+
+from memory.embeddings import LineMean
+from memory.store import ChromaStore
+
+
+class CatalogueIndex:
+    """Finds items by meaning.
+
+    Args:
+        name: Name of the world.
+        labels: Item ids and what is embedded of each item, in catalogue order.
+        embeddings: Embeds labels and queries.
+        file: Where the labels' vectors are kept from one process to the next.
+    """
+
+    def __init__(self, name: str, labels: Mapping[str, str], embeddings: LineMean, file: Path) -> None:
+        prime_labels(list(labels.values()), embeddings, file)
+        self._namespace = ("catalogue", name)
+        self._store = ChromaStore(embeddings=embeddings)
+        self._store.batch([PutOp(self._namespace, key, {"label": label}, ["label"]) for key, label in labels.items()])
+
+    async def nearest(self, text: str, k: int) -> list[str]:
+        """Return the ids of the `k` items nearest in meaning to `text`, the nearest first."""
+        return [item.key for item in await self._store.asearch(self._namespace, query=text, limit=k)]
+
+    def close(self) -> None:
+        """Free the index."""
+        self._store.close()
+
+
+def prime_labels(labels: Sequence[str], embeddings: LineMean, file: Path) -> None:
+    """Make the vectors of all labels known to `embeddings`: read from `file`, or computed and written there."""
+    vectors = _read(file, labels, embeddings.name)
+    if vectors is None:
+        vectors = np.asarray(embeddings.embed_documents(list(labels)), dtype=np.float32)
+        _write(file, labels, embeddings.name, vectors)
+    embeddings.prime(labels, vectors)
+
+
+def _read(file: Path, labels: Sequence[str], embedding: str) -> NDArray[np.float32] | None:
+    """Return the kept vectors, or None where they are of other labels, another embedding, or damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            same = str(kept["embedding"]) == embedding and kept["labels"].tolist() == list(labels)
+            return np.asarray(kept["vectors"], dtype=np.float32) if same else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _write(file: Path, labels: Sequence[str], embedding: str, vectors: NDArray[np.float32]) -> None:
+    handle, part = tempfile.mkstemp(dir=file.parent, prefix=".labels-", suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, embedding=np.array(embedding), labels=np.array(labels), vectors=vectors)
+        os.replace(part, file)
+    except OSError:
+        os.unlink(part)
+        raise

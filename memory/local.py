@@ -1,0 +1,175 @@
+"""A folder, or memory only: nobody else writes, so reads are answered from mirrors in the process."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from langgraph.store.base import GetOp, SearchOp
+
+from memory.backend import Backend, ReadOp, reaches
+from memory.embeddings import Vector
+from memory.errors import StoreError
+from memory.matching import Namespace, matches
+from memory.mirror import Mirror, Scored
+from memory.nearest import as_matrix, search_index, stacked
+from memory.opening import Connection
+from memory.rows import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, read_record
+
+EXACT_LIMIT = 20_000
+"""Records a collection up to which search is exact; Chroma's own index answers above."""
+PAGE = 500
+"""Rows read at a time when a mirror is loaded: other threads stand still for 10 ms."""
+
+
+class LocalBackend(Backend):
+    """Mirrors over the collections of a Chroma that is this store's alone.
+
+    Mirrors are loaded at the first use of their collection, by the thread that writes, and changed only after
+    Chroma has made a change durable. Above `exact_limit` records a mirror holds no vectors: Chroma's index gives
+    candidates then, whose vectors are fetched and ranked exactly.
+
+    Args:
+        connection: The open Chroma.
+        dimension: Numbers in a vector.
+        exact_limit: Records a collection up to which search is exact.
+    """
+
+    def __init__(self, connection: Connection, dimension: int, exact_limit: int = EXACT_LIMIT) -> None:
+        super().__init__(connection, dimension)
+        self._exact_limit = exact_limit
+        self._mirrors: dict[Namespace, Mirror] = {}
+        self._swept: set[Namespace] = set()
+        for name in connection.collection_names():
+            collection = connection.client.get_collection(name, embedding_function=None)
+            if labels := (collection.metadata or {}).get("labels"):
+                self._collections[tuple(json.loads(str(labels)))] = collection
+
+    def ready(self, op: ReadOp) -> bool:
+        """Say whether mirrors that are loaded hold all it takes to answer `op`."""
+        if isinstance(op, GetOp):
+            places: Sequence[Namespace] = [labels_of(op.namespace)]
+        else:
+            places = self.labels(op.namespace_prefix if isinstance(op, SearchOp) else ())
+        for labels in places:
+            mirror = self._mirrors.get(labels)
+            if mirror is None and labels in self._collections:
+                return False
+            if mirror is not None and isinstance(op, SearchOp) and op.query and not mirror.has_vectors:
+                return False
+        return True
+
+    def record(self, namespace: Namespace, key: str) -> Record | None:
+        """Return a record, None if there is none."""
+        mirror = self._mirror(labels_of(namespace))
+        return mirror.get(namespace, key) if mirror is not None else None
+
+    def namespaces(self) -> Sequence[Namespace]:
+        """Return the namespaces that hold at least one record."""
+        mirrors = [self._mirror(labels) for labels in list(self._collections)]
+        return [namespace for mirror in mirrors if mirror is not None for namespace in mirror.namespaces()]
+
+    def labels(self, prefix: Namespace) -> Sequence[Namespace]:
+        """Return the labels of the collections that may hold records below `prefix`."""
+        return [labels for labels in list(self._collections) if reaches(prefix, labels)]
+
+    def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        mirror = self._mirror(labels)
+        return mirror.listed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
+
+    def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        mirror = self._mirror(labels)
+        return mirror.unindexed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
+
+    def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
+        """Return at least the best `wanted` indexed records of a collection with scores, in any order."""
+        mirror = self._mirror(labels)
+        if mirror is None:
+            return []
+        if not mirror.has_vectors and mirror.should_have_vectors:
+            mirror = self._mirrors[labels] = self._load(labels)
+        found = mirror.scored(op.namespace_prefix, query, op.filter, wanted)
+        if found is not None:
+            return found
+        return self._scored_by_index(labels, mirror, op, query, wanted)
+
+    def _scored_by_index(
+        self, labels: Namespace, mirror: Mirror, op: SearchOp, query: Vector, wanted: int
+    ) -> list[Scored]:
+        def resolve(rows: Sequence[str]) -> Mapping[str, Record]:
+            owners = {row: mirror.by_head(owner_of(row)) for row in rows}
+            return {
+                row: record
+                for row, record in owners.items()
+                if record and record.owns(row) and matches(record.value, op.filter)
+            }
+
+        where = prefix_filter(op.namespace_prefix)
+        return search_index(self._collections[labels], query, where, wanted, resolve)
+
+    def former(self, chunk: Chunk) -> Mapping[str, Record]:
+        """Return the records, by head, that the heads of `chunk` will replace or delete."""
+        # Loaded before the first extra row is written, or the sweep would take that for an orphan.
+        mirror = self._mirror(chunk.labels)
+        found = [mirror.get(write.namespace, write.key) for write in chunk.heads] if mirror is not None else []
+        return {record.head: record for record in found if record}
+
+    def written(self, write: Write, record: Record | None) -> None:
+        """Let the mirror show what is durable now."""
+        mirror = self._mirror(labels_of(write.namespace))
+        if mirror is not None and record:
+            mirror.put(record, write.vectors)
+        elif mirror is not None:
+            mirror.remove(write.namespace, write.key)
+
+    def write(self, chunk: Chunk) -> None:
+        """Make a chunk durable, then visible.
+
+        Raises:
+            StoreError: Chroma failed; each record is either the former or the new one.
+        """
+        try:
+            super().write(chunk)
+        except StoreError:
+            # How far Chroma came is not known: what is there is read again.
+            self._mirrors.pop(chunk.labels, None)
+            raise
+
+    def _mirror(self, labels: Namespace) -> Mirror | None:
+        """Return the mirror of a collection, loaded at first use; None if there is no such collection."""
+        mirror = self._mirrors.get(labels)
+        if mirror is None and labels in self._collections:
+            mirror = self._mirrors[labels] = self._load(labels)
+        return mirror
+
+    def _load(self, labels: Namespace) -> Mirror:
+        """Read a collection into a mirror."""
+        collection = self._collections[labels]
+        offsets = range(0, collection.count(), PAGE)
+        rows: set[str] = set()
+        records: list[Record] = []
+        for offset in offsets:
+            page = collection.get(limit=PAGE, offset=offset, include=["metadatas"])
+            rows.update(page["ids"])
+            metadatas = zip(page["ids"], page["metadatas"] or [], strict=True)
+            records.extend(read_record(metadata) for row, metadata in metadatas if is_head(row))
+        vectors: dict[str, Vector] = {}
+        exact = len(records) <= self._exact_limit
+        for offset in offsets if exact else ():
+            page = collection.get(limit=PAGE, offset=offset, include=["embeddings"])
+            vectors.update(zip(page["ids"], as_matrix(page["embeddings"]), strict=True))
+        mirror = Mirror(self._dimension, self._exact_limit)
+        for record in records:
+            own = [record.head, *record.extras] if record.vectors else []
+            mirror.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
+        self._sweep(labels, rows.difference(*([record.head, *record.extras] for record in records)))
+        return mirror
+
+    def _sweep(self, labels: Namespace, orphans: set[str]) -> None:
+        """Remove rows that no head names, left by a process that was killed.
+
+        Only at the first load: later ones may belong to a record whose head is about to be written.
+        """
+        if labels not in self._swept and orphans:
+            self._collections[labels].delete(ids=sorted(orphans))
+        self._swept.add(labels)

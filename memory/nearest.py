@@ -1,0 +1,81 @@
+"""Search by Chroma's own index where vectors are not in the process: over-fetched, then ranked exactly."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from chromadb.api.models.Collection import Collection
+
+from memory.embeddings import Vector
+from memory.mirror import Scored, best_of
+from memory.ranking import MARGIN, exact_scores
+from memory.rows import Record
+
+OVERFETCH = 2_000
+"""Rows asked of the index at first: up to so many a collection the answer is exact, above nearly so."""
+SLICE = 100
+"""Candidates whose vectors are fetched at a time."""
+
+Resolve = Callable[[Sequence[str]], Mapping[str, Record]]
+"""Gives the records of row ids; rows that do not count (not current, filtered out) are left out."""
+
+
+def search_index(
+    collection: Collection, query: Vector, where: dict[str, Any] | None, wanted: int, resolve: Resolve
+) -> list[Scored]:
+    """Return at least the best `wanted` records with their exact scores, in any order, or all there are.
+
+    Args:
+        collection: Where to look; its space is the inner product of vectors of length 1.
+        query: (d,), of length 1 or 0.
+        where: Chroma's metadata filter, one equality at most: others are slow.
+        wanted: Records that are wanted.
+        resolve: Says which records the rows found belong to.
+    """
+    fetched = max(OVERFETCH, 4 * wanted)
+    while True:
+        answer = collection.query(
+            query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]
+        )
+        ids, distances = answer["ids"][0], (answer["distances"] or [[]])[0]
+        found = _rank(collection, query, ids, [1.0 - distance for distance in distances], wanted, resolve)
+        if len(found) >= wanted or len(ids) < fetched:
+            return found
+        fetched *= 4
+
+
+def _rank(
+    collection: Collection, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
+) -> list[Scored]:
+    """Walk down the candidates, best first, until no further one can be among the best `wanted`."""
+    rows: list[tuple[Record, float]] = []
+    found: list[Scored] = []
+    for start in range(0, len(ids), SLICE):
+        if len(found) >= wanted:
+            worst = sorted((score for _, score in found if score is not None), reverse=True)[wanted - 1]
+            if rough[start] < worst - MARGIN:
+                break
+        owners = resolve(ids[start : start + SLICE])
+        vectors = fetch_vectors(collection, list(owners))
+        scores = exact_scores(stacked(list(vectors.values()), len(query)), query)
+        rows.extend((owners[row], score) for row, score in zip(vectors, scores, strict=True))
+        found = best_of(rows)
+    return found
+
+
+def fetch_vectors(collection: Collection, ids: list[str]) -> dict[str, Vector]:
+    """Return the vectors of those of the rows `ids` that still exist."""
+    if not ids:
+        return {}
+    page = collection.get(ids=ids, include=["embeddings"])
+    return dict(zip(page["ids"], as_matrix(page["embeddings"]), strict=True))
+
+
+def stacked(vectors: Sequence[Vector], dimension: int) -> Vector:
+    """Return `vectors` as rows, (n, dimension), n = 0 included."""
+    return np.array(vectors, dtype=np.float32).reshape(-1, dimension)
+
+
+def as_matrix(embeddings: Any) -> Vector:
+    """Return what Chroma gives as vectors, (n, d), as the float32 numbers that were stored."""
+    return np.asarray(embeddings if embeddings is not None else [], dtype=np.float32)

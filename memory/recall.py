@@ -1,0 +1,138 @@
+"""Which records a role gets to see: this user's own first, then other users', the likest situations first."""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from langgraph.store.base import BaseStore, PutOp, SearchItem
+from pydantic import ValidationError
+
+from memory.records import INDEXED, Experience, Kind, Lesson, Record, Value, escape, namespace
+
+T = TypeVar("T", Lesson, Experience, Value)
+_log = logging.getLogger(__name__)
+
+# A lesson that twice as many visits taught counts as this much likeness (cosine) more.
+SUPPORT_BONUS = 0.02
+# So many lessons are looked at to find the supported ones among those that fit.
+LESSON_POOL = 60
+
+
+@dataclass(frozen=True)
+class Recalled(Generic[T]):
+    """A record as recalled."""
+
+    record: T
+    similarity: float
+    """Cosine similarity of its text to the situation asked about."""
+    support: int = 1
+    """Number of visits that say the same."""
+    length: float = 0.0
+    """Mean number of rounds of those visits; lessons only."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """On whose behalf memory is asked, and what must stay hidden."""
+
+    space: str
+    user_id: str
+    visit: str
+    """Id of the visit under way, which never recalls its own records."""
+    share: bool = True
+    """Whether other users' records may be recalled."""
+
+
+async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
+    """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
+    pool = await _recall(store, "lessons", Lesson, asker, situation, LESSON_POOL) if k else []
+    same: dict[str, list[Recalled[Lesson]]] = {}
+    for one in pool:
+        same.setdefault(one.record.text, []).append(one)
+    grouped = [
+        Recalled(
+            record=group[0].record,
+            similarity=group[0].similarity,
+            support=len({one.record.visit for one in group}),
+            length=sum(one.record.length for one in group) / len(group),
+        )
+        for group in same.values()
+    ]
+
+    def rank(one: Recalled[Lesson]) -> tuple[bool, float, str]:
+        own = one.record.user_id == asker.user_id
+        return (not own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
+
+    return sorted(grouped, key=rank)[:k]
+
+
+async def recall_experiences(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Experience]]:
+    """Return at most `k` experiences of the likest situations, one a distinct situation and item."""
+    pool = await _recall(store, "experiences", Experience, asker, situation, 2 * k) if k else []
+    return _distinct(pool, [f"{one.record.situation}\n{one.record.title}" for one in pool])[:k]
+
+
+async def recall_values(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Value]]:
+    """Return at most `k` values of the likest situations, one a distinct situation."""
+    pool = await _recall(store, "values", Value, asker, situation, 2 * k) if k else []
+    return _distinct(pool, [one.record.situation for one in pool])[:k]
+
+
+def _distinct(pool: list[Recalled[T]], texts: list[str]) -> list[Recalled[T]]:
+    first: dict[str, Recalled[T]] = {}
+    for one, text in zip(pool, texts, strict=True):
+        first.setdefault(text, one)
+    return list(first.values())
+
+
+async def _recall(
+    store: BaseStore, kind: Kind, model: type[T], asker: Asker, situation: str, k: int
+) -> list[Recalled[T]]:
+    found = await _search(store, namespace(kind, asker.space, asker.user_id), model, asker, situation, k)
+    if asker.share and len(found) < k:
+        everyone = await _search(store, (kind, escape(asker.space)), model, asker, situation, k + len(found))
+        found += [one for one in everyone if one.record.user_id != asker.user_id]
+    return found[:k]
+
+
+async def _search(
+    store: BaseStore, prefix: tuple[str, ...], model: type[T], asker: Asker, situation: str, k: int
+) -> list[Recalled[T]]:
+    """Return the `k` records nearest to a situation that are not the asking visit's own."""
+    limit = k
+    while True:
+        items = await store.asearch(prefix, query=situation, limit=limit)
+        found = [one for item in items if (one := _valid(item, model)) and one.record.visit != asker.visit]
+        if len(found) >= k or len(items) < limit:
+            return found[:k]
+        # The visit's own records crowded others out: look further.
+        limit *= 2
+
+
+def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
+    """Return an item as a record, or None for what somebody else put there by hand."""
+    try:
+        return Recalled(model.model_validate(item.value), round(item.score or 0.0, 4))
+    except ValidationError:
+        _log.warning("memory holds an entry that is no record: namespace %s, key %s", item.namespace, item.key)
+        return None
+
+
+async def remember(store: BaseStore, space: str, records: Iterable[Record]) -> None:
+    """Write records, each under its own key: writing one again changes nothing."""
+    await store.abatch(write_ops(space, list(records)))
+
+
+def write_ops(space: str, records: Sequence[Record]) -> list[PutOp]:
+    """Return the store operations that write `records`."""
+    return [
+        PutOp(
+            namespace(one.value.kind, space, one.value.user_id),
+            one.key,
+            one.value.model_dump(),
+            index=INDEXED[one.value.kind],
+        )
+        for one in records
+    ]

@@ -1,0 +1,116 @@
+"""A Chroma server: other clients may write at any time, so every read asks it and nothing is kept here."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from chromadb.api.models.Collection import Collection
+from chromadb.errors import NotFoundError
+from langgraph.store.base import SearchOp
+
+from memory.backend import Backend, ReadOp, reaches
+from memory.embeddings import Vector
+from memory.matching import Namespace, matches
+from memory.mirror import Scored, ranked
+from memory.nearest import search_index
+from memory.rows import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, read_record
+
+
+class RemoteBackend(Backend):
+    """Reads and writes of a server that others use too.
+
+    A search asks Chroma's index for 2,000 candidates by id and distance alone, which is exact for collections up
+    to that size, fetches the vectors of those that can still win, and ranks them exactly. What has no query
+    (listings, namespaces) reads the whole collection's metadata, so it is for people and tools, not for the way of
+    a visit.
+    """
+
+    def ready(self, op: ReadOp) -> bool:
+        """Say no: each read is a request."""
+        return False
+
+    def record(self, namespace: Namespace, key: str) -> Record | None:
+        """Return a record, None if there is none."""
+        head = head_id(namespace, key)
+        return self._heads(self._existing(labels_of(namespace)), [head]).get(head)
+
+    def namespaces(self) -> Sequence[Namespace]:
+        """Return the namespaces that hold at least one record."""
+        collections = [self._existing(labels) for labels in self.labels(())]
+        return list({record.namespace for collection in collections for record in self._records(collection, None)})
+
+    def labels(self, prefix: Namespace) -> Sequence[Namespace]:
+        """Return the labels of the collections that may hold records below `prefix`."""
+        if len(prefix) >= 2:
+            return [prefix[:2]]
+        found: list[Namespace] = []
+        for name in self._connection.collection_names():
+            collection = self._connection.client.get_collection(name, embedding_function=None)
+            if labels := (collection.metadata or {}).get("labels"):
+                found.append(tuple(json.loads(str(labels))))
+                self._collections[found[-1]] = collection
+        return [labels for labels in found if reaches(prefix, labels)]
+
+    def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        return self._first(labels, op, prefix_filter(op.namespace_prefix), wanted)
+
+    def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        below = prefix_filter(op.namespace_prefix)
+        unindexed: dict[str, Any] = {"vectors": 0}
+        return self._first(labels, op, {"$and": [unindexed, below]} if below else unindexed, wanted)
+
+    def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
+        """Return at least the best `wanted` indexed records of a collection with scores, in any order."""
+        collection = self._existing(labels)
+        if collection is None:
+            return []
+
+        def resolve(rows: Sequence[str]) -> Mapping[str, Record]:
+            heads = self._heads(collection, sorted({owner_of(row) for row in rows}))
+            return {
+                row: record
+                for row in rows
+                if (record := heads.get(owner_of(row))) and record.owns(row) and matches(record.value, op.filter)
+            }
+
+        return search_index(collection, query, prefix_filter(op.namespace_prefix), wanted, resolve)
+
+    def former(self, chunk: Chunk) -> Mapping[str, Record]:
+        """Return the records, by head, that the heads of `chunk` will replace or delete."""
+        return self._heads(self._existing(chunk.labels), [write.head for write in chunk.heads])
+
+    def written(self, write: Write, record: Record | None) -> None:
+        """Do nothing: the server knows."""
+
+    def _existing(self, labels: Namespace) -> Collection | None:
+        """Return the collection of `labels`, None if there is none."""
+        if labels not in self._collections:
+            name = self._name(labels)
+            try:
+                self._collections[labels] = self._connection.client.get_collection(name, embedding_function=None)
+            except NotFoundError:
+                return None
+        return self._collections[labels]
+
+    @staticmethod
+    def _heads(collection: Collection | None, heads: list[str]) -> dict[str, Record]:
+        """Return those of the records with `heads` that exist."""
+        if collection is None or not heads:
+            return {}
+        page = collection.get(ids=heads, include=["metadatas"])
+        return {row: read_record(found) for row, found in zip(page["ids"], page["metadatas"] or [], strict=True)}
+
+    @staticmethod
+    def _records(collection: Collection | None, where: dict[str, Any] | None) -> Iterable[Record]:
+        """Yield the records of a collection that pass Chroma's filter."""
+        if collection is not None:
+            page = collection.get(where=where, include=["metadatas"])
+            for row, metadata in zip(page["ids"], page["metadatas"] or [], strict=True):
+                if is_head(row):
+                    yield read_record(metadata)
+
+    def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:
+        records = self._records(self._existing(labels), where)
+        return ranked((record, None) for record in records if matches(record.value, op.filter))[:wanted]

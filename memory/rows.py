@@ -1,0 +1,247 @@
+"""How a record lies in Chroma: which collection, which rows, and in which order they are written.
+
+One collection for each pair of first two namespace labels, so that recall needs no metadata filter. A record is one
+row, its head, which holds the value and the first vector; further vectors are rows of their own. Extra rows carry
+the token of the write that made them, and only the head says which token counts: they are written before the head
+and the former ones deleted after it, so whoever looks sees the old record or the new one, never a mixture.
+"""
+
+import functools
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from langgraph.store.base import Item, SearchItem
+
+from memory.embeddings import Vector, unit
+from memory.errors import BadRecordError
+from memory.matching import Namespace
+
+LAYOUT = 1
+CHUNK = 20
+"""Rows a call to Chroma: it stops every thread of the process while it writes."""
+
+Metadata = Mapping[str, Any]
+
+
+def labels_of(namespace: Namespace) -> Namespace:
+    """Return the first two labels of a namespace: what shares a collection."""
+    return namespace[:2]
+
+
+def collection_name(labels: Namespace) -> str:
+    """Return the collection's name; labels may be any Unicode, names may not."""
+    return f"m-{hashlib.sha256(to_json(list(labels)).encode()).hexdigest()[:32]}"
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON in ASCII, so that no character, NUL and lone surrogates included, can hurt Chroma."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it is stored, without its vectors."""
+
+    namespace: Namespace
+    key: str
+    text: str
+    """Its value as JSON."""
+    created_at: datetime
+    updated_at: datetime
+    vectors: int
+    """Vectors that it is found by: 0 if it is not indexed."""
+    token: str
+    """Which extra rows are its own."""
+
+    @functools.cached_property
+    def place(self) -> tuple[Namespace, str]:
+        """Namespace and key: what orders records of equal score."""
+        return (self.namespace, self.key)
+
+    @functools.cached_property
+    def value(self) -> dict[str, Any]:
+        """The value, for filters only; who hands it out gives a fresh copy."""
+        return self._fresh_value()
+
+    @property
+    def head(self) -> str:
+        """Id of the row that makes the record exist."""
+        return head_id(self.namespace, self.key)
+
+    @property
+    def extras(self) -> list[str]:
+        """Ids of the rows of its second and later vectors."""
+        return [extra_id(self.head, self.token, number) for number in range(1, self.vectors)]
+
+    def owns(self, row_id: str) -> bool:
+        """Say whether a row holds a vector of this record, not a former or an arbitrary one."""
+        return (row_id == self.head and self.vectors > 0) or row_id in self.extras
+
+    def item(self) -> Item:
+        """Return the record as `get` answers it."""
+        return Item(
+            value=self._fresh_value(),
+            key=self.key,
+            namespace=self.namespace,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+        )
+
+    def found(self, score: float | None) -> SearchItem:
+        """Return the record as `search` answers it."""
+        return SearchItem(self.namespace, self.key, self._fresh_value(), self.created_at, self.updated_at, score)
+
+    def _fresh_value(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.text)
+        return value
+
+    def metadata(self) -> dict[str, str | int]:
+        """Return what the head's row holds."""
+        return {
+            "namespace": to_json(list(self.namespace)),
+            "key": to_json(self.key),
+            "value": self.text,
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+            "vectors": self.vectors,
+            "token": self.token,
+            **prefix_fields(self.namespace),
+        }
+
+
+def read_record(metadata: Metadata) -> Record:
+    """Return the record that a head's row holds."""
+    return Record(
+        namespace=tuple(json.loads(metadata["namespace"])),
+        key=json.loads(metadata["key"]),
+        text=metadata["value"],
+        created_at=datetime.fromisoformat(metadata["created_at"]),
+        updated_at=datetime.fromisoformat(metadata["updated_at"]),
+        vectors=metadata["vectors"],
+        token=metadata["token"],
+    )
+
+
+@functools.lru_cache(maxsize=65_536)
+def head_id(namespace: Namespace, key: str) -> str:
+    """Return the id of a record's first row."""
+    return hashlib.sha256(to_json([list(namespace), key]).encode()).hexdigest()[:32]
+
+
+def extra_id(head: str, token: str, number: int) -> str:
+    """Return the id of the row of a record's vector `number`, from 1, as written under `token`."""
+    return f"{head}-{token}-{number}"
+
+
+def owner_of(row_id: str) -> str:
+    """Return the head that a row, head or extra, belongs to."""
+    return row_id.partition("-")[0]
+
+
+def is_head(row_id: str) -> bool:
+    """Say whether a row is the head of a record."""
+    return "-" not in row_id
+
+
+def prefix_fields(namespace: Namespace) -> dict[str, str]:
+    """Return one field for each prefix longer than two labels, so that one equality finds what is below it."""
+    return {f"p{depth}": to_json(list(namespace[:depth])) for depth in range(3, len(namespace) + 1)}
+
+
+def prefix_filter(prefix: Namespace) -> dict[str, Any] | None:
+    """Return the Chroma filter for what is below `prefix`, None where the collection alone says it."""
+    return {f"p{len(prefix)}": to_json(list(prefix))} if len(prefix) > 2 else None
+
+
+@dataclass(frozen=True)
+class Write:
+    """One record to write, or to delete where `text` is None."""
+
+    namespace: Namespace
+    key: str
+    text: str | None
+    vectors: Vector
+    """(n, d), of length 1 each; n = 0: not indexed."""
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def head(self) -> str:
+        """Id of the row that makes the record exist."""
+        return head_id(self.namespace, self.key)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What an extra row holds."""
+        return {"owner": self.head, **prefix_fields(self.namespace)}
+
+    def extra_id(self, number: int) -> str:
+        """Return the id of the row of vector `number`, from 1."""
+        return extra_id(self.head, self.token, number)
+
+    def record(self, former: Record | None) -> Record | None:
+        """Return the record as it will be; it keeps the time at which `former` was created."""
+        if self.text is None:
+            return None
+        now = datetime.now(UTC)
+        created = former.created_at if former else now
+        return Record(self.namespace, self.key, self.text, created, now, len(self.vectors), self.token)
+
+    def head_vector(self, dimension: int) -> Vector:
+        """Return the first vector; a record that has none gets an arbitrary one, as Chroma wants one for each row.
+
+        Equal ones would make a knot in Chroma's graph that searches cannot pass, so it is drawn by the record's id.
+        """
+        if len(self.vectors):
+            first: Vector = self.vectors[0]
+            return first
+        return unit(np.random.default_rng(int(self.head, 16)).standard_normal(dimension))
+
+
+@dataclass
+class Chunk:
+    """At most `CHUNK` rows of one collection, written together: extra rows first, then heads."""
+
+    labels: Namespace
+    extras: list[tuple[Write, int]] = field(default_factory=list)
+    heads: list[Write] = field(default_factory=list)
+
+
+def chunks(writes: Sequence[Write]) -> Iterator[Chunk]:
+    """Yield `writes` in chunks, collection by collection, no record's head before its extra rows."""
+    by_labels: dict[Namespace, list[Write]] = {}
+    for write in writes:
+        by_labels.setdefault(labels_of(write.namespace), []).append(write)
+    for labels, group in by_labels.items():
+        chunk, rows = Chunk(labels), 0
+        for write in group:
+            for number in (*range(1, len(write.vectors)), 0):
+                if rows == CHUNK:
+                    yield chunk
+                    chunk, rows = Chunk(labels), 0
+                if number:
+                    chunk.extras.append((write, number))
+                else:
+                    chunk.heads.append(write)
+                rows += 1
+        yield chunk
+
+
+def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:
+    """Return a value as JSON.
+
+    Raises:
+        BadRecordError: The value is no JSON.
+    """
+    try:
+        return to_json(dict(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRecordError(
+            f"The value of {key!r} in {namespace} cannot be stored ({error}): use JSON types only "
+            "(dict, list, str, int, float, bool, None)."
+        ) from error

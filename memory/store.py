@@ -1,0 +1,304 @@
+"""The memory as LangGraph sees it: a complete store on Chroma, and the one that `langgraph.json` names."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchOp,
+    get_text_at_path,
+    validate_op_namespace,
+)
+
+from memory.backend import Backend, ReadOp
+from memory.embeddings import Vector, identity, shared_embeddings, unit
+from memory.errors import BadRecordError, StoreError
+from memory.local import EXACT_LIMIT, LocalBackend
+from memory.matching import Namespace, check_filter
+from memory.opening import chroma_calls, connect, settle_identity
+from memory.remote import RemoteBackend
+from memory.rows import Write, chunks, value_text
+from memory.sharing import open_stores
+
+PREPARED_AT_ONCE = 64
+"""Records whose texts are embedded between two looks at the event loop."""
+
+Puts = dict[tuple[Namespace, str], PutOp]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ChromaStore(BaseStore):
+    """A LangGraph store on Chroma: put, get, search, delete, list_namespaces and batch, sync and async.
+
+    It answers as LangGraph's `InMemoryStore` does, but that a record keeps `created_at` when it is replaced, that
+    values are JSON, that what is listed without a query comes by namespace and key, and that a record which lacks a
+    field does not pass `$gt` and its like. Searches with a query are exact, scores have 6 decimals, ties come by
+    namespace and key: the same records give the same answer in whatever order they were written.
+
+    In a folder, or in memory, search is exact up to 20,000 records for each pair of first two namespace labels;
+    above, Chroma's own index gives candidates that are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
+
+    All methods may be called from any thread and any event loop. Writes take turns in one thread, 20 rows at a
+    time; a record becomes visible when it is durable. Async reads of what is loaded are answered without a thread.
+
+    Args:
+        where: A folder, which belongs to this store alone until it is closed; the http(s) URL of a Chroma server,
+            which many may share; or None for memory only.
+        embeddings: Makes vectors of texts; the lines of a text by the bundled MiniLM if None. A store refuses
+            another embedding than the one it was made with.
+        fields: Paths of what is indexed where `put` does not say; "$" is the whole value.
+        exact_limit: Records for each pair of labels up to which search in a folder is exact.
+
+    Raises:
+        BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
+            server does not answer.
+    """
+
+    def __init__(
+        self,
+        where: str | Path | None = None,
+        *,
+        embeddings: Embeddings | None = None,
+        fields: Sequence[str] = ("$",),
+        exact_limit: int = EXACT_LIMIT,
+    ) -> None:
+        self.embeddings = embeddings if embeddings is not None else shared_embeddings()
+        self._fields = tuple(fields)
+        name, self._dimension = identity(self.embeddings)
+        self._connection = connect(where)
+        try:
+            with chroma_calls(self._connection):
+                settle_identity(self._connection, name, self._dimension)
+                self._backend: Backend = (
+                    RemoteBackend(self._connection, self._dimension)
+                    if self._connection.shared
+                    else LocalBackend(self._connection, self._dimension, exact_limit)
+                )
+        except BaseException:
+            self._connection.close()
+            raise
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Answer reads, then apply writes, the last one for each key; see `BaseStore.batch`.
+
+        Raises:
+            BadRecordError: A value is no JSON, or its vector does not fit; nothing is written.
+            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
+            ValueError: A filter has an unknown operator, or a bound that is no number.
+            StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
+        """
+        results, reads, puts = self._sort_out(ops)
+        queries = {text: self._fitting([self.embeddings.embed_query(text)])[0] for text in _queries(reads)}
+        for index, op in reads:
+            query = queries.get(_query(op))
+            if self._backend.ready(op):
+                results[index] = self._backend.answer(op, query)
+            else:
+                results[index] = self._in_worker(self._backend.answer, op, query)
+        writes: list[Write] = []
+        for part in _parts(puts):
+            texts = self._texts(part)
+            vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
+            writes += self._writes(part, texts, vectors)
+        for chunk in chunks(writes):
+            self._in_worker(self._backend.write, chunk)
+        return results
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Answer reads, then apply writes, as `batch` does, and keep the event loop free meanwhile.
+
+        If it is cancelled, records already handed to Chroma are written, later ones are not.
+        """
+        results, reads, puts = self._sort_out(ops)
+        queries = {text: self._fitting([await self.embeddings.aembed_query(text)])[0] for text in _queries(reads)}
+        for index, op in reads:
+            query = queries.get(_query(op))
+            if self._backend.ready(op):
+                results[index] = self._backend.answer(op, query)
+            else:
+                results[index] = await self._in_worker_async(self._backend.answer, op, query)
+        writes: list[Write] = []
+        for part in _parts(puts):
+            texts = self._texts(part)
+            vectors = await self.embeddings.aembed_documents(_distinct(texts)) if any(texts) else []
+            writes += self._writes(part, texts, vectors)
+            await asyncio.sleep(0)
+        for chunk in chunks(writes):
+            await self._in_worker_async(self._backend.write, chunk)
+            # Chroma held the interpreter: whoever waits comes first.
+            await asyncio.sleep(0)
+        return results
+
+    def close(self) -> None:
+        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._worker.submit(self._connection.close).result()
+        self._worker.shutdown()
+
+    async def aclose(self) -> None:
+        """Close the store without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _sort_out(self, ops: Iterable[Op]) -> tuple[list[Result], list[tuple[int, ReadOp]], Puts]:
+        """Return room for the results, the reads with their places in it, and the last write for each key."""
+        results: list[Result] = []
+        reads: list[tuple[int, ReadOp]] = []
+        puts: Puts = {}
+        for op in ops:
+            validate_op_namespace(op)
+            if isinstance(op, SearchOp):
+                for condition in (op.filter or {}).values():
+                    check_filter(condition)
+            if isinstance(op, PutOp):
+                puts[(op.namespace, op.key)] = op
+            elif isinstance(op, GetOp | SearchOp | ListNamespacesOp):
+                reads.append((len(results), op))
+            else:
+                raise ValueError(f"Unknown operation {type(op).__name__}: use those of langgraph.store.base.")
+            results.append(None)
+        if self._closed:
+            raise self._closed_error()
+        return results, reads, puts
+
+    def _closed_error(self) -> StoreError:
+        return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
+
+    def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
+        """Return, write by write, the texts that it is to be found by, each once."""
+        texts: list[list[str]] = []
+        for op in puts:
+            paths = self._fields if op.index is None else (op.index or ())
+            found = (
+                [text for path in paths for text in get_text_at_path(op.value, path)] if op.value is not None else []
+            )
+            texts.append(list(dict.fromkeys(found)))
+        return texts
+
+    def _writes(self, puts: Sequence[PutOp], texts: list[list[str]], vectors: list[list[float]]) -> list[Write]:
+        """Return what is to be written.
+
+        Args:
+            puts: What was asked.
+            texts: Texts of each of them.
+            vectors: Vectors of the distinct texts, in order of their first use.
+        """
+        place = dict(zip(_distinct(texts), self._fitting(vectors), strict=True))
+        none = np.empty((0, self._dimension), dtype=np.float32)
+        return [
+            Write(
+                op.namespace,
+                op.key,
+                value_text(op.namespace, op.key, op.value) if op.value is not None else None,
+                np.stack([place[text] for text in own]) if own else none,
+            )
+            for op, own in zip(puts, texts, strict=True)
+        ]
+
+    def _fitting(self, vectors: list[list[float]]) -> Vector:
+        """Return vectors, (n, d), scaled to length 1.
+
+        Raises:
+            BadRecordError: The embedding gave others than it says.
+        """
+        if not vectors:
+            return np.empty((0, self._dimension), dtype=np.float32)
+        if any(len(vector) != self._dimension for vector in vectors) or not np.isfinite(vectors).all():
+            raise BadRecordError(
+                f"The embedding {identity(self.embeddings)[0]} gave something else than {self._dimension} finite "
+                "numbers a text: check its model."
+            )
+        return unit(vectors)
+
+    def _in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._closing:
+            if self._closed:
+                raise self._closed_error()
+            future = self._worker.submit(call, *args, **kwargs)
+        return future.result()
+
+    async def _in_worker_async(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._closing:
+            if self._closed:
+                raise self._closed_error()
+            future = self._worker.submit(call, *args, **kwargs)
+        return await asyncio.wrap_future(future)
+
+
+def _distinct(texts: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(text for group in texts for text in group))
+
+
+def _parts(puts: Puts) -> Iterator[list[PutOp]]:
+    rest = iter(puts.values())
+    while part := list(islice(rest, PREPARED_AT_ONCE)):
+        yield part
+
+
+def _query(op: ReadOp) -> str:
+    return (op.query or "") if isinstance(op, SearchOp) else ""
+
+
+def _queries(reads: Iterable[tuple[int, ReadOp]]) -> list[str]:
+    return list(dict.fromkeys(query for _, op in reads if (query := _query(op))))
+
+
+@asynccontextmanager
+async def create_store() -> AsyncIterator[ChromaStore]:
+    """Open the memory that the environment names, for `"store"` in langgraph.json.
+
+    That is the server at BILLP_CHROMA_URL if it is set, else the folder `memory` in BILLP_HOME (default `.billp` in
+    the working directory). Whoever asks again in the same process shares the store until the last one leaves.
+
+    Raises:
+        BadStoreError: The store cannot be used; the message says why and what to do.
+    """
+    where = await asyncio.to_thread(_configured)
+    store = await asyncio.to_thread(open_stores.join, where, ChromaStore)
+    try:
+        yield store
+    finally:
+        await asyncio.to_thread(open_stores.leave, where)
+
+
+def _configured() -> str:
+    url = os.environ.get("BILLP_CHROMA_URL", "").strip()
+    home = os.environ.get("BILLP_HOME", "").strip() or ".billp"
+    return url or str(Path(home, "memory").expanduser().resolve())

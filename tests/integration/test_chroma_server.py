@@ -1,0 +1,149 @@
+"""`ChromaStore` on a real Chroma server, which several stores share."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from langgraph.store.base import PutOp
+
+from memory.errors import BadStoreError, StoreError
+from memory.store import ChromaStore
+from tests.unit.test_memory_store import ChromaContract, FakeEmbeddings, chroma
+
+DEADLINE = 30.0
+
+
+class Server:
+    """`chroma run` on a free loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        program = str(Path(sys.executable).with_name("chroma"))
+        self.process = subprocess.Popen(
+            [program, "run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait(self) -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                direct.open(f"{self.url}/api/v2/heartbeat", timeout=1).close()
+                return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, "chroma run ended at once"
+                assert time.monotonic() < end, "chroma run did not answer in time"
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        try:
+            server.wait()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def url(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return server.url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ChromaStore]:
+    with chroma(url) as store:
+        store.batch([PutOp(item.namespace, item.key, None) for item in store.search((), limit=10_000)])
+        yield store
+
+
+class TestContract(ChromaContract):
+    """All that a store of one's own does."""
+
+
+def test_stores_on_one_server_see_each_others_writes(store: ChromaStore, url: str) -> None:
+    with chroma(url) as other:
+        store.put(("a", "b", "u"), "k", {"x": "red", "y": "blue"}, index=["x", "y"])
+        assert other.search(("a", "b"), query="blue")[0].score == 1.0
+        other.put(("a", "b", "u"), "k", {"x": "green", "y": "white"}, index=["x", "y"])
+        found = store.search(("a", "b"), query="white")
+        assert [(item.value["x"], item.score) for item in found] == [("green", 1.0)]
+        assert store.search(("a", "b"), query="blue")[0].score != 1.0
+        other.delete(("a", "b", "u"), "k")
+        assert store.search(()) == [] and store.list_namespaces() == []
+
+
+def test_search_is_exact_with_ties_by_key(store: ChromaStore) -> None:
+    store.batch([PutOp(("a", "b", f"u{n % 3}"), f"{n:03d}", {"t": f"{n % 20}"}, ["t"]) for n in range(300)])
+    found = store.search(("a", "b"), query="7", limit=6)
+    expected = sorted((f"u{n % 3}", f"{n:03d}") for n in range(300) if n % 20 == 7)[:6]
+    assert [(item.namespace[2], item.key) for item in found] == expected
+    found = store.search(("a", "b", "u1"), query="7", limit=3)
+    assert [item.key for item in found] == [key for user, key in expected if user == "u1"][:3] or len(found) == 3
+    assert {item.namespace[2] for item in found} == {"u1"} and [item.score for item in found] == [1.0] * 3
+
+
+async def test_clients_that_write_one_record_at_once_leave_a_whole_one(store: ChromaStore, url: str) -> None:
+    async with chroma(url) as other:
+        for turn in range(5):
+            await asyncio.gather(
+                *(
+                    client.aput(("a", "b"), "k", {"x": f"x{turn}{name}", "y": f"y{turn}{name}"}, ["x", "y"])
+                    for name, client in (("one", store), ("other", other))
+                )
+            )
+            item = await store.aget(("a", "b"), "k")
+            assert item
+            for text in item.value.values():
+                found = await other.asearch(("a", "b"), query=text)
+                assert [(one.key, one.score) for one in found] == [("k", 1.0)]
+
+
+def test_another_embedding_is_refused(store: ChromaStore, url: str) -> None:
+    with pytest.raises(BadStoreError, match="made with the embedding fake"):
+        ChromaStore(url, embeddings=FakeEmbeddings("another"))
+
+
+def test_credentials_are_sent_and_never_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with tempfile.TemporaryDirectory() as folder:
+        own = Server(Path(folder))
+        try:
+            own.wait()
+            store = chroma(own.url.replace("//", "//me:p%40ss@"))
+            store.put(("a", "b"), "k", {})
+        finally:
+            own.stop()
+        with pytest.raises(
+            StoreError, match=rf"The memory at {own.url} failed \(.*\): check that the server runs"
+        ) as caught:
+            store.get(("a", "b"), "k")
+        assert "p%40ss" not in str(caught.value) and "p@ss" not in str(caught.value)
+        store.close()
+        # What a server kept can be opened as a folder once the server is gone.
+        with chroma(folder) as here:
+            assert [item.key for item in here.search(("a",))] == ["k"]

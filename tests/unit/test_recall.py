@@ -1,0 +1,144 @@
+"""Recall: own records first, then others' by likeness; distinct; never the visit's own."""
+
+from collections.abc import Iterator
+
+import pytest
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import BaseStore
+
+from memory.recall import Asker, recall_experiences, recall_lessons, recall_values, remember
+from memory.records import Experience, Lesson, Record, Value, escape, namespace, record
+from memory.store import ChromaStore
+
+AXES = ["space", "love", "war", "farm"]
+
+
+class CountWords(Embeddings):
+    """Counts how often each of four words occurs: likeness that can be worked out by hand."""
+
+    name = "count-words"
+    dimension = len(AXES) + 1
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return [float(text.count(word)) for word in AXES] + [0.1]
+
+
+@pytest.fixture
+def store() -> Iterator[BaseStore]:
+    with ChromaStore(embeddings=CountWords()) as store:
+        yield store
+
+
+def lesson(text: str, visit: str, user_id: str = "u", situation: str = "space", length: int = 5) -> Record:
+    return record(
+        Lesson(visit=visit, user_id=user_id, situation=situation, text=text, length=length, total_reward=1.0), 9
+    )
+
+
+def experience(visit: str, situation: str, title: str = "t", user_id: str = "u", step: int = 0) -> Record:
+    return record(
+        Experience(
+            visit=visit, user_id=user_id, situation=situation, plan="", title=title, genres=[],
+            predicted=3.0, distance=None, reward=4.0, advantage=1.0, left=False,
+        ),
+        step,
+    )  # fmt: skip
+
+
+ME = Asker("w", "me", "now")
+
+
+async def test_own_records_come_before_others_and_then_the_likest(store: BaseStore) -> None:
+    await remember(
+        store,
+        "w",
+        [
+            experience("1", "love", "far but mine", "me"),
+            experience("2", "space space", "like", "you"),
+            experience("3", "space war", "less like", "you"),
+        ],
+    )
+    found = await recall_experiences(store, ME, "space", 3)
+    assert [one.record.title for one in found] == ["far but mine", "like", "less like"]
+    assert found[1].similarity > found[2].similarity
+
+
+async def test_without_sharing_only_own_records_are_recalled(store: BaseStore) -> None:
+    await remember(store, "w", [experience("1", "space", "mine", "me"), experience("2", "space", "yours", "you")])
+    found = await recall_experiences(store, Asker("w", "me", "now", share=False), "space", 5)
+    assert [one.record.title for one in found] == ["mine"]
+
+
+async def test_another_space_is_another_memory(store: BaseStore) -> None:
+    await remember(store, "other", [experience("1", "space")])
+    assert await recall_experiences(store, ME, "space", 5) == []
+
+
+async def test_a_visit_never_recalls_its_own_records_however_many_crowd_in(store: BaseStore) -> None:
+    own = [experience("now", "space", f"own {step}", "me", step) for step in range(40)]
+    await remember(store, "w", [*own, experience("1", "war", "old", "me"), experience("2", "love", "hers", "you")])
+    found = await recall_experiences(store, ME, "space", 3)
+    assert [one.record.title for one in found] == ["old", "hers"]
+
+
+async def test_a_record_written_again_stands_once(store: BaseStore) -> None:
+    for _ in range(3):
+        await remember(store, "w", [experience("1", "space"), lesson("l", "1")])
+    assert len(await store.asearch(("experiences",), limit=100)) == 1
+    assert len(await store.asearch(("lessons",), limit=100)) == 1
+
+
+async def test_lessons_that_say_the_same_are_told_once_with_their_support(store: BaseStore) -> None:
+    await remember(
+        store, "w", [lesson("wide", "1", length=10), lesson("wide", "2", "v", length=20), lesson("narrow", "3")]
+    )
+    told = {one.record.text: (one.support, one.length) for one in await recall_lessons(store, ME, "space", 5)}
+    assert told == {"wide": (2, 15.0), "narrow": (1, 5.0)}
+
+
+async def test_of_equally_fitting_lessons_the_supported_one_is_preferred(store: BaseStore) -> None:
+    await remember(store, "w", [lesson("a rare one", "1"), *(lesson("known", str(visit)) for visit in range(2, 6))])
+    assert [one.record.text for one in await recall_lessons(store, ME, "space", 1)] == ["known"]
+
+
+async def test_values_are_distinct_by_situation_and_nearest_first(store: BaseStore) -> None:
+    values = [
+        record(Value(visit=str(visit), user_id="u", situation=situation, distance=None, target=target), 0)
+        for visit, situation, target in [(1, "space", 1.0), (2, "space", 2.0), (3, "farm", 3.0)]
+    ]
+    await remember(store, "w", values)
+    found = await recall_values(store, ME, "space", 5)
+    assert [one.record.situation for one in found] == ["space", "farm"]
+
+
+async def test_exact_keys_never_recur_but_near_situations_are_found(store: BaseStore) -> None:
+    await remember(store, "w", [experience("1", "space space space love", "seen once")])
+    found = await recall_experiences(store, ME, "space space", 1)
+    assert found[0].record.title == "seen once" and 0.9 < found[0].similarity < 1
+
+
+async def test_what_somebody_else_put_there_is_left_out(store: BaseStore) -> None:
+    await store.aput(namespace("experiences", "w", "u"), "by hand", {"text": "space", "situation": "space"})
+    await remember(store, "w", [experience("1", "space", "real")])
+    assert [one.record.title for one in await recall_experiences(store, ME, "space", 5)] == ["real"]
+
+
+async def test_zero_asked_is_zero_told(store: BaseStore) -> None:
+    await remember(store, "w", [experience("1", "space"), lesson("l", "1")])
+    assert await recall_experiences(store, ME, "space", 0) == []
+    assert await recall_lessons(store, ME, "space", 0) == []
+
+
+def test_keys_derive_from_visit_step_and_kind() -> None:
+    one = experience("1", "space")
+    assert one.key == experience("1", "war", "other").key
+    assert len({one.key, experience("2", "space").key, experience("1", "space", step=1).key, lesson("x", "1").key}) == 4
+
+
+def test_any_user_id_makes_a_namespace() -> None:
+    for user_id in ("", "a.b", "%", "%00", "ü/../x", "langgraph"):
+        assert all(label and "." not in label for label in namespace("lessons", user_id, user_id))
+    assert len({escape(user_id) for user_id in ("", "%00", ".", "%2E", "%")}) == 5
