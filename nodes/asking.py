@@ -1,0 +1,64 @@
+"""Put a question to the model of a role, and keep what was said and spent."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from langgraph.runtime import Runtime
+from pydantic import BaseModel
+
+from nodes.context import Context
+from nodes.llm.models import role_model
+from nodes.llm.prompting import Facts, build_messages
+from nodes.llm.replies import ask
+from nodes.state import Exchange, Role, Usage, VisitState
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def settings(runtime: Runtime[Context]) -> Context:
+    """Return the run's context; the library passes None where a caller gave none."""
+    return runtime.context or Context()
+
+
+async def consult(
+    role: Role,
+    state: VisitState,
+    context: Context,
+    facts: Facts,
+    schema: type[Answer],
+    *,
+    fallback: Callable[[], Answer],
+    check: Callable[[Answer], str | None] = lambda _: None,
+) -> tuple[Answer, dict[str, Any]]:
+    """Ask the model that plays `role`.
+
+    Args:
+        role: Who is asked; its prompt and model come from `context`.
+        state: The visit.
+        context: The settings.
+        facts: What the role is told, besides its prompt.
+        schema: What a reply must hold.
+        fallback: Gives the answer where the model has none even when asked again.
+        check: Says in words what is wrong with a well-formed answer, or None.
+
+    Returns:
+        The answer, and the update of the state that says what was said and spent.
+    """
+    model = await role_model(context, role)
+    messages = build_messages(getattr(context, f"{role}_prompt"), {"role": role, **facts}, context.prompt_tokens)
+    reply = await ask(
+        model,
+        messages,
+        schema,
+        check=check,
+        fallback=fallback,
+        main_field=next(iter(schema.model_fields)),
+    )
+    exchange = Exchange(
+        prompt="\n\n".join(message.text for message in messages),
+        reply=reply.raw,
+        outcome=reply.outcome,
+        fault=reply.fault,
+    )
+    spent = Usage.model_validate(reply.usage, from_attributes=True)
+    return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + spent}

@@ -1,0 +1,83 @@
+"""Every setting of a run, as LangGraph Studio draws it and a deployment's assistant keeps it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nodes.llm.prompts import default_prompt
+from nodes.state import Role
+
+# A model is named, never addressed: addresses and keys come from the environment of the process alone.
+MODEL_NAME = r"^(rules|openai:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})$"
+ROLE_MODEL_NAME = MODEL_NAME.replace("^(", "^(|")
+
+
+def prompt_field(role: Role) -> Any:
+    """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node."""
+    return Field(
+        default_prompt(role),
+        max_length=20_000,
+        json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": [role]},
+    )
+
+
+def model_field(role: Role) -> Any:
+    """Return the field of a role's own model."""
+    return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": [role]})
+
+
+class Context(BaseModel):
+    """How a visit is run. Who visits is the input's matter, since a resume without context gets the defaults here."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    model: str = Field("rules", pattern=MODEL_NAME, examples=["rules", "openai:gpt-4o-mini"])
+    """Model of all roles: `rules` (no LLM, deterministic) or `openai:NAME` on the configured endpoint."""
+    planner_model: str = model_field("planner")
+    """Model of the Planner; empty for the one of all roles."""
+    actor_model: str = model_field("actor")
+    """Model of the Actor; empty for the one of all roles."""
+    critic_model: str = model_field("critic")
+    """Model of the Critic; empty for the one of all roles."""
+    reflector_model: str = model_field("reflector")
+    """Model of the Reflector; empty for the one of all roles."""
+    temperature: float = Field(0.5, ge=0, le=2)
+    """Sampling temperature of LLMs; `rules` draws nothing."""
+
+    planner_prompt: str = prompt_field("planner")
+    """What the Planner is told, before the facts."""
+    actor_prompt: str = prompt_field("actor")
+    """What the Actor is told, before the facts."""
+    critic_prompt: str = prompt_field("critic")
+    """What the Critic is told, before the facts."""
+    reflector_prompt: str = prompt_field("reflector")
+    """What the Reflector is told, before the facts."""
+    prompt_tokens: int = Field(1500, ge=300, le=100_000)
+    """Most tokens of one prompt; the oldest rounds are summed up by category to keep to it."""
+
+    lessons_k: int = Field(2, ge=0, le=20)
+    """Lessons recalled for a visit (K of the paper)."""
+    experiences_k: int = Field(8, ge=0, le=50)
+    """Experiences recalled for a round."""
+    values_k: int = Field(8, ge=0, le=50)
+    """Values recalled for a round."""
+    shortlist_size: int = Field(20, ge=1, le=100)
+    """Items among which the Actor chooses."""
+    grounding: Literal["fresh", "nearest"] = "fresh"
+    """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
+
+    advantage_rule: Literal["td", "value_difference"] = "td"
+    """`td`: A = r' + gamma V(s') - V(s); `value_difference`: the sign of V(s') - V(s), as the original recorded it."""
+    gamma: float = Field(0.5, ge=0, le=1)
+    """Discount of the next value."""
+    leave_penalty: float = Field(5.0, ge=0, le=100)
+    """Loss credited to the recommendation after which the user left; never part of a metric."""
+    reward_offset: float = Field(3.0, ge=-5, le=5)
+    """Taken from each reward for credit, so that returns fit the range of V; 0 is the paper's form."""
+
+    learn: Literal["now", "cohort", "off"] = "now"
+    """`now` writes each memory as it arises, `cohort` returns them with the visit, `off` keeps none."""
+    share_memory: bool = True
+    """Whether other users' memories are recalled where the user's own do not suffice."""
+    space: str = Field("", max_length=200)
+    """Name under which memories are kept; empty for the world's name."""

@@ -1,0 +1,128 @@
+"""The Critic: how well things stand, and so whether the last recommendation was good."""
+
+from typing import Any, Literal
+
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, Field
+
+from memory.recall import recall_values
+from memory.records import Experience, Record, Value, record
+from nodes.asking import consult, settings
+from nodes.context import Context
+from nodes.facts import round_facts, user_facts
+from nodes.learning import keep
+from nodes.state import Step, Usage, VisitState
+from nodes.visitor import Visitor, asker, visitor
+from sim.errors import BadInputError
+
+V_MAX = 5.0
+
+
+class Judgement(BaseModel):
+    """What the Critic answers."""
+
+    value: float = Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)
+
+
+async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Judge V(s_{t+1}) without this round's reward, credit the recommendation, and remember both."""
+    if not state.steps:
+        raise BadInputError("there is no round to judge: a user has to stand before the Critic")
+    context = settings(runtime)
+    who = await visitor(state)
+    last = state.steps[-1]
+    values = []
+    if runtime.store is not None:
+        values = await recall_values(runtime.store, asker(state, context), who.situation(state.steps), context.values_k)
+    facts = {
+        "user": user_facts(who),
+        "rounds": round_facts(state.steps[:-1]),
+        "values": [
+            {"similarity": one.similarity, "distance": one.record.distance, "target": one.record.target}
+            for one in values
+        ],
+        "now": {"title": last.title, "genres": last.genres, "distance": last.distance, "predicted": last.predicted},
+    }
+    answer, said = await consult(
+        "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value)
+    )
+    step = credit(last, answer.value, context)
+    step.usage = said["usage"] - sum((one.usage for one in state.steps[:-1]), Usage())
+    learnt = await keep(runtime, state, context, memories(state, who, step, context))
+    return {"steps": [step], "value": answer.value, **said, **learnt}
+
+
+def credit(step: Step, next_value: float, context: Context) -> Step:
+    """Return the round with the Critic's value of what follows and the advantage."""
+    gain = advantage(
+        step.reward,
+        step.value,
+        next_value,
+        left=step.left,
+        gamma=context.gamma,
+        leave_penalty=context.leave_penalty,
+        reward_offset=context.reward_offset,
+        rule=context.advantage_rule,
+    )
+    return step.model_copy(update={"next_value": next_value, "advantage": round(gain, 4)})
+
+
+def advantage(
+    reward: float,
+    value: float,
+    next_value: float,
+    *,
+    left: bool,
+    gamma: float,
+    leave_penalty: float,
+    reward_offset: float,
+    rule: Literal["td", "value_difference"],
+) -> float:
+    """Return how much better than expected a recommendation turned out.
+
+    `td`: A = (reward - reward_offset) + gamma V(s') - V(s), and A = -leave_penalty - V(s) where the user left; so the
+    advantage of actor-critic learning, with the offset that makes returns fit the range of V. `value_difference`: 1
+    where V(s') >= V(s), else -1, whether the user left or not, as the original recorded it.
+
+    Args:
+        reward: The user's rating.
+        value: V(s), before the recommendation.
+        next_value: V(s'), after it.
+        left: Whether the user left.
+        gamma: Discount.
+        leave_penalty: What leaving costs.
+        reward_offset: What is taken from the reward.
+        rule: Which of the two.
+    """
+    if rule == "value_difference":
+        return 1.0 if next_value >= value else -1.0
+    if left:
+        return -leave_penalty - value
+    return reward - reward_offset + gamma * next_value - value
+
+
+def memories(state: VisitState, who: Visitor, step: Step, context: Context) -> list[Record]:
+    """Return the experience and the value of a round; both are about the situation before it."""
+    before = state.steps[:-1]
+    target = advantage(
+        step.reward,
+        0.0,
+        step.next_value or 0.0,
+        left=step.left,
+        gamma=context.gamma,
+        leave_penalty=context.leave_penalty,
+        reward_offset=context.reward_offset,
+        rule="td",
+    )
+    common = {"visit": state.visit_id, "user_id": who.user_id, "situation": who.situation(before)}
+    experience = Experience(
+        **common,
+        **step.model_dump(include={"plan", "title", "genres", "predicted", "distance", "reward", "left"}),
+        advantage=step.advantage or 0.0,
+    )
+    value = Value(
+        **common,
+        distance=before[-1].distance if before else None,
+        target=round(max(-V_MAX, min(V_MAX, target)), 4),
+    )
+    return [record(experience, step.index), record(value, step.index)]

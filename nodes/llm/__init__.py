@@ -1,0 +1,1 @@
+"""The language of the roles: models by name, prompts, replies."""

@@ -1,0 +1,8 @@
+"""The default prompt of each role, as Markdown files."""
+
+from importlib.resources import files
+
+
+def default_prompt(role: str) -> str:
+    """Return the text of `role`.md in this package."""
+    return files(__name__).joinpath(f"{role}.md").read_text(encoding="utf-8").strip()

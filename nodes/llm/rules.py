@@ -1,0 +1,197 @@
+"""The deterministic model `rules`: plays each role by written rules, from the facts of the prompt alone.
+
+It is no language model and no evidence that one learns. It is the engine of demo and tests, and shows that the pipeline
+uses what it recalls. docs/rules-model.md states the rules in words.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from nodes.llm.prompting import Facts, read_facts
+from nodes.llm.tokens import count_tokens
+from nodes.llm.wording import Wishes, read_wishes
+from sim.errors import BadInputError
+
+# Two distances count as alike within about this much, in the kernel that weighs experiences and values.
+DISTANCE_WIDTH = 0.15
+# Weight of what is believed without any memory, in records.
+PRIOR_WEIGHT = 1.0
+
+
+def plan(facts: Facts) -> Facts:
+    """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
+    taught = _lesson_wishes(facts)
+    counts = Counter(genre for item in facts["user"]["history"] for genre in item["genres"])
+    tired = {*facts["recent_categories"], *taught.avoid, *_disliked(facts["rounds"])}
+    fresh = [name for name in facts["categories"] if name not in tired]
+    wanted = sorted(fresh, key=lambda name: (name not in taught.want, -counts[name], name))[:2]
+    parts = [f"Recommend {' or '.join(wanted)}"] if wanted else ["Recommend what the user likes best"]
+    left_out = sorted({*taught.avoid, *_disliked(facts["rounds"])})
+    if left_out:
+        parts.append(f"leave out {', '.join(left_out)}")
+    if taught.least is not None:
+        parts.append(f"keep a distance of at least {taught.least:.2f} from the last four items")
+    if taught.most is not None:
+        parts.append(f"keep a distance of at most {taught.most:.2f} from the last four items")
+    return {"plan": "; ".join(parts) + "."}
+
+
+def _lesson_wishes(facts: Facts) -> Wishes:
+    """Return the wishes of all lessons as one; numbers are means weighted by support and by how long users stayed."""
+    read = [(read_wishes(one["text"], facts["categories"]), _trust(one)) for one in facts["lessons"]]
+
+    def mean(numbers: list[tuple[float, float]]) -> float | None:
+        return sum(n * weight for n, weight in numbers) / sum(weight for _, weight in numbers) if numbers else None
+
+    return Wishes(
+        want=tuple(dict.fromkeys(name for wishes, _ in read for name in wishes.want)),
+        avoid=tuple(dict.fromkeys(name for wishes, _ in read for name in wishes.avoid)),
+        least=mean([(wishes.least, weight) for wishes, weight in read if wishes.least is not None]),
+        most=mean([(wishes.most, weight) for wishes, weight in read if wishes.most is not None]),
+    )
+
+
+def _trust(lesson: Facts) -> float:
+    return float((1 + math.log(max(1, lesson["support"]))) * (1 + max(0.0, lesson["length"])))
+
+
+def _disliked(rounds: list[Facts]) -> list[str]:
+    """Return the categories that had at least two rounds and a mean reward below 2.5."""
+    rewards: dict[str, list[float]] = {}
+    for one in rounds:
+        for genre in one["genres"]:
+            rewards.setdefault(genre, []).append(one["reward"])
+    return [genre for genre, seen in rewards.items() if len(seen) > 1 and sum(seen) / len(seen) < 2.5]
+
+
+def act(facts: Facts) -> Facts:
+    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
+    categories = {genre for one in facts["candidates"] for genre in one["genres"]}
+    wishes = read_wishes(facts["plan"], categories)
+
+    def score(one: Facts) -> float:
+        genres = set(one["genres"])
+        bonus = 0.3 * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
+        return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
+
+    # The first of equals wins, so the order of the shortlist decides ties.
+    return {"item": max(facts["candidates"], key=score)["title"]}
+
+
+def _breach(distance: float | None, wishes: Wishes) -> float:
+    """Return by how much a distance misses the plan's bounds; a first item misses none."""
+    if distance is None:
+        return 0.0
+    below = max(0.0, (wishes.least or 0.0) - distance)
+    above = max(0.0, distance - wishes.most) if wishes.most is not None else 0.0
+    return below + above
+
+
+def _expected(candidate: Facts, facts: Facts) -> float:
+    """Return the advantage to expect of a candidate: the mean over experiences, weighted by likeness."""
+    total = weights = 0.0
+    for one in facts["experiences"]:
+        weight = _distance_kernel(candidate["distance"], one["distance"]) * (
+            0.5 + _overlap(candidate["genres"], one["genres"])
+        )
+        total += weight * one["advantage"]
+        weights += weight
+    return total / (weights + PRIOR_WEIGHT)
+
+
+def _distance_kernel(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return float(one is other)
+    return math.exp(-(((one - other) / DISTANCE_WIDTH) ** 2))
+
+
+def _overlap(one: list[str], other: list[str]) -> float:
+    """Return the Jaccard index of two sets of genres; 0 where both are empty."""
+    union = {*one, *other}
+    return len({*one}.intersection(other)) / len(union) if union else 0.0
+
+
+def judge(facts: Facts) -> Facts:
+    """Value the situation by the rewards so far and the last item's distance, mixed with recalled values."""
+    rewards = [one["reward"] for one in facts["rounds"]]
+    # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
+    liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
+    distance = facts["now"]["distance"]
+    prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
+    total, weights = PRIOR_WEIGHT * prior, PRIOR_WEIGHT
+    for one in facts["values"]:
+        weight = max(0.0, one["similarity"]) * _distance_kernel(distance, one["distance"])
+        total += weight * one["target"]
+        weights += weight
+    return {"value": round(max(-5.0, min(5.0, total / weights)), 3)}
+
+
+def reflect(facts: Facts) -> Facts:
+    """Write down the distance to keep: beyond the item after which the user left, or as kept where the user stayed."""
+    rounds = facts["rounds"]
+    distances = [one["distance"] for one in rounds if one["distance"] is not None]
+    lessons = []
+    if distances and facts["outcome"]["left"]:
+        lessons.append(f"Keep a distance of at least {_rounded(distances[-1] + 0.1):.1f} from the last four items.")
+    elif distances:
+        lessons.append(f"Keep a distance of at least {_rounded(min(distances)):.1f} from the last four items.")
+    disliked = _disliked(rounds)
+    if disliked:
+        lessons.append(f"Leave out {', '.join(sorted(disliked))}.")
+    return {"lesson": " ".join(lessons) or "Recommend what the user likes best."}
+
+
+def _rounded(distance: float) -> float:
+    """Return a distance in tenths, so that visits that teach the same say the same."""
+    return round(distance * 10) / 10
+
+
+PLAYS: dict[str, Callable[[Facts], Facts]] = {"planner": plan, "actor": act, "critic": judge, "reflector": reflect}
+
+
+class RulesModel(BaseChatModel):
+    """Chat model that answers by the rules above; without state, so the same prompt gets the same answer."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "rules"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        facts = read_facts(messages[-1].text)
+        play = PLAYS.get(facts.get("role", ""))
+        if play is None:
+            raise BadInputError(f"the model `rules` has no rules for the role {facts.get('role')!r}")
+        text = json.dumps(play(facts), ensure_ascii=False)
+        prompt_tokens = sum(count_tokens(message.text) for message in messages)
+        completion_tokens = count_tokens(text)
+        usage = UsageMetadata(
+            input_tokens=prompt_tokens,
+            output_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+        )
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text, usage_metadata=usage))])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        # Without this the base class hops to a thread, which costs more than the rules themselves.
+        return self._generate(messages, stop)

@@ -1,0 +1,51 @@
+"""The Reflector: what the visit taught as a whole."""
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, Field
+
+from memory.records import Lesson, record
+from nodes.asking import consult, settings
+from nodes.context import Context
+from nodes.facts import lesson_facts, round_facts, user_facts
+from nodes.learning import keep
+from nodes.state import VisitState
+from nodes.tools.categories import count_categories
+from nodes.visitor import visitor
+
+
+class Insight(BaseModel):
+    """What the Reflector answers."""
+
+    lesson: str = Field(min_length=1, max_length=2000)
+
+
+async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Write one lesson about the finished visit into macro memory."""
+    if not state.steps:
+        return {}
+    context = settings(runtime)
+    who = await visitor(state)
+    stayed = [step for step in state.steps if not step.left]
+    total = round(sum(step.reward for step in stayed), 4)
+    facts = {
+        "categories": count_categories(who.place.world.catalogue),
+        "user": user_facts(who),
+        "lessons": lesson_facts(state.lessons),
+        "rounds": round_facts(state.steps),
+        "outcome": {"rounds": len(stayed), "left": state.left, "total_reward": round(total, 2), "plan": state.plan},
+    }
+    no_lesson = Insight.model_construct(lesson="")
+    answer, said = await consult("reflector", state, context, facts, Insight, fallback=lambda: no_lesson)
+    if not answer.lesson:
+        return said
+    lesson = Lesson(
+        visit=state.visit_id,
+        user_id=who.user_id,
+        situation=who.situation([]),
+        text=answer.lesson,
+        length=len(stayed),
+        total_reward=total,
+    )
+    return said | await keep(runtime, state, context, [record(lesson, len(state.steps))])

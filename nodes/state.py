@@ -1,0 +1,278 @@
+"""What a visit is given, what its nodes hand on to each other, and what comes out of it.
+
+LangGraph validates a whole state whenever it is read, so one bad input or edit would make a thread unreadable for good.
+Therefore fields carry types only, limits being checked by the node `begin`; and what does not fit a type is not refused
+on reading but marked, and refused by the first node that works with the state.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from langgraph.channels import DeltaChannel
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+from memory.records import Record
+from sim.errors import BadInputError
+
+LeaveReason = Literal["repeat", "similar", "disliked"]
+Role = Literal["planner", "actor", "critic", "reflector"]
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+class Usage(BaseModel):
+    """Model calls and tokens spent."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    calls: int = 0
+    """Number of model calls."""
+    prompt_tokens: int = 0
+    """Tokens of all prompts."""
+    completion_tokens: int = 0
+    """Tokens of all replies."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls - other.calls,
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+        )
+
+
+class Exchange(BaseModel):
+    """The last conversation of one role with its model, for reading while one steps."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    prompt: str = ""
+    """What the model was sent: the role's prompt, then the facts."""
+    reply: str = ""
+    """What the model wrote, as it came."""
+    outcome: str = ""
+    """How the reply was used: ok, repaired, asked_again or fallback."""
+    fault: str = ""
+    """What was wrong with the reply, empty when nothing was."""
+
+
+class Candidate(BaseModel):
+    """One item of the shortlist, with what the logs say about it for this user."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    item_id: str
+    title: str
+    genres: list[str] = []
+    predicted: float
+    """Rating that the logs model predicts, 1 to 5."""
+    distance: float | None = None
+    """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none at first."""
+
+
+class Proposal(BaseModel):
+    """What the Actor proposes: what it wrote, and the catalogue item that this stands for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+    text: str = ""
+    """The title as the Actor wrote it."""
+    item_id: str = ""
+    """Id of the item; change this, or the title, to recommend something else."""
+    title: str = ""
+    genres: list[str] = []
+
+
+class Told(BaseModel):
+    """A lesson as the roles are told it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text: str
+    support: int = 1
+    """Number of visits that taught the same."""
+    length: float = 0.0
+    """Mean number of rounds of those visits."""
+
+
+class Remembered(BaseModel):
+    """An experience as the Actor is told it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    title: str
+    genres: list[str] = []
+    distance: float | None = None
+    """Distance of the item to the four before it, as in the shortlist."""
+    advantage: float
+    """How much better than expected the recommendation turned out; below 0 is worse."""
+    similarity: float
+    """Cosine similarity of the situation then to the situation now."""
+
+
+class Step(BaseModel):
+    """One round of a visit. The user appends it, the Critic completes it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+    index: int
+    """Number of the round, from 0."""
+    plan: str = ""
+    proposed: str = ""
+    """What the Actor wrote."""
+    item_id: str = ""
+    title: str = ""
+    genres: list[str] = []
+    predicted: float = 0.0
+    """Rating that the logs model predicted."""
+    distance: float | None = None
+    """Least distance to the last four recommended items, by the logs model; none in the first round."""
+    reward: float = 0.0
+    """The user's rating, 1 to 5."""
+    value: float = 0.0
+    """V(s_t): how well things stood before the round, -5 to 5."""
+    next_value: float | None = None
+    """V(s_{t+1}), given before the round's reward is known; none where no Critic takes part."""
+    advantage: float | None = None
+    """How much better than expected the round went; none where no Critic takes part."""
+    left: bool = False
+    """Whether the user left after this round."""
+    usage: Usage = Usage()
+    """Model calls and tokens of this round."""
+
+
+def keyed(model: type[Entry], key: Callable[[Entry], Any]) -> Callable[[Any, Sequence[Any]], list[Entry]]:
+    """Return a reducer for a `DeltaChannel` that keeps one entry a key, the latest winning, in order of arrival.
+
+    The reducer never raises, since one that does makes a thread unreadable for good: what is no valid entry
+    (an edit over the API may bring anything) is left out.
+    """
+    entry: TypeAdapter[Entry] = TypeAdapter(model)
+
+    def valid(entries: Any) -> list[Entry]:
+        found = []
+        for one in entries if isinstance(entries, list) else [entries]:
+            try:
+                found.append(one if isinstance(one, model) else entry.validate_python(one))
+            except ValidationError:
+                continue
+        return found
+
+    def reduce(current: Any, writes: Sequence[Any]) -> list[Entry]:
+        merged = {key(one): one for one in valid(current or [])}
+        for write in writes:
+            merged.update((key(one), one) for one in valid(write))
+        return list(merged.values())
+
+    return reduce
+
+
+class Unusable(BaseModel):
+    """Stands in a state for a value that does not fit its field."""
+
+    fault: str
+
+
+class _Readable(BaseModel):
+    """A state that can always be read; `check_types` says what is wrong with it."""
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _mark_unusable(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            return Unusable(fault=error.errors(include_url=False)[0]["msg"])
+
+    def check_types(self) -> None:
+        """Check that every field holds what it should.
+
+        Raises:
+            BadInputError: One does not; the message names it.
+        """
+        for name, value in self.__dict__.items():
+            if isinstance(value, Unusable):
+                raise BadInputError(f"{name}: {value.fault}")
+
+
+class VisitInput(_Readable):
+    """The identity of a visit: who visits which world, from which seed, for how long."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+    world: str = Field("", examples=["movielens", "tiny"])
+    """Name of the world; empty for the default one (movielens where the extra is installed, else tiny)."""
+    user_id: str = Field("", examples=["1"])
+    """Who visits; empty for the world's first dev user."""
+    history: list[str] = Field([], examples=[["Toy Story", "Heat"]])
+    """Titles liked before, oldest first; needed for a user whom the world does not know."""
+    seed: int = 0
+    """Seed of everything random in the visit."""
+    max_steps: int = 20
+    """Most rounds of the visit."""
+
+
+class VisitState(VisitInput):
+    """What the nodes of a visit hand on to each other."""
+
+    visit: int = 0
+    """Number of this visit on its thread, from 1."""
+    visit_id: str = ""
+    """Id of this visit; its memories are kept under it, and it never recalls them itself."""
+    plan: str = ""
+    """The Planner's plan for this round; edit it, and the Actor follows the edit."""
+    lessons: list[Told] = []
+    """Lessons recalled for this visit."""
+    experiences: list[Remembered] = []
+    """Experiences recalled for this round."""
+    shortlist: list[Candidate] = []
+    """Items among which the Actor chooses in this round."""
+    proposal: Proposal | None = None
+    """The item about to be recommended; edit it, and the user gets the edit."""
+    value: float = 0.0
+    """V(s_t): the Critic's view of how well things stand, -5 to 5."""
+    exchange: dict[str, Exchange] = {}
+    """Last prompt, raw reply and repair of each role."""
+    usage: Usage = Usage()
+    """Model calls and tokens of the visit so far."""
+    steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index))] = []
+    """The rounds so far."""
+    records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key))] = []
+    """Memories to be written when the cohort ends."""
+    left: bool = False
+    """Whether the user has left."""
+    leave_reason: LeaveReason | None = None
+    """Why the user left, as the world knows it; no role is shown it."""
+
+
+class VisitOutput(BaseModel):
+    """What came of a visit. Lengths and rewards leave out the round after which the user left, unless named so."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    user_id: str
+    steps: list[Step]
+    length: int
+    """Rounds without the leaving one."""
+    length_with_exit: int
+    """Rounds with the leaving one."""
+    total_reward: float
+    mean_reward: float
+    left: bool
+    leave_reason: LeaveReason | None
+    usage: Usage
+    records: list[Record]
+    """Memories of the visit, where `learn` is `cohort`."""

