@@ -1,0 +1,235 @@
+"""The command `billp`."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+import typer
+import typer.exceptions
+from dotenv import load_dotenv
+from pydantic import ValidationError
+from rich.console import Console
+
+from memory.errors import BadStoreError, StoreError
+from sim.errors import BadInputError, BillpError
+
+# The graph, Chroma and the models are imported by the command that needs them, so that --help and errors are quick.
+
+app = typer.Typer(
+    help="BiLLP: a planner for long-term recommendation.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(worlds, name="world")
+
+out = Console()
+err = Console(stderr=True)
+Made = TypeVar("Made")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Read `.env`, which may hold the address and key of a model endpoint."""
+    load_dotenv(".env")
+
+
+@worlds.command("list")
+def world_list(as_json: AsJson = False) -> None:
+    """List the worlds that are built, and the sources that one can be built from."""
+    from nodes.worlds import home
+    from sim.datasets import SOURCES
+
+    folder = home() / "worlds"
+    built = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+        if folder.is_dir()
+        else []
+    )
+    if as_json:
+        typer.echo(json.dumps({"built": built, "sources": sorted(SOURCES)}))
+        return
+    typer.echo("built:   " + (", ".join(built) or "none yet"))
+    typer.echo("sources: " + ", ".join(sorted(SOURCES)) + "  (`billp world build NAME --from SOURCE`)")
+
+
+@worlds.command("show")
+def world_show(name: Annotated[str, typer.Argument(help="Name of the world.")], as_json: AsJson = False) -> None:
+    """Show what is in a world, and why users leave it."""
+    from graph.watch import print_world
+    from nodes.worlds import load_world
+    from sim.describe import describe
+
+    print_world(out, describe(load_world(name)), as_json)
+
+
+@worlds.command("build")
+def world_build(
+    name: Annotated[str, typer.Argument(help="Name of the world.")],
+    source: Annotated[str, typer.Option("--from", help="Where its ratings come from; NAME if not given.")] = "",
+    seed: Seed = 0,
+    cut: Annotated[
+        Literal["random", "time"], typer.Option(help="How ratings are cut into logs and tables.")
+    ] = "random",
+    min_reward_quantile: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Users leave below this quantile of their own rewards, not below 2."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a world from ratings; one of that name is replaced."""
+    from graph.watch import print_world
+    from nodes.worlds import world_folder
+    from sim.datasets import load_ratings
+    from sim.describe import describe
+    from sim.world import World
+
+    folder = world_folder(name)
+    with err.status(f"Building the world {name} from {source or name} …"):
+        ratings = load_ratings(source or name, seed)
+        world = World.build(name, ratings, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
+        world.save(folder)
+    print_world(out, describe(world), as_json)
+
+
+@app.command()
+def episode(
+    user: Annotated[str, typer.Option("--user", help="Id of the user; empty for the world's first dev user.")] = "",
+    world: WorldName = "",
+    variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    seed: Seed = 0,
+    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds.")] = 20,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(help="A title liked before, for a user whom the world does not know; repeatable."),
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Recall from BILLP_HOME/memory, and write into it.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Watch one visit round by round."""
+    from graph.visiting import run_episode
+    from graph.watch import EpisodeView, narrate
+    from nodes.context import Context
+    from nodes.state import VisitInput
+
+    visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
+    view = EpisodeView(err if as_json else out, quiet=as_json)
+    output = asyncio.run(run_episode(variant, visit, checked(lambda: Context(model=model)), memory, view))
+    if as_json:
+        typer.echo(
+            json.dumps({"model": model, "variant": variant, **output.model_dump(mode="json")}, ensure_ascii=False)
+        )
+    else:
+        narrate(out, output, model)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
+    variants: Annotated[
+        str, typer.Option(help="Variants and baselines, separated by commas.")
+    ] = "act_only,react,reflexion,billp,random,popular,greedy,diverse_greedy,oracle",
+    world: WorldName = "",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Users visited with what was learned.")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
+    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds of a visit.")] = 100,
+    concurrency: Annotated[int, typer.Option(min=1, help="Visits at once; changes no result.")] = 8,
+    processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
+    final: Annotated[
+        bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let variants learn from train visits, and compare them on users whom they have not met."""
+    from graph.report import results_table
+    from graph.study import StudySettings, run_study
+    from graph.watch import StudyView
+    from nodes.context import Context
+    from nodes.worlds import default_world
+
+    settings = checked(
+        lambda: StudySettings(
+            world=world or default_world(),
+            variants=tuple(one.strip() for one in variants.split(",") if one.strip()),
+            train=train,
+            test=test,
+            seeds=seeds,
+            cohort=cohort,
+            max_steps=max_steps,
+            final=final,
+            context=Context(model=model),
+        )
+    )
+    with StudyView(err, settings.seeds) as progress:
+        folder = run_study(
+            settings, name, concurrency=concurrency, processes=processes or os.cpu_count() or 1, progress=progress
+        )
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps(results, ensure_ascii=False))
+    else:
+        out.print(results_table(results))
+        typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+
+
+def checked(make: Callable[[], Made]) -> Made:
+    """Return what `make` makes, with a fault of the user's put in one line.
+
+    Raises:
+        BadInputError: A setting cannot be used.
+    """
+    try:
+        return make()
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise BadInputError(f"{where}: {fault['msg']} (got {str(fault['input'])[:80]!r})") from error
+
+
+def main() -> None:
+    """Run the command, with each error in one line on standard error.
+
+    Exits with 0, 1 where something failed, or 2 where the command was used wrongly.
+    """
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in sys.argv:
+            raise
+        message, code = explain(error)
+        # Never wrapped or coloured: programs and people search for this line.
+        print(f"billp: {message}", file=sys.stderr)
+        sys.exit(code)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return an error as one line, and the exit code it stands for."""
+    if isinstance(error, typer.exceptions.TyperException):
+        return " ".join(error.format_message().split()), error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "stopped", 130
+    if isinstance(error, BadInputError | BadStoreError):
+        return " ".join(str(error).split()), 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 2
+    if isinstance(error, BillpError | StoreError):
+        return " ".join(str(error).split()), 1
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (`billp --debug …` shows where)", 1
+
+
+if __name__ == "__main__":
+    main()

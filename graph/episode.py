@@ -1,0 +1,75 @@
+"""The loop of a visit: rounds of planner, actor, user and critic until the user leaves, then the reflector.
+
+A variant is the list of its nodes; a new role joins by standing in one.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from langgraph.graph import END, START, StateGraph
+
+from nodes.actor import actor
+from nodes.context import Context
+from nodes.critic import critic
+from nodes.frame import begin, finish
+from nodes.planner import planner
+from nodes.reflector import reflector
+from nodes.state import VisitInput, VisitOutput, VisitState
+from nodes.user import user
+
+Node = Callable[..., Awaitable[dict[str, Any]]]
+Graph = StateGraph[VisitState, Context, VisitInput, VisitOutput]
+
+
+class Variant(NamedTuple):
+    """The nodes of each round, and those after the last one."""
+
+    step: tuple[Node, ...]
+    at_end: tuple[Node, ...] = ()
+
+
+VARIANTS: dict[str, Variant] = {
+    "billp": Variant((planner, actor, user, critic), (reflector,)),
+    "act_only": Variant((actor, user)),
+    "react": Variant((planner, actor, user)),
+    "reflexion": Variant((planner, actor, user), (reflector,)),
+}
+
+
+def build_episode(*step_nodes: Node, at_end: tuple[Node, ...] = (), context_schema: type[Context] = Context) -> Graph:
+    """Return the uncompiled graph of a visit.
+
+    Args:
+        step_nodes: Nodes of one round, in order, each named as its function; one of them appends a `Step`.
+        at_end: Nodes after the last round, in order.
+        context_schema: Settings that the nodes read.
+    """
+    builder = StateGraph(VisitState, context_schema, input_schema=VisitInput, output_schema=VisitOutput)
+    order = [begin, *step_nodes, *at_end, finish]
+    for node in order:
+        builder.add_node(node)
+    names = [node.__name__ for node in order]
+    last, after = names[len(step_nodes)], names[len(step_nodes) + 1]
+    builder.add_edge(START, names[0])
+    for source, target in zip(names, names[1:], strict=False):
+        if source != last:
+            builder.add_edge(source, target)
+    builder.add_conditional_edges(last, next_round, {"next round": names[1], "visit over": after})
+    builder.add_edge(names[-1], END)
+    return builder
+
+
+def next_round(state: VisitState) -> str:
+    """Return where a finished round leads to."""
+    state.check_types()
+    return "visit over" if state.left or len(state.steps) >= state.max_steps else "next round"
+
+
+def build_variant(name: str) -> Graph:
+    """Return the uncompiled graph of a variant."""
+    step, at_end = VARIANTS[name]
+    return build_episode(*step, at_end=at_end)
+
+
+builder = build_variant("billp")
+graph = builder.compile(name="episode")

@@ -1,0 +1,120 @@
+"""What the command line shows while it works."""
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from nodes.state import LeaveReason, Step, VisitOutput
+
+LEFT = {
+    "repeat": "the item repeated one of the last four",
+    "similar": "the item was too similar to one of the last four",
+    "disliked": "the item was disliked",
+}
+
+
+class EpisodeView:
+    """Shows a visit round by round."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    def __call__(self, step: Step) -> None:
+        """Show a finished round."""
+        if self._quiet:
+            return
+        show = self._console.print
+        if step.plan:
+            show(f"[dim]plan[/]  {escape(step.plan)}", highlight=False)
+        distance = "" if step.distance is None else f"  distance {step.distance:.2f}"
+        show(
+            f"[bold]{step.index + 1:3}[/]   {escape(step.title)} [dim]({escape(', '.join(step.genres))})[/]"
+            f"  predicted {step.predicted:.2f}{distance}",
+            highlight=False,
+        )
+        line = f"      reward [bold]{step.reward:.2f}[/]"
+        if step.advantage is not None and step.next_value is not None:
+            line += f"  value {step.value:+.2f} → {step.next_value:+.2f}  advantage {step.advantage:+.2f}"
+        show(line + ("  [red]left[/]" if step.left else ""), highlight=False)
+
+
+def narrate(console: Console, output: VisitOutput, model: str) -> None:
+    """Show how a visit ended."""
+    console.print(end_of_visit(output.leave_reason, output.length), highlight=False)
+    usage = output.usage
+    console.print(
+        f"user {escape(output.user_id)}: {output.length} rounds, total reward {output.total_reward:.1f}, "
+        f"mean reward {output.mean_reward:.2f}; {usage.calls} calls of the model {escape(model)}"
+        f"{' (no LLM)' if model == 'rules' else ''}, {usage.prompt_tokens:,} prompt tokens",
+        highlight=False,
+    )
+
+
+def end_of_visit(reason: LeaveReason | None, length: int) -> str:
+    """Return in words how a visit ended."""
+    return f"The user left: {LEFT[reason]}." if reason else f"The user stayed for all {length} rounds."
+
+
+class StudyView:
+    """Shows how far a study is: a line for each variant."""
+
+    def __init__(self, console: Console, seeds: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._seeds = seeds
+        self._tasks: dict[tuple[str, int], TaskID] = {}
+
+    def __enter__(self) -> "StudyView":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, cell: Any, stage: str, done: int, total: int) -> None:
+        """Show that `done` of the `total` visits of a stage are done."""
+        key = (cell.variant, cell.seed)
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task("")
+        seed = f" seed {cell.seed}" if self._seeds > 1 else ""
+        self._progress.update(
+            self._tasks[key], description=f"{cell.variant}{seed}: {stage} visits", completed=done, total=total
+        )
+
+
+def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> None:
+    """Print what `sim.describe.describe` says of a world."""
+    if as_json:
+        typer.echo(json.dumps(world, ensure_ascii=False))
+        return
+    users = ", ".join(f"{count} {split}" for split, count in world["users"].items())
+    lines = [
+        f"world     {world['name']} (seed {world['seed']}, cut {world['cut']})",
+        f"users     {users}; {world['users_without_history']} more have no history",
+        f"items     {world['items']:,} with {world['ratings']:,} ratings "
+        f"({world['density']:.1%} of all pairs; {world['ratings_left_out']:,} ratings of rare items left out)",
+        f"genres    {', '.join(world['genres'])}",
+        "tau       " + ", ".join(f"{model} {tau:.3f}" for model, tau in world["tau"].items()),
+        "RMSE      " + ", ".join(f"{model} {rmse:.3f}" for model, rmse in world["rmse"].items()),
+    ]
+    for policy, shares in world["leave_shares"].items():
+        parts = ", ".join(f"{shares[reason]:.1%} {reason}" for reason in ("repeat", "similar", "disliked"))
+        lines.append(f"leaves    under {policy}: {parts}")
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    for warning in world["warnings"]:
+        console.print(f"[yellow]warning[/]   {escape(warning)}", highlight=False, soft_wrap=True)

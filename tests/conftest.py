@@ -1,0 +1,44 @@
+"""Fixtures that all tests share."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Nothing leaves the machine, whatever the tests' own processes start.
+os.environ.update(LANGGRAPH_CLI_NO_ANALYTICS="1", LANGSMITH_TRACING="false", ANONYMIZED_TELEMETRY="False")
+for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BILLP_HOME", "BILLP_CHROMA_URL", "LANGSMITH_API_KEY"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose tiny world is built and embedded; copy it, do not write into it."""
+    from nodes.worlds import close_places, open_place_now
+
+    base = tmp_path_factory.mktemp("built")
+    before = os.environ.get("BILLP_HOME")
+    os.environ["BILLP_HOME"] = str(base)
+    try:
+        open_place_now("tiny")
+        close_places()
+    finally:
+        if before is None:
+            del os.environ["BILLP_HOME"]
+        else:
+            os.environ["BILLP_HOME"] = before
+    return base
+
+
+@pytest.fixture
+def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of the test's own, with the tiny world in it."""
+    from nodes.worlds import close_places
+
+    base = tmp_path / "home"
+    shutil.copytree(built_home, base)
+    monkeypatch.setenv("BILLP_HOME", str(base))
+    yield base
+    close_places()
