@@ -88,7 +88,7 @@ def world_build(
     as_json: AsJson = False,
 ) -> None:
     """Build a world from ratings; one of that name is replaced."""
-    from graph.watch import print_world
+    from graph.watch import embed_with_progress, print_world
     from nodes.worlds import world_folder
     from sim.datasets import load_ratings
     from sim.describe import describe
@@ -99,7 +99,10 @@ def world_build(
         ratings = load_ratings(source or name, seed)
         world = World.build(name, ratings, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
         world.save(folder)
-    print_world(out, describe(world), as_json)
+    embed_with_progress(err, world)
+    with err.status("Visiting dev users to see why they leave …"):
+        description = describe(world)
+    print_world(out, description, as_json)
 
 
 @app.command()
@@ -157,9 +160,9 @@ def study(
     """Let variants learn from train visits, and compare them on users whom they have not met."""
     from graph.report import results_table
     from graph.study import StudySettings, run_study
-    from graph.watch import StudyView
+    from graph.watch import StudyView, embed_with_progress
     from nodes.context import Context
-    from nodes.worlds import default_world
+    from nodes.worlds import default_world, load_world
 
     settings = checked(
         lambda: StudySettings(
@@ -174,6 +177,7 @@ def study(
             context=Context(model=model),
         )
     )
+    embed_with_progress(err, load_world(settings.world))
     with StudyView(err, settings.seeds) as progress:
         folder = run_study(
             settings, name, concurrency=concurrency, processes=processes or os.cpu_count() or 1, progress=progress

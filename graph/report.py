@@ -3,30 +3,46 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
+
+LEAVES = ("repeat", "similar", "disliked", "stayed")
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
-    """Return the rows of results.json as a table for the terminal."""
+    """Return the rows of results.json as a table for the terminal, 80 columns wide."""
+    first = results["rows"][0]
     table = Table(
-        title=f"World {results['world']}, model {results['model']}, {results['rows'][0]['split']} users",
-        caption=results["note"] or None,
+        title=(
+            f"{first['visits']} visits of {first['split']} users in the world {results['world']}, "
+            f"after {results['settings']['train']} train visits. Model: {results['model']}."
+        ),
+        title_justify="left",
+        caption=f"ended: {' / '.join(LEAVES)} (at the limit). {results['note']}",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
     )
     table.add_column("variant", no_wrap=True)
-    for heading in ("visits", "length", "mean reward", "total reward", "95% interval", "tokens/step", "calls/step"):
-        table.add_column(heading, justify="right")
-    table.add_column("left because", no_wrap=True)
+    for heading in (
+        "length",
+        "reward\n(mean)",
+        "total reward\n(95% interval)",
+        "tokens\n/step",
+        "calls\n/step",
+        "ended",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in results["rows"]:
         low, high = row["total_reward_ci"]
         table.add_row(
             row["variant"],
-            str(row["visits"]),
             f"{row['length']:.1f}",
             f"{row['mean_reward']:.2f}",
-            f"{row['total_reward']:.1f}",
-            f"{low:.1f} to {high:.1f}",
+            f"{row['total_reward']:.1f} ({low:.0f} to {high:.0f})",
             f"{row['prompt_tokens_per_step']:.0f}",
             f"{row['calls_per_step']:.1f}",
-            ", ".join(f"{reason} {count}" for reason, count in row["leave_reasons"].items() if count),
+            "/".join(str(row["leave_reasons"][reason]) for reason in LEAVES),
         )
     return table

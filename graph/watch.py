@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from nodes.state import LeaveReason, Step, VisitOutput
+from nodes.worlds import embed_labels
+from sim.world import World
 
 LEFT = {
     "repeat": "the item repeated one of the last four",
@@ -94,6 +96,14 @@ class StudyView:
         self._progress.update(
             self._tasks[key], description=f"{cell.variant}{seed}: {stage} visits", completed=done, total=total
         )
+
+
+def embed_with_progress(console: Console, world: World) -> None:
+    """Embed the labels of a world's items where that was not done before, and show how far it is."""
+    columns = (TextColumn("Embedding titles"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(world.catalogue))
+        embed_labels(world, lambda done: progress.update(task, completed=done))
 
 
 def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from memory.embeddings import LineMean
 from memory.store import ChromaStore
 
+# Labels embedded between two reports of progress.
+LABELS_AT_ONCE = 64
+
 
 class CatalogueIndex:
     """Finds items by meaning.
@@ -20,12 +23,10 @@ class CatalogueIndex:
     Args:
         name: Name of the world.
         labels: Item ids and what is embedded of each item, in catalogue order.
-        embeddings: Embeds labels and queries.
-        file: Where the labels' vectors are kept from one process to the next.
+        embeddings: Embeds labels and queries; knows the labels best already (`prime_labels`).
     """
 
-    def __init__(self, name: str, labels: Mapping[str, str], embeddings: LineMean, file: Path) -> None:
-        prime_labels(list(labels.values()), embeddings, file)
+    def __init__(self, name: str, labels: Mapping[str, str], embeddings: LineMean) -> None:
         self._namespace = ("catalogue", name)
         self._store = ChromaStore(embeddings=embeddings)
         self._store.batch([PutOp(self._namespace, key, {"label": label}, ["label"]) for key, label in labels.items()])
@@ -39,11 +40,27 @@ class CatalogueIndex:
         self._store.close()
 
 
-def prime_labels(labels: Sequence[str], embeddings: LineMean, file: Path) -> None:
-    """Make the vectors of all labels known to `embeddings`: read from `file`, or computed and written there."""
+def prime_labels(
+    labels: Sequence[str], embeddings: LineMean, file: Path, progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Make the vectors of all labels known to `embeddings`.
+
+    Args:
+        labels: What is embedded of each item.
+        embeddings: Embeds them.
+        file: Holds the vectors; where it does not yet, they are computed and written there.
+        progress: Is told how many are done.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     vectors = _read(file, labels, embeddings.name)
     if vectors is None:
-        vectors = np.asarray(embeddings.embed_documents(list(labels)), dtype=np.float32)
+        parts = []
+        for start in range(0, len(labels), LABELS_AT_ONCE):
+            parts += embeddings.embed_documents(list(labels[start : start + LABELS_AT_ONCE]))
+            progress(len(parts))
+        vectors = np.asarray(parts, dtype=np.float32)
         _write(file, labels, embeddings.name, vectors)
     embeddings.prime(labels, vectors)
 

@@ -10,7 +10,7 @@ from nodes.context import Context
 from nodes.llm.models import role_model
 from nodes.llm.prompting import Facts, build_messages
 from nodes.llm.replies import ask
-from nodes.state import Exchange, Role, Usage, VisitState
+from nodes.state import Exchange, Role, VisitState
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -60,5 +60,4 @@ async def consult(
         outcome=reply.outcome,
         fault=reply.fault,
     )
-    spent = Usage.model_validate(reply.usage, from_attributes=True)
-    return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + spent}
+    return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + reply.usage}

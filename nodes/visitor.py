@@ -93,7 +93,7 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
         world = place.world
         raise BadInputError(
             f"user {user_id!r} is not known in world {world.name!r}: name one of its {len(world.users)} users "
-            f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that are in its catalogue"
+            f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that it has"
         )
     return history
 

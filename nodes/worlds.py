@@ -4,11 +4,12 @@ import asyncio
 import os
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from memory.catalogue import CatalogueIndex
+from memory.catalogue import CatalogueIndex, prime_labels
 from memory.embeddings import shared_embeddings
 from nodes.tools.grounding import Grounder
 from sim.datasets import SOURCES, load_ratings
@@ -70,6 +71,17 @@ def load_world(name: str) -> World:
     return world
 
 
+def embed_labels(world: World, progress: Callable[[int], None] = lambda done: None) -> None:
+    """Embed the labels of a world's items, where that was not done before.
+
+    Args:
+        world: A world that is saved under its name.
+        progress: Is told how many labels are done.
+    """
+    labels = [item.label for item in world.catalogue]
+    prime_labels(labels, shared_embeddings(), world_folder(world.name) / "labels.npz", progress)
+
+
 async def open_place(name: str) -> Place:
     """Return the opened world `name`, or the default one for an empty name; opened once a process.
 
@@ -93,10 +105,10 @@ def open_place_now(name: str) -> Place:
         if folder not in _places:
             world = load_world(folder.name)
             embeddings = shared_embeddings()
-            labels = {item.id: item.label for item in world.catalogue}
+            embed_labels(world)
             _places[folder] = Place(
                 world,
-                CatalogueIndex(world.name, labels, embeddings, folder / "labels.npz"),
+                CatalogueIndex(world.name, {item.id: item.label for item in world.catalogue}, embeddings),
                 fresh=Grounder(world.catalogue, embeddings),
                 nearest=Grounder(world.catalogue, embeddings, mode="nearest"),
             )

@@ -1,11 +1,9 @@
 import json
-import os
 import re
 import threading
 import time
 import zlib
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
-from nodes.tools.grounding import Grounder, looks_like_no_item, normalize
+from nodes.tools.grounding import Grounder, looks_like_no_item
+from nodes.tools.titles import normalize
 from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
-
-SHARED = Path(os.environ.get("BILLP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+from tests.shared_data import recorded
 
 
 class NgramEmbeddings(Embeddings):
@@ -436,10 +434,7 @@ def test_long_texts_are_grounded_quickly(grounder: Grounder, text: str) -> None:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    path = SHARED / "steam" / name
-    if not path.is_file():
-        pytest.skip(f"the recorded Steam data is not at {path}; set BILLP_SHARED_DATA")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in recorded(name).read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -493,10 +488,7 @@ def test_recorded_texts_repeat_within_a_visit_by_the_nearest_way_and_never_by_th
 
 @pytest.mark.shared_data
 def test_recorded_groundings_that_kept_the_title_agree(steam: Catalogue, steam_grounder: Grounder) -> None:
-    path = SHARED / "steam" / "grounding_train.json"
-    if not path.is_file():
-        pytest.skip(f"the recorded groundings are not at {path}; set BILLP_SHARED_DATA")
-    pairs = json.loads(path.read_text(encoding="utf-8"))
+    pairs = json.loads(recorded("grounding_train.json").read_text(encoding="utf-8"))
     same = {text: title for text, title in pairs.items() if normalize(text) == normalize(title)}
     assert len(same) > 100
     for text, title in same.items():

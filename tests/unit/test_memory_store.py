@@ -309,6 +309,8 @@ class Script:
         head = "import sys\nfrom tests.unit.test_memory_store import *\n"
         self.process = subprocess.Popen(
             [sys.executable, "-c", head + textwrap.dedent(body), *args],
+            # Its own, kept open: one at its end, inherited, would let a script that waits for input finish.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -575,6 +577,7 @@ class TestRefusals:
             assert holder.line() == "open"
             with pytest.raises(BadStoreError, match="in use by another process"):
                 chroma(folder)
+            assert holder.process.poll() is None
             os.kill(holder.process.pid, signal.SIGKILL)
             holder.process.wait()
             with chroma(folder) as store:

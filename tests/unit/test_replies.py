@@ -1,10 +1,8 @@
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -16,10 +14,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel, ConfigDict, Field
 
-from nodes.llm.replies import Reply, ReplyError, Usage, ask, parse, text_of, usage_of
+from nodes.llm.replies import Reply, ReplyError, ask, parse, usage_of
+from nodes.state import Usage
 from sim.errors import BillpError
-
-SHARED = Path(os.environ.get("BILLP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+from tests.shared_data import recorded
 
 
 class Choice(BaseModel):
@@ -206,6 +204,7 @@ def test_aliases_are_understood() -> None:
     assert parse('{"item": "E"}', Aliased).item == "E"
     assert parse('{"item_title": "E"}', Aliased).item == "E"
     assert parse("E", Aliased, main_field="item").item == "E"
+    assert parse("Answer: E", Aliased, main_field="item").item == "E"
 
 
 @pytest.mark.parametrize(
@@ -361,24 +360,6 @@ async def test_a_very_long_answer_is_not_sent_back_whole_and_broken_unicode_is_s
     reply.raw.encode()
 
 
-async def test_the_config_reaches_the_model() -> None:
-    names: list[str] = []
-
-    class Named(Scripted):
-        def _generate(
-            self,
-            messages: list[BaseMessage],
-            stop: list[str] | None = None,
-            run_manager: CallbackManagerForLLMRun | None = None,
-            **kwargs: Any,
-        ) -> ChatResult:
-            names.extend(run_manager.tags if run_manager else [])
-            return super()._generate(messages, stop, run_manager, **kwargs)
-
-    await put(Named(script=['{"item": "E"}']), config={"tags": ["actor"]})
-    assert "actor" in names
-
-
 async def test_content_blocks_are_read() -> None:
     blocks: list[str | dict[Any, Any]] = [
         {"type": "reasoning", "reasoning": "hmm"},
@@ -386,18 +367,15 @@ async def test_content_blocks_are_read() -> None:
         '"Portal 2"}',
         {"type": "text"},
     ]
-    assert text_of(AIMessage(blocks)) == '{"item": "Portal 2"}'
-    assert (await put(Scripted(script=[AIMessage(blocks)]))).outcome == "ok"
+    reply = await put(Scripted(script=[AIMessage(blocks)]))
+    assert (reply.raw, reply.outcome) == ('{"item": "Portal 2"}', "ok")
 
 
 # Over the recorded Steam runs.
 
 
 def recorded_steps() -> Iterator[dict[str, Any]]:
-    path = SHARED / "steam" / "recorded_train.jsonl"
-    if not path.is_file():
-        pytest.skip(f"the recorded Steam data is not at {path}; set BILLP_SHARED_DATA")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in recorded("recorded_train.jsonl").read_text(encoding="utf-8").splitlines():
         yield from json.loads(line)["steps"]
 
 

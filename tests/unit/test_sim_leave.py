@@ -1,7 +1,5 @@
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInputError
 from sim.leave import LeaveRule
+from tests.shared_data import recorded
 
 
 def far(a: str, b: str) -> float:
@@ -95,20 +94,15 @@ def test_reason_agrees_with_the_rule_as_the_paper_states_it(
         assert min(gaps) >= tau and reward < 2.0
 
 
-SHARED = Path(os.environ.get("BILLP_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-DECISIONS = SHARED / "steam" / "leave_train.jsonl"
-
-
 def recorded_distance(cause: str | None) -> float:
     # Distances were not recorded; the recorded cause says on which side of tau they must have been.
     return 0.0 if cause == "distance" else 1.0
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not DECISIONS.is_file(), reason=f"the recorded decisions are not at {DECISIONS}")
 def test_the_rule_contradicts_no_recorded_decision() -> None:
     rule = LeaveRule(min_distance=0.5)
-    rows = [json.loads(line) for line in DECISIONS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in recorded("leave_train.jsonl").read_text(encoding="utf-8").splitlines()]
     judged: dict[str | None, int] = {}
     for row in rows:
         item, window, cause = row["item"], row["window"], row["cause"]

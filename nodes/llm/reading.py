@@ -1,0 +1,322 @@
+"""Reading: find objects and values in whatever a model wrote, without knowing what is wanted.
+
+Every reader is forgiving and takes time linear in the length of the text. Nothing here raises.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Bounds that keep reading linear: braces tried as the start of an object, how often the text may be read over,
+# and levels of nesting.
+_MOST_STARTS = 64
+_MOST_READINGS = 3
+_DEEPEST = 40
+
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+_THINK = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
+_OPENER = re.compile(r"[{\[]")
+_FENCE = re.compile(r"^[ \t]*```[\w-]*[ \t]*$", re.MULTILINE)
+_SPACE = re.compile(r"(?:\s|//[^\n]*)*")
+_QUOTE_OR_ESCAPE = {quote: re.compile(rf"[\\{quote}]") for quote in "\"'”’"}
+_CLOSER_OF = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_GAP = re.compile(r"\s*")
+_BARE_KEY = re.compile(r"[\w .-]+")
+_BARE_VALUE = re.compile(r"[^,{}\[\]\n\"]*")
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_LABELLED = re.compile(
+    r"^[ \t]{0,8}[-*#>]{0,4}[ \t]?\*{0,2}([A-Za-z][\w ]{0,30}?)[ \t]?\d{0,3}\*{0,2}[ \t]?[:=]\*{0,2}[ \t]*(.*)$"
+)
+_NUMBER = re.compile(r"(?<![\w.,])[+\-−]?\d+(?:[.,]\d+)?(?![\w%])")
+_OUT_OF = re.compile(r"^\s*([+\-−]?\d+(?:[.,]\d+)?)\s*(?:/|out of)\s*\d+(?:[.,]\d+)?\s*\.?\s*$", re.IGNORECASE)
+_WORDS_FOR = {
+    "true": True, "false": False, "null": None, "none": None,
+    "nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf,
+}  # fmt: skip
+# Labels by which models introduce their answer, whatever the field is called.
+_ANSWER_LABELS = frozenset("item title recommendation answer finalanswer action output response".split())
+# Labels that end an answer, although no field is called so.
+_OTHER_LABELS = frozenset("thought reason reasoning explanation note observation genre genres why confidence".split())
+
+
+def readable(text: str) -> str:
+    """Remove control characters and lone surrogates, which could not be stored or shown."""
+    return _UNREADABLE.sub("", text)
+
+
+def folded(name: str) -> str:
+    """Return the letters and digits of a name, without case."""
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def without_thinking(text: str) -> str:
+    """Return the text outside `<think>` blocks; one that is never closed reaches to the end."""
+    kept: list[str] = []
+    start, thinking = 0, False
+    for tag in _THINK.finditer(text):
+        closes = bool(tag.group(1))
+        if closes and not thinking:
+            kept.clear()  # some chat templates swallow the opening tag
+        elif not thinking:
+            kept.append(text[start : tag.start()])
+        thinking = not closes
+        start = tag.end()
+    return "".join(kept) if thinking else "".join(kept) + text[start:]
+
+
+def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield the objects in a text that hold anything, each before those one level inside it.
+
+    With each goes whether the text is that object and nothing else.
+    """
+    whole = _strict(text)
+    if isinstance(whole, dict) and whole:
+        yield _scrubbed(whole), True
+    place = starts = read = 0
+    while starts < _MOST_STARTS and read <= _MOST_READINGS * len(text) and (opener := _OPENER.search(text, place)):
+        starts += 1
+        reader = _Reader(text, opener.start())
+        try:
+            value = reader.value(0)
+        except _Unreadable:
+            place = opener.start() + 1
+            continue
+        finally:
+            read += reader.place - opener.start()
+        for found in _inside(value):
+            if found:
+                yield _scrubbed(found), False
+        # An opener that is never closed may be prose before the object that counts.
+        place = opener.start() + 1 if reader.cut_off else reader.place
+
+
+def _strict(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _inside(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            if isinstance(inner, dict):
+                yield inner
+            elif isinstance(inner, list):
+                yield from (entry for entry in inner[:_MOST_STARTS] if isinstance(entry, dict))
+    elif isinstance(value, list):
+        for entry in value[:_MOST_STARTS]:
+            if isinstance(entry, dict):
+                yield from _inside(entry)
+
+
+def _scrubbed(part: Any, depth: int = 0) -> Any:
+    """Return a value whose texts hold no lone surrogates or control characters, which escapes may bring back."""
+    if isinstance(part, str):
+        return readable(part)
+    if depth > _DEEPEST:
+        return None
+    if isinstance(part, dict):
+        return {readable(key): _scrubbed(inner, depth + 1) for key, inner in part.items()}
+    if isinstance(part, list):
+        return [_scrubbed(inner, depth + 1) for inner in part]
+    return part
+
+
+def labelled_lines(text: str, fields: Mapping[str, str], main: str | None) -> dict[str, str]:
+    """Read "Item: X" lines; a value goes on until the next label.
+
+    Args:
+        text: The text.
+        fields: The names wanted, by their folded spellings.
+        main: The name for which labels such as "Answer" stand, if any.
+    """
+    sections: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in _FENCE.sub("", text).splitlines():
+        label = _LABELLED.match(line)
+        key = folded(label.group(1)) if label else ""
+        name = fields.get(key)
+        if name is None and main is not None and key in _ANSWER_LABELS:
+            name = main
+        if label and name is not None and name not in sections:
+            current = sections[name] = [label.group(2)]
+        elif label and (name is not None or key in _OTHER_LABELS):
+            current = None
+        elif current is not None:
+            current.append(line)
+    values = {name: _unquoted("\n".join(lines)) for name, lines in sections.items()}
+    return {name: value for name, value in values.items() if value}
+
+
+def plain_text(text: str) -> str:
+    """Return a text without fence and quotes, and of a list of texts the first."""
+    whole = _strict(text)
+    if isinstance(whole, list) and whole and isinstance(whole[0], str):
+        text = readable(whole[0])
+    return _unquoted(_FENCE.sub("", text))
+
+
+def _unquoted(text: str) -> str:
+    """Remove what wraps a whole text: quotes, asterisks, backticks."""
+    text = text.strip()
+    for opening, closing in (("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"), ("«", "»")):
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+            inner = text[len(opening) : -len(closing)]
+            text = text if opening in inner else inner.strip()
+    return "" if not text.strip("`\"'*") and set(text) & set('`"') else text
+
+
+def as_text(given: Any) -> str | None:
+    """Return the text that a value of another type stands for, if it is plain which."""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return str(given)
+    if isinstance(given, list):
+        return next((as_text(entry) or None for entry in given), None)
+    if isinstance(given, dict):
+        named = [given[key] for key in ("title", "name", "item", "text", "value") if isinstance(given.get(key), str)]
+        return next(iter(named), None)
+    return given if isinstance(given, str) else None
+
+
+def as_number(given: Any) -> str | None:
+    """Return the one number in a short text; "3/5" and "3 out of 5" are 3."""
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return str(given)
+    if not isinstance(given, str) or len(given) > 200:
+        return None
+    rated = _OUT_OF.match(given)
+    found = [rated.group(1)] if rated else _NUMBER.findall(given)
+    return found[0].replace(",", ".").replace("−", "-") if len(found) == 1 else None
+
+
+class _Unreadable(Exception):
+    """Raised inside this file where a text at some brace is no object at all."""
+
+
+class _Reader:
+    """Read one JSON-like value from a place in a text, forgiving what models get wrong, in one pass.
+
+    Single and curly quotes, bare keys and words, Python's True and None, trailing commas, comments, unescaped inner
+    quotes, and an end that is missing.
+    """
+
+    def __init__(self, text: str, place: int) -> None:
+        self.text = text
+        self.place = place
+        self.cut_off = False
+
+    def value(self, depth: int) -> Any:
+        """Read the value at the place and leave the place behind it."""
+        if depth > _DEEPEST:
+            raise _Unreadable
+        sign = self._next()
+        if sign == "{":
+            return self._object(depth)
+        if sign == "[":
+            return self._array(depth)
+        if sign in _CLOSER_OF:
+            return self._string(sign)
+        return self._bare()
+
+    def _next(self) -> str:
+        self.place = _past(_SPACE, self.text, self.place)
+        if self.place >= len(self.text) or self.text.startswith("```", self.place):
+            self.cut_off = True
+            return ""
+        return self.text[self.place]
+
+    def _object(self, depth: int) -> dict[str, Any]:
+        self.place += 1
+        found: dict[str, Any] = {}
+        while (sign := self._next()) and sign != "}":
+            if sign == ",":
+                self.place += 1
+                continue
+            key = self._string(sign) if sign in _CLOSER_OF else self._word(_BARE_KEY)
+            if self._next() not in (":", "="):
+                if self.cut_off:
+                    break  # a key that was being written
+                raise _Unreadable
+            self.place += 1
+            if self._next() == "":
+                break
+            found[key] = self.value(depth + 1)
+            if self._next() not in ("", ",", "}", '"', "'"):
+                raise _Unreadable
+        self.place += 1
+        return found
+
+    def _array(self, depth: int) -> list[Any]:
+        self.place += 1
+        found: list[Any] = []
+        while (sign := self._next()) and sign != "]":
+            if sign == ",":
+                self.place += 1
+                continue
+            found.append(self.value(depth + 1))
+            if self._next() not in ("", ",", "]"):
+                raise _Unreadable
+        self.place += 1
+        return found
+
+    def _string(self, opening: str) -> str:
+        quote = _CLOSER_OF[opening]
+        start = search = self.place + 1
+        while found := _QUOTE_OR_ESCAPE[quote].search(self.text, search):
+            if found.group() == "\\":
+                search = found.start() + 2
+            elif self._ends_string(found.end()):
+                self.place = found.end()
+                return _unescaped(self.text[start : found.start()])
+            else:
+                search = found.end()
+        self.place = len(self.text)
+        self.cut_off = True
+        return _unescaped(self.text[start:].rstrip("\\").removesuffix("```").rstrip())
+
+    def _ends_string(self, place: int) -> bool:
+        """Tell a closing quote from one inside the text that nobody escaped."""
+        end = _past(_GAP, self.text, place)
+        follower = self.text[end : end + 1]
+        if follower in ("", ",", ":", "}", "]") or self.text.startswith(("```", "//"), end):
+            return True
+        return follower in ('"', "'") and "\n" in self.text[place:end]  # a comma was forgotten
+
+    def _word(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self.text, self.place)
+        if not found or not found.group().strip():
+            raise _Unreadable
+        self.place = found.end()
+        return found.group().strip()
+
+    def _bare(self) -> Any:
+        word = self._word(_BARE_VALUE)
+        if word.casefold() in _WORDS_FOR:
+            return _WORDS_FOR[word.casefold()]
+        # A number stays the text it is: the schema knows whether it wants one.
+        return word
+
+
+def _past(gap: re.Pattern[str], text: str, place: int) -> int:
+    found = gap.match(text, place)
+    return found.end() if found else place
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+
+    def meant(escape: re.Match[str]) -> str:
+        sign = escape.group(1)
+        if len(sign) == 5:
+            return chr(int(sign[1:], 16))
+        return {"n": "\n", "t": "\t", "r": "\r", "b": "", "f": ""}.get(sign, sign)
+
+    # Two escapes may make one character, as JSON writes an emoji.
+    return _ESCAPE.sub(meant, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,475 @@
+"""Titles: which of the catalogue's titles a text names, as it is, inside prose or misspelt.
+
+Titles and texts become keys, folded words that keep what tells two titles apart. A key is looked up as it is written
+first, then with numbers and articles in one spelling; numbers and years must always agree.
+"""
+
+import html
+import re
+import threading
+import unicodedata
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from rapidfuzz import fuzz, process
+
+from sim.catalogue import Catalogue
+
+WordKind = Literal["exact", "normalized", "contained", "fuzzy"]
+Positions = tuple[int, ...]
+
+# Longer replies are rambling; what matters stands at their start, and every step below stays linear in this.
+LONGEST_TEXT = 8_000
+_LONGEST_FUZZY = 120
+# 88 lets one wrong letter in nine pass. Over 3,600 other real titles, all that a lower bar added was wrong: at 85
+# "POSTAL 2" met "Portal 2", at 82 "Portal" met "POSTAL".
+_FUZZY_CUTOFF = 88.0
+_SHORTEST_FUZZY = 5
+
+_SIGNS = str.maketrans(
+    # Letters that NFKD does not take apart, and signs that say nothing.
+    {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
+    | dict.fromkeys("™®©℠\u200b\u200c\u200d\ufeff", "")
+)
+_SIGN_WORDS = re.compile(r"\((?:tm|r|c)\)", re.IGNORECASE)
+_APOSTROPHE = re.compile(r"(?<=\w)['’‘ʼ`´](?=\w)")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
+_WORD = re.compile(r"[^\W_]+")
+_YEAR = re.compile(r"[(\[]\s*(?:1[89]|20)\d\d\s*[)\]]\s*$")
+_BRACKET_AT_END = re.compile(r"[(\[][^()\[\]]*[)\]]\s*$")
+_AKA = re.compile(r"^a\.?k\.?a\.?\s+", re.IGNORECASE)
+_ARTICLE_BEHIND = re.compile(r"^(.+), (the|an|a|les|le|la|los|las|el|il|lo|die|der|das)$", re.IGNORECASE)
+_LIST_MARK = re.compile(r"^\s*(?:[-*•]+\s+|\d{1,3}[.)]\s+)")
+_PREFIX = re.compile(
+    r"^\W*(?:next |final |my )?(?:item|title|recommendation|recommend|answer|action)(?: \d+)?\s*[:=\[]", re.I
+)
+_SENTENCE_START = re.compile(r"^i (?:would |will |can )?(?:recommend|suggest|propose|choose|pick)\s+", re.I)
+LIST_LINE = re.compile(r"^[ \t]*(?:[-*•]|\d{1,3}[.)])[ \t]*\S", re.MULTILINE)
+_QUOTES_AND_SPACE = re.compile(r"[\s\"“”'‘’`«»*]+")
+_ENTRY_EDGE = re.compile(r"[,;|/•\n:)]")
+
+ARTICLES = frozenset({"the", "a", "an"})
+_ROMAN = "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi"
+_SPELT = "one two three four five six seven eight nine ten eleven twelve"
+_NUMBERS = {
+    name: str(number)
+    for names in (_ROMAN, _SPELT, "first second third fourth fifth")
+    for number, name in enumerate(names.split(), start=1)
+}
+# "I" alone is a word, far more often than a number.
+_NUMERALS = frozenset(_ROMAN.split()) - {"i"}
+# Nouns for what a catalogue holds: they never make a text a title by themselves.
+NOUNS = frozenset(
+    f"{noun}{ending}"
+    for noun in "item game movie film book title product show album song series genre category".split()
+    for ending in ("", "s")
+) | {"categories"}
+LINKS = frozenset("and or then also plus nor to with for of in on by from at".split())
+# Right after one of these even a short or common word with a capital is a title: "I recommend Heat".
+_VERBS = frozenset("recommend recommending suggest suggesting choose pick propose".split())
+CUES = _VERBS | frozenset("try play watch read item title answer".split())
+# Words that a sentence has and a list of titles does not.
+_PROSE = frozenset(
+    "i you we they he she it is are was were be would should could will can because since as so this that these those "
+    "user users likes liked enjoyed enjoy enjoys next my your their his her let lets recommend recommending "
+    "recommended suggest suggesting try has have had great good based what which who if but not".split()
+)
+# Words that are titles too, but far more often just words, with a capital or without.
+_COMMON = frozenset(
+    "home time life world love night day dark light fire water storm dream dreams war wars peace heart mind link space "
+    "earth city town park road river house island forest heat speed power force energy hope fear fate luck gold "
+    "king queen hero heroes legend story stories journey escape adventure mystery murder horror comedy drama fantasy "
+    "romance music sound silence black white blue green good great best fun free online play player players challenge "
+    "hello thanks sure okay here there note reason thought plan step answer because however first next last "
+    "monday tuesday wednesday thursday friday saturday sunday english steam netflix amazon".split()
+)
+
+
+class Found(NamedTuple):
+    """A title that the words of a text name; several positions where items share it."""
+
+    kind: WordKind
+    score: float
+    positions: Positions
+
+
+class Span(NamedTuple):
+    """Words of a line, from `start` to before `end`, that spell the key of a title."""
+
+    start: int
+    end: int
+    key: str
+
+
+class Word(NamedTuple):
+    """A folded word, and whether it began with a capital or a digit."""
+
+    key: str
+    capital: bool
+
+
+class Line(NamedTuple):
+    """The words of a line, and the gaps before, between and behind them: one more than there are words."""
+
+    words: list[Word]
+    gaps: list[str]
+
+    def outside(self, spans: Sequence[Span]) -> list[tuple[int, Word]]:
+        """Return the words that belong to none of the spans, each with its place."""
+        inside = {place for span in spans for place in range(span.start, span.end)}
+        return [(place, word) for place, word in enumerate(self.words) if place not in inside]
+
+    def is_prose(self, spans: Sequence[Span]) -> bool:
+        """Tell a sentence around titles from a longer title, whose small words have capitals ("What Her Dog Knew")."""
+        return any(
+            word.key in _PROSE and (not word.capital or word.key == "i" or place == 0)
+            for place, word in self.outside(spans)
+        )
+
+    def is_quoted(self, span: Span) -> bool:
+        """Tell whether quotes, asterisks or brackets stand around a span."""
+        opened = re.search(r"[\"“«*\[`]\s*$", self.gaps[span.start])
+        return bool(opened and re.match(r"\s*[.,!?]?[\"”»*\]`]", self.gaps[span.end]))
+
+    def is_entry(self, span: Span) -> bool:
+        """Tell whether a span is one whole entry of a list, as "Braid" in "Portal 2, Braid and Fez"."""
+        before, behind = self.words[max(0, span.start - 1) : span.start], self.words[span.end : span.end + 1]
+        numbered = span.start == 1 and self.words[0].key.isdigit()
+        opens = numbered or _is_edge(before, self.gaps[span.start])
+        return opens and _is_edge(behind, self.gaps[span.end])
+
+    def leader(self, span: Span) -> Word | None:
+        """Return the word right before a span, with nothing but space between."""
+        return self.words[span.start - 1] if span.start and not self.gaps[span.start].strip() else None
+
+
+def _is_edge(neighbour: Sequence[Word], gap: str) -> bool:
+    return all(word.key in ("and", "or") for word in neighbour) or bool(_ENTRY_EDGE.search(gap))
+
+
+def _clean(text: str) -> str:
+    """Remove what never tells two titles apart, but keep case and punctuation."""
+    text = _SIGN_WORDS.sub("", html.unescape(text[:LONGEST_TEXT]).translate(_SIGNS))
+    text = _APOSTROPHE.sub("", text)
+    decomposed = unicodedata.normalize("NFKD", text)
+    text = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
+    text = _THOUSANDS.sub("", text.replace("&", " and "))
+    return _ACRONYM.sub(lambda letters: letters.group().replace(".", ""), text)
+
+
+def _fold(word: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
+
+
+def normalize(text: str) -> str:
+    """Return a text as its folded words: without case, accents, punctuation, ™ signs and HTML entities."""
+    return " ".join(_fold(word) for word in _WORD.findall(_clean(text)))
+
+
+def _loosen(key: str) -> str:
+    """Drop a leading article and write Roman and spelt numbers as digits ("star ruler ii" → "star ruler 2")."""
+    words = key.split()
+    if len(words) > 1 and words[0] in ARTICLES:
+        words = words[1:]
+    # A first word keeps its letters: "I Am Alive" and "One Finger" begin with words, not with numbers.
+    return " ".join([*words[:1], *(_NUMBERS.get(word, word) for word in words[1:])])
+
+
+def _numbers(key: str) -> tuple[int, ...]:
+    """Return the numbers of a loosened key; two titles that differ in them are two items, however alike."""
+    # 18 digits are more than any title counts to, and int() refuses thousands of them.
+    return tuple(sorted(int(run[:18]) for run in re.findall(r"\d+", key)))
+
+
+def _plain_keys(title: str) -> list[str]:
+    """Return the keys of a title as it is written and with its article moved to the front ("Matrix, The")."""
+    moved = _ARTICLE_BEHIND.sub(r"\2 \1", title.strip(" \t\n\"'.,;"))
+    keys = [normalize(title), normalize(moved)]
+    return [key for key in dict.fromkeys(keys) if key]
+
+
+def _without_brackets(title: str) -> tuple[str, list[str]]:
+    """Split a title into what stands before the brackets at its end, and what each of them holds."""
+    head, held = title.strip(), []
+    while (bracket := _BRACKET_AT_END.search(head)) and head[: bracket.start()].strip():
+        held.append(bracket.group().strip()[1:-1].strip())
+        head = head[: bracket.start()].strip()
+    return head, held
+
+
+def _full_keys(text: str) -> list[str]:
+    """Return the keys of a whole text, wherever its article stands ("Matrix, The (1999)")."""
+    keys = _plain_keys(text)
+    head, held = _without_brackets(text)
+    if held:
+        behind = normalize(text.strip()[len(head) :])
+        keys += [f"{key} {behind}" for key in _plain_keys(head)]
+    return list(dict.fromkeys(keys))
+
+
+def _undated_keys(text: str) -> list[str]:
+    """Return the keys of a text without the year at its end; none where it has no year."""
+    bare, count = _YEAR.subn("", text.strip())
+    return _plain_keys(bare) if count else []
+
+
+def _short_keys(title: str) -> list[str]:
+    """Return the keys of a title without its year, and without any bracket."""
+    head, held = _without_brackets(title)
+    return list(dict.fromkeys([*_undated_keys(title), *(_plain_keys(head) if held else [])]))
+
+
+def _second_keys(title: str) -> list[str]:
+    """Return the keys of the titles that MovieLens puts in brackets: "Seven (a.k.a. Se7en)", "Hate (Haine, La)"."""
+    held = [entry for entry in _without_brackets(title)[1] if not entry.isdecimal()]
+    return [key for entry in held for key in _plain_keys(_AKA.sub("", entry)) if len(key) > 3]
+
+
+def symbols(text: str) -> str:
+    """Return the key of a title without any letter or digit ("...", "!!!"), which quotes may surround."""
+    return _QUOTES_AND_SPACE.sub("", html.unescape(text[:LONGEST_TEXT])).rstrip(",;")
+
+
+def _line(text: str) -> Line:
+    """Split a cleaned line into words and gaps."""
+    line = Line([], [])
+    end = 0
+    for found in _WORD.finditer(text):
+        word = found.group()
+        line.words.append(Word(_fold(word), word[0].isupper() or word[0].isdigit()))
+        line.gaps.append(text[end : found.start()])
+        end = found.end()
+    line.gaps.append(text[end:])
+    return line
+
+
+class _Forms:
+    """Positions of the items by the forms of their titles."""
+
+    def __init__(self) -> None:
+        self.full: dict[str, Positions] = {}
+        # Shorter forms, apart by whether the title has a year, which a text with another year must not meet.
+        self.short: dict[str, Positions] = {}
+        self.dated: dict[str, Positions] = {}
+
+    def get(self, key: str) -> Positions:
+        """Return the positions of the items with this key, as they are or shortened; () if there is none."""
+        return self.full.get(key) or self.short.get(key) or self.dated.get(key, ())
+
+    def keys(self) -> list[str]:
+        """Return the keys of all forms, each once."""
+        return list(dict.fromkeys([*self.full, *self.short, *self.dated]))
+
+
+class Titles:
+    """Index the titles of a catalogue; holds positions only, so that it never keeps a catalogue alive.
+
+    Attributes:
+        genres: Keys of the catalogue's genres, in all spellings.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._exact: dict[str, Positions] = {}
+        self._plain, self._loose = _Forms(), _Forms()
+        self._symbols: dict[str, Positions] = {}
+        for position, item in enumerate(catalogue):
+            full, short = _full_keys(item.title), _short_keys(item.title)
+            dated = bool(_undated_keys(item.title))
+            _add(self._exact, [item.title], position)
+            _add(self._plain.full, full, position)
+            _add(self._plain.dated if dated else self._plain.short, short, position)
+            _add(self._loose.full, map(_loosen, full), position)
+            loose = map(_loosen, [*short, *_second_keys(item.title)])
+            _add(self._loose.dated if dated else self._loose.short, loose, position)
+            if not full:
+                _add(self._symbols, [symbols(item.title)], position)
+        self.genres = frozenset(key for genre in catalogue.genres for key in _genre_keys(genre))
+        self._fuzzy = self._loose.keys()
+        self._longest = max((len(key.split()) for key in self._plain.keys()), default=0)
+
+    def whole(self, text: str) -> Found | None:
+        """Return the title that a text is, as written or normalised."""
+        for written in (text, text.strip()):
+            if written in self._exact:
+                return Found("exact", 1.0, self._exact[written])
+        if not _WORD.search(text):
+            sign = symbols(text)
+            return Found("normalized", 0.99, self._symbols[sign]) if sign and sign in self._symbols else None
+        return next((found for variant in _variants(text) if (found := self._normalized(variant))), None)
+
+    def _normalized(self, text: str) -> Found | None:
+        full, bare = _full_keys(text), _undated_keys(text)
+        # A text that gives a year never meets a title with another one: those are two films.
+        loose_full, loose_bare = list(map(_loosen, full)), list(map(_loosen, bare))
+        plain, loose = self._plain, self._loose
+        for keys, index, score in (
+            (full, plain.full, 0.99),
+            (full, plain.short, 0.98),
+            (full, plain.dated, 0.98),
+            (bare, plain.full, 0.98),
+            (bare, plain.short, 0.98),
+            (loose_full, loose.full, 0.95),
+            (loose_full, loose.short, 0.95),
+            (loose_full, loose.dated, 0.95),
+            (loose_bare, loose.full, 0.95),
+            (loose_bare, loose.short, 0.95),
+        ):
+            for key in keys:
+                if key in index:
+                    return Found("normalized", score, index[key])
+        return None
+
+    def contained(self, text: str) -> list[Found]:
+        """Return the titles that stand in a longer text: those a recommending word introduces, then by place."""
+        found: list[tuple[bool, Found]] = []
+        for line, spans in self.lines(text):
+            prose = line.is_prose(spans)
+            length = len(" ".join(word.key for word in line.words))
+            for span in spans:
+                score = 0.9 if prose else min(0.9, len(span.key) / length)
+                cued = any(word.key in CUES for word in line.words[max(0, span.start - 4) : span.start])
+                found.append((not cued, Found("contained", score, self._plain.get(span.key))))
+        return [entry for _, entry in sorted(found, key=lambda entry: entry[0])]
+
+    def lines(self, text: str) -> Iterator[tuple[Line, list[Span]]]:
+        """Yield the lines of a text, each with the titles in it."""
+        for written in _clean(text).splitlines():
+            line = _line(written)
+            yield line, self._spans(line)
+
+    def _spans(self, line: Line) -> list[Span]:
+        """Return the titles in a line that do not overlap, longer ones first chosen, in the order of the line."""
+        words, spans = line.words, []
+        for start in range(len(words)):
+            key = ""
+            for end in range(start + 1, min(len(words), start + self._longest) + 1):
+                key = f"{key} {words[end - 1].key}" if key else words[end - 1].key
+                if self._plain.get(key) and self._is_named(line, Span(start, end, key)):
+                    spans.append(Span(start, end, key))
+        taken = [False] * len(words)
+        chosen = []
+        for span in sorted(spans, key=lambda span: (-len(span.key), span.start)):
+            if not any(taken[span.start : span.end]):
+                taken[span.start : span.end] = [True] * (span.end - span.start)
+                chosen.append(span)
+        return sorted(chosen)
+
+    def _is_named(self, line: Line, span: Span) -> bool:
+        """Tell whether words that spell a title were meant as one; "I love home cooking" names no game "Home"."""
+        if line.is_quoted(span):
+            return True
+        if self._is_piece(line, span):
+            return False
+        inside, leader = line.words[span.start : span.end], line.leader(span)
+        content = [word for word in inside if word.key not in ARTICLES | LINKS | _PROSE | NOUNS | self.genres]
+        introduced = leader is not None and leader.key in _VERBS
+        if introduced and len(inside) > 2 and inside[0].capital and inside[-1].capital:
+            return True  # "I recommend To Have and Have Not": all of its words are small
+        if not content or len(span.key) < (2 if introduced else 4) or span.key in self.genres:
+            return False
+        capital = content[0].capital and inside[-1].capital
+        if line.is_entry(span):
+            return (capital and span.key not in _COMMON) or len(content) > 1
+        if len(inside) - (inside[0].key in ARTICLES) == 1:
+            # One word is a name only between words that are none; a sentence may begin with any word in capitals.
+            follower = line.words[span.end : span.end + 1] if not line.gaps[span.end].strip() else []
+            alone = leader is not None and not content[0].key.isdigit() and not any(word.capital for word in follower)
+            sure = content[0].key not in _COMMON or introduced
+            return capital and alone and sure and line.is_prose([span])
+        return capital or (len(content) > 1 and len(span.key) >= 8)
+
+    def _is_piece(self, line: Line, span: Span) -> bool:
+        """Tell a title from the words of another one that the catalogue lacks."""
+        gap = line.gaps[span.end].strip()
+        follower = line.words[span.end].key if span.end < len(line.words) else ""
+        if not gap and (follower.isdigit() or follower in _NUMERALS):
+            return True  # "Crusader Kings III" is not "Crusader Kings"
+        if _YEAR.match(f"{gap}{follower})") and not (span.key in self._plain.full or span.key in self._plain.short):
+            return True  # another year than that of the title: another film
+        leader = line.leader(span)
+        if leader is None or leader.key in _PROSE | CUES | ARTICLES | LINKS:
+            return False
+        return leader.capital and line.words[span.start].capital  # "Defense Grid 2" is not "Grid 2"
+
+    def similar(self, text: str) -> Found | None:
+        """Return the title that a text misspells; never one with other numbers, which is a sequel."""
+        keys = [(key, True) for variant in _variants(text) for key in _full_keys(variant)]
+        keys += [(key, False) for variant in _variants(text) for key in _undated_keys(variant)]
+        close = [
+            (score, choice)
+            for key, with_year in dict.fromkeys(keys)
+            for choice, score in self._misspelt(_loosen(key))
+            if with_year or choice in self._loose.full or choice in self._loose.short
+        ]
+        if not close:
+            return None
+        score, key = max(close, key=lambda entry: entry[0])
+        return Found("fuzzy", score / 100, self._loose.get(key))
+
+    def _misspelt(self, query: str) -> list[tuple[str, float]]:
+        if not _SHORTEST_FUZZY <= len(query) <= _LONGEST_FUZZY:
+            return []
+        close = process.extract(
+            query, self._fuzzy, scorer=fuzz.ratio, processor=None, limit=8, score_cutoff=_FUZZY_CUTOFF
+        )
+        return [
+            (choice, score)
+            for choice, score, _ in close
+            if _numbers(choice) == _numbers(query) and _is_typo(query, choice)
+        ]
+
+
+def _add(index: dict[str, Positions], keys: Iterable[str], position: int) -> None:
+    for key in keys:
+        positions = index.get(key, ())
+        if position not in positions[-1:]:
+            index[key] = (*positions, position)
+
+
+def _genre_keys(genre: str) -> set[str]:
+    key = normalize(genre)
+    parts = {normalize(part) for part in re.split(r"[/|,]", genre)}
+    return {spelt for spelt in (key, f"{key}s", *parts) if len(spelt) > 1}
+
+
+def _is_typo(text: str, title: str) -> bool:
+    """Tell a slip from another word: word by word, each must be close to its partner."""
+    ours, theirs = text.split(), title.split()
+    if len(ours) != len(theirs):
+        return fuzz.ratio(text.replace(" ", ""), title.replace(" ", "")) >= 94
+    if len(ours) == 1 and (text.startswith(title) or title.startswith(text)):
+        return False  # "Killer" is not "Killers"
+    return all(
+        a == b or (fuzz.ratio(a, b) >= 70 and len(a) > 2 and len(b) > 2) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _variants(text: str) -> list[str]:
+    """Return a text as written, then without what models put around a title: list mark, "Item:", genres behind."""
+    stripped = _LIST_MARK.sub("", text[:LONGEST_TEXT]).strip()
+    stripped = _SENTENCE_START.sub("", _PREFIX.sub("", stripped).strip(" \t\r\n]*"))
+    variants = [text[:LONGEST_TEXT].strip(), stripped]
+    unlabelled = _BRACKET_AT_END.sub("", stripped).strip()
+    if unlabelled and not _YEAR.search(stripped):
+        variants.append(unlabelled)
+    return list(dict.fromkeys(variants))
+
+
+_lock = threading.Lock()
+_titles_of_catalogue: dict[int, Titles] = {}
+
+
+def titles_of(catalogue: Catalogue) -> Titles:
+    """Return the index of a catalogue, built once while the catalogue lives.
+
+    Kept by identity, since hashing a catalogue reads all of its items.
+    """
+    key = id(catalogue)
+    with _lock:
+        titles = _titles_of_catalogue.get(key)
+        if titles is None:
+            titles = _titles_of_catalogue[key] = Titles(catalogue)
+            weakref.finalize(catalogue, _titles_of_catalogue.pop, key, None)
+        return titles

@@ -1,0 +1,215 @@
+"""The command, run as a user runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def billp(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "graph.cli", *args],
+        env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"} | env,
+        cwd=ROOT.parent if home.parent.is_file() else home.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def refused(run: subprocess.CompletedProcess[str]) -> str:
+    """Check that a command ended as bad usage does, and return its one line."""
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1 and run.stderr.startswith("billp: "), run.stderr
+    return run.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["world"], ["world", "build"], ["world", "show"], ["world", "list"], ["episode"], ["study"]]
+)
+def test_every_command_has_help(home: Path, command: list[str]) -> None:
+    run = billp(home, *command, "--help")
+    assert run.returncode == 0 and "Usage:" in run.stdout
+
+
+def test_a_visit_is_shown_round_by_round(home: Path) -> None:
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "100")
+    assert run.returncode == 0, run.stderr
+    for word in (
+        "plan",
+        "Recommend",
+        "reward",
+        "value",
+        "advantage",
+        "distance",
+        "The user left: the item was",
+        "no LLM",
+    ):
+        assert word in run.stdout
+    assert (home / "memory").is_dir()
+
+
+def test_a_visit_as_json_is_its_output_and_nothing_else(home: Path) -> None:
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "3", "--json", "--no-memory", "--variant", "react")
+    visit = json.loads(run.stdout)
+    assert visit["model"] == "rules" and visit["variant"] == "react"
+    assert len(visit["steps"]) == visit["length_with_exit"] <= 3
+    assert not (home / "memory").exists()
+    again = billp(home, "episode", "--world", "tiny", "--max-steps", "3", "--json", "--no-memory", "--variant", "react")
+    assert again.stdout == run.stdout
+
+
+def test_a_newcomer_brings_titles(home: Path) -> None:
+    from sim.world import World
+
+    title = World.load(home / "worlds" / "tiny").catalogue[0].title
+    run = billp(home, "episode", "--world", "tiny", "--user", "newcomer", "--history", title, "--max-steps", "2")
+    assert run.returncode == 0, run.stderr
+    assert "user newcomer" in run.stdout
+
+
+def test_worlds_are_built_listed_and_shown(home: Path) -> None:
+    assert billp(home, "world", "build", "mine", "--from", "tiny", "--seed", "3").returncode == 0
+    listed = json.loads(billp(home, "world", "list", "--json").stdout)
+    assert listed == {"built": ["mine", "tiny"], "sources": ["movielens", "tiny"]}
+    shown = json.loads(billp(home, "world", "show", "mine", "--json").stdout)
+    assert shown["seed"] == 3 and shown["leave_shares"]["random"]["leaves"] > 0
+    text = billp(home, "world", "show", "mine").stdout
+    assert "under random" in text and "% similar" in text
+
+
+def test_a_world_that_users_never_leave_for_dislike_warns(home: Path) -> None:
+    shown = json.loads(billp(home, "world", "show", "tiny", "--json").stdout)
+    low = [policy for policy, shares in shown["leave_shares"].items() if shares["disliked"] < 0.02]
+    assert len(shown["warnings"]) == len(low)
+    by_user = billp(home, "world", "build", "strict", "--from", "tiny", "--min-reward-quantile", "0.2", "--json")
+    assert json.loads(by_user.stdout)["leave_shares"]["random"]["disliked"] > 0.02
+
+
+def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
+    run = billp(
+        home,
+        "study",
+        "--world",
+        "tiny",
+        "--train",
+        "2",
+        "--test",
+        "2",
+        "--variants",
+        "act_only,random",
+        "--max-steps",
+        "5",
+        "--out",
+        "s",
+    )
+    assert run.returncode == 0, run.stderr
+    assert "act_only" in run.stdout and "total reward" in run.stdout
+    assert run.stdout.endswith(f"results: {Path('home', 'runs', 's', 'results.json')}\n")
+    assert (home / "runs" / "s" / "visits.jsonl").is_file()
+    assert "dev visits" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["episode", "--world", "mars"], "there is no world 'mars'"),
+        (["episode", "--world", "../../etc"], "is no name of a world"),
+        (["episode", "--world", "tiny", "--user", "nobody"], "'nobody' is not known in world 'tiny'"),
+        (["episode", "--world", "tiny", "--variant", "magic"], "there is no variant 'magic'"),
+        (["episode", "--world", "tiny", "--model", "http://evil.example"], "model: "),
+        (["episode", "--world", "tiny", "--model", "openai:gpt-4o"], "OPENAI_API_KEY or OPENAI_BASE_URL"),
+        (["episode", "--world", "tiny", "--max-steps", "0"], "--max-steps"),
+        (["episode", "--world", "tiny", "--seed", "-1"], "--seed"),
+        (["episode", "--colour"], "No such option"),
+        (["study", "--out", "../x", "--world", "tiny"], "is no name"),
+        (["study", "--out", "x", "--world", "tiny", "--variants", "billp,magic"], "there is no variant 'magic'"),
+        (["study", "--out", "x", "--world", "tiny", "--variants", ","], "variants: "),
+        (["study", "--out", "x", "--world", "tiny", "--test", "0"], "--test"),
+        (["study", "--out", "x", "--world", "tiny", "--test", "9999"], "dev users"),
+        (["study"], "--out"),
+        (["world", "build", "mine", "--from", "nowhere"], "nowhere"),
+        (["world", "build", "Bad/Name"], "is no name of a world"),
+        (["world", "show", "mars"], "there is no world 'mars'"),
+        (["jump"], "No such command"),
+    ],
+)
+def test_bad_usage_gets_one_line_and_leaves_nothing(home: Path, args: list[str], words: str) -> None:
+    before = sorted(home.rglob("*"))
+    assert words in refused(billp(home, *args))
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_user_without_history_is_refused(home: Path) -> None:
+    file = home / "worlds" / "tiny" / "users.jsonl"
+    users = [json.loads(line) for line in file.read_text().splitlines()]
+    rebuilt = home / "worlds" / "tiny"
+    from sim.world import World
+
+    world = World.load(rebuilt)
+    contents = world._contents
+    from dataclasses import replace
+
+    stripped = tuple(
+        replace(one, history=(), ratings=()) if one.id == users[0]["id"] else one for one in contents.users
+    )
+    World(replace(contents, users=stripped)).save(rebuilt)
+    assert "has no history" in refused(billp(home, "episode", "--world", "tiny", "--user", users[0]["id"]))
+
+
+def test_a_broken_world_is_named(home: Path) -> None:
+    arrays = next((home / "worlds" / "tiny").glob("*.npz"))
+    for file in (home / "worlds" / "tiny").iterdir():
+        if file.suffix == ".npz" and file.name != "labels.npz":
+            arrays = file
+    arrays.write_bytes(arrays.read_bytes()[:100])
+    assert arrays.name in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_a_store_of_another_embedding_is_refused(home: Path) -> None:
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+
+    from memory.store import ChromaStore
+
+    ChromaStore(home / "memory", embeddings=DeterministicFakeEmbedding(size=8)).close()
+    assert "embedding" in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_a_folder_in_use_is_refused(home: Path) -> None:
+    from memory.embeddings import shared_embeddings
+    from memory.store import ChromaStore
+
+    with ChromaStore(home / "memory", embeddings=shared_embeddings()):
+        assert "BILLP_CHROMA_URL" in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_an_unwritable_folder_is_named(home: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    for command in (
+        ["world", "build", "tiny"],
+        ["episode", "--world", "tiny"],
+        ["study", "--out", "x", "--world", "tiny"],
+    ):
+        assert str(blocked) in refused(billp(blocked / "home", *command))
+    assert blocked.read_text() == ""
+
+
+def test_debug_shows_where_an_error_came_from(home: Path) -> None:
+    run = billp(home, "--debug", "episode", "--world", "mars")
+    assert "Traceback" in run.stderr and run.returncode == 1
+
+
+def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
+    home = tmp_path / "fresh"
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "1", "--no-memory")
+    assert run.returncode == 0, run.stderr
+    assert (home / "worlds" / "tiny").is_dir()
+    shutil.rmtree(home)

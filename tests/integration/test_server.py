@@ -1,0 +1,139 @@
+"""LangGraph Server on this machine, as `make dev` starts it: a real process, no key."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+ROOT = Path(__file__).resolve().parents[2]
+LANGGRAPH = Path(sys.executable).with_name("langgraph")
+START_SECONDS = 90
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_the_configuration_is_valid() -> None:
+    run = subprocess.run([LANGGRAPH, "validate"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
+
+
+def start(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
+    folder.mkdir()
+    for name in ("langgraph.json", "graph", "nodes", "memory", "sim", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            env=os.environ | {"BILLP_HOME": str(home)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture
+async def server(home: Path, tmp_path: Path) -> AsyncIterator[LangGraphClient]:
+    """A client of a server that has the tiny world."""
+    port = free_port()
+    process = start(tmp_path / "deployment", home, port)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
+        yield get_client(url=url, timeout=60)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server answers; False where it ends or takes too long."""
+    async with httpx.AsyncClient() as client:
+        for _ in range(START_SECONDS * 5):
+            if process.poll() is not None:
+                return False
+            try:
+                return (await client.get(f"{url}/ok")).status_code == 200
+            except httpx.TransportError:
+                await asyncio.sleep(0.2)
+    return False
+
+
+def last_words(log: Path) -> str:
+    return log.read_text()[-3000:]
+
+
+TINY: dict[str, Any] = {"world": "tiny", "max_steps": 3}
+
+
+async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: LangGraphClient) -> None:
+    # One server for all of it: starting one takes longer than everything below.
+    assistant = (await server.assistants.search(graph_id="episode"))[0]["assistant_id"]
+    await check_schemas(server, assistant)
+    await check_run_and_memory(server)
+    await check_stepping(server)
+    await check_bad_input(server)
+
+
+async def check_schemas(server: LangGraphClient, assistant: str) -> None:
+    schemas = await server.assistants.get_schemas(assistant)
+    given = schemas["input_schema"]
+    assert given and set(given["properties"]) == {"world", "user_id", "history", "seed", "max_steps"}
+    context = schemas["context_schema"]
+    assert context and context["properties"]["actor_prompt"]["langgraph_nodes"] == ["actor"]
+    drawn = await server.assistants.get_graph(assistant)
+    names = {str(node["id"]) for node in drawn["nodes"]}
+    assert {"begin", "planner", "actor", "user", "critic", "reflector", "finish"} <= names
+    labels = {edge.get("data") for edge in drawn["edges"]}
+    assert {"next round", "visit over"} <= labels
+
+
+async def check_run_and_memory(server: LangGraphClient) -> None:
+    thread = await server.threads.create()
+    output: Any = await server.runs.wait(thread["thread_id"], "episode", input=TINY)
+    assert output["length_with_exit"] == len(output["steps"]) >= 1
+    found = await server.store.search_items(("lessons", "tiny"), query="distance to keep", limit=5)
+    assert [item["value"]["user_id"] for item in found["items"]] == [output["user_id"]]
+    experiences = await server.store.search_items(("experiences",), limit=50)
+    assert len(experiences["items"]) == len(output["steps"])
+
+
+async def check_stepping(server: LangGraphClient) -> None:
+    thread = (await server.threads.create())["thread_id"]
+    await server.runs.wait(thread, "episode", input=TINY, interrupt_before=["actor"])
+    state: Any = await server.threads.get_state(thread)
+    assert state["next"] == ["actor"] and state["values"]["plan"]
+    await server.threads.update_state(thread, {"plan": "Recommend Horror."})
+    await server.runs.wait(thread, "episode", interrupt_before=["user"])
+    state = await server.threads.get_state(thread)
+    assert '"plan": "Recommend Horror."' in state["values"]["exchange"]["actor"]["prompt"]
+    shortlist = state["values"]["shortlist"]
+    proposal = state["values"]["proposal"] | {"item_id": shortlist[-1]["item_id"]}
+    await server.threads.update_state(thread, {"proposal": proposal})
+    output: Any = await server.runs.wait(thread, "episode")
+    assert output["steps"][0]["title"] == shortlist[-1]["title"]
+
+
+async def check_bad_input(server: LangGraphClient) -> None:
+    thread = (await server.threads.create())["thread_id"]
+    failed: Any = await server.runs.wait(thread, "episode", input={"max_steps": 0}, raise_error=False)
+    assert failed["__error__"]["error"] == "BadInputError"
+    assert "max_steps is 0" in failed["__error__"]["message"]
+    output: Any = await server.runs.wait(thread, "episode", input=TINY)
+    assert output["steps"]

@@ -1,0 +1,196 @@
+"""A study: the same bytes however it is run, nothing half-written, nothing learned from dev users."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graph.report import results_table
+from graph.study import Cell, Split, StudySettings, run_study, visitors
+from memory.embeddings import shared_embeddings
+from memory.store import ChromaStore
+from nodes.state import VisitOutput
+from nodes.worlds import load_world
+from sim.errors import BadInputError
+from sim.metrics import summarize
+from sim.policies import POLICIES
+
+VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy")
+SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.events: list[tuple[Cell, Split, int, int]] = []
+
+    def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
+        self.events.append((cell, stage, done, total))
+
+
+def run(settings: StudySettings = SMALL, name: str = "a", concurrency: int = 4, processes: int = 2) -> Path:
+    return run_study(settings, name, concurrency=concurrency, processes=processes, progress=Heard())
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    lines = (folder / "visits.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((folder / "results.json").read_text(encoding="utf-8")), [json.loads(line) for line in lines]
+
+
+def test_results_are_the_same_bytes_at_any_concurrency_and_number_of_processes(home: Path) -> None:
+    one = run(name="one", concurrency=1, processes=1)
+    many = run(name="many", concurrency=16, processes=2)
+    for file in ("results.json", "visits.jsonl"):
+        assert (one / file).read_bytes() == (many / file).read_bytes()
+    again = run(name="one", concurrency=16)
+    assert again == one
+    for file in ("results.json", "visits.jsonl"):
+        assert (one / file).read_bytes() == (many / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import os
+    import shutil
+
+    base = tmp_path_factory.mktemp("studied") / "home"
+    shutil.copytree(built_home, base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "BILLP_HOME", str(base))
+        return run()
+
+
+def test_results_hold_what_the_design_names(studied: Path) -> None:
+    results, visits = read(studied)
+    assert set(results) == {"world", "model", "note", "settings", "rows"}
+    assert (results["world"], results["model"]) == ("tiny", "rules")
+    assert "no LLM" in results["note"]
+    assert [row["variant"] for row in results["rows"]] == list(VARIANTS)
+    for row in results["rows"]:
+        assert row["split"] == "dev" and row["visits"] == 5
+        own = [one for one in visits if one["variant"] == row["variant"] and one["split"] == "dev"]
+        assert row == {"variant": row["variant"], "split": "dev", **summarize(own)}
+        assert sum(row["leave_reasons"].values()) == 5
+    text = (studied / "results.json").read_text() + (studied / "visits.jsonl").read_text()
+    assert str(studied.parents[1]) not in text and "concurrency" not in text
+
+
+def test_each_line_is_a_visit_with_its_variant_split_and_seed(studied: Path) -> None:
+    _, visits = read(studied)
+    for line in visits:
+        VisitOutput.model_validate(line)
+        assert line["variant"] in VARIANTS and line["split"] in ("train", "dev") and line["seed"] == 0
+    trained = {
+        line["variant"]: sum(one["variant"] == line["variant"] and one["split"] == "train" for one in visits)
+        for line in visits
+    }
+    assert trained == {variant: 0 if variant in POLICIES else 6 for variant in VARIANTS}
+
+
+def test_visits_of_a_split_are_of_its_users_and_paired_across_variants(studied: Path) -> None:
+    world = load_users(studied)
+    _, visits = read(studied)
+    for line in visits:
+        assert world[line["user_id"]] == line["split"]
+    dev = {
+        variant: [one["user_id"] for one in visits if one["variant"] == variant and one["split"] == "dev"]
+        for variant in VARIANTS
+    }
+    assert len({tuple(users) for users in dev.values()}) == 1
+
+
+def load_users(folder: Path) -> dict[str, str]:
+    from sim.world import World
+
+    return {user.id: user.split for user in World.load(folder.parents[1] / "worlds" / "tiny").users.values()}
+
+
+async def test_memory_holds_train_users_only_and_each_variant_its_own(studied: Path) -> None:
+    split = load_users(studied)
+    folders = {folder.name for folder in (studied / "memory").iterdir()}
+    assert folders == {"act_only-0", "reflexion-0", "billp-0"}
+    async with ChromaStore(studied / "memory" / "billp-0", embeddings=shared_embeddings()) as store:
+        owners = {item.value["user_id"] for item in await store.asearch((), limit=10_000)}
+        lessons = await store.asearch(("lessons",), limit=100)
+    assert owners and {split[owner] for owner in owners} == {"train"}
+    assert len(lessons) == 6
+
+
+def test_no_prompt_of_a_visit_names_a_dev_or_test_user(studied: Path) -> None:
+    _, visits = read(studied)
+    memories = [one["value"] for line in visits for one in line["records"]]
+    assert memories
+    split = load_users(studied)
+    assert {split[one["user_id"]] for one in memories} == {"train"}
+
+
+def test_a_cohort_recalls_what_earlier_cohorts_learned_and_nothing_of_its_own(home: Path) -> None:
+    def plans(settings: StudySettings) -> list[list[str]]:
+        _, visits = read(run(settings))
+        return [[step["plan"] for step in one["steps"]] for one in visits if one["split"] == "train"]
+
+    taught = "at least"
+    by_three = plans(SMALL.model_copy(update={"variants": ("reflexion",)}))
+    assert not any(taught in plan for visit in by_three[:3] for plan in visit)
+    assert all(taught in plan for visit in by_three[3:] for plan in visit)
+    at_once = plans(SMALL.model_copy(update={"variants": ("reflexion",), "cohort": 6}))
+    assert at_once[:3] == by_three[:3]
+    assert not any(taught in plan for visit in at_once for plan in visit)
+
+
+def test_a_failed_study_leaves_the_former_one_and_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SMALL.model_copy(update={"variants": ("random",)})
+    folder = run(settings)
+    before = (folder / "results.json").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("graph.study._write_json_lines", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run(settings)
+    assert (folder / "results.json").read_bytes() == before
+    assert [one.name for one in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"variants": ("billp", "magic")}, "no variant 'magic'"),
+        ({"variants": ("billp", "billp")}, "named twice"),
+        ({"world": "mars"}, "no world 'mars'"),
+        ({"test": 10_000}, "dev users: ask for at most"),
+    ],
+)
+def test_what_there_is_not_is_refused_before_any_work(home: Path, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadInputError, match=why):
+        run(SMALL.model_copy(update=changes))
+    assert not (home / "runs").exists()
+
+
+def test_the_final_study_visits_test_users(home: Path) -> None:
+    results, visits = read(run(SMALL.model_copy(update={"variants": ("random",), "final": True})))
+    assert results["rows"][0]["split"] == "test"
+    users = load_world("tiny").users
+    assert {users[line["user_id"]].split for line in visits} == {"test"}
+
+
+def test_users_come_in_an_order_drawn_by_seed_and_again_when_they_run_out(home: Path) -> None:
+    world = load_world("tiny")
+    users: Sequence[str] = world.split("train").users
+    drawn = visitors(world, "train", len(users) + 3, 1)
+    assert sorted(drawn[: len(users)]) == sorted(users) != drawn[: len(users)]
+    assert len(drawn) == len(users) + 3
+    assert drawn == visitors(world, "train", len(users) + 3, 1) != visitors(world, "train", len(users) + 3, 2)
+
+
+def test_the_table_names_the_model_for_what_it_is(studied: Path) -> None:
+    from rich.console import Console
+
+    results, _ = read(studied)
+    console = Console(width=80, record=True)
+    console.print(results_table(results))
+    text = console.export_text()
+    assert "no LLM" in text.replace("\n", " ") and "…" not in text
+    assert all(variant in text for variant in VARIANTS)
