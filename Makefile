@@ -22,7 +22,7 @@ $(VENV)/.dev: pyproject.toml
 
 demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key needed).
 	$(BIN)/billp world build movielens
-	$(BIN)/billp study --world movielens --train 40 --test 40 --out demo
+	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
 
 test: $(VENV)/.dev lint ## Run lint, types and all tests.
 	$(BIN)/python -m pytest
@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## Put the code into the house style.
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Measure speed.
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.speed
 
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev

@@ -159,10 +159,10 @@ def study(
 ) -> None:
     """Let variants learn from train visits, and compare them on users whom they have not met."""
     from graph.report import results_table
-    from graph.study import StudySettings, run_study
+    from graph.study import StudySettings, check_settings, run_folder, run_study
     from graph.watch import StudyView, embed_with_progress
     from nodes.context import Context
-    from nodes.worlds import default_world, load_world
+    from nodes.worlds import default_world
 
     settings = checked(
         lambda: StudySettings(
@@ -177,7 +177,8 @@ def study(
             context=Context(model=model),
         )
     )
-    embed_with_progress(err, load_world(settings.world))
+    run_folder(name)
+    embed_with_progress(err, check_settings(settings))
     with StudyView(err, settings.seeds) as progress:
         folder = run_study(
             settings, name, concurrency=concurrency, processes=processes or os.cpu_count() or 1, progress=progress

@@ -22,7 +22,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, 0),
     )
     table.add_column("variant", no_wrap=True)
     for heading in (

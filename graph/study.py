@@ -125,8 +125,8 @@ def run_folder(name: str) -> Path:
     return home() / "runs" / world_folder(name).name
 
 
-def check_settings(settings: StudySettings) -> None:
-    """Check a study before any work is done; a world that is not there yet is built.
+def check_settings(settings: StudySettings) -> World:
+    """Check a study before any work is done, and return its world, built where it is not there yet.
 
     Raises:
         BadInputError: A variant, the model or the world is unknown, or there are fewer users than asked for.
@@ -144,6 +144,7 @@ def check_settings(settings: StudySettings) -> None:
         raise BadInputError(
             f"world {world.name!r} has {available} {settings.test_split} users: ask for at most that many visits"
         )
+    return world
 
 
 def _row(variant: str, settings: StudySettings, visits: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from langgraph.store.base import BaseStore
 from graph.episode import VARIANTS, build_variant
 from memory.store import create_store
 from nodes.context import Context
+from nodes.frame import check_input
 from nodes.llm.models import chat_model
-from nodes.state import Step, VisitInput, VisitOutput
+from nodes.state import Step, VisitInput, VisitOutput, VisitState
+from nodes.visitor import visitor
 from sim.errors import BadInputError
 
 
@@ -32,6 +34,10 @@ async def run_episode(
     if variant not in VARIANTS:
         raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(VARIANTS)}")
     chat_model(context.model, context.temperature)
+    # Before the memory is opened, so that a bad input leaves nothing behind.
+    state = VisitState.model_validate(visit.model_dump())
+    check_input(state)
+    await visitor(state)
     last = VARIANTS[variant].step[-1].__name__
     async with _memory(remember) as store:
         graph = build_variant(variant).compile(store=store)

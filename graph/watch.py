@@ -101,9 +101,18 @@ class StudyView:
 def embed_with_progress(console: Console, world: World) -> None:
     """Embed the labels of a world's items where that was not done before, and show how far it is."""
     columns = (TextColumn("Embedding titles"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(world.catalogue))
-        embed_labels(world, lambda done: progress.update(task, completed=done))
+    progress = Progress(*columns, console=console)
+    task = progress.add_task("", total=len(world.catalogue))
+
+    def show(done: int) -> None:
+        progress.start()
+        progress.update(task, completed=done)
+
+    try:
+        embed_labels(world, show)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> None:

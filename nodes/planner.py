@@ -30,9 +30,8 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         found = await recall_lessons(runtime.store, asker(state, context), who.situation([]), context.lessons_k)
         lessons = [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
     recent = recent_categories([who.place.world.catalogue.item(step.item_id) for step in state.steps], WINDOW)
-    categories = count_categories(who.place.world.catalogue)
     facts = {
-        "categories": categories,
+        "categories": who.place.categories,
         "user": user_facts(who),
         "lessons": lesson_facts(lessons),
         "rounds": round_facts(state.steps),

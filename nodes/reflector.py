@@ -11,7 +11,6 @@ from nodes.context import Context
 from nodes.facts import lesson_facts, round_facts, user_facts
 from nodes.learning import keep
 from nodes.state import VisitState
-from nodes.tools.categories import count_categories
 from nodes.visitor import visitor
 
 
@@ -30,7 +29,7 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     stayed = [step for step in state.steps if not step.left]
     total = round(sum(step.reward for step in stayed), 4)
     facts = {
-        "categories": count_categories(who.place.world.catalogue),
+        "categories": who.place.categories,
         "user": user_facts(who),
         "lessons": lesson_facts(state.lessons),
         "rounds": round_facts(state.steps),

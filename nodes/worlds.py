@@ -11,6 +11,7 @@ from pathlib import Path
 
 from memory.catalogue import CatalogueIndex, prime_labels
 from memory.embeddings import shared_embeddings
+from nodes.tools.categories import count_categories
 from nodes.tools.grounding import Grounder
 from sim.datasets import SOURCES, load_ratings
 from sim.errors import BadInputError
@@ -24,6 +25,8 @@ class Place:
     """A world with what the roles look things up in."""
 
     world: World
+    categories: dict[str, int]
+    """The catalogue's categories with the number of items, most first."""
     index: CatalogueIndex
     fresh: Grounder
     """Grounds to items that a visit has not had yet."""
@@ -108,6 +111,7 @@ def open_place_now(name: str) -> Place:
             embed_labels(world)
             _places[folder] = Place(
                 world,
+                count_categories(world.catalogue),
                 CatalogueIndex(world.name, {item.id: item.label for item in world.catalogue}, embeddings),
                 fresh=Grounder(world.catalogue, embeddings),
                 nearest=Grounder(world.catalogue, embeddings, mode="nearest"),

@@ -46,22 +46,14 @@ def plan(facts: Facts) -> Facts:
 
 
 def _lesson_wishes(facts: Facts) -> Wishes:
-    """Return the wishes of all lessons as one; numbers are means weighted by support and by how long users stayed."""
-    read = [(read_wishes(one["text"], facts["categories"]), _trust(one)) for one in facts["lessons"]]
-
-    def mean(numbers: list[tuple[float, float]]) -> float | None:
-        return sum(n * weight for n, weight in numbers) / sum(weight for _, weight in numbers) if numbers else None
-
+    """Return the wishes of all lessons as one; of different distances the more careful one counts."""
+    read = [read_wishes(one["text"], facts["categories"]) for one in facts["lessons"]]
     return Wishes(
-        want=tuple(dict.fromkeys(name for wishes, _ in read for name in wishes.want)),
-        avoid=tuple(dict.fromkeys(name for wishes, _ in read for name in wishes.avoid)),
-        least=mean([(wishes.least, weight) for wishes, weight in read if wishes.least is not None]),
-        most=mean([(wishes.most, weight) for wishes, weight in read if wishes.most is not None]),
+        want=tuple(dict.fromkeys(name for wishes in read for name in wishes.want)),
+        avoid=tuple(dict.fromkeys(name for wishes in read for name in wishes.avoid)),
+        least=max((wishes.least for wishes in read if wishes.least is not None), default=None),
+        most=min((wishes.most for wishes in read if wishes.most is not None), default=None),
     )
-
-
-def _trust(lesson: Facts) -> float:
-    return float((1 + math.log(max(1, lesson["support"]))) * (1 + max(0.0, lesson["length"])))
 
 
 def _disliked(rounds: list[Facts]) -> list[str]:

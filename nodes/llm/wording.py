@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _AVOID = {"avoid", "leave", "without", "no", "not", "never", "skip", "less", "fewer", "drop"}
 _WANT = {"recommend", "mix", "more", "prefer", "show", "add", "include", "but", "want", "like", "likes", "with"}
@@ -33,7 +34,7 @@ def read_wishes(text: str, categories: Iterable[str]) -> Wishes:
     names = {name.casefold(): name for name in categories}
     verdict: dict[str, bool] = {}
     avoiding = False
-    for found in _pattern(names).finditer(text.casefold()):
+    for found in _pattern(tuple(names)).finditer(text.casefold()):
         token = found[0]
         if token in names:
             verdict.pop(names[token], None)
@@ -51,7 +52,8 @@ def read_wishes(text: str, categories: Iterable[str]) -> Wishes:
     )
 
 
-def _pattern(names: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=256)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     # Longest first, so that "Science Fiction" wins over "Fiction".
     words = sorted({*names, *_AVOID, *_WANT}, key=lambda word: (-len(word), word))
     return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)|[.;!?\n](?=\s|$)")

@@ -29,9 +29,10 @@ async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: in
         size: Number of candidates.
     """
     world = visitor.place.world
-    had = {step.item_id for step in steps}
+    had = world.catalogue.positions(step.item_id for step in steps)
     distances = visitor.distances(steps)
-    gone = np.array([item.id in had for item in world.catalogue])
+    gone = np.zeros(len(world.catalogue), dtype=bool)
+    gone[had] = True
     if gone.all():
         gone[:] = False
     predicted = np.where(gone, -np.inf, visitor.predicted)
