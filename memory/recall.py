@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 # A lesson that twice as many visits taught counts as this much likeness (cosine) more.
 SUPPORT_BONUS = 0.02
+# So many more than asked for are looked at, since some may say what another one says.
+SPARE = 4
 # So many lessons are looked at to find the supported ones among those that fit.
 LESSON_POOL = 60
 
@@ -70,13 +72,13 @@ async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int)
 
 async def recall_experiences(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Experience]]:
     """Return at most `k` experiences of the likest situations, one a distinct situation and item."""
-    pool = await _recall(store, "experiences", Experience, asker, situation, 2 * k) if k else []
+    pool = await _recall(store, "experiences", Experience, asker, situation, k + SPARE) if k else []
     return _distinct(pool, [f"{one.record.situation}\n{one.record.title}" for one in pool])[:k]
 
 
 async def recall_values(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Value]]:
     """Return at most `k` values of the likest situations, one a distinct situation."""
-    pool = await _recall(store, "values", Value, asker, situation, 2 * k) if k else []
+    pool = await _recall(store, "values", Value, asker, situation, k + SPARE) if k else []
     return _distinct(pool, [one.record.situation for one in pool])[:k]
 
 

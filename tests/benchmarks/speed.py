@@ -239,6 +239,7 @@ def rate_of_worker(folder: Path, seed: int) -> float:
 def bench_processes(folder: Path) -> Row:
     """Compare two processes at once with one alone."""
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        pool.submit(rate_of_worker, folder / "warm-up", 0).result()
         alone = pool.submit(rate_of_worker, folder / "alone", 0).result()
         both = [pool.submit(rate_of_worker, folder / f"both-{seed}", seed) for seed in range(2)]
         together = sum(one.result() for one in both)
