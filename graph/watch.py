@@ -32,19 +32,19 @@ class EpisodeView:
         """Show a finished round."""
         if self._quiet:
             return
-        show = self._console.print
-        if step.plan:
-            show(f"[dim]plan[/]  {escape(step.plan)}", highlight=False)
         distance = "" if step.distance is None else f"  distance {step.distance:.2f}"
-        show(
-            f"[bold]{step.index + 1:3}[/]   {escape(step.title)} [dim]({escape(', '.join(step.genres))})[/]"
-            f"  predicted {step.predicted:.2f}{distance}",
-            highlight=False,
-        )
-        line = f"      reward [bold]{step.reward:.2f}[/]"
+        lines = [
+            f"[bold]{step.index + 1:3}[/]  [bold]{escape(step.title)}[/] [dim]({escape(', '.join(step.genres))})[/]",
+            f"predicted {step.predicted:.2f}{distance}  reward [bold]{step.reward:.2f}[/]",
+        ]
+        if step.plan:
+            lines.insert(1, f"plan  {escape(step.plan)}")
         if step.advantage is not None and step.next_value is not None:
-            line += f"  value {step.value:+.2f} → {step.next_value:+.2f}  advantage {step.advantage:+.2f}"
-        show(line + ("  [red]left[/]" if step.left else ""), highlight=False)
+            lines.append(f"value {step.value:+.2f} → {step.next_value:+.2f}  advantage {step.advantage:+.2f}")
+        if step.left:
+            lines.append("[red]left[/]")
+        # Long lines are left to the terminal, so that each can be searched for.
+        self._console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
 
 
 def narrate(console: Console, output: VisitOutput, model: str) -> None:
@@ -56,6 +56,7 @@ def narrate(console: Console, output: VisitOutput, model: str) -> None:
         f"mean reward {output.mean_reward:.2f}; {usage.calls} calls of the model {escape(model)}"
         f"{' (no LLM)' if model == 'rules' else ''}, {usage.prompt_tokens:,} prompt tokens",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -237,13 +237,16 @@ def rate_of_worker(folder: Path, seed: int) -> float:
 
 
 def bench_processes(folder: Path) -> Row:
-    """Compare two processes at once with one alone."""
+    """Compare two processes at once with one alone, before and after."""
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        pool.submit(rate_of_worker, folder / "warm-up", 0).result()
-        alone = pool.submit(rate_of_worker, folder / "alone", 0).result()
-        both = [pool.submit(rate_of_worker, folder / f"both-{seed}", seed) for seed in range(2)]
-        together = sum(one.result() for one in both)
-    return "two processes against one", f"{together / alone:.2f} times", "near 2"
+
+        def rate(label: str, seeds: list[int]) -> float:
+            running = [pool.submit(rate_of_worker, folder / f"{label}-{seed}", seed) for seed in seeds]
+            return sum(one.result() for one in running)
+
+        rate("warm-up", [0, 1])
+        before, together, after = rate("before", [0]), rate("both", [0, 1]), rate("after", [0])
+    return "two processes against one", f"{2 * together / (before + after):.2f} times", "near 2"
 
 
 def main() -> None:
