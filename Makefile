@@ -9,13 +9,19 @@ export LANGGRAPH_CLI_NO_ANALYTICS = 1
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
+# Says so at once, where a package would fail to install with a page of text.
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+
 # One stamp for each set of extras, so that a user's installation is not a developer's.
 $(VENV)/.demo: pyproject.toml
+	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
+	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens,dev]'
 	@touch $@ $(VENV)/.demo

@@ -17,7 +17,7 @@ from nodes.visitor import WINDOW, Visitor, asker, visitor
 class Plan(BaseModel):
     """What the Planner answers."""
 
-    plan: str = Field(min_length=1, max_length=2000)
+    plan: str = Field(pattern=r"\w", max_length=2000)
 
 
 async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:

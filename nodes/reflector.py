@@ -17,7 +17,7 @@ from nodes.visitor import visitor
 class Insight(BaseModel):
     """What the Reflector answers."""
 
-    lesson: str = Field(min_length=1, max_length=2000)
+    lesson: str = Field(pattern=r"\w", max_length=2000)
 
 
 async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
