@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,13 +200,18 @@ def _listening(events: Any, progress: Progress) -> Iterator[None]:
         listener.join()
 
 
-_report: Callable[[tuple[Cell, Split, int, int]], None] = lambda event: None  # noqa: E731
+# What a worker process was given when it started: where to report, one entry.
+_events: list[Any] = []
 
 
 def _set_up_worker(events: Any, base: Path) -> None:
-    global _report
-    _report = events.put
+    _events[:] = [events]
     os.environ["BILLP_HOME"] = str(base)
+
+
+def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
+    for events in _events:
+        events.put((cell, stage, done, total))
 
 
 def _run_cell(cell: Cell, settings: StudySettings, memory: Path, concurrency: int) -> list[dict[str, Any]]:
@@ -224,7 +229,7 @@ def _run_baseline(cell: Cell, settings: StudySettings) -> list[dict[str, Any]]:
             cell.variant, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps
         )
         lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
-        _report((cell, settings.test_split, done, len(users)))
+        _report(cell, settings.test_split, done, len(users))
     return lines
 
 
@@ -269,7 +274,7 @@ class Visits:
                 )
                 output = VisitOutput.model_validate(await self._graph.ainvoke(visit, context=context))
             done += 1
-            _report((self._cell, split, done, total))
+            _report(self._cell, split, done, total)
             return output
 
         outputs = await asyncio.gather(*(one(user_id, start + n) for n, user_id in enumerate(users)))
