@@ -36,15 +36,23 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def build_episode(*step_nodes: Node, at_end: tuple[Node, ...] = (), context_schema: type[Context] = Context) -> Graph:
+def build_episode(
+    *step_nodes: Node,
+    at_end: tuple[Node, ...] = (),
+    context_schema: type[Context] = Context,
+    begin: Node = begin,
+    input_schema: type[VisitInput] = VisitInput,
+) -> Graph:
     """Return the uncompiled graph of a visit.
 
     Args:
         step_nodes: Nodes of one round, in order, each named as its function; one of them appends a `Step`.
         at_end: Nodes after the last round, in order.
         context_schema: Settings that the nodes read.
+        begin: Node that checks the input and clears the state.
+        input_schema: What a visit is given.
     """
-    builder = StateGraph(VisitState, context_schema, input_schema=VisitInput, output_schema=VisitOutput)
+    builder = StateGraph(VisitState, context_schema, input_schema=input_schema, output_schema=VisitOutput)
     order = [begin, *step_nodes, *at_end, finish]
     for node in order:
         builder.add_node(node)

@@ -40,11 +40,12 @@ class Asker:
     """On whose behalf memory is asked, and what must stay hidden."""
 
     space: str
+    """Where the asker's own records are kept."""
     user_id: str
     visit: str
     """Id of the visit under way, which never recalls its own records."""
-    share: bool = True
-    """Whether other users' records may be recalled."""
+    shared: str | None
+    """Space whose records may be recalled, whoever's they are; None for own records only."""
 
 
 async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
@@ -93,9 +94,11 @@ async def _recall(
     store: BaseStore, kind: Kind, model: type[T], asker: Asker, situation: str, k: int
 ) -> list[Recalled[T]]:
     found = await _search(store, namespace(kind, asker.space, asker.user_id), model, asker, situation, k)
-    if asker.share and len(found) < k:
-        everyone = await _search(store, (kind, escape(asker.space)), model, asker, situation, k + len(found))
-        found += [one for one in everyone if one.record.user_id != asker.user_id]
+    if asker.shared is not None and len(found) < k:
+        everyone = await _search(store, (kind, escape(asker.shared)), model, asker, situation, k + len(found))
+        # In another space, a user of the same id is somebody else.
+        mine = asker.user_id if asker.shared == asker.space else None
+        found += [one for one in everyone if one.record.user_id != mine]
     return found[:k]
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from memory.recall import recall_experiences
 from nodes.asking import consult, settings
 from nodes.context import Context
-from nodes.facts import candidate_facts, experience_facts, round_facts, user_facts
+from nodes.facts import candidate_facts, experience_facts, round_facts, user_facts, wish_facts
 from nodes.state import Candidate, Proposal, Remembered, VisitState
 from nodes.tools.grounding import Match, looks_like_no_item
 from nodes.tools.shortlist import shortlist
@@ -37,9 +37,11 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
             )
             for one in found
         ]
-    candidates = await shortlist(who, state.steps, state.plan, context.shortlist_size)
+    candidates = await shortlist(
+        who, state.steps, state.plan, context.shortlist_size, wishes=state.profile.text if state.profile else ""
+    )
     facts = {
-        "user": user_facts(who),
+        "user": user_facts(who) | wish_facts(state.profile),
         "rounds": round_facts(state.steps),
         "experiences": experience_facts(experiences),
         "plan": state.plan,

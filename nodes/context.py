@@ -79,5 +79,5 @@ class Context(BaseModel):
     """`now` writes each memory as it arises, `cohort` returns them with the visit, `off` keeps none."""
     share_memory: bool = True
     """Whether other users' memories are recalled where the user's own do not suffice."""
-    space: str = Field("", max_length=200)
+    space: str = Field("", pattern=r"^[a-z0-9_-]*$", max_length=64)
     """Name under which memories are kept; empty for the world's name."""

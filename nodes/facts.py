@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nodes.llm.prompting import Facts
-from nodes.state import Candidate, Remembered, Step, Told
+from nodes.state import Candidate, Profile, Remembered, Step, Told
 from nodes.visitor import STATE_TITLES, Visitor
 
 
@@ -16,6 +16,11 @@ def user_facts(visitor: Visitor) -> Facts:
         for item, rating in shown
     ]
     return {"history": history}
+
+
+def wish_facts(profile: Profile | None) -> Facts:
+    """Return what a person asked for in their own words; nothing where there are no such words."""
+    return {"wishes": profile.text.splitlines()} if profile is not None and profile.text else {}
 
 
 def round_facts(steps: Sequence[Step]) -> list[Facts]:

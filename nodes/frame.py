@@ -15,6 +15,7 @@ from sim.errors import BadInputError
 MAX_STEPS = 10_000
 MAX_HISTORY = 1_000
 MAX_TEXT = 500
+MAX_WISHES = 2_000
 
 
 async def begin(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -24,14 +25,20 @@ async def begin(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
         BadInputError: The input cannot be used; the message says why.
     """
     check_input(state)
-    state = state.model_copy(update={"world": state.world or default_world()})
+    state = state.model_copy(update={"world": state.world or default_world(), "profile": None, "steps": []})
     who = await visitor(state)
+    return fresh_visit(state.model_copy(update={"user_id": who.user_id}), runtime)
+
+
+def fresh_visit(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Return the state of a visit that begins, for the world and user of `state`."""
     thread = runtime.execution_info.thread_id if runtime.execution_info else None
     number = state.visit + 1
-    origin = thread or f"{state.world}/{who.user_id}/{state.seed}"
+    origin = thread or f"{state.world}/{state.user_id}/{state.seed}"
     return {
         "world": state.world,
-        "user_id": who.user_id,
+        "user_id": state.user_id,
+        "profile": state.profile,
         "visit": number,
         "visit_id": f"{origin}#{number}",
         "plan": "",
@@ -64,6 +71,8 @@ def check_input(state: VisitState) -> None:
         raise BadInputError(f"the history has {len(state.history):,} titles: at most {MAX_HISTORY:,} are taken")
     if any(len(text) > MAX_TEXT for text in (state.world, state.user_id, *state.history)):
         raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if len(state.wishes) > MAX_WISHES:
+        raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
 
 
 async def finish(state: VisitState) -> dict[str, Any]:

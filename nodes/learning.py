@@ -8,6 +8,7 @@ from memory.recall import remember
 from memory.records import Record
 from nodes.context import Context
 from nodes.state import VisitState
+from nodes.visitor import memory_space
 
 
 async def keep(runtime: Runtime[Context], state: VisitState, context: Context, records: list[Record]) -> dict[str, Any]:
@@ -15,5 +16,5 @@ async def keep(runtime: Runtime[Context], state: VisitState, context: Context, r
     if context.learn == "cohort":
         return {"records": records}
     if context.learn == "now" and runtime.store is not None:
-        await remember(runtime.store, context.space or state.world, records)
+        await remember(runtime.store, memory_space(state, context), records)
     return {}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from memory.recall import recall_lessons
 from nodes.asking import consult, settings
 from nodes.context import Context
-from nodes.facts import lesson_facts, round_facts, user_facts
+from nodes.facts import lesson_facts, round_facts, user_facts, wish_facts
 from nodes.state import Told, VisitState
 from nodes.tools.categories import count_categories, recent_categories
 from nodes.visitor import WINDOW, Visitor, asker, visitor
@@ -32,7 +32,7 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     recent = recent_categories([who.place.world.catalogue.item(step.item_id) for step in state.steps], WINDOW)
     facts = {
         "categories": who.place.categories,
-        "user": user_facts(who),
+        "user": user_facts(who) | wish_facts(state.profile),
         "lessons": lesson_facts(lessons),
         "rounds": round_facts(state.steps),
         "recent_categories": recent,

@@ -24,6 +24,7 @@ from sim.errors import BadInputError
 
 LeaveReason = Literal["repeat", "similar", "disliked"]
 Role = Literal["planner", "actor", "critic", "reflector"]
+GUEST = "guest"
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -96,6 +97,17 @@ class Proposal(BaseModel):
     genres: list[str] = []
 
 
+class Profile(BaseModel):
+    """What is known of a person who visits, in their own words and ratings. They can read and correct it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text: str = ""
+    """Wishes and comments, one a line, the latest last."""
+    ratings: dict[str, float] = {}
+    """Ratings (1 to 5) by item id, of this visit and earlier ones."""
+
+
 class Told(BaseModel):
     """A lesson as the roles are told it."""
 
@@ -148,6 +160,8 @@ class Step(BaseModel):
     """V(s_{t+1}), given before the round's reward is known; none where no Critic takes part."""
     advantage: float | None = None
     """How much better than expected the round went; none where no Critic takes part."""
+    skipped: bool = False
+    """Whether a person passed over the item without a rating; the reward is then a neutral 3."""
     left: bool = False
     """Whether the user left after this round."""
     usage: Usage = Usage()
@@ -225,6 +239,17 @@ class VisitInput(_Readable):
     """Most rounds of the visit."""
 
 
+class RecommendInput(VisitInput):
+    """The identity of a person's visit."""
+
+    user_id: str = Field(GUEST, examples=[GUEST])
+    """Name of the person; their memories and profile are kept under it."""
+    history: list[str] = Field([], examples=[["Toy Story", "Heat"]])
+    """A few titles that the person likes; not needed."""
+    wishes: str = Field("", examples=["slow films, no horror"])
+    """What the person would like, in their own words; goes into their profile."""
+
+
 class VisitState(VisitInput):
     """What the nodes of a visit hand on to each other."""
 
@@ -232,6 +257,10 @@ class VisitState(VisitInput):
     """Number of this visit on its thread, from 1."""
     visit_id: str = ""
     """Id of this visit; its memories are kept under it, and it never recalls them itself."""
+    wishes: str = ""
+    """What a person would like, in their own words, as they came."""
+    profile: Profile | None = None
+    """What is known of the person who visits; none where the user is simulated."""
     plan: str = ""
     """The Planner's plan for this round; edit it, and the Actor follows the edit."""
     lessons: list[Told] = []

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memory.recall import Asker
 from nodes.context import Context
-from nodes.state import Step, VisitState
+from nodes.state import Profile, Step, VisitState
 from nodes.worlds import Place, open_place
 from sim.catalogue import Item
 from sim.errors import BadInputError
@@ -60,6 +60,8 @@ async def visitor(state: VisitState) -> Visitor:
     """
     state.check_types()
     place = await open_place(state.world)
+    if state.profile is not None:
+        return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
     return _visitor(place, state.user_id or place.world.split("dev").users[0], tuple(state.history))
 
 
@@ -81,14 +83,33 @@ def _visitor(place: Place, user_id: str, titles: tuple[str, ...]) -> Visitor:
     return Visitor(place, user_id, history, (None,) * len(history), predicted)
 
 
+def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visitor:
+    """Return a person; items of the visit `had` count for the predictions, but are no history yet."""
+    logs, catalogue = place.world.logs, place.world.catalogue
+    ratings = {item_id: rating for item_id, rating in profile.ratings.items() if item_id in catalogue}
+    before = [item_id for item_id in ratings if item_id not in had]
+    return Visitor(
+        place,
+        user_id,
+        tuple(catalogue.item(item_id) for item_id in before),
+        tuple(ratings[item_id] for item_id in before),
+        logs.fold_in(list(ratings), list(ratings.values())),
+    )
+
+
+def known_titles(place: Place, titles: Sequence[str]) -> list[Item]:
+    """Return the items that a history in words names; what the catalogue does not have is left out."""
+    matches = [place.fresh.match(title) for title in titles]
+    return [match.item for match in matches if match.kind in ("exact", "normalized", "fuzzy")]
+
+
 def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
-    """Return the items that a history in words names; what the catalogue does not have is left out.
+    """Return the history that an unknown user brings.
 
     Raises:
         BadInputError: None of the titles is known.
     """
-    matches = [place.fresh.match(title) for title in titles]
-    history = tuple(match.item for match in matches if match.kind in ("exact", "normalized", "fuzzy"))
+    history = tuple(known_titles(place, titles))
     if not history:
         world = place.world
         raise BadInputError(
@@ -98,6 +119,14 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
     return history
 
 
+def memory_space(state: VisitState, context: Context) -> str:
+    """Return where the visit's records are kept; a person's lie apart, where only they are looked for by name."""
+    space = context.space or state.world
+    # A colon stands in no name of a world and no space that a request may ask for.
+    return space if state.profile is None else f"people:{space}"
+
+
 def asker(state: VisitState, context: Context) -> Asker:
     """Return on whose behalf memory is asked in this visit."""
-    return Asker(context.space or state.world, state.user_id, state.visit_id, context.share_memory)
+    shared = context.space or state.world
+    return Asker(memory_space(state, context), state.user_id, state.visit_id, shared if context.share_memory else None)

@@ -94,20 +94,20 @@ class FactorModel:
         own ratings give that user's predictions again.
 
         Args:
-            positions: Rows of the rated items, shape (n,), n at least 1.
+            positions: Rows of the rated items, shape (n,); without any, the mean user's ratings are predicted.
             ratings: Their ratings on the 1-5 scale, shape (n,).
 
         Returns:
             Predicted ratings, clipped to 1-5, shape (n_items,).
 
         Raises:
-            BadInputError: No ratings, shapes that differ, a row out of range, or a rating that is no finite number.
+            BadInputError: Shapes that differ, a row out of range, or a rating that is no finite number.
         """
         rows = np.asarray(positions, dtype=np.intp)
         values = np.asarray(ratings, dtype=np.float64)
-        if rows.ndim != 1 or rows.shape != values.shape or not rows.size:
-            raise BadInputError("folding in needs at least one item and one rating for each; give a history")
-        if rows.min() < 0 or rows.max() >= self.n_items or not np.isfinite(values).all():
+        if rows.ndim != 1 or rows.shape != values.shape:
+            raise BadInputError("folding in needs one rating for each item; give as many ratings as items")
+        if ((rows < 0) | (rows >= self.n_items)).any() or not np.isfinite(values).all():
             raise BadInputError(
                 "folding in got an item row out of range or a rating that is no number; check the history"
             )

@@ -93,11 +93,11 @@ class LogsModel(_Fitted):
         """Predict the rewards (1-5) of someone the world does not know, shape (n_items,).
 
         Args:
-            history: At least one item they rated or named.
+            history: Items they rated or named; without any, the mean user's rewards are predicted.
             ratings: Their ratings, one per item; if None, `ASSUMED_RATING` (4.5) for all.
 
         Raises:
-            BadInputError: The history is empty or names an unknown item, or the ratings do not fit it.
+            BadInputError: The history names an unknown item, or the ratings do not fit it.
         """
         return self._newcomer(history, ratings)
 

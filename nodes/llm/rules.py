@@ -29,7 +29,8 @@ PRIOR_WEIGHT = 1.0
 
 def plan(facts: Facts) -> Facts:
     """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
-    taught = _lesson_wishes(facts)
+    asked = read_wishes("\n".join(facts["user"].get("wishes", [])), facts["categories"])
+    taught = _both(_lesson_wishes(facts), asked)
     counts = Counter(genre for item in facts["user"]["history"] for genre in item["genres"])
     tired = {*facts["recent_categories"], *taught.avoid, *_disliked(facts["rounds"])}
     fresh = [name for name in facts["categories"] if name not in tired]
@@ -56,6 +57,16 @@ def _lesson_wishes(facts: Facts) -> Wishes:
     )
 
 
+def _both(taught: Wishes, asked: Wishes) -> Wishes:
+    """Return what lessons teach and what a person asks for as one; where they contradict, the person counts."""
+    return Wishes(
+        want=(*asked.want, *(name for name in taught.want if name not in asked.avoid)),
+        avoid=(*asked.avoid, *(name for name in taught.avoid if name not in asked.want)),
+        least=taught.least if asked.least is None else asked.least,
+        most=taught.most if asked.most is None else asked.most,
+    )
+
+
 def _disliked(rounds: list[Facts]) -> list[str]:
     """Return the categories that had at least two rounds and a mean reward below 2.5."""
     rewards: dict[str, list[float]] = {}
@@ -69,10 +80,12 @@ def act(facts: Facts) -> Facts:
     """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
+    asked = read_wishes("\n".join(facts["user"].get("wishes", [])), categories)
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
         bonus = 0.3 * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
+        bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
         return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
 
     # The first of equals wins, so the order of the shortlist decides ties.

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nodes.llm.wording import read_wishes
 from nodes.state import Candidate, Step
 from nodes.visitor import Visitor
+from sim.catalogue import Catalogue
 
 # Share of the list that the semantic search may fill.
 SEMANTIC_SHARE = 0.4
@@ -19,7 +21,9 @@ SEMANTIC_SHARE = 0.4
 SEMANTIC_POOL = 8
 
 
-async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: int) -> list[Candidate]:
+async def shortlist(
+    visitor: Visitor, steps: Sequence[Step], plan: str, size: int, *, wishes: str = ""
+) -> list[Candidate]:
     """Return at most `size` candidates, the best predicted first.
 
     Args:
@@ -27,6 +31,7 @@ async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: in
         steps: The rounds so far; none of their items is proposed again while another one is left.
         plan: What to look for; without a plan, what is like the user's last titles.
         size: Number of candidates.
+        wishes: A person's own words; what they want left out is, while anything else remains.
     """
     world = visitor.place.world
     had = world.catalogue.positions(step.item_id for step in steps)
@@ -35,8 +40,11 @@ async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: in
     gone[had] = True
     if gone.all():
         gone[:] = False
+    unwanted = _has_genre(world.catalogue, read_wishes(wishes, world.catalogue.genres).avoid)
+    if not np.logical_or(gone, unwanted).all():
+        gone |= unwanted
     predicted = np.where(gone, -np.inf, visitor.predicted)
-    query = plan or visitor.situation(steps)
+    query = "\n".join(filter(None, (plan, wishes))) or visitor.situation(steps)
     most = int(size * SEMANTIC_SHARE)
     hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had)) if most else []
     fitting = np.array([position for hit in hits if not gone[position := world.catalogue.position(hit)]], dtype=int)
@@ -50,6 +58,12 @@ async def shortlist(visitor: Visitor, steps: Sequence[Step], plan: str, size: in
             chosen.setdefault(int(position))
     order = sorted(chosen, key=lambda position: (-predicted[position], position))
     return [_candidate(visitor, position, distances) for position in order]
+
+
+def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:
+    columns = [catalogue.genres.index(genre) for genre in genres]
+    found: NDArray[np.bool_] = catalogue.genre_matrix[:, columns].any(axis=1)
+    return found
 
 
 def pareto(predicted: NDArray[np.float32], distances: NDArray[np.float32] | None) -> NDArray[np.int_]:

@@ -48,7 +48,7 @@ def experience(visit: str, situation: str, title: str = "t", user_id: str = "u",
     )  # fmt: skip
 
 
-ME = Asker("w", "me", "now")
+ME = Asker("w", "me", "now", "w")
 
 
 async def test_own_records_come_before_others_and_then_the_likest(store: BaseStore) -> None:
@@ -68,7 +68,7 @@ async def test_own_records_come_before_others_and_then_the_likest(store: BaseSto
 
 async def test_without_sharing_only_own_records_are_recalled(store: BaseStore) -> None:
     await remember(store, "w", [experience("1", "space", "mine", "me"), experience("2", "space", "yours", "you")])
-    found = await recall_experiences(store, Asker("w", "me", "now", share=False), "space", 5)
+    found = await recall_experiences(store, Asker("w", "me", "now", None), "space", 5)
     assert [one.record.title for one in found] == ["mine"]
 
 

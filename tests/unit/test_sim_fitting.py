@@ -59,7 +59,7 @@ def test_folding_in_follows_the_ratings(model: FactorModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("positions", "ratings"), [([], []), ([0], [1.0, 2.0]), ([60], [3.0]), ([-1], [3.0]), ([0], [float("nan")])]
+    ("positions", "ratings"), [([0], [1.0, 2.0]), ([60], [3.0]), ([-1], [3.0]), ([0], [float("nan")])]
 )
 def test_folding_in_refuses_what_is_no_history(model: FactorModel, positions: list[int], ratings: list[float]) -> None:
     with pytest.raises(BadInputError):

@@ -1,0 +1,12 @@
+"""The loop of a visit with a person as the user, who is asked about each item."""
+
+from graph.episode import build_episode
+from nodes.actor import actor
+from nodes.critic import critic
+from nodes.person import greet, person
+from nodes.planner import planner
+from nodes.reflector import reflector
+from nodes.state import RecommendInput
+
+builder = build_episode(planner, actor, person, critic, at_end=(reflector,), begin=greet, input_schema=RecommendInput)
+graph = builder.compile(name="recommend")
