@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import typer.exceptions
@@ -135,6 +135,32 @@ def episode(
         )
     else:
         narrate(out, output, model)
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Option("--user", help="Your name; profile and memories are kept under it.")] = "guest",
+    world: WorldName = "",
+    like: Annotated[list[str] | None, typer.Option(help="A title that you like; repeatable.")] = None,
+    wishes: Annotated[str, typer.Option(help="What you would like, in your own words: 'slow films, no horror'.")] = "",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds.")] = 20,
+    server: Annotated[str, typer.Option(help="URL of a LangGraph server to visit instead of this process.")] = "",
+) -> None:
+    """Be the user yourself: get recommendations, rate them, say what you want."""
+    from graph.talk import converse, here, there
+    from graph.watch import ask_person
+    from nodes.context import Context
+
+    context = checked(lambda: Context(model=model))
+    given = {"world": world, "user_id": user, "history": like or [], "wishes": wishes, "max_steps": max_steps}
+
+    async def visit() -> dict[str, Any]:
+        async with there(server, context) if server else here(context) as conversation:
+            return await converse(conversation, given, lambda question: ask_person(out, question))
+
+    output = asyncio.run(visit())
+    out.print(f"{output['length']} rounds. Until next time: what you said and rated is remembered.", highlight=False)
 
 
 @app.command()

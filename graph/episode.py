@@ -81,3 +81,6 @@ def build_variant(name: str) -> Graph:
 
 builder = build_variant("billp")
 graph = builder.compile(name="episode")
+act_only = build_variant("act_only").compile(name="act_only")
+react = build_variant("react").compile(name="react")
+reflexion = build_variant("reflexion").compile(name="reflexion")

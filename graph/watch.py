@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from graph.talk import read_answer
+from nodes.person import Answer
 from nodes.state import LeaveReason, Step, VisitOutput
 from nodes.worlds import embed_labels
+from sim.errors import BadInputError
 from sim.world import World
 
 LEFT = {
@@ -63,6 +66,26 @@ def narrate(console: Console, output: VisitOutput, model: str) -> None:
 def end_of_visit(reason: LeaveReason | None, length: int) -> str:
     """Return in words how a visit ended."""
     return f"The user left: {LEFT[reason]}." if reason else f"The user stayed for all {length} rounds."
+
+
+def ask_person(console: Console, question: dict[str, Any]) -> Answer:
+    """Show an item to the person at the terminal, and return what they answer; asks again until they do."""
+    lines = [
+        f"[bold]{question['round']:3}[/]  [bold]{escape(question['title'])}[/] "
+        f"[dim]({escape(', '.join(question['genres']))})[/]",
+        escape(question["why"]),
+        f"plan  {escape(question['plan'])}",
+    ]
+    if question["profile"]:
+        lines.append(f"you   {escape(' · '.join(question['profile'].splitlines()))}")
+    console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
+    while True:
+        try:
+            return read_answer(console.input("     1-5, s to skip, q to leave; ': ' and a comment may follow > "))
+        except EOFError:
+            return Answer(leave=True)
+        except BadInputError as error:
+            console.print(f"     {escape(str(error))}", highlight=False)
 
 
 class StudyView:

@@ -42,7 +42,7 @@ async def shortlist(
         gone[:] = False
     unwanted = _has_genre(world.catalogue, read_wishes(wishes, world.catalogue.genres).avoid)
     if not np.logical_or(gone, unwanted).all():
-        gone |= unwanted
+        gone[unwanted] = True
     predicted = np.where(gone, -np.inf, visitor.predicted)
     query = "\n".join(filter(None, (plan, wishes))) or visitor.situation(steps)
     most = int(size * SEMANTIC_SHARE)
@@ -62,8 +62,7 @@ async def shortlist(
 
 def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:
     columns = [catalogue.genres.index(genre) for genre in genres]
-    found: NDArray[np.bool_] = catalogue.genre_matrix[:, columns].any(axis=1)
-    return found
+    return np.asarray(catalogue.genre_matrix[:, columns].any(axis=1), dtype=np.bool_)
 
 
 def pareto(predicted: NDArray[np.float32], distances: NDArray[np.float32] | None) -> NDArray[np.int_]:

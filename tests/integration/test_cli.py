@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def billp(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+def billp(home: Path, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "graph.cli", *args],
         env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"} | env,
         cwd=ROOT.parent if home.parent.is_file() else home.parent,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=120,
@@ -32,7 +33,8 @@ def refused(run: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["world"], ["world", "build"], ["world", "show"], ["world", "list"], ["episode"], ["study"]]
+    "command",
+    [[], ["world"], ["world", "build"], ["world", "show"], ["world", "list"], ["episode"], ["recommend"], ["study"]],
 )
 def test_every_command_has_help(home: Path, command: list[str]) -> None:
     run = billp(home, *command, "--help")
@@ -73,6 +75,23 @@ def test_a_newcomer_brings_titles(home: Path) -> None:
     run = billp(home, "episode", "--world", "tiny", "--user", "newcomer", "--history", title, "--max-steps", "2")
     assert run.returncode == 0, run.stderr
     assert "user newcomer" in run.stdout
+
+
+def test_a_person_is_asked_answers_and_is_remembered(home: Path) -> None:
+    typed = "4\nnonsense\n9\ns: no crime\n3: more comedy\nq\n"
+    run = billp(home, "recommend", "--world", "tiny", "--user", "ann", "--wishes", "romance", typed=typed)
+    assert run.returncode == 0, run.stderr
+    assert "type a number from 1 to 5" in run.stdout and "less than or equal to 5" in run.stdout
+    assert "romance · no crime · more comedy" in run.stdout and "3 rounds." in run.stdout
+    later = billp(home, "recommend", "--world", "tiny", "--user", "ann", typed="profile: only drama\n")
+    assert "romance · no crime · more comedy" in later.stdout
+    assert "you   only drama" in later.stdout and "1 rounds." in later.stdout
+
+
+def test_a_server_that_is_not_there_is_named(home: Path) -> None:
+    run = billp(home, "recommend", "--server", "http://127.0.0.1:9")
+    assert run.returncode == 1 and run.stderr.count("\n") == 1
+    assert "no LangGraph server answers at http://127.0.0.1:9" in run.stderr
 
 
 def test_worlds_are_built_listed_and_shown(home: Path) -> None:

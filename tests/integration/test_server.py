@@ -15,6 +15,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from graph.episode import VARIANTS
+
 ROOT = Path(__file__).resolve().parents[2]
 LANGGRAPH = Path(sys.executable).with_name("langgraph")
 START_SECONDS = 90
@@ -49,17 +51,23 @@ def start(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-async def server(home: Path, tmp_path: Path) -> AsyncIterator[LangGraphClient]:
-    """A client of a server that has the tiny world."""
+async def url(home: Path, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a server that has the tiny world."""
     port = free_port()
     process = start(tmp_path / "deployment", home, port)
     url = f"http://127.0.0.1:{port}"
     try:
         assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
-        yield get_client(url=url, timeout=60)
+        yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.fixture
+def server(url: str) -> LangGraphClient:
+    """A client of the server."""
+    return get_client(url=url, timeout=60)
 
 
 async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
@@ -82,13 +90,16 @@ def last_words(log: Path) -> str:
 TINY: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 
-async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: LangGraphClient) -> None:
+async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: LangGraphClient, url: str) -> None:
     # One server for all of it: starting one takes longer than everything below.
     assistant = (await server.assistants.search(graph_id="episode"))[0]["assistant_id"]
     await check_schemas(server, assistant)
     await check_run_and_memory(server)
     await check_stepping(server)
     await check_bad_input(server)
+    await check_variants(server)
+    await check_person(server)
+    await check_terminal(url)
 
 
 async def check_schemas(server: LangGraphClient, assistant: str) -> None:
@@ -137,3 +148,38 @@ async def check_bad_input(server: LangGraphClient) -> None:
     assert "max_steps is 0" in failed["__error__"]["message"]
     output: Any = await server.runs.wait(thread, "episode", input=TINY)
     assert output["steps"]
+
+
+async def check_variants(server: LangGraphClient) -> None:
+    found = await server.assistants.search(limit=100)
+    assert {one["graph_id"] for one in found} == {*VARIANTS} - {"billp"} | {"episode", "recommend"}
+    assert all(one["description"] for one in found)
+    for variant in ("act_only", "react", "reflexion"):
+        output: Any = await server.runs.wait(None, variant, input=TINY)
+        assert output["length_with_exit"] >= 1
+
+
+async def check_person(server: LangGraphClient) -> None:
+    thread = (await server.threads.create())["thread_id"]
+    given = {"world": "tiny", "user_id": "ann", "wishes": "no crime"}
+    state: Any = await server.runs.wait(thread, "recommend", input=given)
+    asked = state["__interrupt__"][0]
+    assert asked["value"]["round"] == 1 and asked["value"]["profile"] == "no crime"
+    wrong: Any = await server.runs.wait(thread, "recommend", command={"resume": {"rating": 9}}, raise_error=False)
+    assert wrong["__error__"]
+    still: Any = await server.threads.get_state(thread)
+    assert still["tasks"][0]["interrupts"][0]["value"] == asked["value"]
+    state = await server.runs.wait(thread, "recommend", command={"resume": {"rating": 4}})
+    assert state["__interrupt__"][0]["value"]["round"] == 2
+    output: Any = await server.runs.wait(thread, "recommend", command={"resume": {"leave": True}})
+    assert output["length"] == 1 and output["left"]
+
+
+async def check_terminal(url: str) -> None:
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "graph.cli", "recommend", "--world", "tiny", "--user", "bob", "--server", url,
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    shown, errors = await run.communicate(b"5\ns\nq\n")
+    assert run.returncode == 0, errors
+    assert b"2 rounds." in shown
