@@ -4,8 +4,10 @@ A variant is the list of its nodes; a new role joins by standing in one.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 
 from nodes.actor import actor
@@ -53,7 +55,7 @@ def build_episode(
         input_schema: What a visit is given.
     """
     builder = StateGraph(VisitState, context_schema, input_schema=input_schema, output_schema=VisitOutput)
-    order = [begin, *step_nodes, *at_end, finish]
+    order = [begin, *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
     for node in order:
         builder.add_node(node)
     names = [node.__name__ for node in order]
@@ -65,6 +67,20 @@ def build_episode(
     builder.add_conditional_edges(last, next_round, {"next round": names[1], "visit over": after})
     builder.add_edge(names[-1], END)
     return builder
+
+
+def announcing(node: Node) -> Node:
+    """Return the last node of a round, which then streams one compact event (mode `custom`) for the round it ends."""
+
+    @wraps(node)
+    async def announced(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        update = await node(*args, **kwargs)
+        for step in update.get("steps", []):
+            fields = {"index", "title", "genres", "reward", "advantage", "left"}
+            get_stream_writer()({"round": step.model_dump(include=fields)})
+        return update
+
+    return announced
 
 
 def next_round(state: VisitState) -> str:

@@ -219,6 +219,38 @@ async def test_the_same_fork_twice_is_the_same_visit_and_nothing_is_remembered_t
     assert await everything(store) == kept
 
 
+@pytest.mark.parametrize("variant", ["billp", "act_only"])
+async def test_each_finished_round_streams_one_compact_event(variant: str) -> None:
+    compiled: Any = build_variant(variant).compile()
+    events, output = [], {}
+    async for mode, chunk in compiled.astream(VisitInput(**TINY), stream_mode=["custom", "values"]):
+        if mode == "custom":
+            events.append(chunk["round"])
+        else:
+            output = chunk
+    fields = {"index", "title", "genres", "reward", "advantage", "left"}
+    assert events == [step.model_dump(include=fields) for step in output["steps"]]
+
+
+NODES = ["begin", "planner", "actor", "user", "critic", "reflector", "finish"]
+
+
+@pytest.mark.parametrize("when", ["interrupt_before", "interrupt_after"])
+@pytest.mark.parametrize("node", NODES)
+async def test_stepping_through_a_visit_changes_nothing_of_it(node: str, when: str, store: ChromaStore) -> None:
+    whole = await visit(context=Context(learn="off"), max_steps=3)
+    compiled: Any = build_variant("billp").compile(checkpointer=saver())
+    run = {"config": thread(), "context": Context(learn="off"), when: [node]}
+    await compiled.ainvoke(TINY | {"max_steps": 3}, **run)
+    stops = 0
+    while (await compiled.aget_state(thread())).next:
+        stops += 1
+        output = await compiled.ainvoke(None, **run)
+    assert stops >= 1 or (node, when) == ("finish", "interrupt_after")
+    values = output if stops else (await compiled.aget_state(thread())).values
+    assert values["steps"] == whole.steps and values["total_reward"] == whole.total_reward
+
+
 async def test_checkpoints_grow_with_the_length_of_a_visit_not_with_its_square() -> None:
     async def size(rounds: int) -> int:
         async def stay(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
