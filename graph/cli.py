@@ -33,7 +33,7 @@ err = Console(stderr=True)
 Made = TypeVar("Made")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 
 
 @app.callback()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 
 from nodes.actor import actor
 from nodes.context import Context
@@ -30,11 +31,21 @@ class Variant(NamedTuple):
     at_end: tuple[Node, ...] = ()
 
 
+def forgetful(node: Node) -> Node:
+    """Return the same role without memory, whatever other variants have written into the store that they share."""
+
+    @wraps(node)
+    async def without_memory(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+        return await node(state, runtime.override(store=None))
+
+    return without_memory
+
+
 VARIANTS: dict[str, Variant] = {
     "billp": Variant((planner, actor, user, critic), (reflector,)),
-    "act_only": Variant((actor, user)),
-    "react": Variant((planner, actor, user)),
-    "reflexion": Variant((planner, actor, user), (reflector,)),
+    "act_only": Variant((forgetful(actor), user)),
+    "react": Variant((forgetful(planner), forgetful(actor), user)),
+    "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
 }
 
 

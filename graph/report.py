@@ -6,7 +6,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-LEAVES = ("repeat", "similar", "disliked", "stayed")
+from sim.leave import LEAVE_REASONS
+
+LEAVES = (*LEAVE_REASONS, "stayed")
 
 
 def results_table(results: Mapping[str, Any]) -> Table:

@@ -20,15 +20,15 @@ from langgraph.store.base import BaseStore
 from pydantic import BaseModel, ConfigDict, Field
 
 from graph.episode import VARIANTS, build_variant
-from graph.files import whole_folder
 from memory.embeddings import shared_embeddings
 from memory.recall import remember
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.models import chat_model
 from nodes.state import VisitInput, VisitOutput
-from nodes.worlds import close_places, home, load_world, open_place, world_folder
+from nodes.worlds import checked_name, close_places, home, load_world, open_place
 from sim.errors import BadInputError
+from sim.files import whole_folder
 from sim.metrics import summarize
 from sim.policies import POLICIES, run_visit
 from sim.world import World
@@ -121,8 +121,7 @@ def run_folder(name: str) -> Path:
     Raises:
         BadInputError: The name is none.
     """
-    # The same letters as a world's name, for the same reason.
-    return home() / "runs" / world_folder(name).name
+    return home() / "runs" / checked_name(name, "run")
 
 
 def check_settings(settings: StudySettings) -> World:
@@ -237,14 +236,16 @@ async def _run_agent(cell: Cell, settings: StudySettings, folder: Path, concurre
     place = await open_place(settings.world)
     train = visitors(place.world, "train", settings.train, cell.seed)
     test = visitors(place.world, settings.test_split, settings.test, 0)
-    async with ChromaStore(folder, embeddings=shared_embeddings()) as store:
-        visit = Visits(cell, settings, store, concurrency)
-        for start in range(0, len(train), settings.cohort):
-            outputs = await visit("train", train[start : start + settings.cohort], start, len(train))
-            records = sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
-            await remember(store, settings.context.space or settings.world, records)
-        await visit(settings.test_split, test, 0, len(test))
-    close_places()
+    try:
+        async with ChromaStore(folder, embeddings=shared_embeddings()) as store:
+            visit = Visits(cell, settings, store, concurrency)
+            for start in range(0, len(train), settings.cohort):
+                outputs = await visit("train", train[start : start + settings.cohort], start, len(train))
+                records = sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
+                await remember(store, settings.context.space or settings.world, records)
+            await visit(settings.test_split, test, 0, len(test))
+    finally:
+        close_places()
     return visit.lines
 
 

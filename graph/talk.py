@@ -7,15 +7,14 @@ from uuid import uuid4
 
 import httpx
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from pydantic import ValidationError
 
+from graph.checkpoints import serializer
 from graph.recommend import builder
 from memory.store import create_store
-from nodes import state as states
 from nodes.context import Context
 from nodes.person import Answer
 from sim.errors import BadInputError, BillpError
@@ -95,10 +94,8 @@ class There:
 @asynccontextmanager
 async def here(context: Context) -> AsyncIterator[Conversation]:
     """Yield a visit in this process, with the memory under BILLP_HOME."""
-    types = [(one.__module__, one.__name__) for one in vars(states).values() if isinstance(one, type)]
     async with create_store() as store:
-        saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=types))
-        yield Here(builder.compile(checkpointer=saver, store=store), context)
+        yield Here(builder.compile(checkpointer=InMemorySaver(serde=serializer()), store=store), context)
 
 
 @asynccontextmanager

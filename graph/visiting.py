@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 
 from graph.episode import VARIANTS, build_variant
@@ -35,13 +37,15 @@ async def run_episode(
         raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(VARIANTS)}")
     chat_model(context.model, context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.
-    state = VisitState.model_validate(visit.model_dump())
+    state = VisitState.model_validate(visit.model_dump() | {"brought": visit.history})
     check_input(state)
     await visitor(state)
     last = VARIANTS[variant].step[-1].__name__
     async with _memory(remember) as store:
         graph = build_variant(variant).compile(store=store)
-        async for mode, chunk in graph.astream(visit, context=context, stream_mode=["updates", "values"]):
+        # A thread of its own, so that the visit recalls what former ones of the same user taught.
+        config: RunnableConfig = {"configurable": {"thread_id": str(uuid4())}}
+        async for mode, chunk in graph.astream(visit, config, context=context, stream_mode=["updates", "values"]):
             content: Any = chunk
             if mode == "values":
                 final = content

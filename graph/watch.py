@@ -12,9 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from graph.talk import read_answer
 from nodes.person import Answer
-from nodes.state import LeaveReason, Step, VisitOutput
+from nodes.state import Step, VisitOutput
 from nodes.worlds import embed_labels
 from sim.errors import BadInputError
+from sim.leave import LeaveReason
 from sim.world import World
 
 LEFT = {

@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 SUPPORT_BONUS = 0.02
 # So many more than asked for are looked at, since some may say what another one says.
 SPARE = 4
-# So many lessons are looked at to find the supported ones among those that fit.
-LESSON_POOL = 60
+# So many lessons are looked at, once a visit: many say the same, and their number is what supports them.
+LESSON_POOL = 1000
 
 
 @dataclass(frozen=True)

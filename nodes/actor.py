@@ -68,6 +68,7 @@ class Grounding:
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:
         self._catalogue = who.place.world.catalogue
         self._grounder = who.place.fresh if context.grounding == "fresh" else who.place.nearest
+        self._mode = context.grounding
         self._had = [step.item_id for step in state.steps]
         # The first of equal titles wins: it is the best predicted one.
         self._listed = {one.title: one.item_id for one in reversed(candidates)}
@@ -78,7 +79,11 @@ class Grounding:
             return None
         if reason := looks_like_no_item(text, self._catalogue):
             return f"{reason}: name one of the candidates by its title"
-        if self._match(text).kind == "semantic":
+        match = self._match(text)
+        if match.named is not None and match.named != match.item:
+            return f"this visit has had {match.named.title!r} already: name another candidate by its title"
+        # The original took whatever was nearest.
+        if match.kind == "semantic" and self._mode == "fresh":
             return "there is no such item: name one of the candidates by its title"
         return None
 

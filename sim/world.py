@@ -24,7 +24,8 @@ __all__ = ["ASSUMED_RATING", "MIN_REWARD", "LogsModel", "Split", "User", "World"
 # What someone the world does not know is taken to think of the titles they name: they named what they like.
 ASSUMED_RATING = 4.5
 MIN_REWARD = 2.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+# Names become folders, also where case does not count.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class _Fitted:
@@ -270,7 +271,7 @@ class World:
         """Make a world from ratings: cut them, fit the logs model and the two tables.
 
         Args:
-            name: Letters, digits, dot, dash and underscore; it becomes a folder's name.
+            name: Small letters, digits, `-` and `_`; it becomes a folder's name.
             ratings: Items with fewer than 10 ratings are left out.
             seed: Seeds cut and fits; the same seed gives the same world.
             factors: Length of the fitted vectors; if None, that of `FitSettings`.
@@ -280,10 +281,8 @@ class World:
         Raises:
             BadInputError: A bad name or setting, or too few ratings.
         """
-        if not _NAME.fullmatch(name):
-            raise BadInputError(
-                f"{name!r} is no name for a world; use up to 64 letters, digits, dots, dashes, underscores"
-            )
+        if not NAME.fullmatch(name):
+            raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
         try:
             fit_settings = FitSettings() if factors is None else FitSettings(factors=factors)
             settings = WorldSettings(seed=seed, cut=cut, min_reward_quantile=min_reward_quantile, fit=fit_settings)

@@ -68,6 +68,12 @@ def test_a_visit_as_json_is_its_output_and_nothing_else(home: Path) -> None:
     assert again.stdout == run.stdout
 
 
+def test_a_visit_recalls_what_the_last_one_of_the_same_user_taught(home: Path) -> None:
+    first, second = (billp(home, "episode", "--world", "tiny", "--max-steps", "100", "--json") for _ in range(2))
+    plans = [json.loads(run.stdout)["steps"][0]["plan"] for run in (first, second)]
+    assert "at least" not in plans[0] and "at least" in plans[1]
+
+
 def test_a_newcomer_brings_titles(home: Path) -> None:
     from sim.world import World
 
@@ -148,7 +154,7 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["episode", "--world", "tiny", "--max-steps", "0"], "--max-steps"),
         (["episode", "--world", "tiny", "--seed", "-1"], "--seed"),
         (["episode", "--colour"], "No such option"),
-        (["study", "--out", "../x", "--world", "tiny"], "is no name"),
+        (["study", "--out", "../x", "--world", "tiny"], "is no name of a run"),
         (["study", "--out", "x", "--world", "tiny", "--variants", "billp,magic"], "there is no variant 'magic'"),
         (["study", "--out", "x", "--world", "tiny", "--variants", ","], "variants: "),
         (["study", "--out", "x", "--world", "tiny", "--test", "0"], "--test"),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.runtime import Runtime
 
+from graph.checkpoints import serializer
 from graph.episode import VARIANTS, build_episode, build_variant, graph
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
@@ -30,7 +30,7 @@ async def store(home: Path) -> AsyncIterator[ChromaStore]:
 
 
 def saver() -> InMemorySaver:
-    return InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=True))
+    return InMemorySaver(serde=serializer())
 
 
 def thread(name: str = "t") -> RunnableConfig:
@@ -107,7 +107,7 @@ async def test_with_learning_by_cohort_the_visit_returns_its_memories_and_writes
 
 
 async def test_an_empty_form_runs(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodes.worlds.find_spec", lambda name: None)
+    monkeypatch.setattr("nodes.worlds.available", lambda source: False)
     compiled: Any = build_variant("billp").compile(store=store)
     output = VisitOutput.model_validate(await compiled.ainvoke({}))
     assert output.user_id == open_place_now("tiny").world.split("dev").users[0]
@@ -155,6 +155,18 @@ async def test_a_second_visit_on_a_thread_starts_afresh_and_is_remembered_apart(
     assert len(await everything(store)) == len(kept) + 2 * len(second.steps) + 1
     state = (await compiled.aget_state(thread())).values
     assert state["visit"] == 2 and len(state["steps"]) == len(second.steps) <= 3 < len(first.steps) + 1
+
+
+async def test_a_second_visit_does_not_inherit_the_history_of_another_user() -> None:
+    compiled: Any = build_variant("react").compile(checkpointer=saver())
+    title = open_place_now("tiny").world.catalogue[0].title
+    await compiled.ainvoke(TINY | {"user_id": "new", "history": [title], "max_steps": 1}, thread())
+    known = open_place_now("tiny").world.split("dev").users[1]
+    await compiled.ainvoke({"user_id": known}, thread())
+    alone: Any = build_variant("react").compile(checkpointer=saver())
+    await alone.ainvoke(TINY | {"user_id": known, "max_steps": 1}, thread())
+    told = [(await one.aget_state(thread())).values["exchange"]["planner"].prompt for one in (compiled, alone)]
+    assert told[0] == told[1]
 
 
 async def stopped(at: str, **changes: Any) -> Any:

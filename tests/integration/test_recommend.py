@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 from pydantic import ValidationError
 
+from graph.checkpoints import serializer
 from graph.episode import build_variant
 from graph.recommend import builder, graph
 from memory.embeddings import shared_embeddings
@@ -34,7 +34,7 @@ class Visit:
     """One person's visit, driven as a front end drives it."""
 
     def __init__(self, store: ChromaStore, thread: str) -> None:
-        saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=True))
+        saver = InMemorySaver(serde=serializer())
         self.graph: Any = builder.compile(checkpointer=saver, store=store)
         self.config = {"configurable": {"thread_id": thread}}
 
@@ -165,7 +165,7 @@ async def test_nothing_of_a_person_reaches_anybody_else(store: ChromaStore) -> N
         Context(space="people:tiny")
     with pytest.raises(BadInputError):
         await Visit(store, "evil").begin("eve", world="people:tiny")
-    saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=True))
+    saver = InMemorySaver(serde=serializer())
     episode: Any = build_variant("billp").compile(store=store, checkpointer=saver)
     config = {"configurable": {"thread_id": "e"}}
     await episode.ainvoke(VisitInput(world="tiny", max_steps=3), config)
@@ -183,7 +183,7 @@ async def test_people_recall_what_simulated_visits_taught(store: ChromaStore) ->
 
 
 async def test_an_empty_form_is_a_guests(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodes.worlds.find_spec", lambda name: None)
+    monkeypatch.setattr("nodes.worlds.available", lambda source: False)
     visit = Visit(store, "t")
     assert visit.asked(await visit.graph.ainvoke({}, visit.config))["round"] == 1
     assert (await visit.state())["user_id"] == "guest"

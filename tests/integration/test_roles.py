@@ -5,24 +5,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.runtime import Runtime
 
+from graph.checkpoints import serializer
 from graph.episode import VARIANTS, build_episode, build_variant
 from memory.embeddings import shared_embeddings
+from memory.recall import Asker, recall_values
+from memory.records import Experience, Value
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.critic import memories
 from nodes.llm import models
 from nodes.llm.prompting import read_facts
-from nodes.state import Exchange, VisitInput, VisitState
+from nodes.llm.prompts import default_prompt
+from nodes.state import Exchange, Profile, Step, VisitInput, VisitState
 from nodes.user import describe_round, proposed_item
-from nodes.visitor import visitor
+from nodes.visitor import Visitor, asker, visitor
 from nodes.worlds import open_place_now
+from sim.datasets import available, load_ratings
 from sim.world import Split
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -58,7 +64,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict
 
 
 async def run(variant: str = "billp", visit: VisitInput = TINY, context: Context | None = None) -> dict[str, Any]:
-    saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=True))
+    saver = InMemorySaver(serde=serializer())
     compiled: Any = build_variant(variant).compile(checkpointer=saver)
     config = {"configurable": {"thread_id": "t"}}
     await compiled.ainvoke(visit, config, context=context)
@@ -167,7 +173,7 @@ async def test_prompts_are_the_same_whoever_of_the_evaluation_users_came_before(
     quiet = Context(learn="off")
 
     async def prompts(store: ChromaStore, user_id: str, context: Context) -> dict[str, str]:
-        saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=True))
+        saver = InMemorySaver(serde=serializer())
         compiled: Any = build_variant("billp").compile(store=store, checkpointer=saver)
         config = {"configurable": {"thread_id": user_id}}
         await compiled.ainvoke(VisitInput(world="tiny", user_id=user_id, max_steps=5), config, context=context)
@@ -200,3 +206,126 @@ async def test_the_critic_is_told_neither_the_reward_of_the_round_nor_whether_th
         assert set(facts["now"]) == {"title", "genres", "distance", "predicted"}
         assert len(facts["rounds"]) + facts.get("earlier", {"rounds": 0})["rounds"] == number
         assert set(facts) <= {"role", "user", "earlier", "rounds", "values", "now"}
+
+
+def facts_of(state: dict[str, Any], role: str) -> dict[str, Any]:
+    return read_facts(state["exchange"][role].prompt)
+
+
+async def test_the_planner_is_told_the_catalogues_categories_and_those_of_the_last_four_items() -> None:
+    state = await run("react", VisitInput(world="tiny", max_steps=7))
+    facts = facts_of(state, "planner")
+    assert facts["categories"] == open_place_now("tiny").categories and facts["categories"]
+    before = state["steps"][:-1][-4:]
+    assert facts["recent_categories"] == sorted({genre for step in before for genre in step.genres}) != []
+
+
+async def test_a_role_can_have_a_model_of_its_own(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Scripted(answer=lambda facts: json.dumps({"plan": "Recommend the other."}), prompts=[])
+    monkeypatch.setitem(models._made, ("openai:other", Context().temperature), other)
+    state = await run("react", VisitInput(world="tiny", max_steps=2), Context(planner_model="openai:other"))
+    assert {step.plan for step in state["steps"]} == {"Recommend the other."}
+    assert len(other.prompts) == len(state["steps"])
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+async def test_a_user_lives_on_the_table_of_their_split(split: Any) -> None:
+    world = open_place_now("tiny").world
+    user_id = world.split(split).users[1]
+    state = await run("act_only", VisitInput(world="tiny", user_id=user_id, max_steps=20))
+    rewards = {
+        table: [world.split(table).reward(user_id, step.item_id) for step in state["steps"]]
+        for table in (world.split("train").name, world.split("dev").name)
+    }
+    assert rewards["train"] != rewards["dev"]
+    assert [step.reward for step in state["steps"]] == rewards[split]
+
+
+async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None:
+    place = open_place_now("tiny")
+    async with ChromaStore(embeddings=shared_embeddings()) as store:
+        for user_id in place.world.split("train").users[:4]:
+            compiled: Any = build_variant("billp").compile(store=store)
+            await compiled.ainvoke(VisitInput(world="tiny", user_id=user_id, max_steps=8))
+        saver = InMemorySaver(serde=serializer())
+        compiled = build_variant("billp").compile(store=store, checkpointer=saver)
+        config = {"configurable": {"thread_id": "t"}}
+        await compiled.ainvoke(TINY, config)
+        state: dict[str, Any] = (await compiled.aget_state(config)).values
+        assert facts_of(state, "reflector")["lessons"] == [one.model_dump() for one in state["lessons"]] != []
+        who = await visitor(VisitState.model_validate(state))
+        asker = Asker("tiny", state["user_id"], state["visit_id"], "tiny")
+        after = await recall_values(store, asker, who.situation(state["steps"]), Context().values_k)
+        told = facts_of(state, "critic")["values"]
+        assert [one["target"] for one in told] == [one.record.target for one in after] != []
+        lessons = await store.asearch(("lessons", "tiny", state["user_id"]))
+        assert [one.value["situation"] for one in lessons] == [who.situation([])]
+
+
+@pytest.mark.parametrize("variant", ["act_only", "react"])
+async def test_a_variant_without_memory_reads_none_that_others_wrote(variant: str) -> None:
+    async with ChromaStore(embeddings=shared_embeddings()) as store:
+        for user_id in open_place_now("tiny").world.split("train").users[:4]:
+            await build_variant("billp").compile(store=store).ainvoke(VisitInput(world="tiny", user_id=user_id))
+        compiled: Any = build_variant(variant).compile(store=store)
+        assert (await compiled.ainvoke(TINY))["steps"] == (await run(variant))["steps"]
+
+
+async def test_the_originals_grounding_takes_what_is_nearest_and_asks_nobody_again(script: Any) -> None:
+    model = script(lambda facts: json.dumps({"item": "A film that no catalogue has"}))
+    state = await run("act_only", VisitInput(world="tiny", max_steps=1), Context(grounding="nearest"))
+    assert state["exchange"]["actor"].outcome == "ok" and len(model.prompts) == 1
+    nearest = open_place_now("tiny").nearest.ground("A film that no catalogue has")
+    assert state["steps"][0].item_id == nearest.id
+
+
+async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
+    title = open_place_now("tiny").world.catalogue[3].title
+    model = script(lambda facts: json.dumps({"item": title}))
+    state = await run("act_only", VisitInput(world="tiny", max_steps=2))
+    assert len(state["steps"]) == 2
+    assert f"this visit has had '{title}' already" in model.prompts[-1]
+
+
+def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
+    place = open_place_now("tiny")
+    items = list(place.world.catalogue)
+    steps = [
+        Step(index=0, item_id=items[0].id, distance=None, reward=4.0),
+        Step(index=1, item_id=items[1].id, distance=0.25, reward=5.0),
+        Step(
+            index=2, item_id=items[2].id, title="C", distance=0.75, reward=4.0, value=1.0, next_value=3.0, advantage=1.5
+        ),
+    ]
+    who = Visitor(place, "u", (items[5],), (4.0,), np.zeros(len(items), np.float32))
+    state = VisitState(world="tiny", user_id="u", visit_id="v#1", steps=steps)
+    experience, value = (one.value for one in memories(state, who, steps[2], Context()))
+    assert isinstance(experience, Experience) and isinstance(value, Value)
+    situation = "\n".join(item.label for item in (items[5], items[0], items[1]))
+    assert experience.situation == value.situation == situation
+    assert (experience.title, experience.advantage, experience.distance) == ("C", 1.5, 0.75)
+    # r' + gamma V(s') = 4 - 3 + 0.5 x 3, of the situation whose last item lay at 0.25.
+    assert (value.target, value.distance) == (2.5, 0.25)
+    left = steps[2].model_copy(update={"left": True})
+    kept = memories(state, who, left, Context(leave_penalty=50))
+    assert isinstance(kept[1].value, Value) and kept[1].value.target == -5.0
+    rich = steps[2].model_copy(update={"reward": 5.0, "next_value": 5.0})
+    kept = memories(state, who, rich, Context(reward_offset=0))
+    assert isinstance(kept[1].value, Value) and kept[1].value.target == 5.0
+
+
+def test_memory_is_kept_in_the_space_asked_for_and_shared_only_where_allowed() -> None:
+    state = VisitState(world="tiny", user_id="u", visit_id="v#1")
+    assert asker(state, Context()) == Asker("tiny", "u", "v#1", "tiny")
+    assert asker(state, Context(space="mine", share_memory=False)) == Asker("mine", "u", "v#1", None)
+    person = state.model_copy(update={"profile": Profile()})
+    assert asker(person, Context()) == Asker("people:tiny", "u", "v#1", "tiny")
+
+
+@pytest.mark.skipif(not available("movielens"), reason="needs the extra `movielens`")
+@pytest.mark.parametrize("role", ["planner", "actor", "critic", "reflector"])
+def test_no_template_holds_anything_of_a_real_history(role: str) -> None:
+    prompt = default_prompt(role)
+    titles = {item.title for item in load_ratings("movielens").catalogue if len(item.title) > 5}
+    words = {title for title in titles if f" {title} " in prompt or f'"{title}"' in prompt}
+    assert words == set()

@@ -117,7 +117,7 @@ async def test_memory_holds_train_users_only_and_each_variant_its_own(studied: P
     assert len(lessons) == 6
 
 
-def test_no_prompt_of_a_visit_names_a_dev_or_test_user(studied: Path) -> None:
+def test_memories_are_of_train_users_only(studied: Path) -> None:
     _, visits = read(studied)
     memories = [one["value"] for line in visits for one in line["records"]]
     assert memories

@@ -99,6 +99,20 @@ async def test_lessons_that_say_the_same_are_told_once_with_their_support(store:
     assert told == {"wide": (2, 15.0), "narrow": (1, 5.0)}
 
 
+async def test_own_lessons_come_before_better_fitting_ones_of_others(store: BaseStore) -> None:
+    await remember(
+        store, "w", [lesson("hers", "1", "you"), lesson("mine", "2", "me", situation="love"), lesson("his", "3", "he")]
+    )
+    assert [one.record.text for one in await recall_lessons(store, ME, "space", 2)][0] == "mine"
+
+
+async def test_many_copies_of_one_lesson_leave_room_for_others(store: BaseStore) -> None:
+    copies = [lesson("the same", str(visit)) for visit in range(200)]
+    await remember(store, "w", [*copies, lesson("another", "x", situation="war")])
+    found = await recall_lessons(store, ME, "space", 2)
+    assert [(one.record.text, one.support) for one in found] == [("the same", 200), ("another", 1)]
+
+
 async def test_of_equally_fitting_lessons_the_supported_one_is_preferred(store: BaseStore) -> None:
     await remember(store, "w", [lesson("a rare one", "1"), *(lesson("known", str(visit)) for visit in range(2, 6))])
     assert [one.record.text for one in await recall_lessons(store, ME, "space", 1)] == ["known"]

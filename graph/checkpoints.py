@@ -1,0 +1,15 @@
+"""How a visit's checkpoints are written and read."""
+
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
+
+from memory import records
+from nodes import state
+
+
+def serializer() -> JsonPlusSerializer:
+    """Return the serializer for a checkpointer of these graphs: it admits the classes of a state and no others."""
+    classes = [one for module in (state, records) for one in vars(module).values() if isinstance(one, type)]
+    return JsonPlusSerializer(
+        allowed_msgpack_modules=[(one.__module__, one.__name__) for one in classes if issubclass(one, BaseModel)]
+    )

@@ -1,0 +1,55 @@
+"""Write folders whole or not at all."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# So often a folder is put in place of one that another process put there in between.
+_ATTEMPTS = 5
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OSError: The folder cannot be written; what was at `path` is as it was.
+    """
+    fresh = _sibling(path, "new")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        _put_in_place(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _sibling(path: Path, role: str) -> Path:
+    # Beside the target, so that renaming stays within one file system; hidden, so that no listing takes it for one.
+    return path.parent / f".{path.name}.{role}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _put_in_place(fresh: Path, path: Path) -> None:
+    """Rename `fresh` to `path`; what was there is moved aside first, and back if that fails."""
+    old = _sibling(path, "old")
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        try:
+            fresh.rename(path)
+        except OSError as error:
+            # Another process put its world there in between: that one is replaced in turn.
+            if error.errno in _TAKEN and attempts_left:
+                continue
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
