@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -100,6 +101,9 @@ async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: La
     await check_variants(server)
     await check_person(server)
     await check_terminal(url)
+    await check_documented_client(url)
+    await check_mcp(url)
+    await check_hostile_requests(server)
 
 
 async def check_schemas(server: LangGraphClient, assistant: str) -> None:
@@ -183,3 +187,58 @@ async def check_terminal(url: str) -> None:
     shown, errors = await run.communicate(b"5\ns\nq\n")
     assert run.returncode == 0, errors
     assert b"2 rounds." in shown
+
+
+async def check_documented_client(url: str) -> None:
+    document = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, env=os.environ | {"LANGGRAPH_URL": url},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    shown, errors = await run.communicate()
+    assert run.returncode == 0, errors
+    text = shown.decode()
+    assert text.startswith("plan: ") and "round 1: " in text and "the visit lasted" in text
+
+
+async def check_mcp(url: str) -> None:
+    async with httpx.AsyncClient(timeout=60, headers={"accept": "application/json, text/event-stream"}) as client:
+
+        async def call(method: str, **params: Any) -> Any:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return (await client.post(f"{url}/mcp", json=body)).json()["result"]
+
+        tools = {tool["name"]: tool for tool in (await call("tools/list"))["tools"]}
+        assert {"episode", "recommend"} <= set(tools)
+        assert (
+            "person" in tools["recommend"]["description"]
+            and "wishes" in tools["recommend"]["inputSchema"]["properties"]
+        )
+        result = await call("tools/call", name="episode", arguments=TINY)
+        assert "total_reward" in result["content"][0]["text"]
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"history": ["x"] * 100_000}, "100,000 titles"),
+    ({"world": "../../etc"}, "no name of a world"),
+    ({"max_steps": -5}, "max_steps is -5"),
+    ({"max_steps": 10**12}, "max_steps is"),
+    ({"seed": "seven"}, "seed: "),
+    ({"user_id": {"$ne": ""}}, "user_id: "),
+    ({"user_id": "x" * 10_000_000}, "longer than 500"),
+    ({"history": "Heat"}, "history: "),
+]
+
+
+async def check_hostile_requests(server: LangGraphClient) -> None:
+    for given, why in HOSTILE:
+        thread = (await server.threads.create())["thread_id"]
+        failed: Any = await server.runs.wait(thread, "episode", input=TINY | given, raise_error=False)
+        assert failed["__error__"]["error"] == "BadInputError" and why in failed["__error__"]["message"], given
+        await server.threads.get_state(thread)
+    for context in ({"model": "http://evil.example/v1"}, {"temperature": "NaN"}, {"space": "people:tiny"}):
+        failed = await server.runs.wait(None, "episode", input=TINY, context=context, raise_error=False)
+        assert "__error__" in failed, context
+    output: Any = await server.runs.wait(None, "episode", input=TINY)
+    assert output["steps"]
