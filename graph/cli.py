@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
@@ -28,6 +29,7 @@ app = typer.Typer(
 worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(worlds, name="world")
 
+STOPPED = 130
 out = Console()
 err = Console(stderr=True)
 Made = TypeVar("Made")
@@ -47,7 +49,7 @@ def common(
 @worlds.command("list")
 def world_list(as_json: AsJson = False) -> None:
     """List the worlds that are built, and the sources that one can be built from."""
-    from nodes.worlds import home
+    from memory.store import home
     from sim.datasets import SOURCES
 
     folder = home() / "worlds"
@@ -236,8 +238,14 @@ def main() -> None:
 
     Exits with 0, 1 where something failed, or 2 where the command was used wrongly.
     """
+    # Whoever ends the process otherwise than by Ctrl-C wants the same: files whole or not at all, no process left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == STOPPED:
+            # Typer has turned an interrupt into this code by now.
+            print("billp: stopped", file=sys.stderr)
+        sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in sys.argv:
             raise
@@ -250,15 +258,20 @@ def main() -> None:
 def explain(error: BaseException) -> tuple[str, int]:
     """Return an error as one line, and the exit code it stands for."""
     if isinstance(error, typer.exceptions.TyperException):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return error.format_message(), error.exit_code
         return " ".join(error.format_message().split()), error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "stopped", 130
+        return "stopped", STOPPED
     if isinstance(error, BadInputError | BadStoreError):
         return " ".join(str(error).split()), 2
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 2
     if isinstance(error, BillpError | StoreError):
         return " ".join(str(error).split()), 1
+    if type(error).__module__.partition(".")[0] in ("openai", "langchain_openai"):
+        said = " ".join(str(error).split())
+        return f"the model's endpoint failed ({said[:300]}): check OPENAI_BASE_URL and OPENAI_API_KEY", 1
     return f"{type(error).__name__}: {' '.join(str(error).split())} (`billp --debug …` shows where)", 1
 
 

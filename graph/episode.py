@@ -19,6 +19,7 @@ from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import VisitInput, VisitOutput, VisitState
 from nodes.user import user
+from sim.errors import BadInputError
 
 Node = Callable[..., Awaitable[dict[str, Any]]]
 Graph = StateGraph[VisitState, Context, VisitInput, VisitOutput]
@@ -87,7 +88,7 @@ def announcing(node: Node) -> Node:
     async def announced(*args: Any, **kwargs: Any) -> dict[str, Any]:
         update = await node(*args, **kwargs)
         for step in update.get("steps", []):
-            fields = {"index", "title", "genres", "reward", "advantage", "left"}
+            fields = {"index", "plan", "title", "genres", "reward", "advantage", "left"}
             get_stream_writer()({"round": step.model_dump(include=fields)})
         return update
 
@@ -97,6 +98,8 @@ def announcing(node: Node) -> Node:
 def next_round(state: VisitState) -> str:
     """Return where a finished round leads to."""
     state.check_types()
+    if not state.steps:
+        raise BadInputError("no round was played: one of the nodes of a round has to append a `Step`")
     return "visit over" if state.left or len(state.steps) >= state.max_steps else "next round"
 
 

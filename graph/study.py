@@ -8,6 +8,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,19 +22,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from graph.episode import VARIANTS, build_variant
 from memory.embeddings import shared_embeddings
+from memory.errors import StoreError
 from memory.recall import remember
-from memory.store import ChromaStore
+from memory.store import ChromaStore, home
 from nodes.context import Context
 from nodes.llm.models import chat_model
 from nodes.state import VisitInput, VisitOutput
-from nodes.worlds import checked_name, close_places, home, load_world, open_place
-from sim.errors import BadInputError
+from nodes.worlds import checked_name, close_places, load_world, open_place
+from sim.errors import BadInputError, BillpError
 from sim.files import whole_folder
 from sim.metrics import summarize
 from sim.policies import POLICIES, run_visit
 from sim.world import World
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
+RESULTS = "results.json"
 Split = Literal["train", "dev", "test"]
 
 
@@ -99,6 +102,8 @@ def run_study(settings: StudySettings, name: str, *, concurrency: int, processes
     """
     check_settings(settings)
     target = run_folder(name)
+    if target.exists() and not (target / RESULTS).is_file():
+        raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
     cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
     with whole_folder(target) as folder:
         lines = dict(_run_cells(cells, settings, folder / "memory", concurrency, min(processes, len(cells)), progress))
@@ -111,7 +116,7 @@ def run_study(settings: StudySettings, name: str, *, concurrency: int, processes
             "rows": [_row(variant, settings, visits) for variant in settings.variants],
         }
         _write_json_lines(folder / "visits.jsonl", visits)
-        (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 
 
@@ -178,7 +183,10 @@ def _run_cells(
             for future in as_completed(running):
                 yield running[future], future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Whoever stops a study does not want to wait for the visits under way.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
@@ -206,6 +214,16 @@ _events: list[Any] = []
 def _set_up_worker(events: Any, base: Path) -> None:
     _events[:] = [events]
     os.environ["BILLP_HOME"] = str(base)
+    # The parent is told of Ctrl-C as well and ends its workers; one that loses its parent ends by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
@@ -214,9 +232,15 @@ def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
 
 
 def _run_cell(cell: Cell, settings: StudySettings, memory: Path, concurrency: int) -> list[dict[str, Any]]:
-    if cell.variant in POLICIES:
-        return _run_baseline(cell, settings)
-    return asyncio.run(_run_agent(cell, settings, memory / f"{cell.variant}-{cell.seed}", concurrency))
+    try:
+        if cell.variant in POLICIES:
+            return _run_baseline(cell, settings)
+        return asyncio.run(_run_agent(cell, settings, memory / f"{cell.variant}-{cell.seed}", concurrency))
+    except (BillpError, StoreError, OSError):
+        raise
+    except Exception as error:
+        # Errors of an endpoint's client do not all survive the way to the parent, which would then know nothing.
+        raise BillpError(f"{cell.variant}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
 def _run_baseline(cell: Cell, settings: StudySettings) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from memory.store import create_store
 from nodes.context import Context
 from nodes.frame import check_input
 from nodes.llm.models import chat_model
-from nodes.state import Step, VisitInput, VisitOutput, VisitState
+from nodes.state import Beginning, Step, VisitInput, VisitOutput
 from nodes.visitor import visitor
 from sim.errors import BadInputError
 
@@ -37,9 +37,7 @@ async def run_episode(
         raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(VARIANTS)}")
     chat_model(context.model, context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.
-    state = VisitState.model_validate(visit.model_dump() | {"brought": visit.history})
-    check_input(state)
-    await visitor(state)
+    await visitor(check_input(Beginning.model_validate(visit.model_dump())))
     last = VARIANTS[variant].step[-1].__name__
     async with _memory(remember) as store:
         graph = build_variant(variant).compile(store=store)

@@ -104,16 +104,17 @@ class StudyView:
         self._tasks: dict[tuple[str, int], TaskID] = {}
 
     def __enter__(self) -> "StudyView":
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def __call__(self, cell: Any, stage: str, done: int, total: int) -> None:
         """Show that `done` of the `total` visits of a stage are done."""
+        self._progress.start()
         key = (cell.variant, cell.seed)
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task("")

@@ -1,7 +1,7 @@
 """The catalogue in Chroma, for semantic search; each label is embedded once, with the world."""
 
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from langgraph.store.base import PutOp
 from numpy.typing import NDArray
 
 from memory.embeddings import LineMean
+from memory.errors import StoreError
 from memory.store import ChromaStore
 
 # Labels embedded between two reports of progress.
@@ -52,7 +53,7 @@ def prime_labels(
         progress: Is told how many are done.
 
     Raises:
-        OSError: The file cannot be written.
+        StoreError: The file cannot be written.
     """
     vectors = _read(file, labels, embeddings.name)
     if vectors is None:
@@ -76,11 +77,11 @@ def _read(file: Path, labels: Sequence[str], embedding: str) -> NDArray[np.float
 
 
 def _write(file: Path, labels: Sequence[str], embedding: str, vectors: NDArray[np.float32]) -> None:
-    handle, part = tempfile.mkstemp(dir=file.parent, prefix=".labels-", suffix=".npz")
+    part = file.with_name(f".{file.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with part.open("wb") as stream:
             np.savez(stream, embedding=np.array(embedding), labels=np.array(labels), vectors=vectors)
-        os.replace(part, file)
-    except OSError:
-        os.unlink(part)
-        raise
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"{file} cannot be written ({error.strerror}): free or choose the place") from error

@@ -300,5 +300,9 @@ async def create_store() -> AsyncIterator[ChromaStore]:
 
 def _configured() -> str:
     url = os.environ.get("BILLP_CHROMA_URL", "").strip()
-    home = os.environ.get("BILLP_HOME", "").strip() or ".billp"
-    return url or str(Path(home, "memory").expanduser().resolve())
+    return url or str((home() / "memory").resolve())
+
+
+def home() -> Path:
+    """Return the folder of worlds, memory and runs: `BILLP_HOME`, or `.billp` in the working directory."""
+    return Path(os.environ.get("BILLP_HOME", "").strip() or ".billp").expanduser()

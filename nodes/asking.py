@@ -12,6 +12,8 @@ from nodes.llm.prompting import Facts, build_messages
 from nodes.llm.replies import ask
 from nodes.state import Exchange, Role, VisitState
 
+# A shorter text is no plan and no lesson, but a "Stop", "None" or "OK".
+SHORTEST_TEXT = 8
 Answer = TypeVar("Answer", bound=BaseModel)
 
 

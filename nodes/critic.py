@@ -93,7 +93,12 @@ def advantage(
         leave_penalty: What leaving costs.
         reward_offset: What is taken from the reward.
         rule: Which of the two.
+
+    Raises:
+        BadInputError: There is no such rule.
     """
+    if rule not in ("td", "value_difference"):
+        raise BadInputError(f"there is no advantage rule {rule!r}: use `td` or `value_difference`")
     if rule == "value_difference":
         return 1.0 if next_value >= value else -1.0
     if left:

@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from nodes.context import Context
-from nodes.state import Usage, VisitState
+from nodes.state import Beginning, Identity, Profile, Usage, VisitState
 from nodes.visitor import visitor
 from nodes.worlds import default_world
 from sim.errors import BadInputError
@@ -18,34 +18,28 @@ MAX_TEXT = 500
 MAX_WISHES = 2_000
 
 
-async def begin(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and clear what a former visit on the same thread left.
 
     Raises:
         BadInputError: The input cannot be used; the message says why.
     """
-    check_input(state)
+    who = await visitor(check_input(state))
+    return fresh_visit(state, who.user_id, None, runtime)
+
+
+def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Return the state of a visit that begins."""
     world = state.world or default_world()
-    state = state.model_copy(update={"world": world, "brought": state.history, "profile": None, "steps": []})
-    who = await visitor(state)
-    return fresh_visit(state.model_copy(update={"user_id": who.user_id}), runtime)
-
-
-def fresh_visit(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Return the state of a visit that begins, for the world and user of `state`."""
     thread = runtime.execution_info.thread_id if runtime.execution_info else None
-    number = state.visit + 1
-    origin = thread or f"{state.world}/{state.user_id}/{state.seed}"
+    origin = thread or f"{world}/{user_id}/{state.seed}"
     return {
-        "world": state.world,
-        "user_id": state.user_id,
-        # Taken over from the input, which keeps what it is not given anew: the next visit may be another user's.
-        "brought": state.history,
-        "history": [],
-        "wishes": "",
-        "profile": state.profile,
-        "visit": number,
-        "visit_id": f"{origin}#{number}",
+        "identity": Identity(
+            world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps
+        ),
+        "profile": profile,
+        "visit": state.visit + 1,
+        "visit_id": f"{origin}#{state.visit + 1}",
         "plan": "",
         "lessons": [],
         "experiences": [],
@@ -61,13 +55,17 @@ def fresh_visit(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     }
 
 
-def check_input(state: VisitState) -> None:
-    """Check the limits of what a visit is given.
+def check_input(state: Beginning) -> VisitState:
+    """Check the limits of what a visit is given, and return it as the nodes know it.
 
     Raises:
         BadInputError: One is not kept.
     """
     state.check_types()
+    if state.seed >= 2**63:
+        raise BadInputError("seed has more than 63 bits")
+    if any("\0" in text for text in (state.world, state.user_id)):
+        raise BadInputError("a name holds a character that no name can hold")
     if not 1 <= state.max_steps <= MAX_STEPS:
         raise BadInputError(f"max_steps is {state.max_steps}: it must be between 1 and {MAX_STEPS:,}")
     if state.seed < 0:
@@ -78,6 +76,8 @@ def check_input(state: VisitState) -> None:
         raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
     if len(state.wishes) > MAX_WISHES:
         raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
+    given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}
+    return VisitState(world=state.world or default_world(), **given)
 
 
 async def finish(state: VisitState) -> dict[str, Any]:
@@ -85,6 +85,7 @@ async def finish(state: VisitState) -> dict[str, Any]:
     stayed = [step for step in state.steps if not step.left]
     total = sum(step.reward for step in stayed)
     return {
+        "user_id": state.user_id,
         "length": len(stayed),
         "length_with_exit": len(state.steps),
         "total_reward": round(total, 6),

@@ -11,10 +11,10 @@ from nodes.asking import settings
 from nodes.context import Context
 from nodes.frame import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
 from nodes.llm.wording import read_wishes
-from nodes.state import GUEST, Profile, Step, VisitState
+from nodes.state import GUEST, Beginning, Profile, Step, VisitState
 from nodes.user import describe_round, proposed_item
 from nodes.visitor import known_titles, memory_space, visitor
-from nodes.worlds import default_world, open_place
+from nodes.worlds import open_place
 from sim.errors import BadInputError
 from sim.world import ASSUMED_RATING
 
@@ -46,22 +46,21 @@ class Answer(BaseModel):
         return self
 
 
-async def greet(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and begin a person's visit with the profile that their former visits left.
 
     Raises:
         BadInputError: The input cannot be used; the message says why.
     """
-    check_input(state)
+    visit = check_input(state)
     identity = runtime.server_info.user.identity if runtime.server_info and runtime.server_info.user else ""
     # Where the server knows who asks, nobody visits under another name.
     user_id = identity or state.user_id or GUEST
-    state = state.model_copy(update={"world": state.world or default_world(), "user_id": user_id, "profile": Profile()})
-    place = await open_place(state.world)
-    profile = await stored_profile(state, runtime)
+    place = await open_place(visit.world)
+    stored = await stored_profile(visit.model_copy(update={"user_id": user_id, "profile": Profile()}), runtime)
     liked = {item.id: ASSUMED_RATING for item in known_titles(place, state.history)}
-    profile = add_words(profile.model_copy(update={"ratings": liked | profile.ratings}), state.wishes)
-    return fresh_visit(state.model_copy(update={"profile": profile}), runtime)
+    profile = add_words(stored.model_copy(update={"ratings": liked | stored.ratings}), state.wishes)
+    return fresh_visit(state, user_id, profile, runtime)
 
 
 async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:

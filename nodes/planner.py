@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.recall import recall_lessons
-from nodes.asking import consult, settings
+from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import lesson_facts, round_facts, user_facts, wish_facts
 from nodes.state import Told, VisitState
@@ -17,7 +17,7 @@ from nodes.visitor import WINDOW, Visitor, asker, visitor
 class Plan(BaseModel):
     """What the Planner answers."""
 
-    plan: str = Field(pattern=r"\w", max_length=2000)
+    plan: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
 async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:

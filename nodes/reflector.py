@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.records import Lesson, record
-from nodes.asking import consult, settings
+from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import lesson_facts, round_facts, user_facts
 from nodes.learning import keep
@@ -17,7 +17,7 @@ from nodes.visitor import visitor
 class Insight(BaseModel):
     """What the Reflector answers."""
 
-    lesson: str = Field(pattern=r"\w", max_length=2000)
+    lesson: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
 async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ on reading but marked, and refused by the first node that works with the state.
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from langgraph.channels import DeltaChannel
+from langgraph.channels import DeltaChannel, EphemeralValue
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
 
 from memory.records import Record
@@ -25,6 +26,7 @@ from sim.leave import LeaveReason
 
 Role = Literal["planner", "actor", "critic", "reflector"]
 GUEST = "guest"
+DEFAULT_STEPS = 20
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -236,7 +238,7 @@ class VisitInput(_Readable):
     seed: int = 0
     """Tells a user's visits apart where nothing else does; for whatever a role draws at random (the built-in ones draw
     nothing)."""
-    max_steps: int = 20
+    max_steps: int = DEFAULT_STEPS
     """Most rounds of the visit."""
 
 
@@ -251,17 +253,38 @@ class RecommendInput(VisitInput):
     """What the person would like, in their own words; goes into their profile."""
 
 
-class VisitState(VisitInput):
-    """What the nodes of a visit hand on to each other."""
+class Identity(VisitInput):
+    """Who visits which world in the visit under way."""
 
-    brought: list[str] = []
-    """Titles of the history that the user brought to this visit."""
+
+class Beginning(RecommendInput):
+    """What the first node of a visit sees: the input alone, and how many visits its thread has had."""
+
+    user_id: str = ""
+    visit: int = 0
+
+
+class VisitState(VisitInput):
+    """What the nodes of a visit hand on to each other.
+
+    The fields of the input live for one step only: a later input on the same thread that leaves one out gets its
+    default, not what somebody else's visit left. `begin` keeps them as `identity`, from which they are filled in again
+    for every other node.
+    """
+
+    world: Annotated[str, EphemeralValue(str)] = ""
+    user_id: Annotated[str, EphemeralValue(str)] = ""
+    history: Annotated[list[str], EphemeralValue(list)] = []
+    seed: Annotated[int, EphemeralValue(int)] = 0
+    max_steps: Annotated[int, EphemeralValue(int)] = DEFAULT_STEPS
+    wishes: Annotated[str, EphemeralValue(str)] = ""
+    """What a person would like, as they put it this time; `begin` makes it a part of their profile."""
+    identity: Identity | None = None
+    """Who visits which world in the visit under way."""
     visit: int = 0
     """Number of this visit on its thread, from 1."""
     visit_id: str = ""
     """Id of this visit; its memories are kept under it, and it never recalls them itself."""
-    wishes: str = ""
-    """What a person would like, in their own words, as they came."""
     profile: Profile | None = None
     """What is known of the person who visits; none where the user is simulated."""
     plan: str = ""
@@ -288,6 +311,13 @@ class VisitState(VisitInput):
     """Whether the user has left."""
     leave_reason: LeaveReason | None = None
     """Why the user left, as the world knows it; no role is shown it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_identity(cls, fields: Any) -> Any:
+        identity = fields.get("identity") if isinstance(fields, dict) else None
+        known = dict(identity) if isinstance(identity, Identity | dict) else {}
+        return known | fields if known else fields
 
 
 class VisitOutput(BaseModel):

@@ -44,6 +44,8 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
     if not proposal.item_id:
         return who.place.fresh.ground(title)
     item = catalogue.item(proposal.item_id)
+    if not title:
+        return item
     # Id and title at odds: one of them was edited. It was the id if the title is still what the Actor wrote.
     if title == item.title or title == who.place.fresh.ground(proposal.text).title:
         return item

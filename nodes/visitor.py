@@ -62,7 +62,7 @@ async def visitor(state: VisitState) -> Visitor:
     place = await open_place(state.world)
     if state.profile is not None:
         return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
-    key = (state.user_id or place.world.split("dev").users[0], tuple(state.brought))
+    key = (state.user_id or place.world.split("dev").users[0], tuple(state.history))
     # Asked for by every node of every round.
     if key not in place.cache:
         if len(place.cache) >= VISITORS_KEPT:
@@ -117,6 +117,8 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
     history = tuple(known_titles(place, titles))
     if not history:
         world = place.world
+        if user_id in world.users:
+            raise BadInputError(f"no title of the history of user {user_id!r} is in the catalogue of {world.name!r}")
         raise BadInputError(
             f"user {user_id!r} is not known in world {world.name!r}: name one of its {len(world.users)} users "
             f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that it has"

@@ -1,7 +1,6 @@
 """Open a world by name: from its files, or built on first use, with the catalogue in Chroma for semantic search."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from memory.catalogue import CatalogueIndex, prime_labels
 from memory.embeddings import shared_embeddings
+from memory.store import home
 from nodes.tools.categories import count_categories
 from nodes.tools.grounding import Grounder
 from sim.datasets import SOURCES, available, load_ratings
@@ -31,11 +31,6 @@ class Place:
     """Grounds to the nearest item, as the original."""
     cache: dict[Hashable, Any] = field(default_factory=dict)
     """What is worked out from the world and asked for again; goes with it."""
-
-
-def home() -> Path:
-    """Return the folder of worlds, memory and runs: `BILLP_HOME`, or `.billp` in the working directory."""
-    return Path(os.environ.get("BILLP_HOME") or ".billp")
 
 
 def default_world() -> str:

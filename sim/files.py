@@ -20,6 +20,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be written; what was at `path` is as it was.
     """
+    _sweep(path)
     fresh = _sibling(path, "new")
     try:
         fresh.mkdir(parents=True)
@@ -32,6 +33,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def _sibling(path: Path, role: str) -> Path:
     # Beside the target, so that renaming stays within one file system; hidden, so that no listing takes it for one.
     return path.parent / f".{path.name}.{role}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed had begun to write in the place of `path`."""
+    for left in path.parent.glob(f".{path.name}.*-*-*"):
+        pid = left.name.split("-")[-2]
+        if pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _put_in_place(fresh: Path, path: Path) -> None:

@@ -56,7 +56,7 @@ class LeaveRule:
         Returns:
             The first that holds of "repeat", "similar", "disliked"; both bounds are strict.
         """
-        window = recent[-self.window :]
+        window = list(recent)[-self.window :]
         if not window:
             return None
         if item in window:

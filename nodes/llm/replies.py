@@ -25,6 +25,7 @@ from nodes.llm.reading import (
     readable,
     without_thinking,
 )
+from nodes.llm.tokens import count_tokens
 from nodes.state import Usage
 from sim.errors import BillpError
 
@@ -90,7 +91,7 @@ async def ask(
     fault = raw = ""
     for attempt in (1, 2):
         message = await model.ainvoke(prompt)
-        usage += usage_of(message)
+        usage += usage_of(message, prompt)
         # Broken Unicode could not be stored, neither in a checkpoint nor in a file.
         raw = message.text.encode("utf-8", "replace").decode("utf-8")
         try:
@@ -125,13 +126,13 @@ def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
     return _parse(text, schema, main_field)[0]
 
 
-def usage_of(message: BaseMessage) -> Usage:
-    """Return the cost of the call that gave a message; tokens are 0 where the model did not report them."""
+def usage_of(message: BaseMessage, prompt: Sequence[BaseMessage]) -> Usage:
+    """Return the cost of the call that gave a message; tokens are counted here where the model did not report them."""
     reported: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
     return Usage(
         calls=1,
-        prompt_tokens=reported.get("input_tokens") or 0,
-        completion_tokens=reported.get("output_tokens") or 0,
+        prompt_tokens=reported.get("input_tokens") or sum(count_tokens(one.text) for one in prompt),
+        completion_tokens=reported.get("output_tokens") or count_tokens(message.text),
     )
 
 

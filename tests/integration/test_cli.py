@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -238,3 +240,61 @@ def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert (home / "worlds" / "tiny").is_dir()
     shutil.rmtree(home)
+
+
+def test_a_study_that_is_ended_leaves_no_process_and_nothing_half_written(home: Path) -> None:
+    args = ["study", "--world", "tiny", "--train", "400", "--test", "12", "--seeds", "2", "--variants", "billp,react"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graph.cli", *args, "--out", "ended"],
+        env=os.environ | {"BILLP_HOME": str(home)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # Under way once a cell has opened its memory.
+    deadline = time.monotonic() + 60
+    while not list(home.glob("runs/.ended.*/memory/*/chroma.sqlite3")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "billp: stopped" and "Traceback" not in errors
+    assert list((home / "runs").iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_an_endpoint_that_does_not_answer_is_named_in_one_line(home: Path) -> None:
+    dead = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    args = ["--world", "tiny", "--model", "openai:none"]
+    run = billp(home, "episode", *args, **dead)
+    assert run.returncode == 1 and "OPENAI_BASE_URL" in run.stderr and run.stderr.count("\n") == 1
+    run = billp(home, "study", *args, "--variants", "react", "--train", "0", "--test", "1", "--out", "dead", **dead)
+    assert run.returncode == 1 and "react, seed 0: " in run.stderr and "Connection" in run.stderr
+    assert not list((home / "runs").iterdir())
+
+
+def test_what_is_no_run_is_not_replaced(home: Path) -> None:
+    (home / "runs" / "mine").mkdir(parents=True)
+    (home / "runs" / "mine" / "notes.txt").write_text("keep me")
+    args = ["study", "--world", "tiny", "--variants", "random", "--test", "1", "--out", "mine"]
+    assert "holds something else than a run" in refused(billp(home, *args))
+    assert (home / "runs" / "mine" / "notes.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("command", [[], ["world"]])
+def test_without_a_command_the_help_is_shown(home: Path, command: list[str]) -> None:
+    run = billp(home, *command)
+    assert run.returncode == 2 and run.stderr.count("\n") > 5
+
+
+def test_home_may_be_named_with_a_tilde(home: Path, tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), "BILLP_HOME": "~/home"}
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "1", **env)
+    assert run.returncode == 0, run.stderr
+    assert (home / "memory").is_dir() and not (tmp_path / "~").exists()

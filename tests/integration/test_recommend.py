@@ -186,7 +186,7 @@ async def test_an_empty_form_is_a_guests(store: ChromaStore, monkeypatch: pytest
     monkeypatch.setattr("nodes.worlds.available", lambda source: False)
     visit = Visit(store, "t")
     assert visit.asked(await visit.graph.ainvoke({}, visit.config))["round"] == 1
-    assert (await visit.state())["user_id"] == "guest"
+    assert (await visit.state())["identity"].user_id == "guest"
 
 
 async def test_with_learning_off_nothing_of_a_visit_is_kept(store: ChromaStore) -> None:

@@ -298,7 +298,7 @@ async def put(model: BaseChatModel, **more: Any) -> Reply[Choice]:
 async def test_plain_json_is_ok() -> None:
     model = Scripted(script=['{"item": "Portal 2", "comment": "not asked for"}'])
     reply = await put(model)
-    assert reply == Reply(Choice(item="Portal 2"), model.script[0], "ok", "", Usage(calls=1))
+    assert reply == Reply(Choice(item="Portal 2"), model.script[0], "ok", "", reply.usage)
     assert model.seen == [PROMPT]
 
 
@@ -337,14 +337,15 @@ async def test_after_two_faults_the_fallback_answers_and_is_not_checked() -> Non
     assert (reply.raw, reply.fault, reply.usage.calls) == ('{"item": "Stop"}', "never good enough", 2)
 
 
-async def test_usage_is_summed_over_calls_and_missing_counts_are_zero() -> None:
+async def test_usage_is_summed_over_calls_and_counted_where_it_is_missing() -> None:
     first = AIMessage("?", usage_metadata={"input_tokens": 100, "output_tokens": 7, "total_tokens": 107})
     second = AIMessage('{"item": "E"}', usage_metadata={"input_tokens": 130, "output_tokens": 5, "total_tokens": 135})
     assert (await put(Scripted(script=[first, second]))).usage == Usage(
         calls=2, prompt_tokens=230, completion_tokens=12
     )
-    assert (await put(Scripted(script=["?", second]))).usage == Usage(calls=2, prompt_tokens=130, completion_tokens=5)
-    assert usage_of(HumanMessage("x")) == Usage(calls=1)
+    counted = (await put(Scripted(script=["?", second]))).usage
+    assert counted.prompt_tokens > 130 and counted.completion_tokens == 6
+    assert usage_of(HumanMessage("x"), [HumanMessage("x x")]) == Usage(calls=1, prompt_tokens=2, completion_tokens=1)
 
 
 @pytest.mark.parametrize("script", [[TimeoutError("slow")], ["?", TimeoutError("slow")]])
