@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, NamedTuple
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
@@ -107,6 +108,12 @@ def build_variant(name: str) -> Graph:
     """Return the uncompiled graph of a variant."""
     step, at_end = VARIANTS[name]
     return build_episode(*step, at_end=at_end)
+
+
+def run_config(variant: str, visit: VisitInput) -> RunnableConfig:
+    """Return what a visit is known by in a trace."""
+    known = {"variant": variant, "world": visit.world, "user_id": visit.user_id, "seed": visit.seed}
+    return {"run_name": f"{variant} {visit.user_id}".strip(), "tags": ["billp", variant], "metadata": known}
 
 
 builder = build_variant("billp")

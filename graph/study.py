@@ -20,7 +20,7 @@ import numpy as np
 from langgraph.store.base import BaseStore
 from pydantic import BaseModel, ConfigDict, Field
 
-from graph.episode import VARIANTS, build_variant
+from graph.episode import VARIANTS, build_variant, run_config
 from memory.embeddings import shared_embeddings
 from memory.errors import StoreError
 from memory.recall import remember
@@ -297,7 +297,9 @@ class Visits:
                     seed=visit_seed(self._cell.seed, number),
                     max_steps=self._settings.max_steps,
                 )
-                output = VisitOutput.model_validate(await self._graph.ainvoke(visit, context=context))
+                output = VisitOutput.model_validate(
+                    await self._graph.ainvoke(visit, run_config(self._cell.variant, visit), context=context)
+                )
             done += 1
             _report(self._cell, split, done, total)
             return output

@@ -8,7 +8,7 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 
-from graph.episode import VARIANTS, build_variant
+from graph.episode import VARIANTS, build_variant, run_config
 from memory.store import create_store
 from nodes.context import Context
 from nodes.frame import check_input
@@ -42,7 +42,7 @@ async def run_episode(
     async with _memory(remember) as store:
         graph = build_variant(variant).compile(store=store)
         # A thread of its own, so that the visit recalls what former ones of the same user taught.
-        config: RunnableConfig = {"configurable": {"thread_id": str(uuid4())}}
+        config: RunnableConfig = {**run_config(variant, visit), "configurable": {"thread_id": str(uuid4())}}
         async for mode, chunk in graph.astream(visit, config, context=context, stream_mode=["updates", "values"]):
             content: Any = chunk
             if mode == "values":
