@@ -1,6 +1,7 @@
 """LangGraph Server on this machine, as `make dev` starts it: a real process, no key."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from graph.episode import VARIANTS
 ROOT = Path(__file__).resolve().parents[2]
 LANGGRAPH = Path(sys.executable).with_name("langgraph")
 START_SECONDS = 90
+TOKENS = {"token-of-ann": "ann", "token-of-bob": "bob"}
 
 
 def free_port() -> int:
@@ -35,16 +37,18 @@ def test_the_configuration_is_valid() -> None:
     assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
 
 
-def start(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Popen[bytes]:
     """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
     folder.mkdir()
-    for name in ("langgraph.json", "graph", "nodes", "memory", "sim", "pyproject.toml"):
+    for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
+    configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
+    (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
-            env=os.environ | {"BILLP_HOME": str(home)},
+            env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -52,10 +56,10 @@ def start(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-async def url(home: Path, tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a server that has the tiny world."""
+async def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The address of a server that has the tiny world; a test may give settings for langgraph.json."""
     port = free_port()
-    process = start(tmp_path / "deployment", home, port)
+    process = start(tmp_path / "deployment", home, port, **getattr(request, "param", {}))
     url = f"http://127.0.0.1:{port}"
     try:
         assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
@@ -242,3 +246,37 @@ async def check_hostile_requests(server: LangGraphClient) -> None:
         assert "__error__" in failed, context
     output: Any = await server.runs.wait(None, "episode", input=TINY)
     assert output["steps"]
+
+
+@pytest.mark.parametrize("url", [{"auth": {"path": "./graph/auth.py:auth"}}], indirect=True)
+async def test_with_authentication_nobody_reaches_what_is_anothers(url: str) -> None:
+    ann, bob = (
+        get_client(url=url, timeout=60, headers={"Authorization": f"Bearer {token}"}, api_key=None) for token in TOKENS
+    )
+    async with httpx.AsyncClient() as stranger:
+        assert (await stranger.post(f"{url}/threads", json={})).status_code == 401
+    thread = (await ann.threads.create())["thread_id"]
+    given = {"world": "tiny", "user_id": "bob", "wishes": "no crime"}
+    asked: Any = await ann.runs.wait(thread, "recommend", input=given)
+    assert asked["__interrupt__"][0]["value"]["round"] == 1
+    await ann.runs.wait(thread, "recommend", command={"resume": {"rating": 5, "comment": "between us"}})
+    # The name is the token's, whatever the input says.
+    profile = await ann.store.get_item(("profiles", "people:tiny", "ann"), "profile")
+    assert profile and "between us" in profile["value"]["text"]
+
+    for forbidden in (
+        bob.threads.get_state(thread),
+        bob.threads.update_state(thread, {"plan": "mine now"}),
+        bob.runs.wait(thread, "recommend", command={"resume": {"leave": True}}),
+        bob.store.get_item(("profiles", "people:tiny", "ann"), "profile"),
+        bob.store.search_items(("experiences",)),
+        bob.store.put_item(("lessons", "tiny", "bob"), "k", {"text": "for everybody"}),
+        bob.store.list_namespaces(),
+    ):
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            await forbidden
+        assert refused.value.response.status_code in (403, 404)
+    assert await bob.threads.search() == []
+    other = (await bob.threads.create())["thread_id"]
+    asked = await bob.runs.wait(other, "recommend", input=given | {"user_id": "ann", "wishes": ""})
+    assert asked["__interrupt__"][0]["value"]["profile"] == ""
