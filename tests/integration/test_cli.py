@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from graph.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -168,9 +170,20 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["jump"], "No such command"),
     ],
 )
-def test_bad_usage_gets_one_line_and_leaves_nothing(home: Path, args: list[str], words: str) -> None:
+def test_bad_usage_gets_one_line_and_leaves_nothing(
+    home: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # In this process: there are many, and starting one takes longer than finding what is wrong.
     before = sorted(home.rglob("*"))
-    assert words in refused(billp(home, *args))
+    monkeypatch.setattr(sys, "argv", ["billp", *args])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    shown = capsys.readouterr()
+    assert words in refused(subprocess.CompletedProcess(args, int(str(ended.value)), shown.out, shown.err))
     assert sorted(home.rglob("*")) == before
 
 
