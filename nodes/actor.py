@@ -10,7 +10,7 @@ from nodes.asking import consult, settings
 from nodes.context import Context
 from nodes.facts import candidate_facts, experience_facts, round_facts, user_facts, wish_facts
 from nodes.state import Candidate, Proposal, Remembered, VisitState
-from nodes.tools.grounding import Match, looks_like_no_item
+from nodes.tools.grounding import looks_like_no_item
 from nodes.tools.shortlist import shortlist
 from nodes.visitor import Visitor, asker, visitor
 from sim.catalogue import Item
@@ -79,18 +79,14 @@ class Grounding:
             return None
         if reason := looks_like_no_item(text, self._catalogue):
             return f"{reason}: name one of the candidates by its title"
-        match = self._match(text)
-        if match.named is not None and match.named != match.item:
-            return f"this visit has had {match.named.title!r} already: name another candidate by its title"
         # The original took whatever was nearest.
-        if match.kind == "semantic" and self._mode == "fresh":
-            return "there is no such item: name one of the candidates by its title"
-        return None
+        if self._mode == "nearest" or self._grounder.named(text, avoid=self._had):
+            return None
+        if had := self._grounder.named(text):
+            return f"this visit has had {had.item.title!r} already: name another candidate by its title"
+        return "there is no such item: name one of the candidates by its title"
 
     def __call__(self, text: str) -> Item:
         """Return the item."""
         listed = self._listed.get(text)
-        return self._catalogue.item(listed) if listed else self._match(text).item
-
-    def _match(self, text: str) -> Match:
-        return self._grounder.match(text, avoid=self._had)
+        return self._catalogue.item(listed) if listed else self._grounder.ground(text, avoid=self._had)

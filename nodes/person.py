@@ -1,5 +1,6 @@
 """A person as the user: greeted with what is known of them, asked about each item, remembered for themselves alone."""
 
+import asyncio
 from typing import Any, Self
 
 from langgraph.runtime import Runtime
@@ -58,7 +59,7 @@ async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     user_id = identity or state.user_id or GUEST
     place = await open_place(visit.world)
     stored = await stored_profile(visit.model_copy(update={"user_id": user_id, "profile": Profile()}), runtime)
-    liked = {item.id: ASSUMED_RATING for item in known_titles(place, state.history)}
+    liked = {item.id: ASSUMED_RATING for item in await asyncio.to_thread(known_titles, place, state.history)}
     profile = add_words(stored.model_copy(update={"ratings": liked | stored.ratings}), state.wishes)
     return fresh_visit(state, user_id, profile, runtime)
 

@@ -1,5 +1,6 @@
 """Who visits, and what a recommender may know: the history and the logs model, never a table of rewards."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,8 @@ async def visitor(state: VisitState) -> Visitor:
     if key not in place.cache:
         if len(place.cache) >= VISITORS_KEPT:
             place.cache.clear()
-        place.cache[key] = _visitor(place, *key)
+        # In a thread, since a request may bring many titles to look up.
+        place.cache[key] = await asyncio.to_thread(_visitor, place, *key)
     who: Visitor = place.cache[key]
     return who
 
@@ -104,8 +106,8 @@ def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visi
 
 def known_titles(place: Place, titles: Sequence[str]) -> list[Item]:
     """Return the items that a history in words names; what the catalogue does not have is left out."""
-    matches = [place.fresh.match(title) for title in titles]
-    return [match.item for match in matches if match.kind in ("exact", "normalized", "fuzzy")]
+    matches = [place.fresh.named(title) for title in titles]
+    return [match.item for match in matches if match and match.kind != "contained"]
 
 
 def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:

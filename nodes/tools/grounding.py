@@ -121,15 +121,25 @@ class Grounder:
         """
         blocked = self._blocked(avoid)
         found = self._found(text)
+        match = self._first(found, blocked)
+        if match is not None:
+            return match
+        # Its title is known, so what comes nearest to that item stands in for it; no text needs to be embedded.
+        named = found[0].positions[0] if found else None
+        position, score = self._nearest(text, named, blocked)
+        return Match(self._catalogue[position], "semantic", score, None if named is None else self._catalogue[named])
+
+    def named(self, text: str, avoid: Iterable[str | Item] = ()) -> Match | None:
+        """Return the item that a text names by its title, or None where only its meaning could tell; embeds nothing."""
+        return self._first(self._found(text), self._blocked(avoid))
+
+    def _first(self, found: Sequence[Found], blocked: frozenset[int]) -> Match | None:
         for entry in found:
             for position in entry.positions:
                 if position not in blocked:
                     item = self._catalogue[position]
                     return Match(item, entry.kind, entry.score, item)
-        # Its title is known, so what comes nearest to that item stands in for it; no text needs to be embedded.
-        named = found[0].positions[0] if found else None
-        position, score = self._nearest(text, named, blocked)
-        return Match(self._catalogue[position], "semantic", score, None if named is None else self._catalogue[named])
+        return None
 
     def _blocked(self, avoid: Iterable[str | Item]) -> frozenset[int]:
         if self._mode == "nearest":

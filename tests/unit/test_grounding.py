@@ -501,3 +501,18 @@ def test_recorded_groundings_that_kept_the_title_agree(steam: Catalogue, steam_g
 def test_recorded_genre_texts_are_recognised(steam: Catalogue) -> None:
     for text in ("Free to Play", "Indie and Racing books", "Accounting and Indie books", "Software Training book"):
         assert looks_like_no_item(text, steam)
+
+
+def test_looking_a_title_up_by_name_embeds_nothing() -> None:
+    class Unasked(NgramEmbeddings):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            raise AssertionError("embedded")
+
+        embed_query = embed_documents  # type: ignore[assignment]
+
+    grounder = Grounder(CATALOGUE, Unasked())
+    title = CATALOGUE[0].title
+    found = grounder.named(title.upper())
+    assert found is not None and found.item.title == title
+    assert grounder.named("nothing that any catalogue would ever hold") is None
+    assert grounder.named(title, avoid=[item.id for item in CATALOGUE.by_title(title)]) is None
