@@ -1,6 +1,12 @@
 """How a visit's checkpoints are written and read."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from pydantic import BaseModel
 
 from memory import records
@@ -13,3 +19,10 @@ def serializer() -> JsonPlusSerializer:
     return JsonPlusSerializer(
         allowed_msgpack_modules=[(one.__module__, one.__name__) for one in classes if issubclass(one, BaseModel)]
     )
+
+
+@asynccontextmanager
+async def checkpointer(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """Open the checkpoints kept in a SQLite file, made where it is not there."""
+    async with aiosqlite.connect(file) as connection:
+        yield AsyncSqliteSaver(connection, serde=serializer())

@@ -30,6 +30,8 @@ worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_he
 app.add_typer(worlds, name="world")
 
 STOPPED = 130
+# How a command that was stopped is gone on with.
+GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same command goes on"]}
 out = Console()
 err = Console(stderr=True)
 Made = TypeVar("Made")
@@ -114,29 +116,38 @@ def episode(
     variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
     seed: Seed = 0,
-    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds.")] = 20,
+    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
     history: Annotated[
         list[str] | None,
         typer.Option(help="A title liked before, for a user whom the world does not know; repeatable."),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Recall from BILLP_HOME/memory, and write into it.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last visit that was stopped; all else is as it was.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch one visit round by round."""
-    from graph.visiting import run_episode
+    from graph.visiting import Episode, resume_episode, run_episode
     from graph.watch import EpisodeView, narrate
     from nodes.context import Context
     from nodes.state import VisitInput
 
-    visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
     view = EpisodeView(err if as_json else out, quiet=as_json)
-    output = asyncio.run(run_episode(variant, visit, checked(lambda: Context(model=model)), memory, view))
+    if resume:
+        begun, output = asyncio.run(resume_episode(view))
+    else:
+        visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
+        context = checked(lambda: Context(model=model))
+        begun = Episode(variant=variant, visit=visit, context=context, remember=memory)
+        output = asyncio.run(run_episode(begun, view))
+    used = begun.context.model
     if as_json:
         typer.echo(
-            json.dumps({"model": model, "variant": variant, **output.model_dump(mode="json")}, ensure_ascii=False)
+            json.dumps({"model": used, "variant": begun.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
         )
     else:
-        narrate(out, output, model)
+        narrate(out, output, used)
 
 
 @app.command()
@@ -146,7 +157,7 @@ def recommend(
     like: Annotated[list[str] | None, typer.Option(help="A title that you like; repeatable.")] = None,
     wishes: Annotated[str, typer.Option(help="What you would like, in your own words: 'slow films, no horror'.")] = "",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
-    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds.")] = 20,
+    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
     server: Annotated[str, typer.Option(help="URL of a LangGraph server to visit instead of this process.")] = "",
 ) -> None:
     """Be the user yourself: get recommendations, rate them, say what you want."""
@@ -177,17 +188,27 @@ def study(
     test: Annotated[int, typer.Option(min=1, help="Users visited with what was learned.")] = 40,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
-    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most rounds of a visit.")] = 100,
+    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds of a visit.")] = 100,
     concurrency: Annotated[int, typer.Option(min=1, help="Visits at once; changes no result.")] = 8,
     processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
     ] = False,
+    server: Annotated[
+        str, typer.Option(help="URL of a LangGraph server that runs the visits; changes no result.")
+    ] = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where a study of that name was left unfinished.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let variants learn from train visits, and compare them on users whom they have not met."""
+    """Let variants learn from train visits, and compare them on users whom they have not met.
+
+    A study that was stopped goes on where it was when the same command is given again.
+    """
+    from graph.protocol import StudySettings
     from graph.report import results_table
-    from graph.study import StudySettings, check_settings, run_folder, run_study
+    from graph.study import check_settings, run_study, visits_done
     from graph.watch import StudyView, embed_with_progress
     from nodes.context import Context
     from nodes.worlds import default_world
@@ -205,11 +226,19 @@ def study(
             context=Context(model=model),
         )
     )
-    run_folder(name)
+    done = 0 if fresh else visits_done(name)
     embed_with_progress(err, check_settings(settings))
+    if done:
+        err.print(f"Going on with the study {name}: {done} visits are done.", highlight=False)
     with StudyView(err, settings.seeds) as progress:
         folder = run_study(
-            settings, name, concurrency=concurrency, processes=processes or os.cpu_count() or 1, progress=progress
+            settings,
+            name,
+            concurrency=concurrency,
+            processes=processes or os.cpu_count() or 1,
+            progress=progress,
+            server=server,
+            fresh=fresh,
         )
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
@@ -244,7 +273,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
         if code == STOPPED:
             # Typer has turned an interrupt into this code by now.
-            print("billp: stopped", file=sys.stderr)
+            command = next((one for one in sys.argv[1:] if one in GOES_ON), "")
+            print("; ".join(["billp: stopped", *GOES_ON.get(command, ())]), file=sys.stderr)
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in sys.argv:

@@ -110,6 +110,11 @@ def build_variant(name: str) -> Graph:
     return build_episode(*step, at_end=at_end)
 
 
+def graph_id(variant: str) -> str:
+    """Return the id under which langgraph.json serves a variant."""
+    return "episode" if variant == "billp" else variant
+
+
 def run_config(variant: str, visit: VisitInput) -> RunnableConfig:
     """Return what a visit is known by in a trace."""
     known = {"variant": variant, "world": visit.world, "user_id": visit.user_id, "seed": visit.seed}

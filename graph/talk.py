@@ -5,15 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from uuid import uuid4
 
-import httpx
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
-from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from pydantic import ValidationError
 
 from graph.checkpoints import serializer
 from graph.recommend import builder
+from graph.remote import connected
 from memory.store import create_store
 from nodes.context import Context
 from nodes.person import Answer
@@ -105,14 +104,9 @@ async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
     Raises:
         BillpError: The server does not answer, or does not know `recommend`.
     """
-    try:
-        async with get_client(url=url) as client:
-            thread = await client.threads.create()
-            yield There(client, thread["thread_id"], context)
-    except httpx.HTTPStatusError as error:
-        raise BillpError(f"the server at {url} refuses: {error.response.text[:200]}") from error
-    except httpx.HTTPError as error:
-        raise BillpError(f"no LangGraph server answers at {url}: `make dev` starts one") from error
+    async with connected(url) as client:
+        thread = await client.threads.create()
+        yield There(client, thread["thread_id"], context)
 
 
 def read_answer(line: str) -> Answer:

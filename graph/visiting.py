@@ -1,55 +1,107 @@
-"""Run one visit here, with the memory under BILLP_HOME."""
+"""Run one visit here, with the memory under BILLP_HOME; one that was stopped can be gone on with."""
 
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
+from pydantic import BaseModel, ValidationError
 
+from graph.checkpoints import checkpointer
 from graph.episode import VARIANTS, build_variant, run_config
-from memory.store import create_store
+from memory.store import create_store, home
 from nodes.context import Context
 from nodes.frame import check_input
 from nodes.llm.models import chat_model
 from nodes.state import Beginning, Step, VisitInput, VisitOutput
 from nodes.visitor import visitor
 from sim.errors import BadInputError
+from sim.files import FolderInUseError, locked_folder, write_whole
+
+BEGUN = "visit.json"
 
 
-async def run_episode(
-    variant: str, visit: VisitInput, context: Context, remember: bool, show: Callable[[Step], None]
-) -> VisitOutput:
-    """Run one visit.
+class Episode(BaseModel):
+    """A visit that the command line runs."""
+
+    variant: str
+    visit: VisitInput
+    context: Context
+    remember: bool = True
+    """Whether to recall memories and to write them."""
+
+
+async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOutput:
+    """Run a visit.
 
     Args:
-        variant: A name in `VARIANTS`.
-        visit: Who visits.
-        context: The settings.
-        remember: Whether to recall memories and to write them.
+        episode: The visit.
         show: Is called with each round as it ends.
 
     Raises:
         BadInputError: The variant, the model or the input cannot be used.
     """
-    if variant not in VARIANTS:
-        raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(VARIANTS)}")
-    chat_model(context.model, context.temperature)
+    if episode.variant not in VARIANTS:
+        raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
+    chat_model(episode.context.model, episode.context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.
-    await visitor(check_input(Beginning.model_validate(visit.model_dump())))
+    await visitor(check_input(Beginning.model_validate(episode.visit.model_dump())))
+    async with _memory(episode.remember) as store:
+        # A folder for each visit, so that it is plain which was left unfinished, and none outlives its end.
+        folder = _visits() / str(uuid4())
+        with locked_folder(folder):
+            write_whole(folder / BEGUN, episode.model_dump_json())
+            return await _run(episode, folder, store, show)
+
+
+async def resume_episode(show: Callable[[Step], None]) -> tuple[Episode, VisitOutput]:
+    """Run the rest of the visit that was begun last of those left unfinished; return it, and what came of it.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    newest = sorted(_visits().glob(f"*/{BEGUN}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in newest:
+        try:
+            with locked_folder(file.parent):
+                episode = Episode.model_validate_json(file.read_bytes())
+                async with _memory(episode.remember) as store:
+                    return episode, await _run(episode, file.parent, store, show)
+        except (FolderInUseError, FileNotFoundError, ValidationError):
+            # It is under way in another process, has just ended there, or was written by another version.
+            continue
+    raise BadInputError("no visit was left unfinished: `billp episode` begins one")
+
+
+def _visits() -> Path:
+    return home() / "visits"
+
+
+async def _run(episode: Episode, folder: Path, store: BaseStore | None, show: Callable[[Step], None]) -> VisitOutput:
+    """Run a visit, or the rest of it; its folder goes when it ends well."""
+    variant, visit = episode.variant, episode.visit
     last = VARIANTS[variant].step[-1].__name__
-    async with _memory(remember) as store:
-        graph = build_variant(variant).compile(store=store)
+    async with checkpointer(folder / "checkpoints.sqlite") as saver:
+        graph = build_variant(variant).compile(checkpointer=saver, store=store)
         # A thread of its own, so that the visit recalls what former ones of the same user taught.
-        config: RunnableConfig = {**run_config(variant, visit), "configurable": {"thread_id": str(uuid4())}}
-        async for mode, chunk in graph.astream(visit, config, context=context, stream_mode=["updates", "values"]):
+        config: RunnableConfig = {**run_config(variant, visit), "configurable": {"thread_id": folder.name}}
+        begun = await saver.aget_tuple(config) is not None
+        stream = graph.astream(
+            None if begun else visit, config, context=episode.context, stream_mode=["updates", "values"]
+        )
+        async for mode, chunk in stream:
             content: Any = chunk
             if mode == "values":
                 final = content
             elif last in content:
                 show(content[last]["steps"][-1])
-    return VisitOutput.model_validate(final)
+    output = VisitOutput.model_validate(final)
+    shutil.rmtree(folder)
+    return output
 
 
 @asynccontextmanager

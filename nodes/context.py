@@ -82,3 +82,9 @@ class Context(BaseModel):
     """Whether other users' memories are recalled where the user's own do not suffice."""
     space: str = Field("", pattern=r"^[a-z0-9_-]*$", max_length=64)
     """Name under which memories are kept; empty for the world's name."""
+
+    @property
+    def scripted(self) -> bool:
+        """Return whether `rules` plays all roles, so that a visit can be done again at no cost and with no change."""
+        roles = (self.planner_model, self.actor_model, self.critic_model, self.reflector_model)
+        return {role or self.model for role in roles} == {"rules"}

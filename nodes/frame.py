@@ -5,6 +5,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
+from nodes.asking import settings
 from nodes.context import Context
 from nodes.state import Beginning, Identity, Profile, Usage, VisitState
 from nodes.visitor import visitor
@@ -12,7 +13,8 @@ from nodes.worlds import default_world
 from sim.errors import BadInputError
 
 # Limits of what a request may bring.
-MAX_STEPS = 10_000
+# Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
+MAX_STEPS = 2_000
 MAX_HISTORY = 1_000
 MAX_TEXT = 500
 MAX_WISHES = 2_000
@@ -32,6 +34,10 @@ def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime
     """Return the state of a visit that begins."""
     world = state.world or default_world()
     thread = runtime.execution_info.thread_id if runtime.execution_info else None
+    if profile is None and settings(runtime).learn == "cohort":
+        # A study tells its visits apart by seed. Threads are named by whoever runs it, and with them the order of
+        # equally good memories would change from run to run.
+        thread = None
     origin = thread or f"{world}/{user_id}/{state.seed}"
     return {
         "identity": Identity(

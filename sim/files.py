@@ -1,4 +1,4 @@
-"""Write folders whole or not at all."""
+"""Write files and folders whole or not at all, and go on with what was left unfinished."""
 
 import errno
 import os
@@ -7,6 +7,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sim.errors import BadInputError
+
+LOCK = ".lock"
+
+
+class FolderInUseError(BadInputError):
+    """Raised where another process holds a folder."""
+
 
 # So often a folder is put in place of one that another process put there in between.
 _ATTEMPTS = 5
@@ -28,6 +39,58 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _put_in_place(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of `path` when the block ends well, and stays for a next try otherwise.
+
+    Raises:
+        FolderInUseError: Another process works on it.
+        OSError: The folder cannot be written; what was at `path` is as it was.
+    """
+    _sweep(path)
+    unfinished = unfinished_folder(path)
+    with locked_folder(unfinished):
+        yield unfinished
+        _put_in_place(unfinished, path)
+        (path / LOCK).unlink()
+
+
+def unfinished_folder(path: Path) -> Path:
+    """Return where `resumable_folder` keeps what is to take the place of `path`."""
+    return path.parent / f".{path.name}.unfinished"
+
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Hold a folder, made where it is not there, for this process alone while the block runs.
+
+    Raises:
+        FolderInUseError: Another process holds it.
+    """
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderInUseError(f"{path} is in use by another process: wait until it has ended") from None
+        # Whoever held it may have moved or removed it before letting go.
+        if (path / LOCK).exists():
+            break
+        lock.release()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of text so that it is the former or the new one at any moment."""
+    fresh = _sibling(path, "new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _sibling(path: Path, role: str) -> Path:

@@ -22,7 +22,7 @@ import nodes.actor
 import nodes.critic
 import nodes.planner
 from graph.episode import build_episode, build_variant
-from graph.study import visitors
+from graph.protocol import visitors
 from memory.catalogue import CatalogueIndex
 from memory.embeddings import LineMean, MiniLM, shared_embeddings
 from memory.recall import Asker, recall_experiences, remember

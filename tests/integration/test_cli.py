@@ -255,7 +255,7 @@ def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
     shutil.rmtree(home)
 
 
-def test_a_study_that_is_ended_leaves_no_process_and_nothing_half_written(home: Path) -> None:
+def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
     args = ["study", "--world", "tiny", "--train", "400", "--test", "12", "--seeds", "2", "--variants", "billp,react"]
     process = subprocess.Popen(
         [sys.executable, "-m", "graph.cli", *args, "--out", "ended"],
@@ -268,14 +268,14 @@ def test_a_study_that_is_ended_leaves_no_process_and_nothing_half_written(home: 
     )
     # Under way once a cell has opened its memory.
     deadline = time.monotonic() + 60
-    while not list(home.glob("runs/.ended.*/memory/*/chroma.sqlite3")):
+    while not list(home.glob("runs/.ended.unfinished/memory/*/chroma.sqlite3")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "billp: stopped" and "Traceback" not in errors
-    assert list((home / "runs").iterdir()) == []
+    assert errors.splitlines()[-1] == "billp: stopped; the same command goes on" and "Traceback" not in errors
+    assert [one.name for one in (home / "runs").iterdir()] == [".ended.unfinished"]
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
@@ -289,7 +289,7 @@ def test_an_endpoint_that_does_not_answer_is_named_in_one_line(home: Path) -> No
     assert run.returncode == 1 and "OPENAI_BASE_URL" in run.stderr and run.stderr.count("\n") == 1
     run = billp(home, "study", *args, "--variants", "react", "--train", "0", "--test", "1", "--out", "dead", **dead)
     assert run.returncode == 1 and "react, seed 0: " in run.stderr and "Connection" in run.stderr
-    assert not list((home / "runs").iterdir())
+    assert [one.name for one in (home / "runs").iterdir()] == [".dead.unfinished"]
 
 
 def test_what_is_no_run_is_not_replaced(home: Path) -> None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from graph.cells import Done
+from graph.protocol import Cell, Split, StudySettings, visitors
 from graph.report import results_table
-from graph.study import Cell, Split, StudySettings, run_study, visitors
+from graph.study import run_study, visits_done
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
-from nodes.state import VisitOutput
+from nodes.state import Usage, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BadInputError
+from sim.files import resumable_folder
 from sim.metrics import summarize
 from sim.policies import POLICIES
 
@@ -139,19 +142,74 @@ def test_a_cohort_recalls_what_earlier_cohorts_learned_and_nothing_of_its_own(ho
     assert not any(taught in plan for visit in at_once for plan in visit)
 
 
-def test_a_failed_study_leaves_the_former_one_and_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SMALL.model_copy(update={"variants": ("random",)})
-    folder = run(settings)
-    before = (folder / "results.json").read_bytes()
+def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = run(SMALL.model_copy(update={"variants": ("random",)}))
+    before = (former / "results.json").read_bytes()
+    settings = SMALL.model_copy(update={"variants": ("reflexion", "random")})
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("graph.study._write_json_lines", fail)
-    with pytest.raises(OSError, match="disk full"):
-        run(settings)
-    assert (folder / "results.json").read_bytes() == before
-    assert [one.name for one in folder.parent.iterdir()] == [folder.name]
+    with monkeypatch.context() as patch:
+        patch.setattr("graph.study._write_json_lines", fail)
+        with pytest.raises(OSError, match="disk full"):
+            run(settings)
+    assert (former / "results.json").read_bytes() == before
+    assert {one.name for one in former.parent.iterdir()} == {"a", ".a.unfinished"}
+    assert visits_done("a") == 11
+
+    with pytest.raises(BadInputError, match="begun with other settings"):
+        run(settings.model_copy(update={"cohort": 2}))
+    heard = Heard()
+    run_study(settings, "a", concurrency=2, processes=1, progress=heard)
+    assert [event for event in heard.events if event[0].variant == "reflexion"] == []
+    whole = run(settings, name="b")
+    for file in ("results.json", "visits.jsonl"):
+        assert (former / file).read_bytes() == (whole / file).read_bytes()
+    assert {one.name for one in former.parent.iterdir()} == {"a", "b"}
+
+
+def test_an_unfinished_study_is_thrown_away_when_asked(home: Path) -> None:
+    unfinished = home / "runs" / ".a.unfinished"
+    (unfinished / "cells" / "random-0").mkdir(parents=True)
+    (unfinished / "study.json").write_text("{}")
+    (unfinished / "cells" / "random-0" / "visits.jsonl").write_text("{}\n")
+    settings = SMALL.model_copy(update={"variants": ("random",)})
+    folder = run_study(settings, "a", concurrency=1, processes=1, progress=Heard(), fresh=True)
+    assert {one.name for one in folder.iterdir()} == {"results.json", "visits.jsonl"}
+
+
+def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
+    file = tmp_path / "visits.jsonl"
+    output = VisitOutput(
+        user_id="1",
+        steps=[],
+        length=0,
+        length_with_exit=0,
+        total_reward=0,
+        mean_reward=0,
+        left=False,
+        leave_reason=None,
+        usage=Usage(),
+        records=[],
+    )
+    Done(file).add("train", 0, output)
+    whole = file.read_bytes()
+    file.write_bytes(whole + whole[:30])
+    done = Done(file)
+    assert len(done) == 1 and ("train", 0) in done and ("train", 1) not in done
+    done.add("train", 1, output)
+    assert len(Done(file)) == 2 and Done(file)["train", 1] == output
+    file.write_bytes(whole[:30])
+    assert len(Done(file)) == 0 and file.read_bytes() == b""
+
+
+def test_two_studies_of_one_name_do_not_run_at_once(home: Path) -> None:
+    with (
+        resumable_folder(home / "runs" / "a"),
+        pytest.raises(BadInputError, match="in use by another process"),
+    ):
+        run(SMALL.model_copy(update={"variants": ("random",)}))
 
 
 @pytest.mark.parametrize(

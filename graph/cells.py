@@ -1,0 +1,244 @@
+"""The cells of a study, each a variant with one seed, worked on in processes of their own."""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from graph.engines import Engine, Here, There
+from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
+from memory.errors import StoreError
+from memory.store import home
+from nodes.state import VisitInput, VisitOutput
+from nodes.worlds import load_world
+from sim.errors import BillpError
+from sim.policies import POLICIES, run_visit
+
+CELLS = "cells"
+
+
+class Work(NamedTuple):
+    """What the processes of a study are given."""
+
+    settings: StudySettings
+    folder: Path
+    """Where the study works."""
+    concurrency: int
+    """Visits of a cell at once."""
+    server: str
+    """URL of the LangGraph server that runs the visits; empty for here."""
+    token: str
+    """Tells the study's memories and threads on a server from those of other studies."""
+
+
+class Progress(Protocol):
+    """Is told how far a study is."""
+
+    def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
+        """Take notice of the visits done in one stage of one cell."""
+        ...
+
+
+def run_cells(
+    cells: Sequence[Cell], work: Work, processes: int, progress: Progress
+) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
+    """Run cells, each in some worker process, and yield the visits of each as it ends."""
+    # Fork would copy the threads' locks of Chroma and onnxruntime in whatever state they are.
+    spawn = multiprocessing.get_context("spawn")
+    events = spawn.SimpleQueue()
+    with (
+        _listening(events, progress),
+        ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=(events, home().absolute())) as pool,
+    ):
+        running = {pool.submit(_run_cell, cell, work): cell for cell in cells}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            # Whoever stops a study does not want to wait for the visits under way.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _listening(events: Any, progress: Progress) -> Iterator[None]:
+    """Pass on what the workers report while the block runs."""
+
+    def listen() -> None:
+        while (event := events.get()) is not None:
+            progress(*event)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        events.put(None)
+        listener.join()
+
+
+# What a worker process was given when it started: where to report, one entry.
+_events: list[Any] = []
+
+
+def _set_up_worker(events: Any, base: Path) -> None:
+    _events[:] = [events]
+    os.environ["BILLP_HOME"] = str(base)
+    # The parent is told of Ctrl-C as well and ends its workers; one that loses its parent ends by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
+    for events in _events:
+        events.put((cell, stage, done, total))
+
+
+def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    try:
+        if cell.variant in POLICIES:
+            return _run_baseline(cell, work.settings)
+        return asyncio.run(_run_agent(cell, work))
+    except (BillpError, StoreError, OSError):
+        raise
+    except Exception as error:
+        # Errors of an endpoint's client do not all survive the way to the parent, which would then know nothing.
+        raise BillpError(f"{cell.variant}, seed {cell.seed}: {type(error).__name__}: {error}") from None
+
+
+def _run_baseline(cell: Cell, settings: StudySettings) -> list[dict[str, Any]]:
+    world = load_world(settings.world)
+    users = visitors(world, settings.test_split, settings.test, 0)
+    lines = []
+    for done, user_id in enumerate(users, 1):
+        visit = run_visit(
+            cell.variant, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps
+        )
+        lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
+        _report(cell, settings.test_split, done, len(users))
+    return lines
+
+
+async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    settings = work.settings
+    world = load_world(settings.world)
+    train = visitors(world, "train", settings.train, cell.seed)
+    test = visitors(world, settings.test_split, settings.test, 0)
+    folder = work.folder / CELLS / str(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = Done(folder / "visits.jsonl")
+    if len(done) < len(train) + len(test):
+        async with _engine(cell, work, folder) as engine:
+            visit = Visits(cell, work, engine, done)
+            for start in range(0, len(train), settings.cohort):
+                cohort = train[start : start + settings.cohort]
+                await visit("train", cohort, start, len(train))
+                outputs = [done["train", start + number] for number in range(len(cohort))]
+                # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
+                await engine.remember(
+                    sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
+                )
+            await visit(settings.test_split, test, 0, len(test))
+    stages: list[tuple[Split, int]] = [("train", len(train)), (settings.test_split, len(test))]
+    return [_line(cell, split, done[split, number]) for split, count in stages for number in range(count)]
+
+
+def _engine(cell: Cell, work: Work, folder: Path) -> Here | There:
+    if work.server:
+        return There(work.server, cell.variant, f"{work.token}-{cell}")
+    space = work.settings.context.space or work.settings.world
+    memory = work.folder / "memory" / str(cell)
+    return Here(work.settings.world, cell.variant, space, checkpoints=folder / "checkpoints.sqlite", memory=memory)
+
+
+class Done:
+    """The visits of a cell that have ended, each a line of a file: a study that was stopped goes on behind them."""
+
+    def __init__(self, file: Path) -> None:
+        self._visits: dict[tuple[Split, int], VisitOutput] = {}
+        whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+        if torn:
+            # The process was ended amid a line.
+            os.truncate(file, len(whole) + 1 if whole else 0)
+        for line in whole.splitlines():
+            one = json.loads(line)
+            self._visits[one["split"], one["number"]] = VisitOutput.model_validate(one["output"])
+        self._file = file
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def __contains__(self, visit: tuple[Split, int]) -> bool:
+        return visit in self._visits
+
+    def __getitem__(self, visit: tuple[Split, int]) -> VisitOutput:
+        return self._visits[visit]
+
+    def add(self, split: Split, number: int, output: VisitOutput) -> None:
+        """Add a visit that has ended."""
+        line = {"split": split, "number": number, "output": output.model_dump(mode="json")}
+        with self._file.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+        self._visits[split, number] = output
+
+
+class Visits:
+    """Runs the visits of a cell, many at once."""
+
+    def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done) -> None:
+        self._cell = cell
+        self._settings = work.settings
+        self._engine = engine
+        self._free = asyncio.Semaphore(work.concurrency)
+        self._done = done
+
+    async def __call__(self, split: Split, users: Sequence[str], start: int, total: int) -> None:
+        """Visit those users of a split, numbered from `start`, that have not been visited yet."""
+        context = self._settings.context.model_copy(update={"learn": "cohort" if split == "train" else "off"})
+        left = [number for number in range(start, start + len(users)) if (split, number) not in self._done]
+        behind = start + len(users) - len(left)
+        _report(self._cell, split, behind, total)
+
+        async def one(number: int) -> None:
+            nonlocal behind
+            visit = VisitInput(
+                world=self._settings.world,
+                user_id=users[number - start],
+                seed=visit_seed(self._cell.seed, number),
+                max_steps=self._settings.max_steps,
+            )
+            async with self._free:
+                thread = f"{split}-{number}"
+                output = await self._engine.visit(thread, visit, context)
+                self._done.add(split, number, output)
+                await self._engine.forget(thread)
+            behind += 1
+            _report(self._cell, split, behind, total)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in left:
+                    group.create_task(one(number))
+        except ExceptionGroup as errors:
+            # One tells what is wrong; the others were cancelled, or say the same.
+            raise errors.exceptions[0] from None
+
+
+def _line(cell: Cell, split: Split, output: VisitOutput) -> dict[str, Any]:
+    return {"variant": cell.variant, "split": split, "seed": cell.seed, **output.model_dump(mode="json")}
