@@ -8,11 +8,11 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from graph.engines import Engine, Here, There
+from graph.engines import Engine, local_engine, server_engine
 from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
 from memory.errors import StoreError
 from memory.store import home
@@ -159,12 +159,14 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     return [_line(cell, split, done[split, number]) for split, count in stages for number in range(count)]
 
 
-def _engine(cell: Cell, work: Work, folder: Path) -> Here | There:
+def _engine(cell: Cell, work: Work, folder: Path) -> AbstractAsyncContextManager[Engine]:
     if work.server:
-        return There(work.server, cell.variant, f"{work.token}-{cell}")
+        return server_engine(work.server, cell.variant, f"{work.token}-{cell}")
     space = work.settings.context.space or work.settings.world
     memory = work.folder / "memory" / str(cell)
-    return Here(work.settings.world, cell.variant, space, checkpoints=folder / "checkpoints.sqlite", memory=memory)
+    return local_engine(
+        work.settings.world, cell.variant, space, checkpoints=folder / "checkpoints.sqlite", memory=memory
+    )
 
 
 class Done:

@@ -2,16 +2,18 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 from langchain_core.runnables import RunnableConfig
-from langgraph.store.base import PutOp
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.store.base import BaseStore, PutOp
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.schema import Run
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from graph.checkpoints import checkpointer
@@ -45,36 +47,13 @@ class Engine(Protocol):
         ...
 
 
-class Here:
-    """Visits in this process, with checkpoints in SQLite and a memory in a folder that is begun anew.
+class LocalEngine:
+    """Visits in this process."""
 
-    Args:
-        world: Name of the world.
-        variant: Name of the variant.
-        space: Where memories are kept.
-        checkpoints: File of the checkpoints.
-        memory: Folder of the memory.
-    """
-
-    def __init__(self, world: str, variant: str, space: str, *, checkpoints: Path, memory: Path) -> None:
-        self._world, self._variant, self._space = world, variant, space
-        self._checkpoints, self._memory = checkpoints, memory
-        self._opened = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        self._opened.callback(close_places)
-        await open_place(self._world)
-        shutil.rmtree(self._memory, ignore_errors=True)
-        store = ChromaStore(self._memory, embeddings=shared_embeddings())
-        self._store = await self._opened.enter_async_context(store)
-        self._saver = await self._opened.enter_async_context(checkpointer(self._checkpoints))
-        self._graph: Any = build_variant(self._variant).compile(checkpointer=self._saver, store=self._store)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._opened.__aexit__(kind, error, trace)
+    def __init__(self, variant: str, space: str, saver: AsyncSqliteSaver, store: BaseStore) -> None:
+        self._variant, self._space = variant, space
+        self._saver, self._store = saver, store
+        self._graph: Any = build_variant(variant).compile(checkpointer=saver, store=store)
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Run a visit, or the rest of it."""
@@ -94,35 +73,45 @@ class Here:
         await remember(self._store, self._space, records)
 
 
-# Tries of a visit, or of a request; seconds of the first pause between two, and of the longest.
+@asynccontextmanager
+async def local_engine(
+    world: str, variant: str, space: str, *, checkpoints: Path, memory: Path
+) -> AsyncIterator[LocalEngine]:
+    """Open a place for visits in this process.
+
+    Args:
+        world: Name of the world.
+        variant: Name of the variant.
+        space: Where memories are kept.
+        checkpoints: SQLite file in which visits under way are kept.
+        memory: Folder of the memory, which is begun anew.
+    """
+    await open_place(world)
+    try:
+        shutil.rmtree(memory, ignore_errors=True)
+        async with (
+            ChromaStore(memory, embeddings=shared_embeddings()) as store,
+            checkpointer(checkpoints) as saver,
+        ):
+            yield LocalEngine(variant, space, saver, store)
+    finally:
+        close_places()
+
+
+# Tries of a request, and of a visit; seconds of the first pause between two, and of the longest.
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 WRITES_AT_ONCE = 16
+_GONE = 404
 # A thread that another run is on, too many requests, and whatever went wrong on the server's own side.
 _PASSING = (409, 429, 500, 502, 503, 504)
 
 
-class There:
-    """Visits as background runs of a LangGraph server, with the memory in a space of its own in the server's store.
+class ServerEngine:
+    """Visits as background runs of a LangGraph server, with the memory in a space of its own in the server's store."""
 
-    Args:
-        url: Address of the server.
-        variant: Name of the variant.
-        space: Where memories are kept, and what the threads of the visits are named after.
-    """
-
-    def __init__(self, url: str, variant: str, space: str) -> None:
-        self._url, self._variant, self._space = url, variant, space
-        self._opened = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        self._client = await self._opened.enter_async_context(connected(self._url))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._opened.__aexit__(kind, error, trace)
+    def __init__(self, client: LangGraphClient, variant: str, space: str) -> None:
+        self._client, self._variant, self._space = client, variant, space
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Run a visit, or the rest of it.
@@ -132,46 +121,64 @@ class There:
             BillpError: The visit failed on the server each time it was tried.
         """
         context = context.model_copy(update={"space": self._space})
-        return await _patiently(lambda: self._try(self._id(thread), visit, context))
+        return await _retried(lambda: self._try(self._id(thread), visit, context), _failed_there)
 
     async def _try(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Join the run of a visit, or the rest of it, wherever the last try or a former process left it."""
-        await self._client.threads.create(thread_id=thread, if_exists="do_nothing")
-        newest = await self._client.runs.list(thread, limit=1)
-        run = newest[0] if newest and newest[0]["status"] in ("pending", "running") else None
-        if run is None:
-            state: Any = await self._client.threads.get_state(thread)
+        """Join the run of a visit, or of the rest of it, wherever the last try or a former process left it."""
+        threads, runs = self._client.threads, self._client.runs
+        await _patiently(lambda: threads.create(thread_id=thread, if_exists="do_nothing"))
+        newest = await _patiently(lambda: runs.list(thread, limit=1))
+        if newest and newest[0]["status"] in ("pending", "running"):
+            run = newest[0]
+        else:
+            state: Any = await _patiently(lambda: threads.get_state(thread))
             if output := _output(state, visit):
                 return output
-            run = await self._client.runs.create(
-                thread,
-                graph_id(self._variant),
-                input=None if state["next"] else visit.model_dump(),
-                context=context.model_dump(exclude_defaults=True),
-                metadata=run_config(self._variant, visit)["metadata"],
-                multitask_strategy="reject",
-            )
-        await self._client.runs.join(thread, run["run_id"])
-        state = await self._client.threads.get_state(thread)
+            run = await self._start(thread, None if state["next"] else visit, run_config(self._variant, visit), context)
+        await _patiently(lambda: runs.join(thread, run["run_id"]))
+        state = await _patiently(lambda: threads.get_state(thread))
         if output := _output(state, visit):
             return output
         faults = [task["error"] for task in state["tasks"] if task.get("error")] or ["it was stopped"]
         kind = BadInputError if faults[0].startswith(BadInputError.__name__) else _FailedThereError
         raise kind(f"the visit of user {visit.user_id!r} failed on the server: {faults[0][:300]}")
 
+    async def _start(self, thread: str, visit: VisitInput | None, known: RunnableConfig, context: Context) -> Run:
+        """Start a run; a request whose answer is lost may have started it, so it is not simply sent again."""
+        try:
+            return await self._client.runs.create(
+                thread,
+                graph_id(self._variant),
+                input=None if visit is None else visit.model_dump(),
+                context=context.model_dump(exclude_defaults=True),
+                metadata=known["metadata"],
+                multitask_strategy="reject",
+            )
+        except httpx.HTTPError as error:
+            if not _passing(error):
+                raise
+            raise _FailedThereError(f"a visit could not be started on the server: {error}") from error
+
     async def forget(self, thread: str) -> None:
         """Forget the thread of a visit that has ended."""
-        await _patiently(lambda: self._client.threads.delete(self._id(thread)))
+        await _patiently(lambda: self._delete(self._id(thread)))
+
+    async def _delete(self, thread: str) -> None:
+        try:
+            await self._client.threads.delete(thread)
+        except httpx.HTTPStatusError as error:
+            # A former try deleted it, and only its answer was lost.
+            if error.response.status_code != _GONE:
+                raise
 
     async def remember(self, records: Sequence[Record]) -> None:
         """Write what visits taught."""
         free = asyncio.Semaphore(WRITES_AT_ONCE)
+        store = self._client.store
 
         async def write(op: PutOp) -> None:
             async with free:
-                await _patiently(
-                    lambda: self._client.store.put_item(op.namespace, op.key, dict(op.value or {}), index=op.index)
-                )
+                await _patiently(lambda: store.put_item(op.namespace, op.key, dict(op.value or {}), index=op.index))
 
         await asyncio.gather(*(write(op) for op in write_ops(self._space, records)))
 
@@ -180,8 +187,57 @@ class There:
         return str(uuid5(NAMESPACE_URL, f"billp:{self._space}/{thread}"))
 
 
+@asynccontextmanager
+async def server_engine(url: str, variant: str, space: str) -> AsyncIterator[ServerEngine]:
+    """Open a place for visits on a LangGraph server.
+
+    Args:
+        url: Address of the server.
+        variant: Name of the variant.
+        space: Where memories are kept, and what the threads of the visits are named after.
+
+    Raises:
+        BillpError: The server does not answer, or does not serve the variant.
+    """
+    async with connected(url) as client:
+        if not await client.assistants.search(graph_id=graph_id(variant), limit=1):
+            raise BillpError(f"the server does not serve the graph {graph_id(variant)!r}")
+        yield ServerEngine(client, variant, space)
+
+
 class _FailedThereError(BillpError):
     """Raised where a visit failed on the server, and may do better another time."""
+
+
+def _failed_there(error: BaseException) -> bool:
+    return isinstance(error, _FailedThereError)
+
+
+def _passing(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _PASSING
+    return isinstance(error, httpx.TransportError)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Send a request that does no harm when it is sent twice, again where something passing keeps it from success."""
+    return await _retried(ask, _passing)
+
+
+async def _retried(ask: Callable[[], Awaitable[T]], again: Callable[[BaseException], bool]) -> T:
+    """Try something `TRIES` times at most, with growing pauses."""
+    tries = AsyncRetrying(
+        stop=stop_after_attempt(TRIES),
+        wait=wait_exponential_jitter(FIRST_PAUSE, LONGEST_PAUSE),
+        retry=retry_if_exception(again),
+        reraise=True,
+    )
+
+    # Tenacity waits for what is a coroutine function alone.
+    async def attempt() -> T:
+        return await ask()
+
+    return await tries(attempt)
 
 
 def _output(state: Mapping[str, Any], visit: VisitInput) -> VisitOutput | None:
@@ -189,22 +245,3 @@ def _output(state: Mapping[str, Any], visit: VisitInput) -> VisitOutput | None:
     values = state["values"]
     ended = not state["next"] and "length" in values
     return VisitOutput.model_validate({"user_id": visit.user_id, **values}) if ended else None
-
-
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Do what can be done again without harm until it succeeds, with growing pauses, `TRIES` times at most."""
-    async for attempt in AsyncRetrying(
-        stop=stop_after_attempt(TRIES),
-        wait=wait_exponential_jitter(FIRST_PAUSE, LONGEST_PAUSE),
-        retry=retry_if_exception(_passing),
-        reraise=True,
-    ):
-        with attempt:
-            return await ask()
-    raise AssertionError("the last try returns or raises")
-
-
-def _passing(error: BaseException) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _PASSING
-    return isinstance(error, httpx.TransportError | _FailedThereError)
