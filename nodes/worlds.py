@@ -34,8 +34,9 @@ class Place:
 
 
 def default_world() -> str:
-    """Return `movielens` where the package with its ratings is installed, else `tiny`."""
-    return "movielens" if available("movielens") else "tiny"
+    """Return `movielens` where it is built already or the package with its ratings is installed, else `tiny`."""
+    built = world_folder("movielens").exists()
+    return "movielens" if built or available("movielens") else "tiny"
 
 
 def world_folder(name: str) -> Path:

@@ -27,18 +27,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def lay_out(folder: Path, **settings: Any) -> None:
-    """Make a folder with the project's code and a copy of its configuration."""
+def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Popen[bytes]:
+    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
     folder.mkdir()
     for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
     (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
-
-
-def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Popen[bytes]:
-    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
-    lay_out(folder, **settings)
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", str(port)],
