@@ -108,29 +108,33 @@ def without_ids(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def test_a_visit_killed_at_random_moments_goes_on_where_it_was(home: Path) -> None:
-    began = time.monotonic()
+    def begun() -> bool:
+        return any((home / "visits").glob("*/visit.json"))
+
     process = start(home, *EPISODE)
-    assert under_way(process, lambda: any((home / "visits").glob("*/visit.json")))
-    start_up = time.monotonic() - began
+    assert under_way(process, begun)
+    began = time.monotonic()
+    assert under_way(process, lambda: not begun())
+    length = time.monotonic() - began
     shown, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, errors
-    length = time.monotonic() - began - start_up
     whole, memory = json.loads(shown), without_ids(home / "memory")
     assert whole["length_with_exit"] > 5 and memory
     rng, resumed = random.Random(), 0
-    for _ in range(VISITS):
+    for number in range(VISITS):
         shutil.rmtree(home / "memory")
-        if killed(process := start(home, *EPISODE), start_up + rng.uniform(0, length)):
-            killed(start(home, *RESUME), start_up + rng.uniform(0, length))
-            run = billp(home, *RESUME)
-            if run.returncode == 0:
-                assert json.loads(run.stdout) == whole
-                resumed += 1
-            else:
-                # It was killed before it had begun, or when all was done.
-                assert "no visit was left unfinished" in run.stderr
-                if not without_ids(home / "memory"):
-                    billp(home, *EPISODE)
+        process = start(home, *EPISODE)
+        assert under_way(process, begun)
+        killed(process, rng.uniform(0, length))
+        for _ in range(number % 2):
+            killed(start(home, *RESUME), rng.uniform(0, 2 * length))
+        run = billp(home, *RESUME)
+        if run.returncode == 0:
+            assert json.loads(run.stdout) == whole
+            resumed += 1
+        else:
+            # It was killed when all was done.
+            assert "no visit was left unfinished" in run.stderr
         assert without_ids(home / "memory") == memory
         assert not any((home / "visits").iterdir())
     assert resumed
