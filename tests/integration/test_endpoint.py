@@ -1,15 +1,14 @@
 """Roles behind a real HTTP endpoint: what arrives there, and visits through all that can go wrong."""
 
 import asyncio
-import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel
 
 from graph.checkpoints import serializer
 from graph.episode import build_variant
@@ -30,7 +29,7 @@ from sim.errors import BadInputError
 from tests.scripted import Asked, Endpoint, Failure, Reply, Script, by_rules, serving, without_schemas
 
 pytestmark = pytest.mark.usefixtures("home")
-ROLES = {"planner": Plan, "actor": Choice, "critic": Judgement, "reflector": Insight}
+ROLES: dict[str, type[BaseModel]] = {"planner": Plan, "actor": Choice, "critic": Judgement, "reflector": Insight}
 LLM = Context(model="openai:some-model")
 TINY = VisitInput(world="tiny", max_steps=4)
 THREAD: Any = {"configurable": {"thread_id": "t"}}

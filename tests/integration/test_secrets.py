@@ -56,14 +56,15 @@ def way_of(name: str) -> Script:
     often, _, fault = name.partition(" ")
     if often in ("always", "twice"):
         return failing([FAULTS[fault]] * (1000 if often == "always" else 2))
-    return {
+    ways: dict[str, Script] = {
         "well": by_rules,
         "refused key": lambda asked: tell(asked, 401),
         "bad request": lambda asked: tell(asked, 400),
         "unknown model": lambda asked: tell(asked, 404),
         "no schema": without_schemas(by_rules),
         "busy": lambda asked: tell(asked, 429),
-    }[name]
+    }
+    return ways[name]
 
 
 ENDING_WELL = ["well", "no schema", *(f"twice {fault}" for fault in FAULTS)]
