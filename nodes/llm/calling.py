@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import openai
@@ -43,7 +44,6 @@ class EndpointModel(ChatOpenAI):
             max_retries=0,
             use_responses_api=False,
             stream_usage=True,
-            stream_chunk_timeout=None,
             http_async_client=client,
         )
         model._endpoint = endpoint
@@ -194,8 +194,9 @@ def _fault(state: RetryCallState) -> Fault:
     return error
 
 
+@lru_cache(maxsize=64)
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the `response_format` that asks for a model of this schema.
+    """Return the `response_format` that asks for a model of this schema; not to be changed.
 
     Lengths, patterns and ranges are left out: servers refuse or misread some of them, and replies are checked anyway.
     """
