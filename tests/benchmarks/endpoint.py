@@ -14,7 +14,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +40,7 @@ from nodes.worlds import default_world, load_world, open_place
 LATENCY = 0.2
 VISITS = 100
 STEPS = 10
-CONCURRENCY = (5, 20, 50)
+CONCURRENCY = (10, 50)
 LLM = Context(model="openai:scripted", learn="off")
 
 
@@ -148,6 +150,34 @@ async def rows() -> list[tuple[str, ...]]:
     return found
 
 
+def of_worker(variant: str, number: int, concurrency: int) -> Measured:
+    """Measure visits in a process of its own, after a first few."""
+
+    async def run() -> Measured:
+        one = await visit_of(variant)
+        await measure(one, 10, 10)
+        return await measure(one, number, concurrency)
+
+    return asyncio.run(run())
+
+
+def together(variant: str, processes: int, concurrency: int) -> tuple[str, ...]:
+    """Measure visits that processes share out, as a study does with its cells."""
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        parts = [
+            pool.submit(of_worker, variant, VISITS // processes, concurrency // processes) for _ in range(processes)
+        ]
+        found = [part.result() for part in parts]
+    whole = Measured(
+        sum(one.calls for one in found),
+        max(one.seconds for one in found),
+        sum(one.cpu for one in found),
+        max(one.threads for one in found),
+        max(one.megabytes for one in found),
+    )
+    return whole.row(f"{variant}, {processes} processes", concurrency)
+
+
 def main() -> None:
     """Measure, and print a table."""
     base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
@@ -160,7 +190,7 @@ def main() -> None:
                 "threads", "memory",
                 title=f"{os.cpu_count()} cores, an endpoint that answers in {LATENCY * 1e3:.0f} ms",
             )  # fmt: skip
-            for row in asyncio.run(rows()):
+            for row in [*asyncio.run(rows()), together("billp", 2, CONCURRENCY[-1])]:
                 table.add_row(*row)
             Console(width=110).print(table)
     finally:
