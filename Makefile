@@ -44,6 +44,7 @@ format: $(VENV)/.dev ## Put the code into the house style.
 
 bench: $(VENV)/.dev ## Measure speed.
 	$(BIN)/python -m tests.benchmarks.speed
+	$(BIN)/python -m tests.benchmarks.endpoint
 
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev

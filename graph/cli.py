@@ -299,9 +299,6 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}", 2
     if isinstance(error, BillpError | StoreError):
         return " ".join(str(error).split()), 1
-    if type(error).__module__.partition(".")[0] in ("openai", "langchain_openai"):
-        said = " ".join(str(error).split())
-        return f"the model's endpoint failed ({said[:300]}): check OPENAI_BASE_URL and OPENAI_API_KEY", 1
     return f"{type(error).__name__}: {' '.join(str(error).split())} (`billp --debug …` shows where)", 1
 
 

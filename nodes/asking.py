@@ -55,11 +55,14 @@ async def consult(
         check=check,
         fallback=fallback,
         main_field=next(iter(schema.model_fields)),
+        retried=state.usage.retries,
     )
     exchange = Exchange(
         prompt="\n\n".join(message.text for message in messages),
         reply=reply.raw,
         outcome=reply.outcome,
         fault=reply.fault,
+        # Critic and Reflector look back on a round that stands in the state already.
+        round=len(state.steps) - (role in ("critic", "reflector")),
     )
     return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + reply.usage}

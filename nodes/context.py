@@ -26,6 +26,11 @@ def model_field(role: Role) -> Any:
     return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": [role]})
 
 
+def temperature_field(role: Role) -> Any:
+    """Return the field of a role's own temperature."""
+    return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": [role]})
+
+
 class Context(BaseModel):
     """How a visit is run. Who visits is the input's matter, since a resume without context gets the defaults here."""
 
@@ -43,6 +48,14 @@ class Context(BaseModel):
     """Model of the Reflector; empty for the one of all roles."""
     temperature: float = Field(0.5, ge=0, le=2)
     """Sampling temperature of LLMs; `rules` draws nothing."""
+    planner_temperature: float | None = temperature_field("planner")
+    """Sampling temperature of the Planner; empty for the one of all roles."""
+    actor_temperature: float | None = temperature_field("actor")
+    """Sampling temperature of the Actor; empty for the one of all roles."""
+    critic_temperature: float | None = temperature_field("critic")
+    """Sampling temperature of the Critic; empty for the one of all roles."""
+    reflector_temperature: float | None = temperature_field("reflector")
+    """Sampling temperature of the Reflector; empty for the one of all roles."""
 
     planner_prompt: str = prompt_field("planner")
     """What the Planner is told, before the facts."""

@@ -47,6 +47,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value)
     )
     step = credit(last, answer.value, context)
+    step.outcomes = step.outcomes | {"critic": said["exchange"]["critic"].outcome}
     step.usage = said["usage"] - sum((one.usage for one in state.steps[:-1]), Usage())
     learnt = await keep(runtime, state, context, memories(state, who, step, context))
     return {"steps": [step], "value": answer.value, **said, **learnt}

@@ -37,6 +37,9 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     }
     no_lesson = Insight.model_construct(lesson="")
     answer, said = await consult("reflector", state, context, facts, Insight, fallback=lambda: no_lesson)
+    last = state.steps[-1]
+    outcomes = last.outcomes | {"reflector": said["exchange"]["reflector"].outcome}
+    said["steps"] = [last.model_copy(update={"outcomes": outcomes})]
     if not answer.lesson:
         return said
     lesson = Lesson(

@@ -41,12 +41,18 @@ class Usage(BaseModel):
     """Tokens of all prompts."""
     completion_tokens: int = 0
     """Tokens of all replies."""
+    cached_tokens: int = 0
+    """Tokens of prompts that the provider had in its cache; among `prompt_tokens` too."""
+    retries: int = 0
+    """Attempts that failed before a call succeeded; not among `calls`."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             calls=self.calls + other.calls,
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            retries=self.retries + other.retries,
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
@@ -54,6 +60,8 @@ class Usage(BaseModel):
             calls=self.calls - other.calls,
             prompt_tokens=self.prompt_tokens - other.prompt_tokens,
             completion_tokens=self.completion_tokens - other.completion_tokens,
+            cached_tokens=self.cached_tokens - other.cached_tokens,
+            retries=self.retries - other.retries,
         )
 
 
@@ -70,6 +78,8 @@ class Exchange(BaseModel):
     """How the reply was used: ok, repaired, asked_again or fallback."""
     fault: str = ""
     """What was wrong with the reply, empty when nothing was."""
+    round: int = 0
+    """Number of the round that it was about, from 0."""
 
 
 class Candidate(BaseModel):
@@ -166,6 +176,8 @@ class Step(BaseModel):
     """Whether a person passed over the item without a rating; the reward is then a neutral 3."""
     left: bool = False
     """Whether the user left after this round."""
+    outcomes: dict[str, str] = {}
+    """How the reply of each role in this round was used, as in `exchange`; the Reflector's stands in the last round."""
     usage: Usage = Usage()
     """Model calls and tokens of this round."""
 

@@ -67,5 +67,6 @@ def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
         predicted=round(float(who.predicted[position]), 2),
         distance=None if distances is None else round(float(distances[position]), 2),
         value=state.value,
+        outcomes={role: one.outcome for role, one in state.exchange.items() if one.round == len(state.steps)},
         usage=state.usage - spent_before,
     )

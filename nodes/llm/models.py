@@ -1,68 +1,77 @@
 """Chat models by name."""
 
 import asyncio
-import os
+import logging
+import threading
+import warnings
 
 from langchain_core.language_models import BaseChatModel
-from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
 
 from nodes.context import Context
+from nodes.llm.calling import EndpointModel
+from nodes.llm.endpoint import shared_endpoint
 from nodes.llm.rules import RulesModel
 from nodes.llm.tokens import count_tokens
 from nodes.state import Role
 from sim.errors import BadInputError
 
-# Seconds until a call to an endpoint is given up.
-CALL_TIMEOUT = 120.0
+Key = tuple[str, float]
+# Loggers that would write the endpoint's address for each call.
+CLIENT_LOGGERS = ("httpx", "httpx2")
 
 
 async def role_model(context: Context, role: Role) -> BaseChatModel:
     """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
-    name = getattr(context, f"{role}_model") or context.model
-    made = _made.get((name, context.temperature))
-    # Made in a thread, once: reading certificates and the table of tokens would block the event loop.
-    return made if made is not None else await asyncio.to_thread(chat_model, name, context.temperature)
+    own = getattr(context, f"{role}_temperature")
+    key: Key = (getattr(context, f"{role}_model") or context.model, context.temperature if own is None else own)
+    loop = asyncio.get_running_loop()
+    made = _made.get(key) or _by_loop.get(loop, {}).get(key)
+    if made is not None:
+        return made
+    # Made in a thread: reading certificates and the table of tokens would block the event loop.
+    return await asyncio.to_thread(_made_for, loop, key)
 
 
-_made: dict[tuple[str, float], BaseChatModel] = {}
+# Models that run in this process.
+_made: dict[Key, BaseChatModel] = {}
+# Connections belong to the event loop in which they were opened, and so do the models that hold them.
+_by_loop: dict[asyncio.AbstractEventLoop, dict[Key, BaseChatModel]] = {}
+_making = threading.Lock()
+
+
+def _made_for(loop: asyncio.AbstractEventLoop, key: Key) -> BaseChatModel:
+    # One at a time, so that visits that start together share one model, and so one pool of connections.
+    with _making:
+        for ended in [one for one in _by_loop if one.is_closed()]:
+            del _by_loop[ended]
+        models = _by_loop.setdefault(loop, {})
+        if key not in models:
+            models[key] = chat_model(*key)
+        return models[key]
 
 
 def chat_model(name: str, temperature: float) -> BaseChatModel:
-    """Return a chat model, made once a process, with the table of tokens loaded that its prompts are counted by."""
-    count_tokens("")
-    return _made.setdefault((name, temperature), make_chat_model(name, temperature))
-
-
-def make_chat_model(name: str, temperature: float) -> BaseChatModel:
-    """Make a chat model.
+    """Return a chat model, with the table of tokens loaded that its prompts are counted by.
 
     Args:
         name: `rules`, or `openai:NAME` for any endpoint that speaks OpenAI's protocol. Its address and key come from
-            `OPENAI_BASE_URL` and `OPENAI_API_KEY` in the environment alone, never from a request.
+            the environment alone, never from a request.
         temperature: Sampling temperature of an LLM.
 
     Raises:
-        BadInputError: The name is unknown, or neither address nor key is set.
+        BadInputError: The name is unknown, or the environment names no usable endpoint.
     """
+    count_tokens("")
     if name == "rules":
-        return RulesModel()
+        return _made.setdefault((name, temperature), RulesModel())
     provider, _, model = name.partition(":")
     if provider != "openai" or not model:
         raise BadInputError(
             f"there is no model {name!r}: use `rules`, or `openai:NAME` for an OpenAI-compatible endpoint"
         )
-    address, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
-    if not address and not key:
-        raise BadInputError(
-            f"the model {name!r} needs OPENAI_API_KEY or OPENAI_BASE_URL in the environment (.env.example)"
-        )
-    # Servers of one's own often need no key, but the client insists on one.
-    return ChatOpenAI(
-        model=model,
-        temperature=temperature,
-        base_url=address,
-        api_key=SecretStr(key or "none"),
-        timeout=CALL_TIMEOUT,
-        max_retries=2,
-    )
+    for logger in map(logging.getLogger, CLIENT_LOGGERS):
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
+    # What it warns of is tried again without a schema.
+    warnings.filterwarnings("ignore", "(This model does not support|Invalid schema for) OpenAI's structured output")
+    return EndpointModel.behind(shared_endpoint(), model, temperature)

@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import BaseModel, ValidationError
 
+from nodes.llm.calling import call
 from nodes.llm.reading import (
     as_number,
     as_text,
@@ -69,6 +70,7 @@ async def ask(
     check: Callable[[M], str | None] = lambda _: None,
     fallback: Callable[[], M],
     main_field: str | None = None,
+    retried: int = 0,
 ) -> Reply[M]:
     """Ask a model, once more if its reply has a fault, and fall back after the second fault.
 
@@ -79,19 +81,20 @@ async def ask(
         check: Says in words what is wrong with a parsed value (an unknown item, say), or None.
         fallback: Makes the value to use after two faults.
         main_field: The field that a reply without JSON stands for.
+        retried: Failed attempts of the visit so far, at calling a model.
 
     Returns:
         The value with its outcome and cost.
 
     Raises:
-        Exception: Whatever the call of the model raises; faults of an endpoint are no faults of a reply.
+        EndpointError: The model's endpoint gives no answer; faults of an endpoint are no faults of a reply.
     """
     usage = Usage()
     prompt = list(messages)
     fault = raw = ""
     for attempt in (1, 2):
-        message = await model.ainvoke(prompt)
-        usage += usage_of(message, prompt)
+        message, failed = await call(model, prompt, schema, retried + usage.retries)
+        usage += usage_of(message, prompt) + Usage(retries=failed)
         # Broken Unicode could not be stored, neither in a checkpoint nor in a file.
         raw = message.text.encode("utf-8", "replace").decode("utf-8")
         try:
@@ -129,10 +132,13 @@ def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
 def usage_of(message: BaseMessage, prompt: Sequence[BaseMessage]) -> Usage:
     """Return the cost of the call that gave a message; tokens are counted here where the model did not report them."""
     reported: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
+    details: Mapping[str, int] = reported.get("input_token_details") or {}
     return Usage(
         calls=1,
         prompt_tokens=reported.get("input_tokens") or sum(count_tokens(one.text) for one in prompt),
         completion_tokens=reported.get("output_tokens") or count_tokens(message.text),
+        # Some providers' tiers put their name before it.
+        cached_tokens=sum(count for name, count in details.items() if name.endswith("cache_read")),
     )
 
 

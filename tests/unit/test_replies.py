@@ -2,6 +2,7 @@ import contextlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel, ConfigDict, Field
 
+import nodes.actor
+import nodes.critic
+import nodes.planner
+import nodes.reflector
 from nodes.llm.replies import Reply, ReplyError, ask, parse, usage_of
 from nodes.state import Usage
 from sim.errors import BillpError
@@ -398,3 +403,33 @@ def test_every_recorded_thought_and_title_is_read_plain_and_in_every_wrapping() 
             assert parse('Sure:\n```json\n{"item": "' + title + '",}\n```', Choice).item == title
         seen |= {thought, title}
     assert len(seen) > 1_000
+
+
+ROLES: list[tuple[type[BaseModel], BaseModel]] = [
+    (nodes.planner.Plan, nodes.planner.Plan(plan="the fallback")),
+    (nodes.actor.Choice, nodes.actor.Choice(item="the fallback")),
+    (nodes.critic.Judgement, nodes.critic.Judgement(value=0)),
+    (nodes.reflector.Insight, nodes.reflector.Insight(lesson="the fallback")),
+]
+
+
+@pytest.mark.shared_data
+async def test_whatever_was_recorded_gives_each_role_an_answer() -> None:
+    texts = sorted({text for step in recorded_steps() for text in (step["thought"] or "", step["generated"])})
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for text in texts:
+        for schema, _ in ROLES:
+            try:
+                parse(text, schema, main_field=next(iter(schema.model_fields)))
+            except ReplyError as error:
+                assert "\n" not in str(error) and str(error)
+                outcomes[schema.__name__, "fault"] += 1
+            else:
+                outcomes[schema.__name__, "read"] += 1
+    # One of them is enough to see the way from a fault to the fallback.
+    fault = next(text for text in texts if len(text) < 8)
+    reply = await ask(Scripted(script=[fault] * 2, seen=[]), PROMPT, ROLES[0][0], fallback=lambda: ROLES[0][1])
+    assert (reply.outcome, reply.value) == ("fallback", ROLES[0][1])
+    # Thoughts and titles are words: each stands for a plan or an item, almost none for a number.
+    assert outcomes["Plan", "read"] > 0.9 * len(texts) and outcomes["Choice", "read"] > 0.9 * len(texts)
+    assert outcomes["Judgement", "fault"] > 0.9 * len(texts)

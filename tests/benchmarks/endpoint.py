@@ -1,0 +1,201 @@
+"""Measure visits behind an endpoint that takes 200 ms to answer: `python -m tests.benchmarks.endpoint`.
+
+The endpoint runs in a process of its own, but on the same cores. What latency alone allows is one call in 200 ms for
+each visit under way; what a core allows is one over the CPU time that a call takes here.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from langchain_core.messages import BaseMessage
+from rich.console import Console
+from rich.table import Table
+
+from graph.episode import build_variant
+from graph.study import visitors
+from memory.embeddings import shared_embeddings
+from memory.store import ChromaStore
+from nodes.actor import Choice
+from nodes.context import Context
+from nodes.llm.calling import call
+from nodes.llm.models import role_model
+from nodes.llm.prompting import build_messages
+from nodes.llm.prompts import default_prompt
+from nodes.state import VisitInput
+from nodes.worlds import default_world, load_world, open_place
+
+LATENCY = 0.2
+VISITS = 100
+STEPS = 10
+CONCURRENCY = (10, 50)
+LLM = Context(model="openai:scripted", learn="off")
+
+
+class Measured(NamedTuple):
+    """What a number of calls took."""
+
+    calls: int
+    seconds: float
+    cpu: float
+    threads: int
+    megabytes: float
+    """Growth of the greatest resident size."""
+
+    def row(self, label: str, concurrency: int) -> tuple[str, ...]:
+        """Return it as a row of the table."""
+        bound, rate, each = concurrency / LATENCY, self.calls / self.seconds, self.cpu / self.calls
+        return (
+            label,
+            str(concurrency),
+            f"{rate:.0f}",
+            f"{bound:.0f}",
+            f"{rate / bound:.0%}",
+            f"{each * 1e3:.1f} ms",
+            f"{1 / each:.0f}",
+            str(self.threads),
+            f"{self.megabytes:+.0f} MB",
+        )
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """Yield the address of an endpoint in a process of its own."""
+    command = [sys.executable, "-m", "tests.scripted", str(LATENCY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency: int) -> Measured:
+    """Run `one` so many times, so many at once; it returns how many calls it made."""
+    free, calls, threads = asyncio.Semaphore(concurrency), 0, 0
+
+    async def limited(index: int) -> None:
+        nonlocal calls, threads
+        async with free:
+            made = await one(index)
+            calls += made
+            threads = max(threads, threading.active_count())
+
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cpu, start = time.process_time(), time.perf_counter()
+    await asyncio.gather(*map(limited, range(number)))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size) / 1024
+    return Measured(calls, time.perf_counter() - start, time.process_time() - cpu, threads, grown)
+
+
+async def client_alone() -> Callable[[int], Awaitable[int]]:
+    """Return one call with a prompt of the Actor, and nothing around it."""
+    model = await role_model(LLM, "actor")
+    candidates = [
+        {"title": f"Title {n}", "genres": ["Drama", "Comedy"], "predicted": 4.0, "distance": 0.5} for n in range(20)
+    ]
+    facts = {"role": "actor", "user": {"history": []}, "rounds": [], "experiences": [], "plan": ""}
+    prompt: list[BaseMessage] = build_messages(default_prompt("actor"), facts | {"candidates": candidates}, 1500)
+
+    async def one(_: int) -> int:
+        await call(model, prompt, Choice)
+        return 1
+
+    return one
+
+
+async def visit_of(variant: str, context: Context = LLM) -> Callable[[int], Awaitable[int]]:
+    """Return one visit of a variant."""
+    place = await open_place(default_world())
+    users = visitors(place.world, "train", VISITS, 0)
+    graph: Any = build_variant(variant).compile(store=ChromaStore(embeddings=shared_embeddings()))
+
+    async def one(index: int) -> int:
+        visit = VisitInput(world=default_world(), user_id=users[index], seed=index, max_steps=STEPS)
+        output = await graph.ainvoke(visit, context=context)
+        return int(output["usage"].calls)
+
+    return one
+
+
+async def rows() -> list[tuple[str, ...]]:
+    """Measure the client alone, visits, and the same visits without an endpoint."""
+    client = await client_alone()
+    visits = {variant: await visit_of(variant) for variant in ("act_only", "billp")}
+    for one in (client, *visits.values()):
+        await measure(one, 10, 10)
+    found = []
+    for concurrency in CONCURRENCY:
+        found.append((await measure(client, 10 * concurrency, concurrency)).row("client alone", concurrency))
+    for variant, one in visits.items():
+        for concurrency in CONCURRENCY:
+            found.append((await measure(one, VISITS, concurrency)).row(f"visits of {variant}", concurrency))
+    rules = LLM.model_copy(update={"model": "rules"})
+    for variant in visits:
+        one = await visit_of(variant, rules)
+        await measure(one, 10, 10)
+        found.append((await measure(one, VISITS, 1)).row(f"{variant}, model rules", 1))
+    return found
+
+
+def of_worker(variant: str, number: int, concurrency: int) -> Measured:
+    """Measure visits in a process of its own, after a first few."""
+
+    async def run() -> Measured:
+        one = await visit_of(variant)
+        await measure(one, 10, 10)
+        return await measure(one, number, concurrency)
+
+    return asyncio.run(run())
+
+
+def together(variant: str, processes: int, concurrency: int) -> tuple[str, ...]:
+    """Measure visits that processes share out, as a study does with its cells."""
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        parts = [
+            pool.submit(of_worker, variant, VISITS // processes, concurrency // processes) for _ in range(processes)
+        ]
+        found = [part.result() for part in parts]
+    whole = Measured(
+        sum(one.calls for one in found),
+        max(one.seconds for one in found),
+        sum(one.cpu for one in found),
+        max(one.threads for one in found),
+        max(one.megabytes for one in found),
+    )
+    return whole.row(f"{variant}, {processes} processes", concurrency)
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
+    os.environ["BILLP_HOME"] = str(base)
+    try:
+        load_world(default_world())
+        with endpoint() as os.environ["OPENAI_BASE_URL"]:
+            table = Table(
+                "measured", "at once", "calls/s", "latency\nallows", "share", "CPU\na call", "a core\nallows",
+                "threads", "memory",
+                title=f"{os.cpu_count()} cores, an endpoint that answers in {LATENCY * 1e3:.0f} ms",
+            )  # fmt: skip
+            for row in [*asyncio.run(rows()), together("billp", 2, CONCURRENCY[-1])]:
+                table.add_row(*row)
+            Console(width=110).print(table)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
