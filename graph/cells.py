@@ -1,27 +1,31 @@
 """The cells of a study, each a variant with one seed, worked on in processes of their own."""
 
 import asyncio
-import json
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from graph.engines import Engine, local_engine, server_engine
+from pydantic import BaseModel
+
+from graph.engines import Engine, VisitFailedError, local_engine, server_engine
 from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
 from memory.errors import StoreError
 from memory.store import home
+from nodes.llm.budget import Budget
+from nodes.llm.endpoint import shared_endpoint
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BillpError
 from sim.policies import POLICIES, run_visit
 
-CELLS = "cells"
+CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
+FAILED = "failed"
 
 
 class Work(NamedTuple):
@@ -36,6 +40,10 @@ class Work(NamedTuple):
     """URL of the LangGraph server that runs the visits; empty for here."""
     token: str
     """Tells the study's memories and threads on a server from those of other studies."""
+    max_cost: float | None
+    """Dollars that the study may cost."""
+    spent: float
+    """Dollars that it has cost before."""
 
 
 class Progress(Protocol):
@@ -53,9 +61,11 @@ def run_cells(
     # Fork would copy the threads' locks of Chroma and onnxruntime in whatever state they are.
     spawn = multiprocessing.get_context("spawn")
     events = spawn.SimpleQueue()
+    budget = None if work.max_cost is None else Budget(work.max_cost, spawn.Value("d", work.spent))
+    given = (events, home().absolute(), budget)
     with (
         _listening(events, progress),
-        ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=(events, home().absolute())) as pool,
+        ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
     ):
         running = {pool.submit(_run_cell, cell, work): cell for cell in cells}
         try:
@@ -90,9 +100,11 @@ def _listening(events: Any, progress: Progress) -> Iterator[None]:
 _events: list[Any] = []
 
 
-def _set_up_worker(events: Any, base: Path) -> None:
+def _set_up_worker(events: Any, base: Path, budget: Budget | None) -> None:
     _events[:] = [events]
     os.environ["BILLP_HOME"] = str(base)
+    if budget is not None:
+        shared_endpoint().budget = budget
     # The parent is told of Ctrl-C as well and ends its workers; one that loses its parent ends by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -142,21 +154,31 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     test = visitors(world, settings.test_split, settings.test, 0)
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    done = Done(folder / "visits.jsonl")
+    done = Done(folder / VISITS)
     if len(done) < len(train) + len(test):
         async with _engine(cell, work, folder) as engine:
             visit = Visits(cell, work, engine, done)
             for start in range(0, len(train), settings.cohort):
                 cohort = train[start : start + settings.cohort]
                 await visit("train", cohort, start, len(train))
-                outputs = [done["train", start + number] for number in range(len(cohort))]
                 # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
+                outputs = done.outputs("train", range(start, start + len(cohort)))
                 await engine.remember(
                     sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
                 )
             await visit(settings.test_split, test, 0, len(test))
-    stages: list[tuple[Split, int]] = [("train", len(train)), (settings.test_split, len(test))]
-    return [_line(cell, split, done[split, number]) for split, count in stages for number in range(count)]
+    stages: list[tuple[Split, list[str]]] = [("train", train), (settings.test_split, test)]
+    return [
+        line
+        for split, users in stages
+        for line in (
+            *(_line(cell, split, output) for output in done.outputs(split, range(len(users)))),
+            *(
+                {**_of(cell, split), "user_id": users[number], FAILED: why}
+                for number, why in done.failures(split).items()
+            ),
+        )
+    ]
 
 
 def _engine(cell: Cell, work: Work, folder: Path) -> AbstractAsyncContextManager[Engine]:
@@ -164,23 +186,29 @@ def _engine(cell: Cell, work: Work, folder: Path) -> AbstractAsyncContextManager
         return server_engine(work.server, cell.variant, f"{work.token}-{cell}")
     space = work.settings.context.space or work.settings.world
     memory = work.folder / "memory" / str(cell)
-    return local_engine(
-        work.settings.world, cell.variant, space, checkpoints=folder / "checkpoints.sqlite", memory=memory
-    )
+    return local_engine(work.settings.world, cell.variant, space, checkpoints=folder / CHECKPOINTS, memory=memory)
+
+
+class Ended(BaseModel):
+    """A visit of a cell that has ended: what came of it, or why it could not go on."""
+
+    split: Split
+    number: int
+    output: VisitOutput | None = None
+    failed: str = ""
 
 
 class Done:
     """The visits of a cell that have ended, each a line of a file: a study that was stopped goes on behind them."""
 
     def __init__(self, file: Path) -> None:
-        self._visits: dict[tuple[Split, int], VisitOutput] = {}
+        self._visits: dict[tuple[Split, int], Ended] = {}
         whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
         if torn:
             # The process was ended amid a line.
             os.truncate(file, len(whole) + 1 if whole else 0)
         for line in whole.splitlines():
-            one = json.loads(line)
-            self._visits[one["split"], one["number"]] = VisitOutput.model_validate(one["output"])
+            self._note(Ended.model_validate_json(line))
         self._file = file
 
     def __len__(self) -> int:
@@ -189,15 +217,34 @@ class Done:
     def __contains__(self, visit: tuple[Split, int]) -> bool:
         return visit in self._visits
 
-    def __getitem__(self, visit: tuple[Split, int]) -> VisitOutput:
-        return self._visits[visit]
-
-    def add(self, split: Split, number: int, output: VisitOutput) -> None:
+    def add(self, ended: Ended) -> None:
         """Add a visit that has ended."""
-        line = {"split": split, "number": number, "output": output.model_dump(mode="json")}
         with self._file.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-        self._visits[split, number] = output
+            file.write(ended.model_dump_json().encode() + b"\n")
+        self._note(ended)
+
+    def count(self, split: Split) -> int:
+        """Return how many visits of a split have ended."""
+        return sum(of == split for of, _ in self._visits)
+
+    def outputs(self, split: Split, numbers: Iterable[int]) -> list[VisitOutput]:
+        """Return what came of visits, in their order; those that failed are left out."""
+        found = (self._visits[split, number].output for number in numbers)
+        return [output for output in found if output is not None]
+
+    def failures(self, split: Split) -> dict[int, str]:
+        """Return why visits failed, by their numbers."""
+        return {
+            number: one.failed for (of, number), one in sorted(self._visits.items()) if of == split and not one.output
+        }
+
+    @property
+    def cost(self) -> float:
+        """Return the dollars that the visits cost."""
+        return sum(one.output.usage.cost for one in self._visits.values() if one.output)
+
+    def _note(self, ended: Ended) -> None:
+        self._visits[ended.split, ended.number] = ended
 
 
 class Visits:
@@ -211,36 +258,61 @@ class Visits:
         self._done = done
 
     async def __call__(self, split: Split, users: Sequence[str], start: int, total: int) -> None:
-        """Visit those users of a split, numbered from `start`, that have not been visited yet."""
-        context = self._settings.context.model_copy(update={"learn": "cohort" if split == "train" else "off"})
-        left = [number for number in range(start, start + len(users)) if (split, number) not in self._done]
-        behind = start + len(users) - len(left)
-        _report(self._cell, split, behind, total)
+        """Visit those users of a split, numbered from `start`, that have not been visited yet.
 
-        async def one(number: int) -> None:
-            nonlocal behind
+        A visit that fails is tried once more when the others have ended; if it fails again, the study goes on without.
+
+        Raises:
+            VisitFailedError: More than half of them failed, so that it is better to go on another time.
+        """
+        numbers = range(start, start + len(users))
+        left = [number for number in numbers if (split, number) not in self._done]
+        _report(self._cell, split, self._done.count(split), total)
+        failed: dict[int, VisitFailedError] = {}
+        for _ in range(2):
+            failed = await self._run(split, {number: users[number - start] for number in left}, total)
+            left = list(failed)
+        if 2 * len(failed) > len(users):
+            raise next(iter(failed.values()))
+        for number, error in failed.items():
+            self._done.add(Ended(split=split, number=number, failed=str(error)))
+
+    async def _run(self, split: Split, users: Mapping[int, str], total: int) -> dict[int, VisitFailedError]:
+        """Run visits by number, and return which failed."""
+        context = self._settings.context.model_copy(update={"learn": "cohort" if split == "train" else "off"})
+        failed: dict[int, VisitFailedError] = {}
+
+        async def one(number: int, user_id: str) -> None:
             visit = VisitInput(
                 world=self._settings.world,
-                user_id=users[number - start],
+                user_id=user_id,
                 seed=visit_seed(self._cell.seed, number),
                 max_steps=self._settings.max_steps,
             )
+            thread = f"{split}-{number}"
             async with self._free:
-                thread = f"{split}-{number}"
-                output = await self._engine.visit(thread, visit, context)
-                self._done.add(split, number, output)
+                try:
+                    output = await self._engine.visit(thread, visit, context)
+                except VisitFailedError as error:
+                    failed[number] = error
+                    return
+                self._done.add(Ended(split=split, number=number, output=output))
                 await self._engine.forget(thread)
-            behind += 1
-            _report(self._cell, split, behind, total)
+            _report(self._cell, split, self._done.count(split), total)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for number in left:
-                    group.create_task(one(number))
+                for number, user_id in users.items():
+                    group.create_task(one(number, user_id))
         except ExceptionGroup as errors:
             # One tells what is wrong; the others were cancelled, or say the same.
             raise errors.exceptions[0] from None
+        return failed
 
 
 def _line(cell: Cell, split: Split, output: VisitOutput) -> dict[str, Any]:
-    return {"variant": cell.variant, "split": split, "seed": cell.seed, **output.model_dump(mode="json")}
+    return {**_of(cell, split), **output.model_dump(mode="json")}
+
+
+def _of(cell: Cell, split: Split) -> dict[str, Any]:
+    return {"variant": cell.variant, "split": split, "seed": cell.seed}

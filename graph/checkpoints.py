@@ -26,3 +26,14 @@ async def checkpointer(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
     """Open the checkpoints kept in a SQLite file, made where it is not there."""
     async with aiosqlite.connect(file) as connection:
         yield AsyncSqliteSaver(connection, serde=serializer())
+
+
+async def cost_under_way(file: Path) -> float:
+    """Return the dollars that the visits whose checkpoints are in a file have cost so far."""
+    latest: dict[str, float] = {}
+    async with checkpointer(file) as saver:
+        # The newest of each thread comes first.
+        async for one in saver.alist(None):
+            usage = one.checkpoint["channel_values"].get("usage")
+            latest.setdefault(one.config["configurable"]["thread_id"], usage.cost if usage else 0.0)
+    return sum(latest.values())

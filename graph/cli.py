@@ -197,6 +197,9 @@ def study(
     server: Annotated[
         str, typer.Option(help="URL of a LangGraph server that runs the visits; changes no result.")
     ] = "",
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Stop before calls of models have cost so many US dollars.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where a study of that name was left unfinished.")
     ] = False,
@@ -238,6 +241,7 @@ def study(
             processes=processes or os.cpu_count() or 1,
             progress=progress,
             server=server,
+            max_cost=max_cost,
             fresh=fresh,
         )
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from memory.recall import remember, write_ops
 from memory.records import Record
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.llm.endpoint import EndpointError
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import close_places, open_place
 from sim.errors import BadInputError, BillpError
@@ -31,11 +32,19 @@ from sim.errors import BadInputError, BillpError
 T = TypeVar("T")
 
 
+class VisitFailedError(BillpError):
+    """Raised where a visit cannot go on now; its thread is kept, so that it can another time."""
+
+
 class Engine(Protocol):
     """Runs visits, each on a thread of its own that is gone on with where it was stopped."""
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Run a visit, or the rest of it, and return what came of it."""
+        """Run a visit, or the rest of it, and return what came of it.
+
+        Raises:
+            VisitFailedError: It cannot go on now.
+        """
         ...
 
     async def forget(self, thread: str) -> None:
@@ -59,9 +68,12 @@ class LocalEngine:
         """Run a visit, or the rest of it."""
         config: RunnableConfig = {**run_config(self._variant, visit), "configurable": {"thread_id": thread}}
         begun = await self._saver.aget_tuple({"configurable": {"thread_id": thread}}) is not None
-        output = await self._graph.ainvoke(
-            None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
-        )
+        try:
+            output = await self._graph.ainvoke(
+                None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
+            )
+        except EndpointError as error:
+            raise VisitFailedError(str(error)) from error
         return VisitOutput.model_validate(output)
 
     async def forget(self, thread: str) -> None:
@@ -118,10 +130,10 @@ class ServerEngine:
 
         Raises:
             BadInputError: The server cannot use the input: it has another world of that name, say.
-            BillpError: The visit failed on the server each time it was tried.
+            VisitFailedError: It failed on the server each time it was tried.
         """
         context = context.model_copy(update={"space": self._space})
-        return await _retried(lambda: self._try(self._id(thread), visit, context), _failed_there)
+        return await _retried(lambda: self._try(self._id(thread), visit, context), _failed)
 
     async def _try(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Join the run of a visit, or of the rest of it, wherever the last try or a former process left it."""
@@ -140,7 +152,7 @@ class ServerEngine:
         if output := _output(state, visit):
             return output
         faults = [task["error"] for task in state["tasks"] if task.get("error")] or ["it was stopped"]
-        kind = BadInputError if faults[0].startswith(BadInputError.__name__) else _FailedThereError
+        kind = BadInputError if faults[0].startswith(BadInputError.__name__) else VisitFailedError
         raise kind(f"the visit of user {visit.user_id!r} failed on the server: {faults[0][:300]}")
 
     async def _start(self, thread: str, visit: VisitInput | None, known: RunnableConfig, context: Context) -> Run:
@@ -157,7 +169,7 @@ class ServerEngine:
         except httpx.HTTPError as error:
             if not _passing(error):
                 raise
-            raise _FailedThereError(f"a visit could not be started on the server: {error}") from error
+            raise VisitFailedError(f"a visit could not be started on the server: {error}") from error
 
     async def forget(self, thread: str) -> None:
         """Forget the thread of a visit that has ended."""
@@ -205,12 +217,8 @@ async def server_engine(url: str, variant: str, space: str) -> AsyncIterator[Ser
         yield ServerEngine(client, variant, space)
 
 
-class _FailedThereError(BillpError):
-    """Raised where a visit failed on the server, and may do better another time."""
-
-
-def _failed_there(error: BaseException) -> bool:
-    return isinstance(error, _FailedThereError)
+def _failed(error: BaseException) -> bool:
+    return isinstance(error, VisitFailedError)
 
 
 def _passing(error: BaseException) -> bool:

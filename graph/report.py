@@ -20,7 +20,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
             f"after {results['settings']['train']} train visits. Model: {results['model']}."
         ),
         title_justify="left",
-        caption=f"ended: {' / '.join(LEAVES)} (at the limit). {results['note']}",
+        caption=" ".join([f"ended: {' / '.join(LEAVES)} (at the limit).", *_remarks(results), results["note"]]),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -48,3 +48,12 @@ def results_table(results: Mapping[str, Any]) -> Table:
             "/".join(str(row["leave_reasons"][reason]) for reason in LEAVES),
         )
     return table
+
+
+def _remarks(results: Mapping[str, Any]) -> list[str]:
+    """Return what has to be said besides: visits that are missing, and what the rest cost."""
+    remarks = [f"{row['variant']}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
+    costs = [row["cost"] for row in results["rows"]]
+    if None not in costs and sum(costs) > 0:
+        remarks.append(f"All calls together cost ${sum(costs):.4f}.")
+    return remarks

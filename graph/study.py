@@ -5,6 +5,7 @@ written, in order of key, when the cohort ends. So a study gives the same bytes 
 server, and whether it was stopped and gone on with or not.
 """
 
+import asyncio
 import hashlib
 import json
 import secrets
@@ -16,11 +17,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from graph.cells import CELLS, Progress, Work, run_cells
+from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
+from graph.checkpoints import cost_under_way
 from graph.episode import VARIANTS
 from graph.protocol import Cell, StudySettings
 from memory.store import home
+from nodes.context import Context
 from nodes.llm.models import chat_model
+from nodes.llm.prices import price_of
+from nodes.state import COST_DIGITS, Usage
 from nodes.worlds import checked_name, load_world, world_folder
 from sim.errors import BadInputError
 from sim.files import resumable_folder, unfinished_folder, write_whole
@@ -54,9 +59,12 @@ def run_study(
     processes: int,
     progress: Progress,
     server: str = "",
+    max_cost: float | None = None,
     fresh: bool = False,
 ) -> Path:
     """Run a study and write `runs/NAME/{results.json,visits.jsonl}` with each cell's memory beside them.
+
+    Visits that failed are in `failed.jsonl`, where there are any.
 
     What a study of that name and the same settings left unfinished is gone on with.
 
@@ -67,6 +75,7 @@ def run_study(
         processes: Cells at once.
         progress: Is told how far it is.
         server: URL of a LangGraph server that runs the visits and keeps the memory; empty for here.
+        max_cost: Dollars that calls of models may cost, those of an unfinished study included.
         fresh: Whether to throw away what an unfinished study of that name left.
 
     Returns:
@@ -74,25 +83,31 @@ def run_study(
 
     Raises:
         BadInputError: The settings ask for what there is not, or an unfinished study of that name had others.
+        BudgetSpentError: Another call could cost more than is left; what was done is kept.
+        VisitFailedError: Most visits fail; what was done is kept.
     """
     check_settings(settings)
+    priced = check_prices(settings.context, max_cost, server)
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
     cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
-        work = Work(settings, folder.absolute(), concurrency, server, token)
-        lines = dict(run_cells(cells, work, min(processes, len(cells)), progress))
-        visits = [line for cell in cells for line in lines[cell]]
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(folder))
+        work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent)
+        by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
+        lines = [line for cell in cells for line in by_cell[cell]]
+        visits = [line for line in lines if FAILED not in line]
         results = {
             "world": settings.world,
             "model": settings.context.model,
             "note": RULES_NOTE if settings.context.model == "rules" else "",
             "settings": settings.model_dump(mode="json"),
-            "rows": [_row(variant, settings, visits) for variant in settings.variants],
+            "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
         }
-        _write_json_lines(folder / "visits.jsonl", visits)
+        _write_json_lines(folder / VISITS, visits)
+        _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
         write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     # Last, so that a study that is stopped before loses nothing.
     shutil.rmtree(target / CELLS, ignore_errors=True)
@@ -129,6 +144,8 @@ def _begun(folder: Path) -> Begun | None:
 
 def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
+    for part in (VISITS, "failed.jsonl"):
+        (folder / part).unlink(missing_ok=True)
     for part in (CELLS, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
 
@@ -160,7 +177,8 @@ def check_settings(settings: StudySettings) -> World:
             raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(known)}")
     if len(set(settings.variants)) < len(settings.variants):
         raise BadInputError("a variant is named twice")
-    chat_model(settings.context.model, settings.context.temperature)
+    for model in settings.context.models:
+        chat_model(model, settings.context.temperature)
     world = load_world(settings.world)
     available = len(world.split(settings.test_split).users)
     if settings.test > available:
@@ -170,12 +188,45 @@ def check_settings(settings: StudySettings) -> World:
     return world
 
 
-def _row(variant: str, settings: StudySettings, visits: list[dict[str, Any]]) -> dict[str, Any]:
-    own = [one for one in visits if one["variant"] == variant and one["split"] == settings.test_split]
-    return {"variant": variant, "split": settings.test_split, **summarize(own)}
+def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
+    """Return whether the prices of all models are known.
+
+    Raises:
+        BadInputError: They have to be and are not, or the calls would be made elsewhere.
+    """
+    unknown = sorted(model for model in context.models if price_of(model) is None)
+    if max_cost is not None and unknown:
+        raise BadInputError(f"--max-cost needs the price of {', '.join(unknown)}: name it in a table (BILLP_PRICES)")
+    if max_cost is not None and server:
+        raise BadInputError("--max-cost holds for calls from here, not for those from a server: leave one of them out")
+    return not unknown
+
+
+async def _spent(folder: Path) -> float:
+    """Return the dollars that an unfinished study has cost so far."""
+    cells = list((folder / CELLS).glob("*"))
+    under_way = [await cost_under_way(one) for cell in cells if (one := cell / CHECKPOINTS).exists()]
+    return sum(Done(cell / VISITS).cost for cell in cells) + sum(under_way)
+
+
+def _row(variant: str, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> dict[str, Any]:
+    own = [one for one in lines if one["variant"] == variant]
+    visits = [one for one in own if FAILED not in one]
+    tested = [one for one in visits if one["split"] == settings.test_split]
+    usage = sum((Usage.model_validate(one["usage"]) for one in visits), Usage())
+    return {
+        "variant": variant,
+        "split": settings.test_split,
+        "failed": len(own) - len(visits),
+        "usage": usage.model_dump(exclude={"cost"}),
+        "cost": round(usage.cost, COST_DIGITS) if priced else None,
+        **summarize(tested),
+    }
 
 
 def _write_json_lines(file: Path, lines: Sequence[dict[str, Any]]) -> None:
+    if not lines:
+        return
     with file.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")

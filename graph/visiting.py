@@ -47,7 +47,8 @@ async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOu
     """
     if episode.variant not in VARIANTS:
         raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
-    chat_model(episode.context.model, episode.context.temperature)
+    for model in episode.context.models:
+        chat_model(model, episode.context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.
     await visitor(check_input(Beginning.model_validate(episode.visit.model_dump())))
     async with _memory(episode.remember) as store:

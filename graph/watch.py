@@ -58,7 +58,8 @@ def narrate(console: Console, output: VisitOutput, model: str) -> None:
     console.print(
         f"user {escape(output.user_id)}: {output.length} rounds, total reward {output.total_reward:.1f}, "
         f"mean reward {output.mean_reward:.2f}; {usage.calls} calls of the model {escape(model)}"
-        f"{' (no LLM)' if model == 'rules' else ''}, {usage.prompt_tokens:,} prompt tokens",
+        f"{' (no LLM)' if model == 'rules' else ''}, {usage.prompt_tokens:,} prompt tokens"
+        f"{f', ${usage.cost:.4f}' if usage.cost else ''}",
         highlight=False,
         soft_wrap=True,
     )

@@ -97,7 +97,12 @@ class Context(BaseModel):
     """Name under which memories are kept; empty for the world's name."""
 
     @property
+    def models(self) -> set[str]:
+        """Return the models that play the roles."""
+        roles = (self.planner_model, self.actor_model, self.critic_model, self.reflector_model)
+        return {role or self.model for role in roles}
+
+    @property
     def scripted(self) -> bool:
         """Return whether `rules` plays all roles, so that a visit can be done again at no cost and with no change."""
-        roles = (self.planner_model, self.actor_model, self.critic_model, self.reflector_model)
-        return {role or self.model for role in roles} == {"rules"}
+        return self.models == {"rules"}

@@ -27,6 +27,8 @@ from sim.leave import LeaveReason
 Role = Literal["planner", "actor", "critic", "reflector"]
 GUEST = "guest"
 DEFAULT_STEPS = 20
+# Digits of a dollar; a token costs some 1e-7.
+COST_DIGITS = 12
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -45,6 +47,8 @@ class Usage(BaseModel):
     """Tokens of prompts that the provider had in its cache; among `prompt_tokens` too."""
     retries: int = 0
     """Attempts that failed before a call succeeded; not among `calls`."""
+    cost: float = 0.0
+    """US dollars, for calls whose price is known."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -53,6 +57,7 @@ class Usage(BaseModel):
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             retries=self.retries + other.retries,
+            cost=self.cost + other.cost,
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
@@ -62,6 +67,7 @@ class Usage(BaseModel):
             completion_tokens=self.completion_tokens - other.completion_tokens,
             cached_tokens=self.cached_tokens - other.cached_tokens,
             retries=self.retries - other.retries,
+            cost=round(self.cost - other.cost, COST_DIGITS),
         )
 
 

@@ -38,6 +38,8 @@ class Summary(TypedDict):
     total_reward: float
     total_reward_ci: list[float]
     prompt_tokens_per_step: float
+    cached_tokens_per_step: float
+    completion_tokens_per_step: float
     calls_per_step: float
     leave_reasons: LeaveReasons
 
@@ -55,6 +57,8 @@ class _Usage(BaseModel):
 
     calls: int = Field(0, ge=0)
     prompt_tokens: int = Field(0, ge=0)
+    cached_tokens: int = Field(0, ge=0)
+    completion_tokens: int = Field(0, ge=0)
 
 
 class _Visit(BaseModel):
@@ -101,6 +105,10 @@ def summarize(visits: Iterable[object]) -> Summary:
     for visit in checked:
         reasons[visit.leave_reason or "stayed"] += 1
     sums, counts = _by_user(checked)
+
+    def a_step(what: str) -> float:
+        return sum(getattr(visit.usage, what) for visit in checked) / played if played else 0.0
+
     return Summary(
         visits=len(checked),
         length=counted / len(checked),
@@ -108,8 +116,10 @@ def summarize(visits: Iterable[object]) -> Summary:
         mean_reward=float(rewards.sum()) / counted if counted else 0.0,
         total_reward=float(rewards.mean()),
         total_reward_ci=_interval(np.array(list(sums.values())), np.array(list(counts.values()))),
-        prompt_tokens_per_step=sum(visit.usage.prompt_tokens for visit in checked) / played if played else 0.0,
-        calls_per_step=sum(visit.usage.calls for visit in checked) / played if played else 0.0,
+        prompt_tokens_per_step=a_step("prompt_tokens"),
+        cached_tokens_per_step=a_step("cached_tokens"),
+        completion_tokens_per_step=a_step("completion_tokens"),
+        calls_per_step=a_step("calls"),
         leave_reasons=reasons,
     )
 

@@ -15,9 +15,13 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, PrivateAttr, SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
+from nodes.llm.budget import LONGEST_REPLY, Budget
 from nodes.llm.endpoint import Endpoint, EndpointError
 from nodes.llm.faults import Fault, translated
+from nodes.llm.prices import Price, price_of
+from nodes.llm.spending import usage_of
 from nodes.llm.tokens import count_tokens
+from nodes.state import Usage
 
 # Attempts to reach a server that has never answered.
 FIRST_CONTACT = 3
@@ -69,8 +73,8 @@ class EndpointModel(ChatOpenAI):
 
 async def call(
     model: BaseChatModel, prompt: Sequence[BaseMessage], schema: type[BaseModel], retried: int = 0
-) -> tuple[AIMessage, int]:
-    """Return what a model says, and how many attempts failed before it did.
+) -> tuple[AIMessage, Usage]:
+    """Return what a model says, and what it took, attempts that failed included.
 
     Args:
         model: Any chat model.
@@ -80,9 +84,11 @@ async def call(
 
     Raises:
         EndpointError: The endpoint of the model gives no answer, or the visit has had too many failures.
+        BudgetSpentError: The call could cost more than is left.
     """
     if not isinstance(model, EndpointModel):
-        return await model.ainvoke(list(prompt)), 0
+        message: AIMessage = await model.ainvoke(list(prompt))
+        return message, usage_of(message, prompt)
     return await _Call(model, prompt, schema, retried).answer()
 
 
@@ -103,10 +109,11 @@ class _Call:
         self._prompt = list(prompt)
         # What a server may refuse, so that a visit has to do without.
         self._options = {"temperature": model.temperature, "response_format": json_schema(schema)}
+        self._price = price_of(f"openai:{model.model_name}")
         self._left = max(0, self._limits.visit_retries - retried)
         self._failed = 0
 
-    async def answer(self) -> tuple[AIMessage, int]:
+    async def answer(self) -> tuple[AIMessage, Usage]:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.passing),
             stop=self._stop,
@@ -119,7 +126,7 @@ class _Call:
         except Fault as fault:
             raise EndpointError(self._last_words(fault)) from None
         self._endpoint.answered = True
-        return message, self._failed
+        return message, usage_of(message, self._prompt, self._price) + Usage(retries=self._failed)
 
     async def _attempt(self) -> AIMessage:
         """Ask once, and at once again without what the server turns out not to take."""
@@ -143,11 +150,31 @@ class _Call:
                 return message
 
     async def _ask(self, options: dict[str, Any]) -> AIMessage:
-        expected = 0
-        if self._limits.tokens_a_minute:
+        expected, budget, price = 0, self._endpoint.budget, self._price
+        if self._limits.tokens_a_minute or budget:
             expected = sum(count_tokens(message.text) for message in self._prompt)
         await self._endpoint.requests.wait(1)
         await self._endpoint.tokens.wait(expected)
+        if budget is None or price is None:
+            message = await self._send(options)
+        else:
+            message = await self._paid(options, budget, price, expected)
+        if self._limits.tokens_a_minute and message.usage_metadata:
+            self._endpoint.tokens.correct(message.usage_metadata["total_tokens"] - expected)
+        return message
+
+    async def _paid(self, options: dict[str, Any], budget: Budget, price: Price, prompt_tokens: int) -> AIMessage:
+        """Send the request within a budget: what it may cost is set aside until it is known."""
+        reserved, cost = price.cost(prompt_tokens, 0, LONGEST_REPLY), 0.0
+        budget.reserve(reserved)
+        try:
+            message = await self._send(options)
+            cost = usage_of(message, self._prompt, price).cost
+        finally:
+            budget.settle(reserved, cost)
+        return message
+
+    async def _send(self, options: dict[str, Any]) -> AIMessage:
         with translated(self._endpoint):
             async with asyncio.timeout(self._limits.call_seconds):
                 # As a part of the body the schema is sent as it is; as an argument the client would check replies
@@ -156,8 +183,6 @@ class _Call:
                 message: AIMessage = await self._model.ainvoke(
                     self._prompt, temperature=options.get("temperature"), extra_body=body
                 )
-        if self._limits.tokens_a_minute and message.usage_metadata:
-            self._endpoint.tokens.correct(message.usage_metadata["total_tokens"] - expected)
         return message
 
     def _stop(self, state: RetryCallState) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from nodes.llm.budget import Budget
 from nodes.llm.pacing import Pace
 from sim.errors import BadInputError, BillpError
 
@@ -93,6 +94,8 @@ class Endpoint:
         """Whether it has ever answered; one that never has is more likely misnamed than busy."""
         self.refused: set[tuple[str, str]] = set()
         """Models with the parameters that the server does not take for them."""
+        self.budget: Budget | None = None
+        """What calls may cost together, where that is limited."""
         self._secrets = settings.secrets()
 
     def without_secrets(self, text: str) -> str:

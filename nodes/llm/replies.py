@@ -26,7 +26,6 @@ from nodes.llm.reading import (
     readable,
     without_thinking,
 )
-from nodes.llm.tokens import count_tokens
 from nodes.state import Usage
 from sim.errors import BillpError
 
@@ -93,8 +92,8 @@ async def ask(
     prompt = list(messages)
     fault = raw = ""
     for attempt in (1, 2):
-        message, failed = await call(model, prompt, schema, retried + usage.retries)
-        usage += usage_of(message, prompt) + Usage(retries=failed)
+        message, spent = await call(model, prompt, schema, retried + usage.retries)
+        usage += spent
         # Broken Unicode could not be stored, neither in a checkpoint nor in a file.
         raw = message.text.encode("utf-8", "replace").decode("utf-8")
         try:
@@ -127,19 +126,6 @@ def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
         ReplyError: Nothing in the text gives a valid value; numbers that are not finite never do.
     """
     return _parse(text, schema, main_field)[0]
-
-
-def usage_of(message: BaseMessage, prompt: Sequence[BaseMessage]) -> Usage:
-    """Return the cost of the call that gave a message; tokens are counted here where the model did not report them."""
-    reported: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
-    details: Mapping[str, int] = reported.get("input_token_details") or {}
-    return Usage(
-        calls=1,
-        prompt_tokens=reported.get("input_tokens") or sum(count_tokens(one.text) for one in prompt),
-        completion_tokens=reported.get("output_tokens") or count_tokens(message.text),
-        # Some providers' tiers put their name before it.
-        cached_tokens=sum(count for name, count in details.items() if name.endswith("cache_read")),
-    )
 
 
 def _ask_again(raw: str, fault: str, schema: type[BaseModel]) -> HumanMessage:

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.episode import build_variant
-from graph.study import visitors
+from graph.protocol import visitors
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.actor import Choice

@@ -233,6 +233,7 @@ async def test_usage_is_what_the_provider_reports(endpoint: Endpoint, stream: bo
         "calls": calls,
         "prompt_tokens": 1000 * calls,
         "completion_tokens": 7 * calls,
+        "cost": 0.0,
         "cached_tokens": 768 * calls,
         "retries": 0,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graph.cells import Done
+from graph.cells import Done, Ended
 from graph.protocol import Cell, Split, StudySettings, visitors
 from graph.report import results_table
 from graph.study import run_study, visits_done
@@ -193,13 +193,13 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
         usage=Usage(),
         records=[],
     )
-    Done(file).add("train", 0, output)
+    Done(file).add(Ended(split="train", number=0, output=output))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:30])
     done = Done(file)
     assert len(done) == 1 and ("train", 0) in done and ("train", 1) not in done
-    done.add("train", 1, output)
-    assert len(Done(file)) == 2 and Done(file)["train", 1] == output
+    done.add(Ended(split="train", number=1, failed="no answer"))
+    assert Done(file).outputs("train", [0, 1]) == [output] and Done(file).failures("train") == {1: "no answer"}
     file.write_bytes(whole[:30])
     assert len(Done(file)) == 0 and file.read_bytes() == b""
 

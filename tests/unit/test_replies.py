@@ -19,7 +19,8 @@ import nodes.actor
 import nodes.critic
 import nodes.planner
 import nodes.reflector
-from nodes.llm.replies import Reply, ReplyError, ask, parse, usage_of
+from nodes.llm.replies import Reply, ReplyError, ask, parse
+from nodes.llm.spending import usage_of
 from nodes.state import Usage
 from sim.errors import BillpError
 from tests.shared_data import recorded
