@@ -263,18 +263,18 @@ class Visits:
         A visit that fails is tried once more when the others have ended; if it fails again, the study goes on without.
 
         Raises:
-            VisitFailedError: More than half of them failed, so that it is better to go on another time.
+            VisitFailedError: None succeeded when tried once more, by no fault of their own: it seems that the endpoint
+                is away, so it is better to go on another time.
         """
         numbers = range(start, start + len(users))
         left = [number for number in numbers if (split, number) not in self._done]
         _report(self._cell, split, self._done.count(split), total)
-        failed: dict[int, VisitFailedError] = {}
-        for _ in range(2):
-            failed = await self._run(split, {number: users[number - start] for number in left}, total)
-            left = list(failed)
-        if 2 * len(failed) > len(users):
-            raise next(iter(failed.values()))
-        for number, error in failed.items():
+        failed = await self._run(split, {number: users[number - start] for number in left}, total)
+        again = await self._run(split, {number: users[number - start] for number in failed}, total)
+        for error in again.values():
+            if len(again) == len(failed) and not error.own:
+                raise error
+        for number, error in again.items():
             self._done.add(Ended(split=split, number=number, failed=str(error)))
 
     async def _run(self, split: Split, users: Mapping[int, str], total: int) -> dict[int, VisitFailedError]:

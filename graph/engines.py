@@ -24,7 +24,7 @@ from memory.recall import remember, write_ops
 from memory.records import Record
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.llm.endpoint import EndpointError
+from nodes.llm.endpoint import EndpointError, RefusedVisitError
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import close_places, open_place
 from sim.errors import BadInputError, BillpError
@@ -33,7 +33,18 @@ T = TypeVar("T")
 
 
 class VisitFailedError(BillpError):
-    """Raised where a visit cannot go on now; its thread is kept, so that it can another time."""
+    """Raised where a visit cannot go on now; its thread is kept, so that it can another time.
+
+    Attributes:
+        own: Whether the fault is the visit's own, so that others may do well.
+    """
+
+    def __init__(self, why: str, own: bool = False) -> None:
+        super().__init__(why, own)
+        self.own = own
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Engine(Protocol):
@@ -73,7 +84,7 @@ class LocalEngine:
                 None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
             )
         except EndpointError as error:
-            raise VisitFailedError(str(error)) from error
+            raise VisitFailedError(str(error), isinstance(error, RefusedVisitError)) from error
         return VisitOutput.model_validate(output)
 
     async def forget(self, thread: str) -> None:
@@ -152,8 +163,10 @@ class ServerEngine:
         if output := _output(state, visit):
             return output
         faults = [task["error"] for task in state["tasks"] if task.get("error")] or ["it was stopped"]
-        kind = BadInputError if faults[0].startswith(BadInputError.__name__) else VisitFailedError
-        raise kind(f"the visit of user {visit.user_id!r} failed on the server: {faults[0][:300]}")
+        why = f"the visit of user {visit.user_id!r} failed on the server: {faults[0][:300]}"
+        if faults[0].startswith(BadInputError.__name__):
+            raise BadInputError(why)
+        raise VisitFailedError(why, faults[0].startswith(RefusedVisitError.__name__))
 
     async def _start(self, thread: str, visit: VisitInput | None, known: RunnableConfig, context: Context) -> Run:
         """Start a run; a request whose answer is lost may have started it, so it is not simply sent again."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, PrivateAttr, SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from nodes.llm.budget import LONGEST_REPLY, Budget
-from nodes.llm.endpoint import Endpoint, EndpointError
+from nodes.llm.endpoint import Endpoint, EndpointError, RefusedVisitError
 from nodes.llm.faults import Fault, translated
 from nodes.llm.prices import Price, price_of
 from nodes.llm.spending import usage_of
@@ -124,7 +124,8 @@ class _Call:
         try:
             message: AIMessage = await retrying(self._attempt)
         except Fault as fault:
-            raise EndpointError(self._last_words(fault)) from None
+            own = fault.about_prompt or self._failed > self._left
+            raise (RefusedVisitError if own else EndpointError)(self._last_words(fault)) from None
         self._endpoint.answered = True
         return message, usage_of(message, self._prompt, self._price) + Usage(retries=self._failed)
 

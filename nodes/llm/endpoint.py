@@ -29,6 +29,10 @@ class EndpointError(BillpError):
     """Raised where a visit cannot go on because of its model's endpoint; it can be resumed from its last checkpoint."""
 
 
+class RefusedVisitError(EndpointError):
+    """Raised where the endpoint does not take what this visit asks, or failed it too often; others may do well."""
+
+
 class EndpointSettings(BaseModel):
     """What is known of an endpoint; docs/endpoints.md says what each setting is for."""
 

@@ -12,6 +12,8 @@ from nodes.llm.endpoint import Endpoint
 # Statuses after which the same request may succeed; of those from 500 on, only "not implemented" stays.
 PASSING = {408, 409, 425, 429}
 NOT_IMPLEMENTED = 501
+# Statuses that are about what was asked, not about who asks: refused by a filter, too long.
+ABOUT_THE_PROMPT = {400, 413, 422}
 # How servers refuse a parameter that a visit can do without: their statuses, and what they call it.
 REFUSALS = {
     "response_format": ({400, 422, 500, NOT_IMPLEMENTED}, ("response_format", "json_schema", "grammar")),
@@ -24,6 +26,7 @@ class Fault(Exception):
 
     Attributes:
         passing: Whether another attempt may succeed.
+        about_prompt: Whether it is about what was asked, so that other prompts may succeed.
         connected: Whether the server was there.
         wait: Seconds after which the server wants to be asked again, if it said so.
         refused: The parameters that the server may have refused.
@@ -34,12 +37,14 @@ class Fault(Exception):
         said: str,
         *,
         passing: bool,
+        about_prompt: bool = False,
         connected: bool = True,
         wait: float | None = None,
         refused: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(said)
         self.passing = passing
+        self.about_prompt = about_prompt
         self.connected = connected
         self.wait = wait
         self.refused = refused
@@ -79,6 +84,7 @@ def _status_fault(error: openai.APIStatusError, endpoint: Endpoint) -> Fault:
     return Fault(
         endpoint.without_secrets(f"status {status}, {message}"),
         passing=(status in PASSING or status >= 500) and status != NOT_IMPLEMENTED and not spent,
+        about_prompt=status in ABOUT_THE_PROMPT,
         wait=_retry_after(error.response.headers.get("retry-after-ms"), error.response.headers.get("retry-after")),
         refused=frozenset(refused),
     )
