@@ -14,9 +14,10 @@ NAME = "smollm2"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # All that the model was trained for.
 CONTEXT_TOKENS = 8192
-# A model this small may go on for ever; no role needs more.
-REPLY_TOKENS = 256
-# Threads wait for each other at every layer: on a busy machine of 2 cores two wrote 10 times slower than one.
+# A model this small may repeat itself for ever: it is made to do so less, and cut off where no role needs more.
+REPLY_TOKENS = 128
+REPEAT_PENALTY = 1.1
+# Threads wait for each other at every layer: on 2 busy cores two of them wrote ten times slower than one.
 THREADS = 1
 # The roles take turns, so the prompt that a new one continues is an earlier one; some 10,000 tokens are kept.
 PROMPT_CACHE_MIB = 256
@@ -44,11 +45,12 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
     settings.model_alias = {NAME}
     settings.hostnames, settings.port = ["127.0.0.1"], port
     settings.n_ctx, settings.n_predict = CONTEXT_TOKENS, REPLY_TOKENS
+    settings.sampling.penalty_repeat = REPEAT_PENALTY
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = THREADS
     settings.cache_ram_mib = PROMPT_CACHE_MIB
     # Programs ask it, not web pages: a page of another origin may not read what it says.
     settings.ui, settings.cors_origins = False, "http://127.0.0.1"
-    settings.verbosity = 1
+    settings.endpoint_metrics, settings.verbosity = True, 1
     try:
         # Held until the process ends: the server lives as long as this object.
         server = xllamacpp.Server(settings)
