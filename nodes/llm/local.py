@@ -62,7 +62,7 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
         ready(f"{server.listening_address}/v1")
         signal.pause()
     except KeyboardInterrupt:
-        # Ending the server properly would wait for the reply that it is about to write.
+        # Ending the server properly would wait until it has read the prompt that it is at, for up to a minute.
         os._exit(0)
 
 

@@ -141,11 +141,14 @@ def check_results(home: Path) -> None:
 
 
 @needs_model
-def test_the_server_ends_at_once_though_it_is_about_to_write(tmp_path: Path) -> None:
+def test_the_server_ends_at_once_though_it_has_much_to_read(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as (address, process):
-        question = {"messages": [{"role": "user", "content": "Tell me a long story."}], "stream": True}
-        with httpx.stream("POST", f"{address}/chat/completions", json=question, timeout=60, trust_env=False) as reply:
-            next(reply.iter_lines())
+        question = {"messages": [{"role": "user", "content": "Tell me more about it. " * 1000}]}
+        # Says so when it begins to read.
+        streamed = question | {"stream": True, "return_progress": True}
+        url = f"{address}/chat/completions"
+        with httpx.stream("POST", url, json=streamed, timeout=60, trust_env=False) as reply:
+            assert "prompt_progress" in next(reply.iter_lines())
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
 
