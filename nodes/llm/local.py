@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,12 +33,13 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
         ready: Is told the address for `OPENAI_BASE_URL` as soon as the server answers there.
 
     Raises:
-        BadInputError: llama.cpp is not installed, or the file is not that of the model.
+        BadInputError: llama.cpp is not installed, the file is not that of the model, or the port is taken.
         BillpError: The server does not start.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise BadInputError("a local model needs the package xllamacpp; run: pip install 'billp[local]'")
     check_weights(weights)
+    check_port(port)
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
@@ -50,14 +52,13 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
     settings.cache_ram_mib = PROMPT_CACHE_MIB
     # Programs ask it, not web pages: a page of another origin may not read what it says.
     settings.ui, settings.cors_origins = False, "http://127.0.0.1"
-    settings.endpoint_metrics, settings.verbosity = True, 1
+    # Its own words come from a thread, in the midst of ours.
+    settings.endpoint_metrics, settings.verbosity = True, 0
     try:
         # Held until the process ends: the server lives as long as this object.
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
-        raise BillpError(
-            "llama.cpp does not start, for the reason above: choose another port if this one is taken"
-        ) from error
+        raise BillpError(f"llama.cpp does not start ({error}): is there memory for it, half a gigabyte?") from error
     try:
         ready(f"{server.listening_address}/v1")
         signal.pause()
@@ -81,3 +82,21 @@ def check_weights(weights: Path) -> None:
             f"{weights} does not hold the weights known here (sha256 {digest[:12]}…), so it is not opened: "
             "where it should, delete it, and run `make local-model`"
         )
+
+
+def check_port(port: int) -> None:
+    """Check that a server can have the port of the loopback interface; llama.cpp does not say why it cannot start.
+
+    Raises:
+        BadInputError: It cannot.
+    """
+    with socket.socket() as probe:
+        # As the server does: a port that was in use a moment ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadInputError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): choose another one (--port, or PORT=… "
+                "for make)"
+            ) from error

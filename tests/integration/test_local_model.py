@@ -160,8 +160,8 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
         done = subprocess.run(
             [BILLP, "local-model", WEIGHTS, "--port", port], capture_output=True, text=True, timeout=60
         )
-    assert done.returncode == 1 and not done.stdout
-    assert f"port: {port}" in done.stderr and "choose another port" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(f"billp: port {port} ") and len(done.stderr.splitlines()) == 1
 
 
 def test_weights_that_are_missing_or_others_are_not_opened(tmp_path: Path) -> None:
