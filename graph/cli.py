@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -250,6 +251,23 @@ def study(
     else:
         out.print(results_table(results))
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+
+
+@app.command("local-model")
+def local_model(
+    weights: Annotated[Path, typer.Argument(help="File of its weights, which `make local-model` fetches.")],
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 for a free one.")] = 8080,
+) -> None:
+    """Serve the small language model SmolLM2 on this machine, as `openai:smollm2`, until Ctrl-C."""
+    from nodes.llm.local import NAME, serve_local_model
+
+    def ready(address: str) -> None:
+        typer.echo(
+            f"{NAME} answers at {address} until Ctrl-C. In another terminal:\n"
+            f"    OPENAI_BASE_URL={address} billp episode --model openai:{NAME}"
+        )
+
+    serve_local_model(weights, port, ready)
 
 
 def checked(make: Callable[[], Made]) -> Made:
