@@ -18,6 +18,15 @@ MAX_TEXT = 500
 MAX_WISHES = 2_000
 
 
+async def simulated_name(visit: VisitState, identity: str) -> str:
+    """Return the name of the simulated user who visits; who asks for the visit is somebody else.
+
+    Raises:
+        BadInputError: The world is unknown, or has no such user.
+    """
+    return (await visitor(visit)).user_id
+
+
 async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and clear what a former visit on the same thread left.
 
