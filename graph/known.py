@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
+from pydantic import ValidationError
 
 from nodes.context import Context
 from nodes.frame import check_input
@@ -41,7 +42,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
         variant = self.builder.variant
         metadata: dict[str, Any] = {"variant": variant}
         # What is wrong with an input is for the run to say, and nothing unchecked gets into a trace.
-        with suppress(BillpError):
+        with suppress(BillpError, ValidationError):
             visit = await self._visit(input, config)
             if visit is not None:
                 user = config.get("configurable", {}).get("langgraph_auth_user")
@@ -56,7 +57,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
     async def _visit(self, input: Any, config: RunnableConfig) -> VisitState | None:
         """Return the visit that a run begins or goes on with, as far as it is known yet."""
         if input is not None and not isinstance(input, Command):
-            return check_input(Beginning.model_validate(dict(input)))
+            return check_input(Beginning.model_validate(input, from_attributes=True))
         if not isinstance(self.checkpointer, BaseCheckpointSaver):
             return None
         identity = (await self.aget_state(config)).values.get("identity")

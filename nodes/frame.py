@@ -14,6 +14,7 @@ from sim.errors import BadInputError
 # Limits of what a request may bring.
 MAX_STEPS = 10_000
 MAX_HISTORY = 1_000
+MAX_HISTORY_TEXT = 50_000
 MAX_TEXT = 500
 MAX_WISHES = 2_000
 
@@ -83,6 +84,8 @@ def check_input(state: Beginning) -> VisitState:
         raise BadInputError(f"the history has {len(state.history):,} titles: at most {MAX_HISTORY:,} are taken")
     if any(len(text) > MAX_TEXT for text in (state.world, state.user_id, *state.history)):
         raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if (length := sum(map(len, state.history))) > MAX_HISTORY_TEXT:
+        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
     if len(state.wishes) > MAX_WISHES:
         raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
     given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}

@@ -106,8 +106,7 @@ def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visi
 
 def known_titles(place: Place, titles: Sequence[str]) -> list[Item]:
     """Return the items that a history in words names; what the catalogue does not have is left out."""
-    matches = [place.fresh.named(title) for title in titles]
-    return [match.item for match in matches if match and match.kind != "contained"]
+    return [item for title in titles if (item := place.fresh.titled(title))]
 
 
 def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
