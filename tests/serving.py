@@ -7,19 +7,26 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.integration.test_server import answers, free_port, last_words, start
 
 
+class Server(NamedTuple):
+    """A running server."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[str]:
-    """Run a server while the block runs, and yield its address.
+def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]:
+    """Run a server while the block runs.
 
     Args:
         folder: An empty folder for its files.
         built_home: A home with the worlds that it needs, which is copied.
-        settings: What langgraph.json gets besides, such as `env`.
+        settings: `jobs` at once, and what langgraph.json gets besides, such as `env`.
     """
     shutil.copytree(built_home, folder / "home")
     port = free_port()
@@ -27,7 +34,7 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         assert asyncio.run(answers(url, process)), last_words(folder / "deployment" / "log")
-        yield url
+        yield Server(url, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

@@ -85,8 +85,8 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("server"), built_home) as address:
-        yield address
+    with serving(tmp_path_factory.mktemp("server"), built_home) as server:
+        yield server.url
 
 
 class Outcome(NamedTuple):

@@ -15,8 +15,8 @@ VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 @pytest.fixture(scope="module")
 def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("server"), built_home) as address:
-        yield address
+    with serving(tmp_path_factory.mktemp("server"), built_home) as server:
+        yield server.url
 
 
 async def visit(server: LangGraphClient, **run: Any) -> dict[str, Any]:

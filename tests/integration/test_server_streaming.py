@@ -24,8 +24,8 @@ def model() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module")
 def url(model: Endpoint, built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("server"), built_home, env=model.environment) as address:
-        yield address
+    with serving(tmp_path_factory.mktemp("server"), built_home, env=model.environment) as server:
+        yield server.url
 
 
 async def stream(url: str, *modes: Any, **run: Any) -> tuple[list[Any], dict[str, Any]]:
