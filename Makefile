@@ -45,7 +45,11 @@ format: $(VENV)/.dev ## Put the code into the house style.
 bench: $(VENV)/.dev ## Measure speed.
 	$(BIN)/python -m tests.benchmarks.speed
 
-dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
-	$(BIN)/langgraph dev
+load: $(VENV)/.dev ## Measure a server under load (20 minutes).
+	$(BIN)/python -m tests.benchmarks.load
 
-.PHONY: help demo test lint format bench dev
+# Left to itself, the development server runs one visit at a time.
+dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
+	$(BIN)/langgraph dev --n-jobs-per-worker 10
+
+.PHONY: help demo test lint format bench load dev

@@ -24,6 +24,7 @@ CONNECTIONS = 100
 VISITS = 2_000
 SAMPLES = 10
 STEPS = 5
+MEMORY_STEPS = 2
 # Seconds between two reads of a state: often enough for a 95% quantile, too seldom to be a load of their own.
 PAUSE = 0.02
 Kind = Literal["stateless", "threads deleted", "threads kept"]
@@ -140,7 +141,7 @@ def measure_load(base: Path, world: str) -> list[Row]:
 
 def measure_memory(base: Path, kind: Kind, learn: str) -> Row:
     """Measure the memory of a server of its own over many visits."""
-    visit: dict[str, Any] = {"world": "tiny", "max_steps": STEPS}
+    visit: dict[str, Any] = {"world": "tiny", "max_steps": MEMORY_STEPS}
 
     async def measured(server: Server) -> list[float]:
         async with get_client(url=server.url, timeout=600) as client:
