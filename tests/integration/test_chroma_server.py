@@ -1,13 +1,7 @@
 """`ChromaStore` on a real Chroma server, which several stores share."""
 
 import asyncio
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,51 +10,14 @@ from langgraph.store.base import PutOp
 
 from memory.errors import BadStoreError, StoreError
 from memory.store import ChromaStore
+from tests.servers import ChromaServer
 from tests.unit.test_memory_store import ChromaContract, FakeEmbeddings, chroma
-
-DEADLINE = 30.0
-
-
-class Server:
-    """`chroma run` on a free loopback port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        program = str(Path(sys.executable).with_name("chroma"))
-        self.process = subprocess.Popen(
-            [program, "run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def wait(self) -> None:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        end = time.monotonic() + DEADLINE
-        while True:
-            try:
-                direct.open(f"{self.url}/api/v2/heartbeat", timeout=1).close()
-                return
-            except (urllib.error.URLError, OSError):
-                assert self.process.poll() is None, "chroma run ended at once"
-                assert time.monotonic() < end, "chroma run did not answer in time"
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[ChromaServer]:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
+        server = ChromaServer(Path(folder))
         try:
             server.wait()
             yield server
@@ -69,7 +26,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def url(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(server: ChromaServer, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return server.url
 
@@ -131,7 +88,7 @@ def test_another_embedding_is_refused(store: ChromaStore, url: str) -> None:
 def test_credentials_are_sent_and_never_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with tempfile.TemporaryDirectory() as folder:
-        own = Server(Path(folder))
+        own = ChromaServer(Path(folder))
         try:
             own.wait()
             store = chroma(own.url.replace("//", "//me:p%40ss@"))

@@ -1,11 +1,9 @@
 """LangGraph Server on this machine, as `make dev` starts it: a real process, no key."""
 
 import asyncio
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,44 +16,13 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from graph.episode import VARIANTS
-
-ROOT = Path(__file__).resolve().parents[2]
-LANGGRAPH = Path(sys.executable).with_name("langgraph")
-START_SECONDS = 90
-TOKENS = {"token-of-ann": "ann", "token-of-bob": "bob"}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.servers import LANGGRAPH, ROOT, TOKENS, answers, free_port, last_words, start
 
 
 def test_the_configuration_is_valid() -> None:
     run = subprocess.run([LANGGRAPH, "validate"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
-
-
-def start(folder: Path, home: Path, port: int, *, jobs: int = 10, **settings: Any) -> subprocess.Popen[bytes]:
-    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
-    folder.mkdir()
-    for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
-        (folder / name).symlink_to(ROOT / name)
-    configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
-    (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen(
-            [
-                *(LANGGRAPH, "dev", "--no-browser", "--no-reload", "--n-jobs-per-worker", str(jobs)),
-                *("--host", "127.0.0.1", "--port", str(port)),
-            ],
-            cwd=folder,
-            env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
 
 
 @pytest.fixture
@@ -76,23 +43,6 @@ async def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Asy
 def server(url: str) -> LangGraphClient:
     """A client of the server."""
     return get_client(url=url, timeout=60)
-
-
-async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server answers; False where it ends or takes too long."""
-    async with httpx.AsyncClient() as client:
-        for _ in range(START_SECONDS * 5):
-            if process.poll() is not None:
-                return False
-            try:
-                return (await client.get(f"{url}/ok")).status_code == 200
-            except httpx.TransportError:
-                await asyncio.sleep(0.2)
-    return False
-
-
-def last_words(log: Path) -> str:
-    return log.read_text()[-3000:]
 
 
 TINY: dict[str, Any] = {"world": "tiny", "max_steps": 3}

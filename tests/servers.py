@@ -1,0 +1,96 @@
+"""Real server processes on free loopback ports: LangGraph Server as `make dev` starts it, and `chroma run`."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+LANGGRAPH = Path(sys.executable).with_name("langgraph")
+START_SECONDS = 90
+TOKENS = {"token-of-ann": "ann", "token-of-bob": "bob"}
+DEADLINE = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Popen[bytes]:
+    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
+    folder.mkdir()
+    for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
+    (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server answers; False where it ends or takes too long."""
+    async with httpx.AsyncClient() as client:
+        for _ in range(START_SECONDS * 5):
+            if process.poll() is not None:
+                return False
+            try:
+                return (await client.get(f"{url}/ok")).status_code == 200
+            except httpx.TransportError:
+                await asyncio.sleep(0.2)
+    return False
+
+
+def last_words(log: Path) -> str:
+    return log.read_text()[-3000:]
+
+
+class ChromaServer:
+    """`chroma run` on a free loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        program = str(Path(sys.executable).with_name("chroma"))
+        self.process = subprocess.Popen(
+            [program, "run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait(self) -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                direct.open(f"{self.url}/api/v2/heartbeat", timeout=1).close()
+                return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, "chroma run ended at once"
+                assert time.monotonic() < end, "chroma run did not answer in time"
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
