@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.test_server import answers, free_port, last_words, start
+from tests.servers import answers, free_port, last_words, start
 
 
 class Server(NamedTuple):
