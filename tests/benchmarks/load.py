@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from langgraph_sdk import get_client
 from rich.console import Console
-from rich.table import Table
 
 from nodes.worlds import close_places, open_place_now
 from tests.serving import Server, serving
@@ -171,15 +170,21 @@ def folder(base: Path, name: str) -> Path:
 
 
 def main() -> None:
-    """Measure everything, and print a table."""
-    table = Table("measured", "value", "aim", title=f"{os.cpu_count()} cores, model rules, visits of {STEPS} rounds")
+    """Measure everything, and print each row once it is known."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{os.cpu_count()} cores, model rules, visits of {STEPS} rounds ({MEMORY_STEPS} for memory)")
     with built(["tiny", "movielens"]) as base:
         for world in ("tiny", "movielens"):
             for row in measure_load(base, world):
-                table.add_row(*row)
+                show(console, row)
         for kind, learn in MEMORY:
-            table.add_row(*measure_memory(base, kind, learn))
-    Console(width=150).print(table)
+            show(console, measure_memory(base, kind, learn))
+
+
+def show(console: Console, row: Row) -> None:
+    """Print a row."""
+    label, value, aim = row
+    console.print(f"{label:<62} {value}  (aim: {aim})")
 
 
 if __name__ == "__main__":
