@@ -61,10 +61,14 @@ bench: $(VENV)/.dev ## Measure speed.
 	$(BIN)/python -m tests.benchmarks.speed
 	$(BIN)/python -m tests.benchmarks.endpoint
 
-dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
-	$(BIN)/langgraph dev
+load: $(VENV)/.dev ## Measure a server under load (20 minutes).
+	$(BIN)/python -m tests.benchmarks.load
 
 local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this machine, at PORT (8080).
 	$(BIN)/billp local-model $(WEIGHTS) --port $(PORT)
 
-.PHONY: help demo test lint format bench dev local-model
+# Left to itself, the development server runs one visit at a time.
+dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
+	$(BIN)/langgraph dev --n-jobs-per-worker 10
+
+.PHONY: help demo test lint format bench load dev local-model

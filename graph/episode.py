@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 from langgraph.runtime import Runtime
 
+from graph.known import Graph, NamedBy
 from nodes.actor import actor
 from nodes.context import Context
 from nodes.critic import critic
-from nodes.frame import begin, finish
+from nodes.frame import begin, finish, simulated_name
 from nodes.planner import planner
 from nodes.reflector import reflector
-from nodes.state import VisitInput, VisitOutput, VisitState
+from nodes.state import VisitInput, VisitState
 from nodes.user import user
 from sim.errors import BadInputError
 
 Node = Callable[..., Awaitable[dict[str, Any]]]
-Graph = StateGraph[VisitState, Context, VisitInput, VisitOutput]
 
 
 class Variant(NamedTuple):
@@ -57,6 +57,8 @@ def build_episode(
     context_schema: type[Context] = Context,
     begin: Node = begin,
     input_schema: type[VisitInput] = VisitInput,
+    variant: str = "custom",
+    named_by: NamedBy = simulated_name,
 ) -> Graph:
     """Return the uncompiled graph of a visit.
 
@@ -66,8 +68,10 @@ def build_episode(
         context_schema: Settings that the nodes read.
         begin: Node that checks the input and clears the state.
         input_schema: What a visit is given.
+        variant: What its runs are called in traces and checkpoints.
+        named_by: Tells the name of who visits, for the same purpose.
     """
-    builder = StateGraph(VisitState, context_schema, input_schema=input_schema, output_schema=VisitOutput)
+    builder = Graph(variant, named_by, context_schema, input_schema)
     order = [begin, *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
     for node in order:
         builder.add_node(node)
@@ -107,7 +111,7 @@ def next_round(state: VisitState) -> str:
 def build_variant(name: str) -> Graph:
     """Return the uncompiled graph of a variant."""
     step, at_end = VARIANTS[name]
-    return build_episode(*step, at_end=at_end)
+    return build_episode(*step, at_end=at_end, variant=name)
 
 
 def graph_id(variant: str) -> str:

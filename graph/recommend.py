@@ -3,10 +3,20 @@
 from graph.episode import build_episode
 from nodes.actor import actor
 from nodes.critic import critic
-from nodes.person import greet, person
+from nodes.person import greet, person, person_name
 from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import RecommendInput
 
-builder = build_episode(planner, actor, person, critic, at_end=(reflector,), begin=greet, input_schema=RecommendInput)
+builder = build_episode(
+    planner,
+    actor,
+    person,
+    critic,
+    at_end=(reflector,),
+    begin=greet,
+    input_schema=RecommendInput,
+    variant="recommend",
+    named_by=person_name,
+)
 graph = builder.compile(name="recommend")

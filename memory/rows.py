@@ -211,6 +211,22 @@ class Chunk:
     extras: list[tuple[Write, int]] = field(default_factory=list)
     heads: list[Write] = field(default_factory=list)
 
+    @property
+    def records(self) -> set[str]:
+        """Return the heads of all records that have rows in it."""
+        return {write.head for write in (*self.heads, *(write for write, _ in self.extras))}
+
+    def fits_beside(self, others: Sequence["Chunk"]) -> bool:
+        """Say whether it can be written with others of its collection: not too many rows, and no record twice."""
+        rows = sum(len(one.extras) + len(one.heads) for one in (self, *others))
+        return rows <= CHUNK and all(self.records.isdisjoint(other.records) for other in others)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Chunk"]) -> "Chunk":
+        """Return chunks of one collection as one."""
+        extras = [extra for part in parts for extra in part.extras]
+        return cls(parts[0].labels, extras, [head for part in parts for head in part.heads])
+
 
 def chunks(writes: Sequence[Write]) -> Iterator[Chunk]:
     """Yield `writes` in chunks, collection by collection, no record's head before its extra rows."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -32,8 +32,9 @@ from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace, check_filter
 from memory.opening import chroma_calls, connect, settle_identity
 from memory.remote import RemoteBackend
-from memory.rows import Write, chunks, value_text
+from memory.rows import Chunk, Write, chunks, value_text
 from memory.sharing import open_stores
+from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
 """Records whose texts are embedded between two looks at the event loop."""
@@ -54,8 +55,9 @@ class ChromaStore(BaseStore):
     In a folder, or in memory, search is exact up to 20,000 records for each pair of first two namespace labels;
     above, Chroma's own index gives candidates that are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
 
-    All methods may be called from any thread and any event loop. Writes take turns in one thread, 20 rows at a
-    time; a record becomes visible when it is durable. Async reads of what is loaded are answered without a thread.
+    All methods may be called from any thread and any event loop. Writes take turns in one thread, at most 20 rows at
+    a time, and those that wait are written together; a record becomes visible when it is durable. Async reads of what
+    is loaded are answered without a thread.
 
     Args:
         where: A folder, which belongs to this store alone until it is closed; the http(s) URL of a Chroma server,
@@ -94,6 +96,7 @@ class ChromaStore(BaseStore):
             self._connection.close()
             raise
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._writer = Writer(self._worker, self._backend.write)
         self._closing = threading.Lock()
         self._closed = False
 
@@ -120,7 +123,7 @@ class ChromaStore(BaseStore):
             vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
             writes += self._writes(part, texts, vectors)
         for chunk in chunks(writes):
-            self._in_worker(self._backend.write, chunk)
+            self._queued(chunk).result()
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -143,7 +146,7 @@ class ChromaStore(BaseStore):
             writes += self._writes(part, texts, vectors)
             await asyncio.sleep(0)
         for chunk in chunks(writes):
-            await self._in_worker_async(self._backend.write, chunk)
+            await asyncio.wrap_future(self._queued(chunk))
             # Chroma held the interpreter: whoever waits comes first.
             await asyncio.sleep(0)
         return results
@@ -246,6 +249,12 @@ class ChromaStore(BaseStore):
                 "numbers a text: check its model."
             )
         return unit(vectors)
+
+    def _queued(self, chunk: Chunk) -> "Future[None]":
+        with self._closing:
+            if self._closed:
+                raise self._closed_error()
+            return self._writer.submit(chunk)
 
     def _in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._closing:

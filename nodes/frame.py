@@ -16,8 +16,18 @@ from sim.errors import BadInputError
 # Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
 MAX_STEPS = 2_000
 MAX_HISTORY = 1_000
+MAX_HISTORY_TEXT = 50_000
 MAX_TEXT = 500
 MAX_WISHES = 2_000
+
+
+async def simulated_name(visit: VisitState, identity: str) -> str:
+    """Return the name of the simulated user who visits; who asks for the visit is somebody else.
+
+    Raises:
+        BadInputError: The world is unknown, or has no such user.
+    """
+    return (await visitor(visit)).user_id
 
 
 async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -80,6 +90,8 @@ def check_input(state: Beginning) -> VisitState:
         raise BadInputError(f"the history has {len(state.history):,} titles: at most {MAX_HISTORY:,} are taken")
     if any(len(text) > MAX_TEXT for text in (state.world, state.user_id, *state.history)):
         raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if (length := sum(map(len, state.history))) > MAX_HISTORY_TEXT:
+        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
     if len(state.wishes) > MAX_WISHES:
         raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
     given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}

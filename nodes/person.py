@@ -47,6 +47,11 @@ class Answer(BaseModel):
         return self
 
 
+async def person_name(visit: VisitState, identity: str) -> str:
+    """Return the name of the person who visits: where the server knows who asks, nobody visits under another name."""
+    return identity or visit.user_id or GUEST
+
+
 async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and begin a person's visit with the profile that their former visits left.
 
@@ -55,8 +60,7 @@ async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     """
     visit = check_input(state)
     identity = runtime.server_info.user.identity if runtime.server_info and runtime.server_info.user else ""
-    # Where the server knows who asks, nobody visits under another name.
-    user_id = identity or state.user_id or GUEST
+    user_id = await person_name(visit, identity)
     place = await open_place(visit.world)
     stored = await stored_profile(visit.model_copy(update={"user_id": user_id, "profile": Profile()}), runtime)
     liked = {item.id: ASSUMED_RATING for item in await asyncio.to_thread(known_titles, place, state.history)}

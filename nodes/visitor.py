@@ -33,6 +33,8 @@ class Visitor:
     """What the logs say the user gave them, where they do."""
     predicted: NDArray[np.float32]
     """Rating (1 to 5) that the logs model predicts for each item, by catalogue position."""
+    seen: frozenset[str] = frozenset()
+    """Ids of items that a person named or rated before this visit, and wants no recommendation of."""
 
     def titles(self, steps: Sequence[Step]) -> list[Item]:
         """Return the state's items: the last ten of history and visit together, oldest first."""
@@ -101,13 +103,13 @@ def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visi
         tuple(catalogue.item(item_id) for item_id in before),
         tuple(ratings[item_id] for item_id in before),
         logs.fold_in(list(ratings), list(ratings.values())),
+        seen=frozenset(before),
     )
 
 
 def known_titles(place: Place, titles: Sequence[str]) -> list[Item]:
     """Return the items that a history in words names; what the catalogue does not have is left out."""
-    matches = [place.fresh.named(title) for title in titles]
-    return [match.item for match in matches if match and match.kind != "contained"]
+    return [item for title in titles if (item := place.fresh.titled(title))]
 
 
 def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:

@@ -27,7 +27,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Popen[bytes]:
+def start(folder: Path, home: Path, port: int, *, jobs: int = 10, **settings: Any) -> subprocess.Popen[bytes]:
     """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
     folder.mkdir()
     for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
@@ -36,7 +36,10 @@ def start(folder: Path, home: Path, port: int, **settings: Any) -> subprocess.Po
     (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
-            [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--host", "127.0.0.1", "--port", str(port)],
+            [
+                *(LANGGRAPH, "dev", "--no-browser", "--no-reload", "--n-jobs-per-worker", str(jobs)),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
             cwd=folder,
             env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)},
             stdout=log,

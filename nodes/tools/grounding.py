@@ -133,6 +133,11 @@ class Grounder:
         """Return the item that a text names by its title, or None where only its meaning could tell; embeds nothing."""
         return self._first(self._found(text), self._blocked(avoid))
 
+    def titled(self, text: str) -> Item | None:
+        """Return the item whose title a text is, as written or misspelt, but not one whose title it only contains."""
+        found = self._titles.whole(text) or self._titles.similar(text)
+        return None if found is None else self._catalogue[found.positions[0]]
+
     def _first(self, found: Sequence[Found], blocked: frozenset[int]) -> Match | None:
         for entry in found:
             for position in entry.positions:

@@ -26,27 +26,30 @@ async def shortlist(
 ) -> list[Candidate]:
     """Return at most `size` candidates, the best predicted first.
 
+    What the visit has had, what the person has seen and what they want left out is passed over, in this order, each
+    while anything else remains.
+
     Args:
         visitor: Whom they are for.
-        steps: The rounds so far; none of their items is proposed again while another one is left.
+        steps: The rounds so far.
         plan: What to look for; without a plan, what is like the user's last titles.
         size: Number of candidates.
-        wishes: A person's own words; what they want left out is, while anything else remains.
+        wishes: A person's own words.
     """
     world = visitor.place.world
     had = world.catalogue.positions(step.item_id for step in steps)
     distances = visitor.distances(steps)
+    seen = world.catalogue.positions(visitor.seen)
     gone = np.zeros(len(world.catalogue), dtype=bool)
-    gone[had] = True
-    if gone.all():
-        gone[:] = False
     unwanted = _has_genre(world.catalogue, read_wishes(wishes, world.catalogue.genres).avoid)
-    if not np.logical_or(gone, unwanted).all():
-        gone[unwanted] = True
+    for left_out in (had, seen, np.flatnonzero(unwanted)):
+        rest = gone.copy()
+        rest[left_out] = True
+        gone = gone if rest.all() else rest
     predicted = np.where(gone, -np.inf, visitor.predicted)
     query = "\n".join(filter(None, (plan, wishes))) or visitor.situation(steps)
     most = int(size * SEMANTIC_SHARE)
-    hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had)) if most else []
+    hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had) + len(seen)) if most else []
     fitting = np.array([position for hit in hits if not gone[position := world.catalogue.position(hit)]], dtype=int)
     by_meaning = fitting[pareto(predicted[fitting], None if distances is None else distances[fitting])]
     chosen = dict.fromkeys(_spread(by_meaning, most))

@@ -60,7 +60,6 @@ async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: La
     await check_terminal(url)
     await check_documented_client(url)
     await check_mcp(url)
-    await check_hostile_requests(server)
 
 
 async def check_schemas(server: LangGraphClient, assistant: str) -> None:
@@ -174,31 +173,6 @@ async def check_mcp(url: str) -> None:
         )
         result = await call("tools/call", name="episode", arguments=TINY)
         assert "total_reward" in result["content"][0]["text"]
-
-
-HOSTILE: list[tuple[dict[str, Any], str]] = [
-    ({"history": ["x"] * 100_000}, "100,000 titles"),
-    ({"world": "../../etc"}, "no name of a world"),
-    ({"max_steps": -5}, "max_steps is -5"),
-    ({"max_steps": 10**12}, "max_steps is"),
-    ({"seed": "seven"}, "seed: "),
-    ({"user_id": {"$ne": ""}}, "user_id: "),
-    ({"user_id": "x" * 10_000_000}, "longer than 500"),
-    ({"history": "Heat"}, "history: "),
-]
-
-
-async def check_hostile_requests(server: LangGraphClient) -> None:
-    for given, why in HOSTILE:
-        thread = (await server.threads.create())["thread_id"]
-        failed: Any = await server.runs.wait(thread, "episode", input=TINY | given, raise_error=False)
-        assert failed["__error__"]["error"] == "BadInputError" and why in failed["__error__"]["message"], given
-        await server.threads.get_state(thread)
-    for context in ({"model": "http://evil.example/v1"}, {"temperature": "NaN"}, {"space": "people:tiny"}):
-        failed = await server.runs.wait(None, "episode", input=TINY, context=context, raise_error=False)
-        assert "__error__" in failed, context
-    output: Any = await server.runs.wait(None, "episode", input=TINY)
-    assert output["steps"]
 
 
 @pytest.mark.parametrize("url", [{"auth": {"path": "./graph/auth.py:auth"}}], indirect=True)

@@ -262,6 +262,23 @@ def test_a_title_that_was_had_is_named_and_replaced_by_a_near_item_without_an_em
     assert embeddings.queries == []
 
 
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("stardew valley", "Stardew Valley"),
+        ("Stardew Vally", "Stardew Valley"),
+        ("...", "..."),
+        ("I recommend Stardew Valley.", "Stardew Valley"),
+        ("the user liked Braid, and then Stardew Valley a lot", None),
+        ("Portal 3", None),
+        ("", None),
+    ],
+)
+def test_a_title_is_told_from_a_text_that_only_contains_one(grounder: Grounder, text: str, title: str | None) -> None:
+    item = grounder.titled(text)
+    assert (item and item.title) == title
+
+
 def test_nearest_mode_takes_exact_titles_or_the_nearest_embedding_whatever_was_had() -> None:
     grounder = Grounder(CATALOGUE, NgramEmbeddings(), mode="nearest")
     everything = [item.id for item in CATALOGUE]

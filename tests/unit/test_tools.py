@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.state import Step, VisitState
+from nodes.state import Profile, Step, VisitState
 from nodes.tools.categories import count_categories, recent_categories
 from nodes.tools.shortlist import pareto, shortlist
 from nodes.visitor import Visitor, visitor
+from nodes.worlds import open_place
 from sim.catalogue import Catalogue, Item
 
 ITEMS = [Item("1", "A", ("Drama", "War")), Item("2", "B", ("Drama",)), Item("3", "C", ())]
@@ -95,3 +96,16 @@ async def test_the_shortlist_looks_for_what_the_plan_says(home: Path) -> None:
 async def test_where_all_items_were_had_they_come_again(home: Path) -> None:
     who, steps = await visit(home, len((await visitor(VisitState(world="tiny"))).predicted))
     assert len(await shortlist(who, steps, "", 5)) == 5
+
+
+async def test_what_a_person_has_seen_is_passed_over_while_anything_else_is_left(home: Path) -> None:
+    place = await open_place("tiny")
+    items = list(place.world.catalogue)
+
+    async def listed(rated: int) -> set[str]:
+        profile = Profile(ratings={item.id: 4.0 for item in items[:rated]})
+        who = await visitor(VisitState(world="tiny", user_id="ann", profile=profile))
+        return {one.item_id for one in await shortlist(who, [], "Recommend Drama.", 20)}
+
+    assert not await listed(len(items) - 5) & {item.id for item in items[:-5]}
+    assert await listed(len(items))

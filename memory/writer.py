@@ -1,0 +1,74 @@
+"""Writes take turns in one thread, and those that wait for their turn are written together.
+
+A call to Chroma takes 40 ms on a disk, for one row as for twenty, and stops every thread of the process meanwhile. So
+many visits at once would spend their time waiting if each of them wrote its few rows by itself.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import NamedTuple
+
+from memory.rows import Chunk
+
+
+class Waiting(NamedTuple):
+    """A chunk that waits for its turn."""
+
+    chunk: Chunk
+    written: "Future[None]"
+
+
+class Writer:
+    """Hands chunks to `write`, in the order in which they came for each collection.
+
+    Args:
+        worker: Runs one call at a time.
+        write: Makes a chunk durable.
+    """
+
+    def __init__(self, worker: Executor, write: Callable[[Chunk], None]) -> None:
+        self._worker = worker
+        self._write = write
+        self._lock = threading.Lock()
+        self._waiting: deque[Waiting] = deque()
+
+    def submit(self, chunk: Chunk) -> "Future[None]":
+        """Queue a chunk; what it returns is done once the chunk is durable, and can be cancelled before its turn."""
+        waiting = Waiting(chunk, Future())
+        with self._lock:
+            self._waiting.append(waiting)
+        self._worker.submit(self._write_next)
+        return waiting.written
+
+    def _write_next(self) -> None:
+        """Write the chunk that waits longest, if it was not written with a former one, and what fits beside it."""
+        turn = self._take()
+        if not turn:
+            return
+        try:
+            self._write(Chunk.joined([one.chunk for one in turn]))
+        except BaseException as error:
+            for one in turn:
+                one.written.set_exception(error)
+        else:
+            for one in turn:
+                one.written.set_result(None)
+
+    def _take(self) -> list[Waiting]:
+        turn: list[Waiting] = []
+        rest: deque[Waiting] = deque()
+        full = False
+        with self._lock:
+            for one in self._waiting:
+                if turn and (full or one.chunk.labels != turn[0].chunk.labels):
+                    rest.append(one)
+                elif turn and not one.chunk.fits_beside([other.chunk for other in turn]):
+                    # Nothing overtakes it: the last write to a record has to win.
+                    full = True
+                    rest.append(one)
+                elif one.written.set_running_or_notify_cancel():
+                    turn.append(one)
+            self._waiting = rest
+        return turn

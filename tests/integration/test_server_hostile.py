@@ -1,0 +1,136 @@
+"""What a server does with requests that mean it no good: a clear refusal within a second, and on it goes."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.serving import serving
+
+BIG = "x" * 10_000_000
+SECONDS = 1.0
+VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 1}
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+INPUTS: list[tuple[Any, str]] = [
+    ({"history": ["x"] * 100_000}, "100,000 titles"),
+    ({"history": [f"{n} the of toy story heat " * 18 for n in range(1000)]}, "at most 50,000"),
+    ({"history": [f"some film that is unknown, number {n}" for n in range(1000)]}, "no title of the history"),
+    ({"history": [BIG]}, "longer than 500"),
+    ({"history": BIG}, "history: "),
+    ({"history": "Heat"}, "history: "),
+    ({"history": [["Heat"]]}, "history: "),
+    ({"world": "../../etc"}, "no name of a world"),
+    ({"world": "/etc/passwd"}, "no name of a world"),
+    ({"world": BIG}, "longer than 500"),
+    ({"world": nested(500)}, "Recursion limit"),
+    ({"max_steps": -5}, "max_steps is -5"),
+    ({"max_steps": 10**12}, "max_steps is"),
+    ({"seed": "seven"}, "seed: "),
+    ({"seed": 10**400}, "Invalid JSON"),
+    ({"user_id": {"$ne": ""}}, "user_id: "),
+    ({"user_id": BIG}, "longer than 500"),
+    ([1], "Expected dict"),
+    ("x", "Expected dict"),
+]
+CONTEXTS: list[tuple[Any, str]] = [
+    ({"model": "http://evil.example/v1"}, "model"),
+    ({"model": "openai:http://evil.example/v1"}, "OPENAI_BASE_URL"),
+    ({"model": f"openai:{BIG}"}, "model"),
+    ({"model": nested(500)}, "Recursion limit"),
+    ({"planner_prompt": BIG}, "at most 20000 characters"),
+    ({"space": "people:tiny"}, "space"),
+    ({"space": BIG}, "at most 64 characters"),
+    ({"temperature": "NaN"}, "finite number"),
+    ({"temperature": {"a": 1}}, "temperature"),
+    ({"lessons_k": "many"}, "lessons_k"),
+    ({"experiences_k": 10**9}, "experiences_k"),
+    ({"share_memory": [1]}, "share_memory"),
+    ([1], "not of type"),
+    ("rules", "not of type"),
+]
+BODIES: list[tuple[str, str]] = [
+    ('{"assistant_id": "episode", "input": {"world": "tiny", "seed": NaN}}', "Invalid JSON"),
+    ('{"assistant_id": "episode", "input": {}, "context": {"temperature": NaN}}', "Invalid JSON"),
+    ('{"assistant_id": "episode", "input": {"world": "tiny", "user_id": "\\ud800"}}', "Invalid JSON"),
+    ('{"assistant_id": "episode", "input": {"world": ' + "[" * 100_000 + "]" * 100_000 + "}}", "Invalid JSON"),
+    ('{"assistant_id": "nobody", "input": {}}', "Invalid assistant"),
+    ("{", "Invalid JSON"),
+    ("[]", "not of type"),
+]
+REQUESTS = [
+    *(
+        (json.dumps({"assistant_id": "episode", "input": VISIT | given if isinstance(given, dict) else given}), why)
+        for given, why in INPUTS
+    ),
+    (json.dumps({"assistant_id": "recommend", "input": VISIT | {"history": ["x"] * 100_000}}), "100,000 titles"),
+    (json.dumps({"assistant_id": "recommend", "input": VISIT | {"user_id": BIG}}), "longer than 500"),
+    (json.dumps({"assistant_id": "recommend", "input": VISIT | {"wishes": BIG}}), "the wishes have"),
+    *((json.dumps({"assistant_id": "episode", "input": VISIT, "context": given}), why) for given, why in CONTEXTS),
+    *BODIES,
+]
+
+
+@pytest.fixture(scope="module")
+def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("server"), built_home) as server:
+        yield server.url
+
+
+class Outcome(NamedTuple):
+    """How a request ended."""
+
+    seconds: float
+    """Time that the server worked on it."""
+    error: str
+    """Why it was refused or failed; empty if it was not."""
+
+
+async def send(client: httpx.AsyncClient, body: str) -> Outcome:
+    """Ask for a run. Its wait in the queue is left out: `langgraph dev` looks for new runs twice a second."""
+    sent = time.perf_counter()
+    async with client.stream("POST", "/runs/stream", content=body) as response:
+        accepted = time.perf_counter()
+        if response.is_client_error:
+            return Outcome(accepted - sent, (await response.aread()).decode())
+        assert response.is_success
+        begun, failed = accepted, False
+        async for line in response.aiter_lines():
+            if line == "event: metadata":
+                begun = time.perf_counter()
+            elif failed:
+                return Outcome(accepted - sent + time.perf_counter() - begun, line)
+            failed = line == "event: error"
+        return Outcome(accepted - sent + time.perf_counter() - begun, "")
+
+
+@pytest.mark.parametrize(("body", "why"), REQUESTS, ids=[f"{n}-{body[:90]}" for n, (body, _) in enumerate(REQUESTS)])
+async def test_a_hostile_request_is_refused_within_a_second_and_says_why(url: str, body: str, why: str) -> None:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=60, headers={"content-type": "application/json"}, trust_env=False
+    ) as client:
+        outcome = await send(client, body)
+        assert why in outcome.error and len(outcome.error) < 5000, outcome.error[:500]
+        if outcome.seconds >= SECONDS:
+            # Others may have had the cores meanwhile: the median of three counts.
+            again = [(await send(client, body)).seconds for _ in range(2)]
+            assert statistics.median([outcome.seconds, *again]) < SECONDS
+        assert (await client.get("/ok")).is_success
+
+
+async def test_a_server_still_serves_after_all_that(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        output = (await client.post("/runs/wait", json={"assistant_id": "episode", "input": VISIT})).json()
+    assert len(output["steps"]) == 1

@@ -1,0 +1,53 @@
+"""What a server remembers can be taken back by a client."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from tests.serving import serving
+
+VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("server"), built_home) as server:
+        yield server.url
+
+
+async def visit(server: LangGraphClient, **run: Any) -> dict[str, Any]:
+    """Run a visit on a thread of its own, and return the state that it ends with."""
+    thread = (await server.threads.create())["thread_id"]
+    await server.runs.wait(thread, "episode", input=VISIT, **run)
+    state: Any = await server.threads.get_state(thread)
+    return dict(state["values"])
+
+
+async def test_a_memory_deleted_through_the_store_is_recalled_no_more(url: str) -> None:
+    server = get_client(url=url, timeout=60)
+    # The first visit learns; the ones after it only recall, so that nothing but the deletion tells them apart.
+    await visit(server)
+    recalling = {"context": {"learn": "off"}}
+    before = await visit(server, **recalling)
+    (lesson,) = before["lessons"]
+    assert lesson["text"] in before["exchange"]["planner"]["prompt"]
+    recalled = before["experiences"][0]
+    assert f'{{"title": "{recalled["title"]}"' in before["exchange"]["actor"]["prompt"].split('"experiences"')[1]
+
+    for kind, field, gone in (("lessons", "text", lesson["text"]), ("experiences", "title", recalled["title"])):
+        found = await server.store.search_items((kind, "tiny"), limit=100)
+        doomed = [item for item in found["items"] if item["value"][field] == gone]
+        assert doomed
+        for item in doomed:
+            await server.store.delete_item(item["namespace"], item["key"])
+
+    after = await visit(server, **recalling)
+    assert after["lessons"] == [] and lesson["text"] not in after["exchange"]["planner"]["prompt"]
+    assert recalled["title"] not in [one["title"] for one in after["experiences"]]
+    assert len(after["experiences"]) == len(before["experiences"]) - 1
+    told = after["exchange"]["actor"]["prompt"].split('"experiences"')[1].split('"plan"')[0]
+    assert recalled["title"] not in told
