@@ -17,7 +17,7 @@ from langgraph_sdk.schema import Run
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from graph.checkpoints import checkpointer
-from graph.episode import build_variant, graph_id, run_config
+from graph.episode import build_variant, graph_id
 from graph.remote import connected
 from memory.embeddings import shared_embeddings
 from memory.recall import remember, write_ops
@@ -77,8 +77,8 @@ class LocalEngine:
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Run a visit, or the rest of it."""
-        config: RunnableConfig = {**run_config(self._variant, visit), "configurable": {"thread_id": thread}}
-        begun = await self._saver.aget_tuple({"configurable": {"thread_id": thread}}) is not None
+        config: RunnableConfig = {"configurable": {"thread_id": thread}}
+        begun = await self._saver.aget_tuple(config) is not None
         try:
             output = await self._graph.ainvoke(
                 None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
@@ -157,7 +157,7 @@ class ServerEngine:
             state: Any = await _patiently(lambda: threads.get_state(thread))
             if output := _output(state, visit):
                 return output
-            run = await self._start(thread, None if state["next"] else visit, run_config(self._variant, visit), context)
+            run = await self._start(thread, None if state["next"] else visit, context)
         await _patiently(lambda: runs.join(thread, run["run_id"]))
         state = await _patiently(lambda: threads.get_state(thread))
         if output := _output(state, visit):
@@ -168,7 +168,7 @@ class ServerEngine:
             raise BadInputError(why)
         raise VisitFailedError(why, faults[0].startswith(RefusedVisitError.__name__))
 
-    async def _start(self, thread: str, visit: VisitInput | None, known: RunnableConfig, context: Context) -> Run:
+    async def _start(self, thread: str, visit: VisitInput | None, context: Context) -> Run:
         """Start a run; a request whose answer is lost may have started it, so it is not simply sent again."""
         try:
             return await self._client.runs.create(
@@ -176,7 +176,6 @@ class ServerEngine:
                 graph_id(self._variant),
                 input=None if visit is None else visit.model_dump(),
                 context=context.model_dump(exclude_defaults=True),
-                metadata=known["metadata"],
                 multitask_strategy="reject",
             )
         except httpx.HTTPError as error:

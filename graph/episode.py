@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, NamedTuple
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START
 from langgraph.runtime import Runtime
@@ -117,12 +116,6 @@ def build_variant(name: str) -> Graph:
 def graph_id(variant: str) -> str:
     """Return the id under which langgraph.json serves a variant."""
     return "episode" if variant == "billp" else variant
-
-
-def run_config(variant: str, visit: VisitInput) -> RunnableConfig:
-    """Return what a visit is known by in a trace."""
-    known = {"variant": variant, "world": visit.world, "user_id": visit.user_id, "seed": visit.seed}
-    return {"run_name": f"{variant} {visit.user_id}".strip(), "tags": ["billp", variant], "metadata": known}
 
 
 builder = build_variant("billp")

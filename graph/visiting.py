@@ -12,7 +12,7 @@ from langgraph.store.base import BaseStore
 from pydantic import BaseModel, ValidationError
 
 from graph.checkpoints import checkpointer
-from graph.episode import VARIANTS, build_variant, run_config
+from graph.episode import VARIANTS, build_variant
 from memory.store import create_store, home
 from nodes.context import Context
 from nodes.frame import check_input
@@ -89,7 +89,7 @@ async def _run(episode: Episode, folder: Path, store: BaseStore | None, show: Ca
     async with checkpointer(folder / "checkpoints.sqlite") as saver:
         graph = build_variant(variant).compile(checkpointer=saver, store=store)
         # A thread of its own, so that the visit recalls what former ones of the same user taught.
-        config: RunnableConfig = {**run_config(variant, visit), "configurable": {"thread_id": folder.name}}
+        config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
         begun = await saver.aget_tuple(config) is not None
         stream = graph.astream(
             None if begun else visit, config, context=episode.context, stream_mode=["updates", "values"]
