@@ -37,6 +37,8 @@ class Context(BaseModel):
     """Model of the Planner; empty for the one of all roles."""
     actor_model: str = model_field("actor")
     """Model of the Actor; empty for the one of all roles."""
+    plan_and_act_model: str = model_field("plan_and_act")
+    """Model of Planner and Actor in one; empty for the one of all roles."""
     critic_model: str = model_field("critic")
     """Model of the Critic; empty for the one of all roles."""
     reflector_model: str = model_field("reflector")
@@ -48,6 +50,8 @@ class Context(BaseModel):
     """What the Planner is told, before the facts."""
     actor_prompt: str = prompt_field("actor")
     """What the Actor is told, before the facts."""
+    plan_and_act_prompt: str = prompt_field("plan_and_act")
+    """What Planner and Actor in one are told, before the facts."""
     critic_prompt: str = prompt_field("critic")
     """What the Critic is told, before the facts."""
     reflector_prompt: str = prompt_field("reflector")
@@ -58,11 +62,11 @@ class Context(BaseModel):
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Lessons recalled for a visit (K of the paper)."""
-    experiences_k: int = Field(8, ge=0, le=50)
+    experiences_k: int = Field(5, ge=0, le=50)
     """Experiences recalled for a round."""
-    values_k: int = Field(8, ge=0, le=50)
+    values_k: int = Field(5, ge=0, le=50)
     """Values recalled for a round."""
-    shortlist_size: int = Field(20, ge=1, le=100)
+    shortlist_size: int = Field(10, ge=1, le=100)
     """Items among which the Actor chooses."""
     grounding: Literal["fresh", "nearest"] = "fresh"
     """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
