@@ -62,11 +62,11 @@ class Context(BaseModel):
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Lessons recalled for a visit (K of the paper)."""
-    experiences_k: int = Field(5, ge=0, le=50)
+    experiences_k: int = Field(4, ge=0, le=50)
     """Experiences recalled for a round."""
-    values_k: int = Field(5, ge=0, le=50)
+    values_k: int = Field(4, ge=0, le=50)
     """Values recalled for a round."""
-    shortlist_size: int = Field(10, ge=1, le=100)
+    shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
     grounding: Literal["fresh", "nearest"] = "fresh"
     """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""

@@ -80,14 +80,12 @@ def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
 
 
 def experience_facts(experiences: Sequence[Remembered]) -> list[Facts]:
-    """Return experiences as the Actor sees them, those of the likest situations first."""
+    """Return experiences as the Actor sees them, those of the likest situations first.
+
+    What others were recommended is told by its categories; its title would teach less than it costs.
+    """
     return [
-        {
-            "title": shown(one.title),
-            "distance": one.distance,
-            "advantage": round(one.advantage, 2),
-            "genres": _genres(one.genres),
-        }
+        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": _genres(one.genres)}
         for one in experiences
     ]
 

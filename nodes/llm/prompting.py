@@ -25,7 +25,7 @@ ROUNDS_LISTED = 7
 # Rounds leave the prompt this many at a time: between two cuts the prompt only grows at its end.
 ROUNDS_CUT = 4
 # Categories by which the rounds that left are summed up.
-CATEGORIES_SUMMED = 5
+CATEGORIES_SUMMED = 4
 _FENCED = re.compile(r"^```json\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 # What opens a tag: of a chat template, of a block of thoughts, of markup.
 _TAG = re.compile(r"<(?=[A-Za-z/!?|])")
@@ -93,7 +93,7 @@ def _mean(rewards: list[float]) -> float:
 
 def render(facts: Mapping[str, Any]) -> str:
     """Return the facts as a fenced JSON block that a person can read: one entry or row a line."""
-    parts = [f"{_dump(key)}:{_block(value)}" for key, value in facts.items()]
+    parts = [f"{_dump(as_data(key))}:{_block(value)}" for key, value in facts.items()]
     return "```json\n{\n" + ",\n".join(parts) + "\n}\n```"
 
 

@@ -55,10 +55,10 @@ def games(count: int = 720, seed: int = 0) -> Catalogue:
     shares = np.array(list(_CATEGORIES.values()), dtype=float)
     items = []
     for number in range(count):
-        title = f"{_ADJECTIVES[number % 12]} {_NOUNS[number // 12 % 12]}"
-        if number >= 144:
-            ending = _ENDINGS[number // 144]
-            title = [f"{_NOUNS[number // 12 % 12]} {number}", f"{title} II", f"The {title}: {ending}"][number % 3]
+        name = f"{_ADJECTIVES[number % 12]} {_NOUNS[number // 12 % 12]}"
+        edition, ending = number // 144 + 1, _ENDINGS[number // 144]
+        forms = [f"{name} {edition}", f"{_NOUNS[number // 12 % 12]} {number}", f"The {name}: {ending}"]
+        title = [*forms, f"{name}: {ending}"][number % 4] if edition > 1 else name
         genres = rng.choice(list(_CATEGORIES), size=1 + rng.binomial(4, 0.37), replace=False, p=shares / shares.sum())
         items.append(Item(str(number), title, tuple(sorted(str(genre) for genre in genres))))
     return Catalogue(items)
