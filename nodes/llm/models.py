@@ -9,7 +9,6 @@ from pydantic import SecretStr
 
 from nodes.context import Context
 from nodes.llm.rules import RulesModel
-from nodes.llm.tokens import count_tokens
 from nodes.state import Role
 from sim.errors import BadInputError
 
@@ -21,7 +20,7 @@ async def role_model(context: Context, role: Role) -> BaseChatModel:
     """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
     name = getattr(context, f"{role}_model") or context.model
     made = _made.get((name, context.temperature))
-    # Made in a thread, once: reading certificates and the table of tokens would block the event loop.
+    # Made in a thread, once: reading certificates would block the event loop.
     return made if made is not None else await asyncio.to_thread(chat_model, name, context.temperature)
 
 
@@ -29,8 +28,7 @@ _made: dict[tuple[str, float], BaseChatModel] = {}
 
 
 def chat_model(name: str, temperature: float) -> BaseChatModel:
-    """Return a chat model, made once a process, with the table of tokens loaded that its prompts are counted by."""
-    count_tokens("")
+    """Return a chat model, made once a process."""
     return _made.setdefault((name, temperature), make_chat_model(name, temperature))
 
 

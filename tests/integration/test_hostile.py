@@ -124,7 +124,7 @@ async def test_a_prompt_keeps_to_its_budget_however_long_titles_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = [title for title in HOSTILE if len(title) > 1_000]
-    ratings = renamed(lambda position: long[position % len(long)] + str(position))
+    ratings = renamed(lambda position: f"{long[position % len(long)][:200]} {position}")
     played = await play(tmp_path, ratings, monkeypatch, "billp")
     tokens = [len(encode("\n\n".join(message.text for message in messages))) for messages in played.prompts]
     assert max(tokens) <= Context().prompt_tokens

@@ -141,7 +141,7 @@ async def check_stepping(server: LangGraphClient) -> None:
     await server.threads.update_state(thread, {"plan": "Recommend Horror."})
     await server.runs.wait(thread, "episode", interrupt_before=["user"])
     state = await server.threads.get_state(thread)
-    assert '"plan": "Recommend Horror."' in state["values"]["exchange"]["actor"]["prompt"]
+    assert '"plan":"Recommend Horror."' in state["values"]["exchange"]["actor"]["prompt"]
     shortlist = state["values"]["shortlist"]
     proposal = state["values"]["proposal"] | {"item_id": shortlist[-1]["item_id"]}
     await server.threads.update_state(thread, {"proposal": proposal})
