@@ -58,8 +58,8 @@ class Context(BaseModel):
     """What the Reflector is told, before the facts."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
     """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. The default
-    prompts take some 500 to 800. What else a role is told is bounded, but not cut for it, so a long prompt of its own,
-    or many candidates, can still take more."""
+    prompts take some 450 to 1,100. What else a role is told is bounded, but not cut for it, so a long prompt of its
+    own, or many candidates, can still take more."""
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Lessons recalled for a visit (K of the paper)."""
