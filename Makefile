@@ -57,9 +57,10 @@ format: $(VENV)/.dev ## Put the code into the house style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure speed.
+bench: $(VENV)/.dev ## Measure speed and prompts.
 	$(BIN)/python -m tests.benchmarks.speed
 	$(BIN)/python -m tests.benchmarks.endpoint
+	$(BIN)/python -m tests.benchmarks.prompts
 
 load: $(VENV)/.dev ## Measure a server under load (20 minutes).
 	$(BIN)/python -m tests.benchmarks.load

@@ -16,6 +16,7 @@ from nodes.actor import actor
 from nodes.context import Context
 from nodes.critic import critic
 from nodes.frame import begin, finish, simulated_name
+from nodes.plan_and_act import plan_and_act
 from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import VisitInput, VisitState
@@ -47,6 +48,9 @@ VARIANTS: dict[str, Variant] = {
     "act_only": Variant((forgetful(actor), user)),
     "react": Variant((forgetful(planner), forgetful(actor), user)),
     "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
+    # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the default
+    # settings, must not go on with other nodes than the visit began with.
+    "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
 }
 
 
@@ -123,3 +127,4 @@ graph = builder.compile(name="episode")
 act_only = build_variant("act_only").compile(name="act_only")
 react = build_variant("react").compile(name="react")
 reflexion = build_variant("reflexion").compile(name="reflexion")
+merge_plan_and_act = build_variant("merge_plan_and_act").compile(name="merge_plan_and_act")

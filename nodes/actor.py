@@ -8,12 +8,20 @@ from pydantic import BaseModel, Field
 from memory.recall import recall_experiences
 from nodes.asking import consult, settings
 from nodes.context import Context
-from nodes.facts import candidate_facts, experience_facts, round_facts, user_facts, wish_facts
+from nodes.facts import (
+    candidate_facts,
+    candidate_titles,
+    experience_facts,
+    history_facts,
+    plan_fact,
+    round_facts,
+    shown,
+    wish_facts,
+)
 from nodes.state import Candidate, Proposal, Remembered, VisitState
 from nodes.tools.grounding import looks_like_no_item
 from nodes.tools.shortlist import shortlist
 from nodes.visitor import Visitor, asker, visitor
-from sim.catalogue import Item
 
 
 class Choice(BaseModel):
@@ -26,25 +34,14 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Choose the item: a_t ~ LLM(s_t, z_t, the k nearest experiences, the shortlist), grounded to the catalogue."""
     context = settings(runtime)
     who = await visitor(state)
-    experiences = []
-    if runtime.store is not None:
-        found = await recall_experiences(
-            runtime.store, asker(state, context), who.situation(state.steps), context.experiences_k
-        )
-        experiences = [
-            Remembered(
-                **one.record.model_dump(include={"title", "genres", "distance", "advantage"}), similarity=one.similarity
-            )
-            for one in found
-        ]
-    candidates = await shortlist(
-        who, state.steps, state.plan, context.shortlist_size, wishes=state.profile.text if state.profile else ""
-    )
+    experiences = await like_experiences(state, runtime, who)
+    candidates = await listed(state, context, who, state.plan)
     facts = {
-        "user": user_facts(who) | wish_facts(state.profile),
+        "history": history_facts(who),
         "rounds": round_facts(state.steps),
+        **wish_facts(state.profile),
+        "plan": plan_fact(state.plan),
         "experiences": experience_facts(experiences),
-        "plan": state.plan,
         "candidates": candidate_facts(candidates),
     }
     ground = Grounding(who, state, context, candidates)
@@ -55,11 +52,27 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
         facts,
         Choice,
         check=lambda choice: ground.fault(choice.item),
-        fallback=lambda: Choice(item=candidates[0].title),
+        fallback=lambda: Choice(item=candidate_titles(candidates)[0]),
     )
-    item = ground(answer.item)
-    proposal = Proposal(text=answer.item, item_id=item.id, title=item.title, genres=list(item.genres))
-    return {"experiences": experiences, "shortlist": candidates, "proposal": proposal, **said}
+    return {"experiences": experiences, "shortlist": candidates, "proposal": ground.proposal(answer.item), **said}
+
+
+async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Remembered]:
+    """Return the experiences recalled for the round."""
+    if runtime.store is None:
+        return []
+    context = settings(runtime)
+    found = await recall_experiences(
+        runtime.store, asker(state, context), who.situation(state.steps), context.experiences_k
+    )
+    fields = {"title", "genres", "distance", "advantage"}
+    return [Remembered(**one.record.model_dump(include=fields), similarity=one.similarity) for one in found]
+
+
+async def listed(state: VisitState, context: Context, who: Visitor, plan: str) -> list[Candidate]:
+    """Return the round's shortlist."""
+    wishes = state.profile.text if state.profile else ""
+    return await shortlist(who, state.steps, plan, context.shortlist_size, wishes=wishes)
 
 
 class Grounding:
@@ -70,8 +83,8 @@ class Grounding:
         self._grounder = who.place.fresh if context.grounding == "fresh" else who.place.nearest
         self._mode = context.grounding
         self._had = [step.item_id for step in state.steps]
-        # The first of equal titles wins: it is the best predicted one.
-        self._listed = {one.title: one.item_id for one in reversed(candidates)}
+        ids = [one.item_id for one in candidates]
+        self._listed = dict(zip(candidate_titles(candidates), ids, strict=True))
 
     def fault(self, text: str) -> str | None:
         """Say what keeps `text` from naming one item, or None."""
@@ -83,10 +96,11 @@ class Grounding:
         if self._mode == "nearest" or self._grounder.named(text, avoid=self._had):
             return None
         if had := self._grounder.named(text):
-            return f"this visit has had {had.item.title!r} already: name another candidate by its title"
+            return f"this visit has had {shown(had.item.title)!r} already: name another candidate by its title"
         return "there is no such item: name one of the candidates by its title"
 
-    def __call__(self, text: str) -> Item:
-        """Return the item."""
+    def proposal(self, text: str) -> Proposal:
+        """Return the proposal of the item that `text` names."""
         listed = self._listed.get(text)
-        return self._catalogue.item(listed) if listed else self._grounder.ground(text, avoid=self._had)
+        item = self._catalogue.item(listed) if listed else self._grounder.ground(text, avoid=self._had)
+        return Proposal(text=text, item_id=item.id, title=item.title, genres=list(item.genres))

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from nodes.context import Context
 from nodes.llm.models import role_model
-from nodes.llm.prompting import Facts, build_messages
+from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.replies import ask
 from nodes.state import Exchange, Role, VisitState
 
@@ -31,6 +31,7 @@ async def consult(
     *,
     fallback: Callable[[], Answer],
     check: Callable[[Answer], str | None] = lambda _: None,
+    rounds_listed: int | None = ROUNDS_LISTED,
 ) -> tuple[Answer, dict[str, Any]]:
     """Ask the model that plays `role`.
 
@@ -42,12 +43,14 @@ async def consult(
         schema: What a reply must hold.
         fallback: Gives the answer where the model has none even when asked again.
         check: Says in words what is wrong with a well-formed answer, or None.
+        rounds_listed: Most rounds that the prompt lists; None for all that fit.
 
     Returns:
         The answer, and the update of the state that says what was said and spent.
     """
     model = await role_model(context, role)
-    messages = build_messages(getattr(context, f"{role}_prompt"), {"role": role, **facts}, context.prompt_tokens)
+    prompt = getattr(context, f"{role}_prompt")
+    messages = build_messages(prompt, {"role": role, **facts}, context.prompt_tokens, rounds_listed)
     reply = await ask(
         model,
         messages,

@@ -1,6 +1,6 @@
 """Every setting of a run, as LangGraph Studio draws it and a deployment's assistant keeps it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,8 @@ class Context(BaseModel):
     """Model of the Planner; empty for the one of all roles."""
     actor_model: str = model_field("actor")
     """Model of the Actor; empty for the one of all roles."""
+    plan_and_act_model: str = model_field("plan_and_act")
+    """Model of Planner and Actor in one; empty for the one of all roles."""
     critic_model: str = model_field("critic")
     """Model of the Critic; empty for the one of all roles."""
     reflector_model: str = model_field("reflector")
@@ -52,6 +54,8 @@ class Context(BaseModel):
     """Sampling temperature of the Planner; empty for the one of all roles."""
     actor_temperature: float | None = temperature_field("actor")
     """Sampling temperature of the Actor; empty for the one of all roles."""
+    plan_and_act_temperature: float | None = temperature_field("plan_and_act")
+    """Sampling temperature of Planner and Actor in one; empty for the one of all roles."""
     critic_temperature: float | None = temperature_field("critic")
     """Sampling temperature of the Critic; empty for the one of all roles."""
     reflector_temperature: float | None = temperature_field("reflector")
@@ -61,21 +65,24 @@ class Context(BaseModel):
     """What the Planner is told, before the facts."""
     actor_prompt: str = prompt_field("actor")
     """What the Actor is told, before the facts."""
+    plan_and_act_prompt: str = prompt_field("plan_and_act")
+    """What Planner and Actor in one are told, before the facts."""
     critic_prompt: str = prompt_field("critic")
     """What the Critic is told, before the facts."""
     reflector_prompt: str = prompt_field("reflector")
     """What the Reflector is told, before the facts."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
-    """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. What else a role
-    is told is not cut, so a long prompt of its own, or many candidates, can still take more."""
+    """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. The default
+    prompts take some 450 to 1,100. What else a role is told is bounded, but not cut for it, so a long prompt of its
+    own, or many candidates, can still take more."""
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Lessons recalled for a visit (K of the paper)."""
-    experiences_k: int = Field(8, ge=0, le=50)
+    experiences_k: int = Field(4, ge=0, le=50)
     """Experiences recalled for a round."""
-    values_k: int = Field(8, ge=0, le=50)
+    values_k: int = Field(4, ge=0, le=50)
     """Values recalled for a round."""
-    shortlist_size: int = Field(20, ge=1, le=100)
+    shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
     grounding: Literal["fresh", "nearest"] = "fresh"
     """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
@@ -99,8 +106,7 @@ class Context(BaseModel):
     @property
     def models(self) -> set[str]:
         """Return the models that play the roles."""
-        roles = (self.planner_model, self.actor_model, self.critic_model, self.reflector_model)
-        return {role or self.model for role in roles}
+        return {getattr(self, f"{role}_model") or self.model for role in get_args(Role)}
 
     @property
     def scripted(self) -> bool:

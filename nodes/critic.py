@@ -9,7 +9,7 @@ from memory.recall import recall_values
 from memory.records import Experience, Record, Value, record
 from nodes.asking import consult, settings
 from nodes.context import Context
-from nodes.facts import round_facts, user_facts
+from nodes.facts import history_facts, item_facts, round_facts
 from nodes.learning import keep
 from nodes.state import Step, Usage, VisitState
 from nodes.visitor import Visitor, asker, visitor
@@ -35,13 +35,17 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     if runtime.store is not None:
         values = await recall_values(runtime.store, asker(state, context), who.situation(state.steps), context.values_k)
     facts = {
-        "user": user_facts(who),
+        "history": history_facts(who),
         "rounds": round_facts(state.steps[:-1]),
         "values": [
-            {"similarity": one.similarity, "distance": one.record.distance, "target": one.record.target}
+            {
+                "similarity": round(one.similarity, 2),
+                "distance": one.record.distance,
+                "target": round(one.record.target, 2),
+            }
             for one in values
         ],
-        "now": {"title": last.title, "genres": last.genres, "distance": last.distance, "predicted": last.predicted},
+        "now": item_facts(last),
     }
     answer, said = await consult(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value)

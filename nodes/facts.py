@@ -1,46 +1,112 @@
-"""What a role is told: the parts of the facts that the roles share, those that seldom change first."""
+"""What a role is told: the parts of the facts that the roles share, and how much of a text from outside is shown."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from nodes.llm.prompting import Facts
+from nodes.llm.prompting import Facts, as_data
+from nodes.llm.tokens import count_tokens, first_tokens
 from nodes.state import Candidate, Profile, Remembered, Step, Told
 from nodes.visitor import STATE_TITLES, Visitor
 
+# Most tokens of a title or category, of a plan or lesson, and of all wishes; real titles hardly ever have so many.
+TITLE_TOKENS = 32
+TEXT_TOKENS = 200
+WISHES_TOKENS = 300
+# Titles of the history for those roles that need it less: with the rounds, they soon make the state's ten.
+RECENT_TITLES = 5
+# Most categories of an item, and of the catalogue, the largest first.
+ITEM_CATEGORIES = 10
+CATEGORIES = 40
 
-def user_facts(visitor: Visitor) -> Facts:
+
+@lru_cache(maxsize=50_000)
+def shown(text: str, most: int = TITLE_TOKENS) -> str:
+    """Return a text from outside as a prompt shows it: plain, of bounded length, and never empty."""
+    return first_tokens(as_data(text), most) or "untitled"
+
+
+def _genres(genres: Iterable[str]) -> list[str]:
+    return [shown(genre) for genre in list(genres)[:ITEM_CATEGORIES]]
+
+
+def category_facts(categories: Iterable[str]) -> list[str]:
+    """Return the categories of a catalogue as the roles see them."""
+    return [shown(name) for name in list(categories)[:CATEGORIES]]
+
+
+def history_facts(visitor: Visitor, count: int = RECENT_TITLES) -> list[Facts]:
     """Return the end of the user's history, with the ratings that the logs know."""
-    shown = list(zip(visitor.history, visitor.ratings, strict=True))[-STATE_TITLES:]
-    history: list[dict[str, Any]] = [
-        {"title": item.title, "genres": list(item.genres)} | ({} if rating is None else {"rating": rating})
-        for item, rating in shown
+    known = list(zip(visitor.history, visitor.ratings, strict=True))[-count:]
+    return [{"title": shown(item.title), "rating": rating} for item, rating in known]
+
+
+def history_facts_with_genres(visitor: Visitor) -> list[Facts]:
+    """Return the end of the user's history as those roles see it that decide on categories."""
+    items = visitor.history[-STATE_TITLES:]
+    return [
+        facts | {"genres": _genres(item.genres)}
+        for facts, item in zip(history_facts(visitor, STATE_TITLES), items, strict=True)
     ]
-    return {"history": history}
 
 
 def wish_facts(profile: Profile | None) -> Facts:
-    """Return what a person asked for in their own words; nothing where there are no such words."""
-    return {"wishes": profile.text.splitlines()} if profile is not None and profile.text else {}
+    """Return what a person asked for in their own words, the latest lines that there is room for; nothing without."""
+    lines = [as_data(line) for line in profile.text.splitlines() if line.strip()] if profile is not None else []
+    while sum(map(count_tokens, lines)) > WISHES_TOKENS:
+        lines = lines[1:]
+    return {"wishes": lines} if lines else {}
+
+
+def plan_fact(plan: str) -> str:
+    """Return the plan as the roles see it; empty where there is none."""
+    return shown(plan, TEXT_TOKENS) if plan else ""
 
 
 def round_facts(steps: Sequence[Step]) -> list[Facts]:
     """Return rounds as the roles see them; whether and why the user left is not among it."""
-    return [
-        {"title": step.title, "genres": step.genres, "distance": step.distance, "reward": round(step.reward, 2)}
-        for step in steps
-    ]
+    return [{"title": shown(step.title), "distance": step.distance, "reward": round(step.reward, 2)} for step in steps]
+
+
+def round_facts_with_genres(steps: Sequence[Step]) -> list[Facts]:
+    """Return rounds as those roles see them that decide on categories."""
+    return [facts | {"genres": _genres(step.genres)} for facts, step in zip(round_facts(steps), steps, strict=True)]
 
 
 def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
     """Return lessons as the roles see them."""
-    return [lesson.model_dump() for lesson in lessons]
+    return [one.model_dump() | {"text": shown(one.text, TEXT_TOKENS)} for one in lessons]
 
 
 def experience_facts(experiences: Sequence[Remembered]) -> list[Facts]:
-    """Return experiences as the Actor sees them."""
-    return [one.model_dump() for one in experiences]
+    """Return experiences as the Actor sees them, those of the likest situations first.
+
+    What others were recommended is told by its categories; its title would teach less than it costs.
+    """
+    return [
+        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": _genres(one.genres)}
+        for one in experiences
+    ]
+
+
+def candidate_titles(shortlist: Sequence[Candidate]) -> list[str]:
+    """Return the titles by which the Actor tells the candidates apart: a repeated one gets a number."""
+    titles: dict[str, None] = {}
+    for title in (shown(one.title) for one in shortlist):
+        numbered = (f"{title} ({number})" for number in itertools.count(2))
+        titles[title if title not in titles else next(one for one in numbered if one not in titles)] = None
+    return list(titles)
 
 
 def candidate_facts(shortlist: Sequence[Candidate]) -> list[Facts]:
     """Return the shortlist as the Actor sees it; ids mean nothing to a model."""
-    return [candidate.model_dump(exclude={"item_id"}) for candidate in shortlist]
+    return [
+        {"title": title, "predicted": one.predicted, "distance": one.distance, "genres": _genres(one.genres)}
+        for title, one in zip(candidate_titles(shortlist), shortlist, strict=True)
+    ]
+
+
+def item_facts(step: Step) -> dict[str, Any]:
+    """Return the item just recommended, before anything is known of how the user took it."""
+    return {"title": shown(step.title), "predicted": step.predicted, "distance": step.distance}

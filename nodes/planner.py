@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from memory.recall import recall_lessons
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import lesson_facts, round_facts, user_facts, wish_facts
+from nodes.facts import category_facts, history_facts_with_genres, lesson_facts, round_facts_with_genres, wish_facts
+from nodes.llm.prompting import Facts
 from nodes.state import Told, VisitState
 from nodes.tools.categories import count_categories, recent_categories
 from nodes.visitor import WINDOW, Visitor, asker, visitor
@@ -24,27 +25,46 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     """Write the plan of the round: z_t ~ LLM(s_t, the episode so far, K lessons)."""
     context = settings(runtime)
     who = await visitor(state)
-    lessons = state.lessons
-    if runtime.store is not None and not state.steps:
-        # Once a visit: a prompt whose lessons stay the same shares a long prefix with the one before.
-        found = await recall_lessons(runtime.store, asker(state, context), who.situation([]), context.lessons_k)
-        lessons = [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
-    recent = recent_categories([who.place.world.catalogue.item(step.item_id) for step in state.steps], WINDOW)
-    facts = {
-        "categories": who.place.categories,
-        "user": user_facts(who) | wish_facts(state.profile),
-        "lessons": lesson_facts(lessons),
-        "rounds": round_facts(state.steps),
-        "recent_categories": recent,
-    }
+    lessons = await known_lessons(state, runtime, who)
     answer, said = await consult(
-        "planner", state, context, facts, Plan, fallback=lambda: Plan(plan=plain_plan(who, recent))
+        "planner",
+        state,
+        context,
+        planning_facts(state, who, lessons),
+        Plan,
+        fallback=lambda: Plan(plan=plain_plan(state, who)),
     )
     return {"plan": answer.plan, "lessons": lessons, **said}
 
 
-def plain_plan(who: Visitor, recent: list[str]) -> str:
+async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Told]:
+    """Return the visit's lessons: recalled in its first round, and the same ones from then on."""
+    if runtime.store is None or state.steps:
+        # Once a visit: a prompt whose lessons stay the same shares a long prefix with the one before.
+        return state.lessons
+    context = settings(runtime)
+    found = await recall_lessons(runtime.store, asker(state, context), who.situation([]), context.lessons_k)
+    return [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
+
+
+def planning_facts(state: VisitState, who: Visitor, lessons: list[Told]) -> Facts:
+    """Return what a plan is made from, what changes least first."""
+    return {
+        "categories": category_facts(who.place.categories),
+        "history": history_facts_with_genres(who),
+        "lessons": lesson_facts(lessons),
+        "rounds": round_facts_with_genres(state.steps),
+        "recent_categories": category_facts(_recent(state, who)),
+        **wish_facts(state.profile),
+    }
+
+
+def _recent(state: VisitState, who: Visitor) -> list[str]:
+    return recent_categories([who.place.world.catalogue.item(step.item_id) for step in state.steps], WINDOW)
+
+
+def plain_plan(state: VisitState, who: Visitor) -> str:
     """Return the plan for a round in which the model has none: what the user likes and has not had lately."""
-    liked = count_categories(who.history)
+    liked, recent = count_categories(who.history), _recent(state, who)
     fresh = [name for name in liked if name not in recent][:2]
     return f"Recommend {' or '.join(fresh or list(liked)[:2]) or 'what the user likes best'}."

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from memory.records import Lesson, record
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import lesson_facts, round_facts, user_facts
+from nodes.facts import category_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
 from nodes.learning import keep
 from nodes.state import VisitState
 from nodes.visitor import visitor
@@ -29,14 +29,21 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     stayed = [step for step in state.steps if not step.left]
     total = round(sum(step.reward for step in stayed), 4)
     facts = {
-        "categories": who.place.categories,
-        "user": user_facts(who),
+        "categories": category_facts(who.place.categories),
+        "history": history_facts_with_genres(who),
         "lessons": lesson_facts(state.lessons),
-        "rounds": round_facts(state.steps),
-        "outcome": {"rounds": len(stayed), "left": state.left, "total_reward": round(total, 2), "plan": state.plan},
+        "rounds": round_facts_with_genres(state.steps),
+        "outcome": {
+            "rounds": len(stayed),
+            "left": state.left,
+            "total_reward": round(total, 2),
+            "plan": plan_fact(state.plan),
+        },
     }
     no_lesson = Insight.model_construct(lesson="")
-    answer, said = await consult("reflector", state, context, facts, Insight, fallback=lambda: no_lesson)
+    answer, said = await consult(
+        "reflector", state, context, facts, Insight, fallback=lambda: no_lesson, rounds_listed=None
+    )
     last = state.steps[-1]
     outcomes = last.outcomes | {"reflector": said["exchange"]["reflector"].outcome}
     said["steps"] = [last.model_copy(update={"outcomes": outcomes})]

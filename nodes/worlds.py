@@ -10,6 +10,7 @@ from typing import Any
 from memory.catalogue import CatalogueIndex, prime_labels
 from memory.embeddings import shared_embeddings
 from memory.store import home
+from nodes.llm.tokens import load_table
 from nodes.tools.categories import count_categories
 from nodes.tools.grounding import Grounder
 from sim.datasets import SOURCES, available, load_ratings
@@ -113,6 +114,8 @@ def open_place_now(name: str) -> Place:
             world = load_world(folder.name)
             embeddings = shared_embeddings()
             embed_labels(world)
+            # Titles are cut by tokens, whose table must not be read in an event loop.
+            load_table()
             _places[folder] = Place(
                 world,
                 count_categories(world.catalogue),

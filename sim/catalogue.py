@@ -60,8 +60,10 @@ class Item:
 
     @property
     def label(self) -> str:
-        """Return title and genres as one text, such as ``Toy Story (Adventure, Animation)``."""
-        return f"{self.title} ({', '.join(self.genres)})" if self.genres else self.title
+        """Return title and genres as one line, such as ``Toy Story (Adventure, Animation)``."""
+        label = f"{self.title} ({', '.join(self.genres)})" if self.genres else self.title
+        # Memory compares situations line by line, so a line break in a title would make it count twice.
+        return " ".join(label.split())
 
 
 ITEM_ADAPTER: TypeAdapter[Item] = TypeAdapter(Item)

@@ -11,7 +11,6 @@ from nodes.context import Context
 from nodes.llm.calling import EndpointModel
 from nodes.llm.endpoint import shared_endpoint
 from nodes.llm.rules import RulesModel
-from nodes.llm.tokens import count_tokens
 from nodes.state import Role
 from sim.errors import BadInputError
 
@@ -28,7 +27,7 @@ async def role_model(context: Context, role: Role) -> BaseChatModel:
     made = _made.get(key) or _by_loop.get(loop, {}).get(key)
     if made is not None:
         return made
-    # Made in a thread: reading certificates and the table of tokens would block the event loop.
+    # Made in a thread: reading certificates would block the event loop.
     return await asyncio.to_thread(_made_for, loop, key)
 
 
@@ -51,7 +50,7 @@ def _made_for(loop: asyncio.AbstractEventLoop, key: Key) -> BaseChatModel:
 
 
 def chat_model(name: str, temperature: float) -> BaseChatModel:
-    """Return a chat model, with the table of tokens loaded that its prompts are counted by.
+    """Return a chat model.
 
     Args:
         name: `rules`, or `openai:NAME` for any endpoint that speaks OpenAI's protocol. Its address and key come from
@@ -61,7 +60,6 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
     Raises:
         BadInputError: The name is unknown, or the environment names no usable endpoint.
     """
-    count_tokens("")
     if name == "rules":
         return _made.setdefault((name, temperature), RulesModel())
     provider, _, model = name.partition(":")

@@ -25,18 +25,21 @@ from sim.errors import BadInputError
 DISTANCE_WIDTH = 0.15
 # Weight of what is believed without any memory, in records.
 PRIOR_WEIGHT = 1.0
+# How much farther than the item after which a user left the next ones should be.
+MARGIN = 0.2
 
 
 def plan(facts: Facts) -> Facts:
     """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
-    asked = read_wishes("\n".join(facts["user"].get("wishes", [])), facts["categories"])
+    asked = read_wishes("\n".join(facts.get("wishes", [])), facts["categories"])
     taught = _both(_lesson_wishes(facts), asked)
-    counts = Counter(genre for item in facts["user"]["history"] for genre in item["genres"])
-    tired = {*facts["recent_categories"], *taught.avoid, *_disliked(facts["rounds"])}
+    counts = Counter(genre for item in facts["history"] for genre in item["genres"])
+    disliked = _disliked(facts)
+    tired = {*facts["recent_categories"], *taught.avoid, *disliked}
     fresh = [name for name in facts["categories"] if name not in tired]
     wanted = sorted(fresh, key=lambda name: (name not in taught.want, -counts[name], name))[:2]
     parts = [f"Recommend {' or '.join(wanted)}"] if wanted else ["Recommend what the user likes best"]
-    left_out = sorted({*taught.avoid, *_disliked(facts["rounds"])})
+    left_out = sorted({*taught.avoid, *disliked})
     if left_out:
         parts.append(f"leave out {', '.join(left_out)}")
     if taught.least is not None:
@@ -67,10 +70,12 @@ def _both(taught: Wishes, asked: Wishes) -> Wishes:
     )
 
 
-def _disliked(rounds: list[Facts]) -> list[str]:
+def _disliked(facts: Facts) -> list[str]:
     """Return the categories that had at least two rounds and a mean reward below 2.5."""
-    rewards: dict[str, list[float]] = {}
-    for one in rounds:
+    rewards: dict[str, list[float]] = {
+        one["category"]: [one["mean_reward"]] * one["rounds"] for one in facts.get("earlier_categories", [])
+    }
+    for one in facts["rounds"]:
         for genre in one["genres"]:
             rewards.setdefault(genre, []).append(one["reward"])
     return [genre for genre, seen in rewards.items() if len(seen) > 1 and sum(seen) / len(seen) < 2.5]
@@ -80,7 +85,7 @@ def act(facts: Facts) -> Facts:
     """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
-    asked = read_wishes("\n".join(facts["user"].get("wishes", [])), categories)
+    asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
@@ -127,7 +132,8 @@ def _overlap(one: list[str], other: list[str]) -> float:
 
 def judge(facts: Facts) -> Facts:
     """Value the situation by the rewards so far and the last item's distance, mixed with recalled values."""
-    rewards = [one["reward"] for one in facts["rounds"]]
+    earlier = facts.get("earlier", {"rounds": 0, "mean_reward": 0.0})
+    rewards = [one["reward"] for one in facts["rounds"]] + [earlier["mean_reward"]] * earlier["rounds"]
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
     distance = facts["now"]["distance"]
@@ -142,14 +148,12 @@ def judge(facts: Facts) -> Facts:
 
 def reflect(facts: Facts) -> Facts:
     """Write down the distance to keep: beyond the item after which the user left, or as kept where the user stayed."""
-    rounds = facts["rounds"]
-    distances = [one["distance"] for one in rounds if one["distance"] is not None]
+    distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
     lessons = []
-    if distances and facts["outcome"]["left"]:
-        lessons.append(f"Keep a distance of at least {_rounded(distances[-1] + 0.1):.1f} from the last four items.")
-    elif distances:
-        lessons.append(f"Keep a distance of at least {_rounded(min(distances)):.1f} from the last four items.")
-    disliked = _disliked(rounds)
+    if distances:
+        keep = distances[-1] + MARGIN if facts["outcome"]["left"] else min(distances)
+        lessons.append(f"Keep a distance of at least {_rounded(keep):.1f} from the last four items.")
+    disliked = _disliked(facts)
     if disliked:
         lessons.append(f"Leave out {', '.join(sorted(disliked))}.")
     return {"lesson": " ".join(lessons) or "Recommend what the user likes best."}
@@ -160,7 +164,19 @@ def _rounded(distance: float) -> float:
     return round(distance * 10) / 10
 
 
-PLAYS: dict[str, Callable[[Facts], Facts]] = {"planner": plan, "actor": act, "critic": judge, "reflector": reflect}
+def plan_and_act(facts: Facts) -> Facts:
+    """Plan, then choose by that plan."""
+    planned = plan(facts)
+    return planned | act(facts | planned)
+
+
+PLAYS: dict[str, Callable[[Facts], Facts]] = {
+    "planner": plan,
+    "actor": act,
+    "plan_and_act": plan_and_act,
+    "critic": judge,
+    "reflector": reflect,
+}
 
 
 class RulesModel(BaseChatModel):

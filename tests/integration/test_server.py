@@ -93,7 +93,7 @@ async def check_stepping(server: LangGraphClient) -> None:
     await server.threads.update_state(thread, {"plan": "Recommend Horror."})
     await server.runs.wait(thread, "episode", interrupt_before=["user"])
     state = await server.threads.get_state(thread)
-    assert '"plan": "Recommend Horror."' in state["values"]["exchange"]["actor"]["prompt"]
+    assert '"plan":"Recommend Horror."' in state["values"]["exchange"]["actor"]["prompt"]
     shortlist = state["values"]["shortlist"]
     proposal = state["values"]["proposal"] | {"item_id": shortlist[-1]["item_id"]}
     await server.threads.update_state(thread, {"proposal": proposal})
@@ -114,7 +114,7 @@ async def check_variants(server: LangGraphClient) -> None:
     found = await server.assistants.search(limit=100)
     assert {one["graph_id"] for one in found} == {*VARIANTS} - {"billp"} | {"episode", "recommend"}
     assert all(one["description"] for one in found)
-    for variant in ("act_only", "react", "reflexion"):
+    for variant in ("act_only", "react", "reflexion", "merge_plan_and_act"):
         output: Any = await server.runs.wait(None, variant, input=TINY)
         assert output["length_with_exit"] >= 1
 

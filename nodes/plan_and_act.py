@@ -1,0 +1,50 @@
+"""Planner and Actor as one role: plan and item in one reply, so that a round takes one call less."""
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from nodes.actor import Choice, Grounding, like_experiences, listed
+from nodes.asking import consult, settings
+from nodes.context import Context
+from nodes.facts import candidate_facts, candidate_titles, experience_facts
+from nodes.planner import Plan, known_lessons, plain_plan, planning_facts
+from nodes.state import VisitState
+from nodes.visitor import visitor
+
+
+class PlannedChoice(Choice, Plan):
+    """What is answered: the plan, then the item that follows from it."""
+
+
+async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Write the plan and choose the item: (z_t, a_t) ~ LLM(s_t, lessons, experiences, the shortlist)."""
+    context = settings(runtime)
+    who = await visitor(state)
+    lessons = await known_lessons(state, runtime, who)
+    experiences = await like_experiences(state, runtime, who)
+    # There is no plan yet to search by; what is like the last titles stands in for it.
+    candidates = await listed(state, context, who, "")
+    facts = {
+        **planning_facts(state, who, lessons),
+        "experiences": experience_facts(experiences),
+        "candidates": candidate_facts(candidates),
+    }
+    ground = Grounding(who, state, context, candidates)
+    answer, said = await consult(
+        "plan_and_act",
+        state,
+        context,
+        facts,
+        PlannedChoice,
+        check=lambda choice: ground.fault(choice.item),
+        fallback=lambda: PlannedChoice(plan=plain_plan(state, who), item=candidate_titles(candidates)[0]),
+    )
+    return {
+        "plan": answer.plan,
+        "lessons": lessons,
+        "experiences": experiences,
+        "shortlist": candidates,
+        "proposal": ground.proposal(answer.item),
+        **said,
+    }
