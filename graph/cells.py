@@ -263,8 +263,8 @@ class Visits:
         A visit that fails is tried once more when the others have ended; if it fails again, the study goes on without.
 
         Raises:
-            VisitFailedError: None succeeded when tried once more, by no fault of their own: it seems that the endpoint
-                is away, so it is better to go on another time.
+            VisitFailedError: All visits failed, or those tried once more did by no fault of their own: it seems that
+                the endpoint is away, so it is better to go on another time.
         """
         numbers = range(start, start + len(users))
         left = [number for number in numbers if (split, number) not in self._done]
@@ -272,7 +272,7 @@ class Visits:
         failed = await self._run(split, {number: users[number - start] for number in left}, total)
         again = await self._run(split, {number: users[number - start] for number in failed}, total)
         for error in again.values():
-            if len(again) == len(failed) and not error.own:
+            if len(again) == len(users) or (len(again) == len(failed) and not error.own):
                 raise error
         for number, error in again.items():
             self._done.add(Ended(split=split, number=number, failed=str(error)))
