@@ -8,7 +8,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.serving import serving
+from tests.servers import serving
 
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
