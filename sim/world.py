@@ -14,16 +14,17 @@ from sim import storage
 from sim.catalogue import Catalogue, Item
 from sim.contents import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitName, User, WorldFacts, WorldSettings
 from sim.cutting import Cut, cut_ratings, keep_rated, oldest_first
-from sim.datasets import Ratings
 from sim.errors import BadInputError
 from sim.fitting import FactorModel, FitSettings, Floats, Positions, fit
 from sim.leave import LeaveRule
+from sim.ratings import Ratings
 
 __all__ = ["ASSUMED_RATING", "MIN_REWARD", "LogsModel", "Split", "User", "World"]
 
 # What someone the world does not know is taken to think of the titles they name: they named what they like.
 ASSUMED_RATING = 4.5
 MIN_REWARD = 2.0
+_PAIRS_AT_ONCE = 100_000
 # Names become folders, also where case does not count.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -343,17 +344,19 @@ def _facts(ratings: Ratings, cut: Cut, models: Mapping[ModelName, FactorModel]) 
         "train": cut.test,
         "test": cut.train,
     }
+    points, counts = np.unique(np.round(ratings.values * 2) / 2, return_counts=True)
     return WorldFacts(
         ratings=len(ratings),
         dropped=ratings.dropped,
+        left_out=dict(ratings.left_out),
+        histogram={f"{point:g}": int(count) for point, count in zip(points, counts, strict=True)},
         rmse={name: _rmse(models[name], ratings, rows) for name, rows in held_out.items()},
     )
 
 
 def _rmse(model: FactorModel, ratings: Ratings, rows: Positions) -> float:
     errors = [
-        model.ratings(int(user))[ratings.items[mine]] - ratings.values[mine]
-        for user in np.unique(ratings.users[rows])
-        for mine in [rows[ratings.users[rows] == user]]
+        model.pairs(ratings.users[part], ratings.items[part]) - ratings.values[part]
+        for part in np.array_split(rows, max(1, len(rows) // _PAIRS_AT_ONCE))
     ]
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
