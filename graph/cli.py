@@ -123,8 +123,8 @@ def world_build(
     with err.status(f"Fitting the world {name} to {len(read):,} ratings …"):
         kept = keep_core(read, k_core) if k_core else read
         world = World.build(name, kept, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
-        world.save(folder)
-    embed_with_progress(err, world)
+    # Before the world takes its place: where either fails, nothing is left.
+    world.save(folder, lambda fresh: embed_with_progress(err, world, fresh))
     with err.status("Visiting dev users to see why they leave …"):
         description = describe(world)
     print_world(out, description, as_json)

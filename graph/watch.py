@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -134,10 +135,10 @@ class StudyView:
         )
 
 
-def embed_with_progress(console: Console, world: World) -> None:
+def embed_with_progress(console: Console, world: World, folder: Path | None = None) -> None:
     """Embed the labels of a world's items where that was not done before, and show how far it is."""
     columns = (TextColumn("Embedding titles"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(*columns, console=console)
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
     task = progress.add_task("", total=len(world.catalogue))
 
     def show(done: int) -> None:
@@ -145,7 +146,7 @@ def embed_with_progress(console: Console, world: World) -> None:
         progress.update(task, completed=done)
 
     try:
-        embed_labels(world, show)
+        embed_labels(world, show, folder)
     finally:
         if progress.live.is_started:
             progress.stop()

@@ -15,8 +15,8 @@ from typing import Any
 from sim.errors import BadInputError
 from sim.sources import Given
 
-# A Steam user with thousands of games takes a line of nearly 1 MB. A line of more than twice that is no record, and might
-# be gigabytes out of a small archive.
+# A Steam user with thousands of games takes a line of nearly 1 MB. A line of more than twice that is no record, and
+# might be gigabytes out of a small archive.
 LONGEST_LINE = 2 * 1024 * 1024
 # A file whose first lines are all unusable is of another format: reading on would only take longer to say so.
 HOPELESS_AFTER = 1_000
@@ -110,7 +110,8 @@ class Columns:
         for name in names:
             if name in self._places:
                 return self._places[name]
-        has = ", ".join(self._places)[:200]
+        # A file of another kind may bring what a terminal would obey.
+        has = ", ".join(name if name.isprintable() else repr(name) for name in self._places)[:200]
         raise BadInputError(f"{self._path} has no column {names[0]!r}, it has: {has}; name the right file and columns")
 
     def maybe(self, *names: str) -> int | None:

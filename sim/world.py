@@ -1,7 +1,7 @@
 """A world: catalogue, users, what a recommender may know of them, and the truth it is tested against."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -241,13 +241,17 @@ class World:
             for name in SPLITS
         }
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, add: Callable[[Path], None] = lambda folder: None) -> None:
         """Write the world into the folder `path`, whole or not at all; a world that is there is replaced.
+
+        Args:
+            path: Where it goes.
+            add: Puts further files that belong to the world into its folder, before that takes its place.
 
         Raises:
             BadInputError: `path` holds something else than a world, or cannot be written.
         """
-        storage.write(self._contents, Path(path))
+        storage.write(self._contents, Path(path), add)
 
     @classmethod
     def load(cls, path: str | Path) -> "World":

@@ -20,8 +20,8 @@ needs_movielens = pytest.mark.skipif(
 
 
 def test_unknown_sources_are_answered_with_the_list() -> None:
-    assert set(SOURCES) == {"tiny", "movielens"}
-    with pytest.raises(BadInputError, match="no source 'netflix'; choose one of: tiny, movielens"):
+    assert set(SOURCES) == {"amazon", "csv", "movielens", "steam", "tiny"}
+    with pytest.raises(BadInputError, match="no source 'netflix'; choose one of: amazon, movielens, steam, csv, tiny"):
         load_ratings("netflix", 0)
 
 
