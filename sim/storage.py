@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zipfile import BadZipFile
@@ -49,8 +49,10 @@ class _Manifest(BaseModel):
     files: dict[str, str]
 
 
-def write(contents: Contents, path: Path) -> None:
+def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
     """Write a world into the folder `path`, whole or not at all; a world that is there is replaced.
+
+    `add` puts further files into the folder that takes that place.
 
     Raises:
         BadInputError: `path` holds something else than a world, or cannot be written.
@@ -64,6 +66,7 @@ def write(contents: Contents, path: Path) -> None:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+            add(fresh)
     except OSError as error:
         raise BadInputError(
             f"the world cannot be written to {path}: {error.strerror}; free or choose the place"
