@@ -17,7 +17,7 @@ from graph.engines import Engine, VisitFailedError, local_engine, server_engine
 from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
 from memory.errors import StoreError
 from memory.store import home
-from nodes.llm.budget import Budget
+from nodes.llm.budget import Budget, BudgetSpentError
 from nodes.llm.endpoint import shared_endpoint
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import load_world
@@ -26,6 +26,8 @@ from sim.policies import POLICIES, run_visit
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
 FAILED = "failed"
+# Seconds between two looks at what workers report.
+PAUSE = 0.1
 
 
 class Work(NamedTuple):
@@ -44,6 +46,8 @@ class Work(NamedTuple):
     """Dollars that the study may cost."""
     spent: float
     """Dollars that it has cost before."""
+    skip_failed: bool
+    """Whether visits that fail are left out where the study would stop."""
 
 
 class Progress(Protocol):
@@ -61,16 +65,26 @@ def run_cells(
     # Fork would copy the threads' locks of Chroma and onnxruntime in whatever state they are.
     spawn = multiprocessing.get_context("spawn")
     events = spawn.SimpleQueue()
-    budget = None if work.max_cost is None else Budget(work.max_cost, spawn.Value("d", work.spent))
+    limited = work.max_cost is not None and not work.settings.context.scripted
+    budget = Budget(work.max_cost or 0.0, spawn.Value("d", work.spent)) if limited else None
     given = (events, home().absolute(), budget)
     with (
         _listening(events, progress),
         ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
     ):
         running = {pool.submit(_run_cell, cell, work): cell for cell in cells}
+        spent: BudgetSpentError | None = None
         try:
             for future in as_completed(running):
-                yield running[future], future.result()
+                try:
+                    lines = future.result()
+                except BudgetSpentError as error:
+                    # The others find out by themselves, when what they have asked is answered and kept.
+                    spent = error
+                else:
+                    yield running[future], lines
+            if spent is not None:
+                raise spent
         except BaseException:
             # Whoever stops a study does not want to wait for the visits under way.
             for worker in multiprocessing.active_children():
@@ -82,18 +96,23 @@ def run_cells(
 @contextmanager
 def _listening(events: Any, progress: Progress) -> Iterator[None]:
     """Pass on what the workers report while the block runs."""
+    ended = threading.Event()
 
     def listen() -> None:
-        while (event := events.get()) is not None:
-            progress(*event)
+        # Looks instead of waiting for a last word: a worker that is ended amid a report keeps the queue's lock.
+        while not ended.wait(PAUSE):
+            while not events.empty():
+                progress(*events.get())
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield
     finally:
-        events.put(None)
-        listener.join()
+        ended.set()
+        listener.join(1)
+        while not events.empty() and not listener.is_alive():
+            progress(*events.get())
 
 
 # What a worker process was given when it started: where to report, one entry.
@@ -167,6 +186,9 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
                     sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
                 )
             await visit(settings.test_split, test, 0, len(test))
+    if not done.outputs(settings.test_split, range(len(test))):
+        why = next(iter(done.failures(settings.test_split).values()))
+        raise VisitFailedError(f"every visit of {cell.variant} failed ({why}): `--fresh` begins the study anew")
     stages: list[tuple[Split, list[str]]] = [("train", train), (settings.test_split, test)]
     return [
         line
@@ -243,8 +265,18 @@ class Done:
         """Return the dollars that the visits cost."""
         return sum(one.output.usage.cost for one in self._visits.values() if one.output)
 
+    @property
+    def threads(self) -> set[str]:
+        """Return the threads of the visits."""
+        return {thread_of(split, number) for split, number in self._visits}
+
     def _note(self, ended: Ended) -> None:
         self._visits[ended.split, ended.number] = ended
+
+
+def thread_of(split: Split, number: int) -> str:
+    """Return the name of a visit's thread in its cell."""
+    return f"{split}-{number}"
 
 
 class Visits:
@@ -256,26 +288,31 @@ class Visits:
         self._engine = engine
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done
+        self._skip = work.skip_failed
+        self._succeeded_since_failure = False
+        self._spent: BudgetSpentError | None = None
 
     async def __call__(self, split: Split, users: Sequence[str], start: int, total: int) -> None:
         """Visit those users of a split, numbered from `start`, that have not been visited yet.
 
-        A visit that fails is tried once more when the others have ended; if it fails again, the study goes on without.
+        A visit that fails is tried once more when the others have ended. If it fails again, the study goes on without,
+        where the fault is its own, or others have succeeded since, or the user said so.
 
         Raises:
-            VisitFailedError: All visits failed, or those tried once more did by no fault of their own: it seems that
-                the endpoint is away, so it is better to go on another time.
+            VisitFailedError: Nothing has succeeded since: the endpoint seems to be away, so it is better to go on
+                another time.
         """
         numbers = range(start, start + len(users))
         left = [number for number in numbers if (split, number) not in self._done]
         _report(self._cell, split, self._done.count(split), total)
+        self._succeeded_since_failure = False
         failed = await self._run(split, {number: users[number - start] for number in left}, total)
         again = await self._run(split, {number: users[number - start] for number in failed}, total)
-        for error in again.values():
-            if len(again) == len(users) or (len(again) == len(failed) and not error.own):
-                raise error
         for number, error in again.items():
+            if not (error.own or self._succeeded_since_failure or self._skip):
+                raise error
             self._done.add(Ended(split=split, number=number, failed=str(error)))
+        _report(self._cell, split, self._done.count(split), total)
 
     async def _run(self, split: Split, users: Mapping[int, str], total: int) -> dict[int, VisitFailedError]:
         """Run visits by number, and return which failed."""
@@ -289,13 +326,21 @@ class Visits:
                 seed=visit_seed(self._cell.seed, number),
                 max_steps=self._settings.max_steps,
             )
-            thread = f"{split}-{number}"
+            thread = thread_of(split, number)
             async with self._free:
+                if self._spent is not None:
+                    return
                 try:
                     output = await self._engine.visit(thread, visit, context)
                 except VisitFailedError as error:
                     failed[number] = error
+                    self._succeeded_since_failure = False
                     return
+                except BudgetSpentError as error:
+                    # Those under way go on until they ask again, so that no answer that was paid is lost.
+                    self._spent = error
+                    return
+                self._succeeded_since_failure = True
                 self._done.add(Ended(split=split, number=number, output=output))
                 await self._engine.forget(thread)
             _report(self._cell, split, self._done.count(split), total)
@@ -307,6 +352,8 @@ class Visits:
         except ExceptionGroup as errors:
             # One tells what is wrong; the others were cancelled, or say the same.
             raise errors.exceptions[0] from None
+        if self._spent is not None:
+            raise self._spent
         return failed
 
 

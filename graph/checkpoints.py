@@ -28,12 +28,12 @@ async def checkpointer(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
         yield AsyncSqliteSaver(connection, serde=serializer())
 
 
-async def cost_under_way(file: Path) -> float:
-    """Return the dollars that the visits whose checkpoints are in a file have cost so far."""
+async def costs_under_way(file: Path) -> dict[str, float]:
+    """Return the dollars that the visits whose checkpoints are in a file have cost so far, by thread."""
     latest: dict[str, float] = {}
     async with checkpointer(file) as saver:
         # The newest of each thread comes first.
         async for one in saver.alist(None):
             usage = one.checkpoint["channel_values"].get("usage")
             latest.setdefault(one.config["configurable"]["thread_id"], usage.cost if usage else 0.0)
-    return sum(latest.values())
+    return latest

@@ -222,7 +222,9 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
     max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds of a visit.")] = 100,
-    concurrency: Annotated[int, typer.Option(min=1, help="Visits at once; changes no result.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Visits of a variant and seed at once; changes no result.")
+    ] = 8,
     processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
@@ -233,6 +235,9 @@ def study(
     max_cost: Annotated[
         float | None, typer.Option(min=0, help="Stop before calls of models have cost so many US dollars.")
     ] = None,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave out visits that fail, where the study would stop.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where a study of that name was left unfinished.")
     ] = False,
@@ -262,10 +267,9 @@ def study(
             context=Context(model=model),
         )
     )
-    done = 0 if fresh else visits_done(name)
     embed_with_progress(err, check_settings(settings))
-    if done:
-        err.print(f"Going on with the study {name}: {done} visits are done.", highlight=False)
+    if not fresh and (done := visits_done(name)):
+        err.print(f"The study {name} is unfinished: {done} visits are done.", highlight=False)
     with StudyView(err, settings.seeds) as progress:
         folder = run_study(
             settings,
@@ -275,6 +279,7 @@ def study(
             progress=progress,
             server=server,
             max_cost=max_cost,
+            skip_failed=skip_failed,
             fresh=fresh,
         )
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -319,7 +324,7 @@ def checked(make: Callable[[], Made]) -> Made:
 def main() -> None:
     """Run the command, with each error in one line on standard error.
 
-    Exits with 0, 1 where something failed, or 2 where the command was used wrongly.
+    Exits with 0, 1 where something failed, 2 where the command was used wrongly, or 130 where it was stopped.
     """
     # Whoever ends the process otherwise than by Ctrl-C wants the same: files whole or not at all, no process left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

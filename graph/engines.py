@@ -224,7 +224,7 @@ async def server_engine(url: str, variant: str, space: str) -> AsyncIterator[Ser
         BillpError: The server does not answer, or does not serve the variant.
     """
     async with connected(url) as client:
-        if not await client.assistants.search(graph_id=graph_id(variant), limit=1):
+        if not await _patiently(lambda: client.assistants.search(graph_id=graph_id(variant), limit=1)):
             raise BillpError(f"the server does not serve the graph {graph_id(variant)!r}")
         yield ServerEngine(client, variant, space)
 

@@ -19,9 +19,9 @@ class StudySettings(BaseModel):
     world: str
     variants: tuple[str, ...] = Field(min_length=1)
     """Variants of the agent and baselines, in the order of the table."""
-    train: int = Field(40, ge=0)
+    train: int = Field(40, ge=0, lt=1_000_000)
     """Train visits of each variant and seed; baselines do not learn."""
-    test: int = Field(40, ge=1)
+    test: int = Field(40, ge=1, lt=1_000_000)
     """Users visited with what was learned."""
     seeds: int = Field(1, ge=1)
     """Number of seeds; each has a memory of its own."""

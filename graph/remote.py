@@ -17,7 +17,7 @@ WAIT_SECONDS = 3600.0
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[LangGraphClient]:
-    """Yield a client of the LangGraph server at `url`, which shows the token of BILLP_TOKEN where that is set.
+    """Yield a client of the LangGraph server at `url`, which shows the token of BILLP_TOKEN, or LANGGRAPH_API_KEY.
 
     Raises:
         BillpError: The server does not answer, or refuses a request.
@@ -27,7 +27,9 @@ async def connected(url: str) -> AsyncIterator[LangGraphClient]:
     place = url.rpartition("@")[2] if "@" in url else url
     try:
         timeout = (CONNECT_SECONDS, WAIT_SECONDS, WAIT_SECONDS, CONNECT_SECONDS)
-        async with get_client(url=url, headers=headers, timeout=timeout) as client:
+        # Left to itself, the client would send the key of LangSmith to whatever server it is.
+        key = os.environ.get("LANGGRAPH_API_KEY")
+        async with get_client(url=url, api_key=key, headers=headers, timeout=timeout) as client:
             yield client
     except httpx.HTTPStatusError as error:
         raise BillpError(f"the server at {place} refuses: {error.response.text[:200]}") from error

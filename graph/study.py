@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
-from graph.checkpoints import cost_under_way
+from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
 from graph.protocol import Cell, StudySettings
 from memory.store import home
@@ -60,6 +60,7 @@ def run_study(
     progress: Progress,
     server: str = "",
     max_cost: float | None = None,
+    skip_failed: bool = False,
     fresh: bool = False,
 ) -> Path:
     """Run a study and write `runs/NAME/{results.json,visits.jsonl}` with each cell's memory beside them.
@@ -76,6 +77,7 @@ def run_study(
         progress: Is told how far it is.
         server: URL of a LangGraph server that runs the visits and keeps the memory; empty for here.
         max_cost: Dollars that calls of models may cost, those of an unfinished study included.
+        skip_failed: Whether to leave out visits that fail where the study would stop.
         fresh: Whether to throw away what an unfinished study of that name left.
 
     Returns:
@@ -91,11 +93,14 @@ def run_study(
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
+    if not fresh and _same(_begun(target), _beginning(settings)):
+        # It had ended when it was stopped, but for what is no longer needed.
+        return _tidied(target)
     cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
         spent = 0.0 if max_cost is None else asyncio.run(_spent(folder))
-        work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent)
+        work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
         visits = [line for line in lines if FAILED not in line]
@@ -109,24 +114,35 @@ def run_study(
         _write_json_lines(folder / VISITS, visits)
         _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
         write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    # Last, so that a study that is stopped before loses nothing.
+    return _tidied(target)
+
+
+def _tidied(target: Path) -> Path:
+    """Remove from a run that has ended what it was gone on with by."""
     shutil.rmtree(target / CELLS, ignore_errors=True)
     (target / BEGUN).unlink()
     return target
+
+
+def _beginning(settings: StudySettings) -> Begun:
+    checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
+    return Begun(settings=settings, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+
+
+def _same(former: Begun | None, begun: Begun) -> bool:
+    return former is not None and former.model_copy(update={"token": begun.token}) == begun
 
 
 def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
     """Note what a study is begun with, or check that it goes on with the same; return its token."""
     if fresh:
         _clear(folder)
-    checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
-    begun = Begun(settings=settings, version=version("billp"), world=checksum, token=secrets.token_hex(4))
-    former = _begun(folder)
+    begun, former = _beginning(settings), _begun(folder)
     if former is None:
         _clear(folder)
         write_whole(folder / BEGUN, begun.model_dump_json())
         return begun.token
-    if former.model_copy(update={"token": begun.token}) != begun:
+    if not _same(former, begun):
         raise BadInputError(
             f"the run {name!r} was begun with other settings, another world or another version, and is unfinished: "
             "`--fresh` begins it anew, or choose another name"
@@ -138,8 +154,10 @@ def _begun(folder: Path) -> Begun | None:
     """Return what an unfinished study was begun with, None where there is none that could be gone on with."""
     try:
         return Begun.model_validate_json((folder / BEGUN).read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except FileNotFoundError:
         return None
+    except ValidationError as error:
+        raise BadInputError(f"{folder / BEGUN} was written by another version: `--fresh` begins anew") from error
 
 
 def _clear(folder: Path) -> None:
@@ -153,7 +171,7 @@ def _clear(folder: Path) -> None:
 def visits_done(name: str) -> int:
     """Return how many visits an unfinished study of that name has behind it."""
     cells = unfinished_folder(run_folder(name)) / CELLS
-    return sum(file.read_bytes().count(b"\n") for file in cells.glob("*/*.jsonl"))
+    return sum(file.read_bytes().count(b"\n") for file in cells.glob(f"*/{VISITS}"))
 
 
 def run_folder(name: str) -> Path:
@@ -205,8 +223,14 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
 async def _spent(folder: Path) -> float:
     """Return the dollars that an unfinished study has cost so far."""
     cells = list((folder / CELLS).glob("*"))
-    under_way = [await cost_under_way(one) for cell in cells if (one := cell / CHECKPOINTS).exists()]
-    return sum(Done(cell / VISITS).cost for cell in cells) + sum(under_way)
+    spent = 0.0
+    for cell in cells:
+        done = Done(cell / VISITS)
+        spent += done.cost
+        if (cell / CHECKPOINTS).exists():
+            under_way = await costs_under_way(cell / CHECKPOINTS)
+            spent += sum(cost for thread, cost in under_way.items() if thread not in done.threads)
+    return spent
 
 
 def _row(variant: str, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -65,17 +65,21 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[Episode, VisitOu
     Raises:
         BadInputError: There is none.
     """
-    newest = sorted(_visits().glob(f"*/{BEGUN}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in newest:
-        try:
-            with locked_folder(file.parent):
-                episode = Episode.model_validate_json(file.read_bytes())
+    newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{BEGUN}"))
+    for _, file in reversed(newest):
+        with suppress(FolderInUseError), locked_folder(file.parent):
+            if (episode := _begun(file)) is not None:
                 async with _memory(episode.remember) as store:
                     return episode, await _run(episode, file.parent, store, show)
-        except (FolderInUseError, FileNotFoundError, ValidationError):
-            # It is under way in another process, has just ended there, or was written by another version.
-            continue
     raise BadInputError("no visit was left unfinished: `billp episode` begins one")
+
+
+def _begun(file: Path) -> Episode | None:
+    """Return the visit that a file tells of; None where it has just ended, or another version wrote it."""
+    try:
+        return Episode.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _visits() -> Path:

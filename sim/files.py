@@ -88,7 +88,8 @@ def locked_folder(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file of text so that it is the former or the new one at any moment."""
-    fresh = _sibling(path, "new")
+    # Always the same name, so that what a process that was ended left is written over.
+    fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
 
@@ -102,7 +103,12 @@ def _sweep(path: Path) -> None:
     """Remove what processes that were killed had begun to write in the place of `path`."""
     for left in path.parent.glob(f".{path.name}.*-*-*"):
         pid = left.name.split("-")[-2]
-        if pid.isdigit() and not _runs(int(pid)):
+        if not pid.isdigit() or _runs(int(pid)):
+            continue
+        if left.name.startswith(f".{path.name}.old-") and not path.exists():
+            # Ended between moving the former one aside and putting the new one in its place.
+            left.rename(path)
+        else:
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -27,7 +27,7 @@ class Price(BaseModel):
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
         """Return the dollars for a call; `cached_tokens` are among `prompt_tokens`."""
         cached = self.input if self.cached is None else self.cached
-        fresh = prompt_tokens - cached_tokens
+        fresh = max(0, prompt_tokens - cached_tokens)
         return (fresh * self.input + cached_tokens * cached + completion_tokens * self.output) / MILLION
 
 
@@ -73,13 +73,14 @@ def _published(name: str) -> Price | None:
     from genai_prices import Usage, calc_price
 
     def dollars(usage: Usage) -> float:
-        return float(calc_price(usage, model_ref=name, provider_id="openai").total_price)
+        # For a prompt of our size: some models cost more where prompts are very long.
+        return 1_000 * float(calc_price(usage, model_ref=name, provider_id="openai").total_price)
 
     try:
         return Price(
-            input=dollars(Usage(input_tokens=1_000_000)),
-            cached=dollars(Usage(input_tokens=1_000_000, cache_read_tokens=1_000_000)),
-            output=dollars(Usage(output_tokens=1_000_000)),
+            input=dollars(Usage(input_tokens=1_000)),
+            cached=dollars(Usage(input_tokens=1_000, cache_read_tokens=1_000)),
+            output=dollars(Usage(output_tokens=1_000)),
         )
     except LookupError:
         return None

@@ -87,18 +87,31 @@ def test_a_study_whose_endpoint_goes_away_goes_on_amid_a_visit_when_it_is_back(e
 
         return script
 
-    for most in (5, needed // 3, needed // 2):
+    for most in (5, needed // 3, needed // 2, needed - 3):
         endpoint.script = until(most)
         with pytest.raises(VisitFailedError, match="closed"):
             run("x")
     assert 0 < visits_done("x") < 7
     endpoint.script = by_rules
     before = len(endpoint.asked)
-    (row,) = run("x")["rows"]
-    print("CALLS", row["usage"], needed, answered, len(endpoint.asked) - before)
+    run("x")
     # Nothing that was answered is asked again.
     assert answered + len(endpoint.asked) - before == needed
     assert visits(home, "x") == visits(home, "whole")
+
+
+def test_a_visit_that_fails_over_and_over_is_left_out_when_asked(endpoint: Endpoint, home: Path) -> None:
+    one_by_one = SETTINGS.model_copy(update={"cohort": 1, "train": 1, "test": 2})
+    run("whole", one_by_one)
+    needed = len(endpoint.asked)
+    endpoint.asked.clear()
+    # The last call of the study fails, however often it is tried.
+    endpoint.script = lambda asked: by_rules(asked) if asked.number < needed - 1 else OUTAGE
+    for _ in range(2):
+        with pytest.raises(VisitFailedError, match="closed"):
+            run("x", one_by_one)
+    (row,) = run("x", one_by_one, skip_failed=True)["rows"]
+    assert (row["failed"], row["visits"]) == (1, 1)
 
 
 def test_a_study_stops_before_it_costs_more_and_goes_on_with_more(
