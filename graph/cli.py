@@ -110,6 +110,27 @@ def world_build(
     print_world(out, description, as_json)
 
 
+@worlds.command("check-recorded")
+def world_check_recorded(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of recorded runs of the original, of any of the six kinds.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Hold the code against recorded runs of the original; ends with 1 where something contradicts."""
+    from graph.recorded import check_recorded, report_lines
+    from sim.recorded import read_recorded
+
+    found = check_recorded(read_recorded(files))
+    if as_json:
+        typer.echo(json.dumps({"agrees": found.agrees, **found.model_dump(mode="json")}, ensure_ascii=False))
+    else:
+        for line in report_lines(found):
+            typer.echo(line)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
 @app.command()
 def episode(
     user: Annotated[str, typer.Option("--user", help="Id of the user; empty for the world's first dev user.")] = "",
