@@ -110,6 +110,35 @@ def world_build(
     print_world(out, description, as_json)
 
 
+@worlds.command("import-original")
+def world_import_original(
+    name: Annotated[str, typer.Argument(help="Name of the world.")],
+    dataset: Annotated[Literal["steam", "amazon"], typer.Option(help="Which of the authors' two environments.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Folder with all of the authors' files.")],
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a world of the authors' own rewards and distances; one of that name is replaced."""
+    from graph.watch import embed_with_progress, print_world
+    from nodes.worlds import world_folder
+    from sim.describe import describe
+    from sim.files import scratch_folder
+    from sim.original import import_original
+    from sim.world import World
+
+    target = world_folder(name)
+    with err.status(f"Reading {folder} …"), scratch_folder(target) as scratch:
+        imported = import_original(name, dataset, folder, scratch, seed=seed)
+        imported.world.save(target)
+    for note in imported.notes:
+        err.print(note, highlight=False)
+    world = World.load(target)
+    embed_with_progress(err, world)
+    with err.status("Visiting dev users to see why they leave …"):
+        description = describe(world)
+    print_world(out, description, as_json)
+
+
 @worlds.command("check-recorded")
 def world_check_recorded(
     files: Annotated[
