@@ -90,21 +90,41 @@ def world_build(
         float | None,
         typer.Option(min=0, max=1, help="Users leave below this quantile of their own rewards, not below 2."),
     ] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="Folder of a published data set, for movielens, steam and amazon.")
+    ] = None,
+    ratings: Annotated[
+        Path | None, typer.Option(help="File of ratings, for csv (CSV, TSV, Parquet), steam and amazon.")
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="File of items, for the same.")] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns of csv: user=userId,item=movieId,rating=…,time=…; and id=…,title=…,genres=… of items."
+        ),
+    ] = "",
+    k_core: Annotated[
+        int, typer.Option(min=0, help="Keep users and items that have so many ratings among those kept.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Build a world from ratings; one of that name is replaced."""
-    from graph.watch import embed_with_progress, print_world
+    from graph.watch import embed_with_progress, print_world, reading_progress
     from nodes.worlds import world_folder
-    from sim.datasets import load_ratings
+    from sim.cutting import keep_core
+    from sim.datasets import Given, load_ratings
     from sim.describe import describe
     from sim.world import World
 
-    folder = world_folder(name)
-    with err.status(f"Building the world {name} from {source or name} …"):
-        ratings = load_ratings(source or name, seed)
-        world = World.build(name, ratings, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
-        world.save(folder)
-    embed_with_progress(err, world)
+    folder, mapped = world_folder(name), column_map(columns)
+    with reading_progress(err) as progress:
+        given = Given(path, ratings, items, mapped, progress)
+        read = load_ratings(source or name, seed, given)
+    with err.status(f"Fitting the world {name} to {len(read):,} ratings …"):
+        kept = keep_core(read, k_core) if k_core else read
+        world = World.build(name, kept, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
+    # Before the world takes its place: where either fails, nothing is left.
+    world.save(folder, lambda fresh: embed_with_progress(err, world, fresh))
     with err.status("Visiting dev users to see why they leave …"):
         description = describe(world)
     print_world(out, description, as_json)
@@ -127,15 +147,13 @@ def world_import_original(
     from sim.world import World
 
     target = world_folder(name)
-    with err.status(f"Reading {folder} …"), scratch_folder(target) as scratch:
-        imported = import_original(name, dataset, folder, scratch, seed=seed)
-        imported.world.save(target)
-    for note in imported.notes:
-        err.print(note, highlight=False)
-    world = World.load(target)
-    embed_with_progress(err, world)
+    with scratch_folder(target) as scratch:
+        with err.status(f"Reading {folder} …"):
+            world = import_original(name, dataset, folder, scratch, seed=seed)
+        # Before the world takes its place: where either fails, nothing is left.
+        world.save(target, lambda fresh: embed_with_progress(err, world, fresh))
     with err.status("Visiting dev users to see why they leave …"):
-        description = describe(world)
+        description = describe(World.load(target))
     print_world(out, description, as_json)
 
 
@@ -158,6 +176,18 @@ def world_check_recorded(
             typer.echo(line)
     if not found.agrees:
         raise typer.Exit(1)
+
+
+def column_map(text: str) -> dict[str, str]:
+    """Return which column holds what, as `--columns` says it.
+
+    Raises:
+        BadInputError: It is not of the form `user=userId,item=movieId`.
+    """
+    pairs = [part.split("=", 1) for part in text.split(",")] if text else []
+    if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in pairs):
+        raise BadInputError(f"--columns {text[:80]!r} does not say which is which; write user=userId,item=movieId,…")
+    return {pair[0].strip(): pair[1].strip() for pair in pairs}
 
 
 @app.command()

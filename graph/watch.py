@@ -1,14 +1,24 @@
 """What the command line shows while it works."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from graph.talk import read_answer
 from nodes.person import Answer
@@ -125,10 +135,10 @@ class StudyView:
         )
 
 
-def embed_with_progress(console: Console, world: World) -> None:
+def embed_with_progress(console: Console, world: World, folder: Path | None = None) -> None:
     """Embed the labels of a world's items where that was not done before, and show how far it is."""
     columns = (TextColumn("Embedding titles"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(*columns, console=console)
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
     task = progress.add_task("", total=len(world.catalogue))
 
     def show(done: int) -> None:
@@ -136,7 +146,28 @@ def embed_with_progress(console: Console, world: World) -> None:
         progress.update(task, completed=done)
 
     try:
-        embed_labels(world, show)
+        embed_labels(world, show, folder)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+@contextmanager
+def reading_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows how much of each file is read."""
+    columns = (TextColumn("Reading {task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
+    # Into a file only what went wrong is written: a bar there would stand before the one line of an error.
+    progress = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def show(name: str, done: int, total: int) -> None:
+        progress.start()
+        if name not in tasks:
+            tasks[name] = progress.add_task(escape(name), total=total)
+        progress.update(tasks[name], completed=done)
+
+    try:
+        yield show
     finally:
         if progress.live.is_started:
             progress.stop()
@@ -151,16 +182,24 @@ def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> No
     lines = [
         f"world     {world['name']} (seed {world['seed']}, cut {world['cut']})",
         f"users     {users}; {world['users_without_history']} more have no history",
-        f"items     {world['items']:,} with {world['ratings']:,} ratings "
-        f"({world['density']:.1%} of all pairs; {world['ratings_left_out']:,} ratings of rare items left out)",
-        f"genres    {', '.join(world['genres'])}",
+        f"items     {world['items']:,} with {world['ratings']:,} ratings ({world['density']:.2%} of all pairs)",
+        "left out  " + (", ".join(f"{count:,} {why}" for why, count in world["left_out"].items()) or "nothing"),
+        f"ratings   {_histogram(world['histogram'])}",
+        f"genres    {len(world['genres'])}: {', '.join(world['genres'])}",
         "tau       " + ", ".join(f"{model} {tau:.3f}" for model, tau in world["tau"].items()),
         "RMSE      " + ", ".join(f"{model} {rmse:.3f}" for model, rmse in world["rmse"].items()),
     ]
     for policy, shares in world["leave_shares"].items():
         parts = ", ".join(f"{shares[reason]:.1%} {reason}" for reason in ("repeat", "similar", "disliked"))
         lines.append(f"leaves    under {policy}: {parts}")
+    scores = (f"{policy} {one['total_reward']:.1f} ({one['length']:.1f})" for policy, one in world["scores"].items())
+    lines.append(f"scores    total reward (length) of {world['score_users']} dev users: {', '.join(scores)}")
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
     for warning in world["warnings"]:
         console.print(f"[yellow]warning[/]   {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+def _histogram(counts: Mapping[str, int]) -> str:
+    everything = max(sum(counts.values()), 1)
+    return ", ".join(f"{point}: {count / everything:.1%}" for point, count in counts.items())

@@ -11,7 +11,7 @@ from langgraph.store.base import PutOp
 from numpy.typing import NDArray
 
 from memory.embeddings import LineMean
-from memory.errors import StoreError
+from memory.errors import BadStoreError
 from memory.store import ChromaStore
 
 # Labels embedded between two reports of progress.
@@ -53,7 +53,7 @@ def prime_labels(
         progress: Is told how many are done.
 
     Raises:
-        StoreError: The file cannot be written.
+        BadStoreError: The file cannot be written.
     """
     vectors = _read(file, labels, embeddings.name)
     if vectors is None:
@@ -84,4 +84,4 @@ def _write(file: Path, labels: Sequence[str], embedding: str, vectors: NDArray[n
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StoreError(f"{file} cannot be written ({error.strerror}): free or choose the place") from error
+        raise BadStoreError(f"{file} cannot be written ({error.strerror}): free or choose the place") from error

@@ -79,15 +79,16 @@ def load_world(name: str) -> World:
     return world
 
 
-def embed_labels(world: World, progress: Callable[[int], None] = lambda done: None) -> None:
+def embed_labels(world: World, progress: Callable[[int], None] = lambda done: None, folder: Path | None = None) -> None:
     """Embed the labels of a world's items, where that was not done before.
 
     Args:
         world: A world that is saved under its name.
         progress: Is told how many labels are done.
+        folder: Where the world is while it is not yet in the place of its name.
     """
     labels = [item.label for item in world.catalogue]
-    prime_labels(labels, shared_embeddings(), world_folder(world.name) / "labels.npz", progress)
+    prime_labels(labels, shared_embeddings(), (folder or world_folder(world.name)) / "labels.npz", progress)
 
 
 async def open_place(name: str) -> Place:

@@ -72,6 +72,10 @@ class WorldFacts(BaseModel):
     """Ratings of the items that were kept."""
     dropped: int = Field(ge=0)
     """Ratings left out: unusable rows of the source, and those of items with fewer than 10 ratings."""
+    left_out: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """The same by reason."""
+    histogram: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """How many ratings were rounded to which half point; where tables are given, how many of their rewards."""
     rmse: dict[ModelName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     """Held-out error: the logs model on train and test ratings, each table on the ratings of the other. Where
     tables are given: the logs model on the rewards of each."""

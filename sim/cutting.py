@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from sim.catalogue import Catalogue
 from sim.contents import CutName, SplitName
-from sim.datasets import Ratings
 from sim.errors import BadInputError
+from sim.ratings import Ratings
 
 MIN_RATINGS = 10
 MIN_USERS = 5
@@ -42,20 +42,28 @@ def keep_rated(ratings: Ratings, at_least: int = MIN_RATINGS) -> Ratings:
         BadInputError: No item has that many.
     """
     counts = np.bincount(ratings.items, minlength=len(ratings.catalogue))
-    kept_items = np.flatnonzero(counts >= at_least)
-    if not kept_items.size:
+    kept = (counts >= at_least)[ratings.items]
+    if not kept.any():
         raise BadInputError(f"no item has {at_least} ratings or more; take a source with more ratings")
-    kept = np.isin(ratings.items, kept_items)
-    kept_users, users = np.unique(ratings.users[kept], return_inverse=True)
-    return Ratings(
-        users=users,
-        items=np.searchsorted(kept_items, ratings.items[kept]),
-        values=ratings.values[kept],
-        timestamps=ratings.timestamps[kept],
-        user_ids=tuple(ratings.user_ids[row] for row in kept_users),
-        catalogue=Catalogue(ratings.catalogue[int(position)] for position in kept_items),
-        dropped=ratings.dropped + int((~kept).sum()),
-    )
+    return _chosen(ratings, kept, "ratings of rare items")
+
+
+def keep_core(ratings: Ratings, k: int) -> Ratings:
+    """Return the k-core: the most ratings in which every user and every item has at least `k`.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    kept = np.ones(len(ratings), dtype=bool)
+    while True:
+        enough = kept.copy()
+        for rows in (ratings.users, ratings.items):
+            enough &= (np.bincount(rows[kept], minlength=int(rows.max()) + 1) >= k)[rows]
+        if not enough.any():
+            raise BadInputError(f"the ratings have no {k}-core; give a smaller --k-core or take a source with more")
+        if (enough == kept).all():
+            return _chosen(ratings, kept, f"ratings outside the {k}-core")
+        kept = enough
 
 
 def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> Cut:
@@ -95,6 +103,22 @@ def oldest_first(ratings: Ratings, rows: Rows) -> list[Rows]:
     ordered = rows[np.lexsort((ratings.items[rows], ratings.timestamps[rows], ratings.users[rows]))]
     bounds = np.searchsorted(ratings.users[ordered], np.arange(1, len(ratings.user_ids)))
     return list(np.split(ordered, bounds))
+
+
+def _chosen(ratings: Ratings, kept: NDArray[np.bool_], why: str) -> Ratings:
+    """Return the kept ratings, with the users and items that have some; the others count as left out for `why`."""
+    kept_users, users = np.unique(ratings.users[kept], return_inverse=True)
+    kept_items, items = np.unique(ratings.items[kept], return_inverse=True)
+    left_out = {why: int((~kept).sum())} if not kept.all() else {}
+    return Ratings(
+        users=users,
+        items=items,
+        values=ratings.values[kept],
+        timestamps=ratings.timestamps[kept],
+        user_ids=tuple(ratings.user_ids[row] for row in kept_users),
+        catalogue=Catalogue(ratings.catalogue[int(position)] for position in kept_items),
+        left_out={**ratings.left_out, **left_out},
+    )
 
 
 def _earliest(ratings: Ratings) -> NDArray[np.bool_]:

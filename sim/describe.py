@@ -1,13 +1,15 @@
 """What a world is like: the summary that `billp world build` prints."""
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from sim.contents import SPLITS
-from sim.policies import run_visit
+from sim.policies import POLICIES, DiverseGreedy, VisitRecord, run_visit, tune_theta
 from sim.world import MIN_REWARD, World
 
 SHARE_USERS = 100
 SHARE_STEPS = 100
+# Scores are a first impression, not a study: so many users keep a large catalogue within seconds.
+SCORE_USERS = 20
 DISLIKED_AT_LEAST = 0.02
 
 
@@ -18,6 +20,13 @@ class LeaveShares(TypedDict):
     similar: float
     disliked: float
     leaves: int
+
+
+class Score(TypedDict):
+    """Hold what one policy reaches: means over the visits of a few dev users."""
+
+    length: float
+    total_reward: float
 
 
 class Description(TypedDict):
@@ -32,11 +41,15 @@ class Description(TypedDict):
     items: int
     ratings: int
     ratings_left_out: int
+    left_out: dict[str, int]
+    histogram: dict[str, int]
     density: float
     genres: list[str]
     tau: dict[str, float]
     rmse: dict[str, float]
     leave_shares: dict[str, LeaveShares]
+    scores: dict[str, Score]
+    score_users: int
     warnings: list[str]
 
 
@@ -45,11 +58,12 @@ def describe(world: World) -> Description:
 
     Returns:
         `users` counts the users with a history, per split. `density` is ratings over users x items. `tau` is the least
-        distance that keeps a user, per table. `rmse` is the held-out error of the logs model (on train and test
-        ratings) and of each table (on the ratings of the other). `leave_shares` and `warnings` are those of
-        `leave_shares` and `warn`.
+        distance that keeps a user, per table. `left_out` counts rows of the source by the reason for which they are
+        not among the ratings, `histogram` the ratings by half points. `rmse` is the held-out error of the logs model
+        (on train and test ratings) and of each table (on the ratings of the other). `leave_shares`, `scores` and
+        `warnings` are those of `leave_shares`, `score` and `warn`.
     """
-    shares = leave_shares(world)
+    shares, scores = leave_shares(world), score(world)
     with_history = {name: len(world.split(name).users) for name in SPLITS}
     return Description(
         name=world.name,
@@ -61,11 +75,15 @@ def describe(world: World) -> Description:
         items=len(world.catalogue),
         ratings=world.facts.ratings,
         ratings_left_out=world.facts.dropped,
+        left_out=world.facts.left_out,
+        histogram=world.facts.histogram,
         density=world.facts.ratings / (len(world.users) * len(world.catalogue)),
         genres=list(world.catalogue.genres),
         tau={"train": world.split("train").tau, "test": world.split("test").tau},
         rmse={str(name): error for name, error in world.facts.rmse.items()},
         leave_shares=shares,
+        scores=scores,
+        score_users=len(world.split("dev").users[:SCORE_USERS]),
         warnings=warn(world, shares),
     )
 
@@ -90,6 +108,28 @@ def leave_shares(world: World, *, users: int = SHARE_USERS, max_steps: int = SHA
             leaves=leaves,
         )
     return shares
+
+
+def score(world: World, *, users: int = SCORE_USERS, max_steps: int = SHARE_STEPS) -> dict[str, Score]:
+    """Return what the policies reach on dev users.
+
+    Args:
+        world: The world.
+        users: How many dev users at most, the first ones; diverse greedy is tuned on as many train users.
+        max_steps: Limit of a visit.
+    """
+    chosen = world.split("dev").users[:users]
+    theta = tune_theta(world, world.split("train").users[:users], max_steps=max_steps)
+    policies = {**POLICIES, "diverse_greedy": DiverseGreedy(theta)}
+    scores = {}
+    for name, policy in policies.items():
+        visits = [run_visit(policy, world, "dev", user, max_steps=max_steps) for user in chosen]
+        scores[name] = Score(length=_mean(visits, "length"), total_reward=_mean(visits, "total_reward"))
+    return scores
+
+
+def _mean(visits: list[VisitRecord], what: Literal["length", "total_reward"]) -> float:
+    return sum(visit[what] for visit in visits) / max(len(visits), 1)
 
 
 def warn(world: World, shares: dict[str, LeaveShares]) -> list[str]:

@@ -87,6 +87,12 @@ class FactorModel:
         """Return the predicted ratings of one user, clipped to 1-5, shape (n_items,)."""
         return self._predict(self.user_bias[user_row], self.user_factors[user_row])
 
+    def pairs(self, user_rows: Positions, item_rows: Positions) -> Floats:
+        """Return the predicted ratings of pairs of a user and an item, clipped to 1-5, shape (n,)."""
+        vectors = (self.user_factors[user_rows] * self.item_factors[item_rows]).sum(axis=1)
+        scores: Doubles = self.mean + self.user_bias[user_rows] + self.item_bias[item_rows] + vectors
+        return np.clip(scores, LOWEST_REWARD, HIGHEST_REWARD).astype(np.float32)
+
     def fold_in(self, positions: ArrayLike, ratings: ArrayLike) -> Floats:
         """Predict for someone the fit does not know, from some ratings of theirs.
 

@@ -2,6 +2,7 @@
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sim.catalogue import Catalogue, make_item
-from sim.contents import TABLES, Contents, SplitName, TableName, User, WorldFacts, WorldSettings, residents
+from sim.contents import TABLES, Contents, ModelName, SplitName, TableName, User, WorldFacts, WorldSettings, residents
 from sim.errors import BadInputError
 from sim.fitting import FactorModel, fit
 from sim.given import GivenTable, Numbers
@@ -48,22 +49,13 @@ _TASKS: TypeAdapter[list[_Task]] = TypeAdapter(list[_Task])
 
 
 @dataclass(frozen=True, eq=False)
-class Imported:
-    """Hold an imported world, and what of the files is not in it."""
-
-    world: World
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class _People:
     users: tuple[User, ...]
     encoded: NDArray[np.intp]
-    unknown_titles: int
-    notes: tuple[str, ...]
+    left_out: dict[str, int]
 
 
-def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path, *, seed: int = 0) -> Imported:
+def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path, *, seed: int = 0) -> World:
     """Make a world of the authors' files, with exactly their rewards and distances.
 
     Train users live on the train table; test users are cut into dev and test users by seed, and live on the test table.
@@ -88,13 +80,8 @@ def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path
     given = {table: _table(table, dataset, folder, scratch, people, len(catalogue)) for table in TABLES}
     settings = WorldSettings(seed=seed)
     logs, popularity = _logs_model(people.users, catalogue, settings)
-    facts = WorldFacts(
-        ratings=int(popularity.sum()),
-        dropped=people.unknown_titles,
-        rmse={table: _rmse(logs, given[table], people.users, table) for table in TABLES},
-    )
-    contents = Contents(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given)
-    return Imported(World(contents), people.notes)
+    facts = _facts(people, given, logs, int(popularity.sum()))
+    return World(Contents(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given))
 
 
 def _check_files(dataset: DatasetName, folder: Path) -> None:
@@ -176,19 +163,18 @@ def _people(
     histories = [_history(task, maps, catalogue) for task in train + test]
     unknown = sum(title not in maps.item2id_dict for task in train + test for title in task.pos_seq_name)
     repeated = sum(len(rows) for rows in tasks.values()) - sum(len(rows) for rows in first.values())
-    counts = (
-        (len(both), "users are in both train.json and test.json; they are dev or test users alone"),
-        (repeated, "tasks of a user who has one already in the same file are left out"),
-        (unknown, "titles of histories are not in datamaps.json and are left out"),
-    )
+    counts = {
+        "tasks of users who are in test.json too": len(both),
+        "further tasks of a user": repeated,
+        "titles that datamaps.json lacks": unknown,
+    }
     return _People(
         users=tuple(
             User(str(task.userid_encoded), split, history, (ASSUMED_RATING,) * len(history))
             for task, split, history in zip(train + test, splits, histories, strict=True)
         ),
         encoded=np.array([task.userid_encoded for task in train + test], dtype=np.intp),
-        unknown_titles=unknown,
-        notes=tuple(f"{count:,} {what}" for count, what in counts if count),
+        left_out={why: count for why, count in counts.items() if count},
     )
 
 
@@ -283,6 +269,22 @@ def _logs_model(
     return model, popularity
 
 
-def _rmse(logs: FactorModel, table: GivenTable, users: Sequence[User], name: TableName) -> float:
-    errors = [np.mean((logs.ratings(int(row)) - table.ratings(int(row))) ** 2) for row in residents(users, name)]
-    return float(np.sqrt(np.mean(errors)))
+def _facts(people: _People, given: Mapping[TableName, GivenTable], logs: FactorModel, ratings: int) -> WorldFacts:
+    """Return what is known of the given rewards: their histogram, and how far from them the logs model is."""
+    halves: Counter[float] = Counter()
+    rmse: dict[ModelName, float] = {}
+    for name, table in given.items():
+        errors = []
+        for row in residents(people.users, name).tolist():
+            rewards = table.ratings(row)
+            errors.append(float(np.mean((logs.ratings(row) - rewards) ** 2)))
+            points, counts = np.unique(np.round(rewards * 2), return_counts=True)
+            halves.update(dict(zip((points / 2).tolist(), counts.tolist(), strict=True)))
+        rmse[name] = float(np.sqrt(np.mean(errors)))
+    return WorldFacts(
+        ratings=ratings,
+        dropped=sum(people.left_out.values()),
+        left_out=people.left_out,
+        histogram={f"{half:g}": count for half, count in sorted(halves.items())},
+        rmse=rmse,
+    )

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zipfile import BadZipFile
@@ -70,8 +70,10 @@ class _Manifest(BaseModel):
     files: dict[str, str]
 
 
-def write(contents: Contents, path: Path) -> None:
+def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
     """Write a world into the folder `path`, whole or not at all; a world that is there is replaced.
+
+    `add` puts further files into the folder that takes that place.
 
     Raises:
         BadInputError: `path` holds something else than a world, or cannot be written.
@@ -83,6 +85,7 @@ def write(contents: Contents, path: Path) -> None:
             checksums = {name: _write_file(fresh / name, [data]) for name, data in _files_of(contents).items()}
             checksums |= {name: _write_file(fresh / name, parts) for name, parts in _given_files(contents).items()}
             _write_file(fresh / MANIFEST, [_manifest_of(contents, checksums)])
+            add(fresh)
     except OSError as error:
         raise BadInputError(
             f"the world cannot be written to {path}: {error.strerror}; free or choose the place"

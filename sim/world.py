@@ -1,7 +1,7 @@
 """A world: catalogue, users, what a recommender may know of them, and the truth it is tested against."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,17 +15,18 @@ from sim import storage
 from sim.catalogue import Catalogue, Item
 from sim.contents import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitName, User, WorldFacts, WorldSettings
 from sim.cutting import Cut, cut_ratings, keep_rated, oldest_first
-from sim.datasets import Ratings
 from sim.errors import BadInputError
 from sim.fitting import FactorModel, FitSettings, Floats, Positions, fit
 from sim.given import GivenTable, Numbers
 from sim.leave import LeaveRule
+from sim.ratings import Ratings
 
 __all__ = ["ASSUMED_RATING", "MIN_REWARD", "LogsModel", "Split", "User", "World"]
 
 # What someone the world does not know is taken to think of the titles they name: they named what they like.
 ASSUMED_RATING = 4.5
 MIN_REWARD = 2.0
+_PAIRS_AT_ONCE = 100_000
 # Names become folders, also where case does not count.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ModelT = TypeVar("ModelT", bound=FactorModel | GivenTable)
@@ -244,13 +245,17 @@ class World:
             for name in SPLITS
         }
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, add: Callable[[Path], None] = lambda folder: None) -> None:
         """Write the world into the folder `path`, whole or not at all; a world that is there is replaced.
+
+        Args:
+            path: Where it goes.
+            add: Puts further files that belong to the world into its folder, before that takes its place.
 
         Raises:
             BadInputError: `path` holds something else than a world, or cannot be written.
         """
-        storage.write(self._contents, Path(path))
+        storage.write(self._contents, Path(path), add)
 
     @classmethod
     def load(cls, path: str | Path) -> "World":
@@ -356,17 +361,19 @@ def _facts(ratings: Ratings, cut: Cut, models: Mapping[ModelName, FactorModel]) 
         "train": cut.test,
         "test": cut.train,
     }
+    points, counts = np.unique(np.round(ratings.values * 2) / 2, return_counts=True)
     return WorldFacts(
         ratings=len(ratings),
         dropped=ratings.dropped,
+        left_out=dict(ratings.left_out),
+        histogram={f"{point:g}": int(count) for point, count in zip(points, counts, strict=True)},
         rmse={name: _rmse(models[name], ratings, rows) for name, rows in held_out.items()},
     )
 
 
 def _rmse(model: FactorModel, ratings: Ratings, rows: Positions) -> float:
     errors = [
-        model.ratings(int(user))[ratings.items[mine]] - ratings.values[mine]
-        for user in np.unique(ratings.users[rows])
-        for mine in [rows[ratings.users[rows] == user]]
+        model.pairs(ratings.users[part], ratings.items[part]) - ratings.values[part]
+        for part in np.array_split(rows, max(1, len(rows) // _PAIRS_AT_ONCE))
     ]
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))

@@ -17,7 +17,8 @@ from typing import Any
 from nodes.llm.prompting import read_facts
 from nodes.llm.rules import PLAYS
 
-PIECE = 8
+# Characters of a piece of a stream.
+PIECE = 3
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Measure visits behind an endpoint that takes 200 ms to answer: `python -m tests.benchmarks.endpoint`.
 
-The endpoint runs in a process of its own, but on the same cores. What latency alone allows is one call in 200 ms for
-each visit under way; what a core allows is one over the CPU time that a call takes here.
+The endpoint runs in a process of its own, but on the same cores. What latency alone allows is what the same visits
+would take in the same places if nothing but the 200 ms of each call took time, visits of few calls leaving places
+empty at the end; what a core allows is one over the CPU time that a call takes here.
 """
 
 import asyncio
+import heapq
 import os
 import resource
 import shutil
@@ -49,6 +51,8 @@ class Measured(NamedTuple):
 
     calls: int
     seconds: float
+    least: float
+    """Seconds that latency alone would take."""
     cpu: float
     threads: int
     megabytes: float
@@ -56,7 +60,7 @@ class Measured(NamedTuple):
 
     def row(self, label: str, concurrency: int) -> tuple[str, ...]:
         """Return it as a row of the table."""
-        bound, rate, each = concurrency / LATENCY, self.calls / self.seconds, self.cpu / self.calls
+        bound, rate, each = self.calls / self.least, self.calls / self.seconds, self.cpu / self.calls
         return (
             label,
             str(concurrency),
@@ -84,20 +88,28 @@ def endpoint() -> Iterator[str]:
 
 async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency: int) -> Measured:
     """Run `one` so many times, so many at once; it returns how many calls it made."""
-    free, calls, threads = asyncio.Semaphore(concurrency), 0, 0
+    free, calls, threads = asyncio.Semaphore(concurrency), [0] * number, 0
 
     async def limited(index: int) -> None:
-        nonlocal calls, threads
+        nonlocal threads
         async with free:
-            made = await one(index)
-            calls += made
+            calls[index] = await one(index)
             threads = max(threads, threading.active_count())
 
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu, start = time.process_time(), time.perf_counter()
     await asyncio.gather(*map(limited, range(number)))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size) / 1024
-    return Measured(calls, time.perf_counter() - start, time.process_time() - cpu, threads, grown)
+    seconds = time.perf_counter() - start
+    return Measured(sum(calls), seconds, by_latency(calls, concurrency), time.process_time() - cpu, threads, grown)
+
+
+def by_latency(calls: list[int], places: int) -> float:
+    """Return the seconds of visits that take a place each as it gets free, if only the latency of calls took time."""
+    free = [0.0] * places
+    for made in calls:
+        heapq.heapreplace(free, free[0] + made * LATENCY)
+    return max(free)
 
 
 async def client_alone() -> Callable[[int], Awaitable[int]]:
@@ -171,6 +183,7 @@ def together(variant: str, processes: int, concurrency: int) -> tuple[str, ...]:
     whole = Measured(
         sum(one.calls for one in found),
         max(one.seconds for one in found),
+        max(one.least for one in found),
         sum(one.cpu for one in found),
         max(one.threads for one in found),
         max(one.megabytes for one in found),

@@ -16,7 +16,7 @@ from langgraph_sdk import get_client
 from rich.console import Console
 
 from nodes.worlds import close_places, open_place_now
-from tests.serving import Server, serving
+from tests.servers import Server, serving
 
 CONCURRENT = 200
 CONNECTIONS = 100

@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there_is_named(home: Path) -> None:
 def test_worlds_are_built_listed_and_shown(home: Path) -> None:
     assert billp(home, "world", "build", "mine", "--from", "tiny", "--seed", "3").returncode == 0
     listed = json.loads(billp(home, "world", "list", "--json").stdout)
-    assert listed == {"built": ["mine", "tiny"], "sources": ["movielens", "tiny"]}
+    assert listed == {"built": ["mine", "tiny"], "sources": ["amazon", "csv", "movielens", "steam", "tiny"]}
     shown = json.loads(billp(home, "world", "show", "mine", "--json").stdout)
     assert shown["seed"] == 3 and shown["leave_shares"]["random"]["leaves"] > 0
     text = billp(home, "world", "show", "mine").stdout

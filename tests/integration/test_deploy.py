@@ -24,8 +24,8 @@ from langgraph_sdk import get_client
 
 from memory.store import ChromaStore
 from nodes.worlds import default_world, embed_labels, load_world
-from sim.datasets import tiny
 from sim.errors import BadInputError
+from sim.sources.tiny import tiny
 from sim.world import World
 from tests.servers import LANGGRAPH, ROOT, ChromaServer, answers, free_port, last_words, start
 

@@ -19,7 +19,8 @@ from nodes.llm.tokens import encode
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import close_places, open_place_now
 from sim.catalogue import Catalogue, Item
-from sim.datasets import Ratings, tiny
+from sim.ratings import Ratings
+from sim.sources.tiny import tiny
 from sim.world import World
 from tests.hostile import HOSTILE
 

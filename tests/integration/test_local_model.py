@@ -123,6 +123,8 @@ def check_visit(output: VisitOutput, exchange: dict[str, Any], tokens: int) -> N
     for step in output.steps:
         assert step.plan and step.title and 1 <= step.reward <= 5
         assert step.next_value is not None and step.advantage is not None
+        # Not every reply was of no use: the schema that came along keeps the model to its form.
+        assert set(step.outcomes.values()) != {"fallback"}
         # Planner, Actor and Critic, each at most twice.
         assert 3 <= step.usage.calls <= 6
     # The server's own count.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.serving import serving
+from tests.servers import serving
 
 BIG = "x" * 10_000_000
 SECONDS = 1.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.load import CONCURRENT, visit_at_once
-from tests.serving import serving
+from tests.servers import serving
 
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 2}
 MILLISECONDS = 500

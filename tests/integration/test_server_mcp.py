@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving import serving
+from tests.servers import serving
 
 
 @pytest.fixture(scope="module")

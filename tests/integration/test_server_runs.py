@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langgraph_sdk import get_client
 
-from tests.serving import serving
+from tests.servers import serving
 
 
 @pytest.fixture(scope="module")

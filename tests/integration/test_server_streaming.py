@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from langgraph_sdk import get_client
 
-from tests.endpoint import Endpoint, endpoint
-from tests.serving import serving
+from tests import scripted
+from tests.scripted import Endpoint
+from tests.servers import serving
 
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 2}
 SCRIPTED = {"model": "openai:scripted"}
@@ -18,13 +19,15 @@ ROLES = {"planner", "actor", "critic", "reflector"}
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Endpoint]:
-    with endpoint() as running:
-        yield running
+    with scripted.serving(scripted.by_rules) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="module")
 def url(model: Endpoint, built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("server"), built_home, env=model.environment) as server:
+    with serving(
+        tmp_path_factory.mktemp("server"), built_home, env={"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "any"}
+    ) as server:
         yield server.url
 
 
@@ -41,13 +44,13 @@ async def stream(url: str, *modes: Any, **run: Any) -> tuple[list[Any], dict[str
 
 
 async def test_tokens_stream_as_the_roles_write_them(url: str, model: Endpoint) -> None:
-    asked = len(model.questions)
+    asked = len(model.asked)
     events, state = await stream(url, "messages-tuple", context=SCRIPTED)
     calls: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for message, metadata in (event.data for event in events if event.event == "messages"):
         calls[metadata["langgraph_node"], message["id"]].append(message["content"])
     assert {node for node, _ in calls} == ROLES
-    assert len(calls) == len(model.questions) - asked == state["usage"]["calls"]
+    assert len(calls) == len(model.asked) - asked == state["usage"]["calls"]
     for chunks in calls.values():
         assert len([chunk for chunk in chunks if chunk]) > 2, chunks
     for role in ROLES:
@@ -56,7 +59,7 @@ async def test_tokens_stream_as_the_roles_write_them(url: str, model: Endpoint) 
             "".join([chunks for (node, _), chunks in calls.items() if node == role][-1])
             == (state["exchange"][role]["reply"])
         )
-    assert all(one.body["stream"] and one.headers["authorization"] for one in model.questions[asked:])
+    assert all(one.body["stream"] and one.headers["authorization"] for one in model.asked[asked:])
 
 
 async def test_messages_grow_where_a_client_asks_for_them_whole(url: str) -> None:

