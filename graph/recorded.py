@@ -100,9 +100,12 @@ def check_recorded(recorded: Recorded) -> Conformance:
 
 
 def decisions_of(episode: Episode) -> Iterator[Decision]:
-    """Give the rounds of an episode as decisions without a cause; what an item was grounded to is the item."""
+    """Give the rounds of an episode as decisions without a cause; the item is what the text was grounded to."""
     items = [step.grounded or f"(no item, round {index})" for index, step in enumerate(episode.steps)]
     for index, step in enumerate(episode.steps):
+        if step.grounded is None:
+            # Nothing was recommended, so nobody decided.
+            continue
         yield Decision(
             file=episode.file,
             matrix=episode.matrix,

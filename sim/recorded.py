@@ -87,7 +87,6 @@ class Credited(Row):
     run: str
     user_id: UserId
     t: int = Field(ge=0)
-    action: str
     v: Number
     v_next: Number
     memory: Number

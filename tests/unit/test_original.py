@@ -246,3 +246,8 @@ def test_a_faulty_file_is_named_in_one_line(files: Path, name: str) -> None:
 def test_a_name_that_is_no_folder_is_refused(files: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no name for a world"):
         import_original("../up", "steam", files, tmp_path)
+
+
+def test_a_scratch_folder_that_cannot_be_written_is_named(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="distances cannot be put into .*gone"):
+        import_original("old", "steam", files, tmp_path / "gone")

@@ -121,11 +121,14 @@ def test_a_visit_that_cannot_be_counted_is_left_out(write: Callable[..., Path]) 
         episode(5),
         episode(6, step("Braid", None), step("Doom", 3.0)),
     ]
+    nothing = episode(7, step("Braid", None, "Stop") | {"grounded": None})
     (run,) = check(write("odd", lines([*EPISODES, *odd]))).runs
     assert (run.visits, run.left_out) == (3, 3)
     assert run.total_reward == pytest.approx(15.75 / 3)
     (run,) = check(write("only", lines(odd))).runs
     assert (run.visits, run.total_reward) == (0, None)
+    # A text that names no item is no decision of a user.
+    assert check(write("nothing", lines([nothing]))).agrees
 
 
 @pytest.mark.parametrize(
@@ -219,6 +222,14 @@ def test_what_is_no_recorded_file_is_refused_in_one_line(
 def test_a_file_given_twice_is_refused(files: list[Path]) -> None:
     with pytest.raises(BadInputError, match="given twice"):
         read_recorded([files[0], files[0]])
+
+
+def test_titles_that_differ_in_little_ground_to_themselves(write: Callable[..., Path]) -> None:
+    titles = ["Field Of Prey", "Field of Prey", "Forever War, ", "Forever War", 'Books" />', "Books", "E", "4", "Stop"]
+    titles += ["Rebecca   Daphne", "Rebecca Daphne", "H&uacute;rin", "Húrin", "[the Sequence]", "Doom (2016)", "Doom"]
+    rows = [{"title": title, "id": number, "genres": ["Books"]} for number, title in enumerate(titles)]
+    found = check(write("titles", lines(rows)))
+    assert contradictions(found) == []
 
 
 NAMES = [
