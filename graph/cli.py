@@ -130,6 +130,54 @@ def world_build(
     print_world(out, description, as_json)
 
 
+@worlds.command("import-original")
+def world_import_original(
+    name: Annotated[str, typer.Argument(help="Name of the world.")],
+    dataset: Annotated[Literal["steam", "amazon"], typer.Option(help="Which of the authors' two environments.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Folder with all of the authors' files.")],
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a world of the authors' own rewards and distances; one of that name is replaced."""
+    from graph.watch import embed_with_progress, print_world
+    from nodes.worlds import world_folder
+    from sim.describe import describe
+    from sim.files import scratch_folder
+    from sim.original import import_original
+    from sim.world import World
+
+    target = world_folder(name)
+    with scratch_folder(target) as scratch:
+        with err.status(f"Reading {folder} …"):
+            world = import_original(name, dataset, folder, scratch, seed=seed)
+        # Before the world takes its place: where either fails, nothing is left.
+        world.save(target, lambda fresh: embed_with_progress(err, world, fresh))
+    with err.status("Visiting dev users to see why they leave …"):
+        description = describe(World.load(target))
+    print_world(out, description, as_json)
+
+
+@worlds.command("check-recorded")
+def world_check_recorded(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of recorded runs of the original, of any of the six kinds.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Hold the code against recorded runs of the original; ends with 1 where something contradicts."""
+    from graph.recorded import check_recorded, report_lines
+    from sim.recorded import read_recorded
+
+    found = check_recorded(read_recorded(files))
+    if as_json:
+        typer.echo(json.dumps({"agrees": found.agrees, **found.model_dump(mode="json")}, ensure_ascii=False))
+    else:
+        for line in report_lines(found):
+            typer.echo(line)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
 def column_map(text: str) -> dict[str, str]:
     """Return which column holds what, as `--columns` says it.
 

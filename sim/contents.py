@@ -1,7 +1,7 @@
 """What a world consists of, before anyone lives in it: users, settings, facts and fitted models."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,12 +11,14 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from sim.catalogue import Catalogue
 from sim.fitting import FactorModel, FitSettings
+from sim.given import GivenTable
 
 SplitName = Literal["train", "dev", "test"]
 TableName = Literal["train", "test"]
 ModelName = Literal["logs", "train", "test"]
 CutName = Literal["random", "time"]
 
+TABLES: tuple[TableName, ...] = ("train", "test")
 SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
 MODELS: tuple[ModelName, ...] = ("logs", "train", "test")
 # Dev users live on the test table, so that work on them tells what test users will do.
@@ -73,9 +75,10 @@ class WorldFacts(BaseModel):
     left_out: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """The same by reason."""
     histogram: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """How many ratings were rounded to which half point."""
+    """How many ratings were rounded to which half point; where tables are given, how many of their rewards."""
     rmse: dict[ModelName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-    """Held-out error: the logs model on train and test ratings, each table on the ratings of the other."""
+    """Held-out error: the logs model on train and test ratings, each table on the ratings of the other. Where
+    tables are given: the logs model on the rewards of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +89,11 @@ class Contents:
         name: Name of the world.
         catalogue: Its items.
         users: Its users; the row of a user in every model is their place here.
-        models: The logs model and the two tables.
+        models: The logs model, and the tables that are fitted.
         popularity: How many log ratings each item has, shape (n_items,), int64.
         settings: What it was built with.
         facts: What is known about its ratings.
+        given: The tables that are given; all or none are.
     """
 
     name: str
@@ -99,6 +103,16 @@ class Contents:
     popularity: NDArray[np.int64]
     settings: WorldSettings
     facts: WorldFacts
+    given: Mapping[TableName, GivenTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.popularity.flags.writeable = False
+
+    def table(self, name: TableName) -> FactorModel | GivenTable:
+        """Return the truth of one of the two environments."""
+        return self.given[name] if self.given else self.models[name]
+
+
+def residents(users: Sequence[User], name: TableName) -> NDArray[np.intp]:
+    """Return which of the users live on a table, by their places."""
+    return np.array([row for row, user in enumerate(users) if TABLE_OF[user.split] == name], dtype=np.intp)

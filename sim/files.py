@@ -42,6 +42,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` for what is too large for memory; it goes when the block ends.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    _sweep(path)
+    scratch = _sibling(path, "scratch")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
 def resumable_folder(path: Path) -> Iterator[Path]:
     """Yield a folder that takes the place of `path` when the block ends well, and stays for a next try otherwise.
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zipfile import BadZipFile
@@ -14,15 +14,29 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sim.catalogue import ITEM_ADAPTER, Catalogue
-from sim.contents import MODELS, Contents, ModelName, User, WorldFacts, WorldSettings
+from sim.contents import (
+    MODELS,
+    TABLES,
+    Contents,
+    ModelName,
+    TableName,
+    User,
+    WorldFacts,
+    WorldSettings,
+    residents,
+)
 from sim.errors import BadInputError
 from sim.files import whole_folder
 from sim.fitting import FactorModel
+from sim.given import GivenTable, Numbers, numbered
 
 MANIFEST = "manifest.json"
 ITEMS, USERS, POPULARITY = "items.jsonl", "users.jsonl", "popularity.npz"
 _MODEL_FILES: Mapping[ModelName, str] = {name: f"{name}.npz" for name in MODELS}
-_FILES = (ITEMS, USERS, POPULARITY, *_MODEL_FILES.values())
+_GIVEN_REWARDS: Mapping[TableName, str] = {name: f"{name}_rewards.npy" for name in TABLES}
+_GIVEN_PAIRS: Mapping[TableName, str] = {name: f"{name}_distances.npy" for name in TABLES}
+# Rows of a given table that are written at once.
+_BLOCK = 256
 _ARRAYS = ("user_bias", "user_factors", "item_bias", "item_factors", "vectors")
 _USER_ADAPTER: TypeAdapter[User] = TypeAdapter(User)
 
@@ -37,6 +51,12 @@ class _Model(BaseModel):
     tau: _Finite
 
 
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tau: _Finite
+
+
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -46,6 +66,7 @@ class _Manifest(BaseModel):
     settings: WorldSettings
     facts: WorldFacts
     models: dict[ModelName, _Model]
+    given: dict[TableName, _Given] = {}
     files: dict[str, str]
 
 
@@ -61,11 +82,9 @@ def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda f
         raise BadInputError(f"{path} holds something else than a world, so it is not replaced; choose another name")
     try:
         with whole_folder(path) as fresh:
-            for name, data in _files_of(contents).items():
-                with (fresh / name).open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+            checksums = {name: _write_file(fresh / name, [data]) for name, data in _files_of(contents).items()}
+            checksums |= {name: _write_file(fresh / name, parts) for name, parts in _given_files(contents).items()}
+            _write_file(fresh / MANIFEST, [_manifest_of(contents, checksums)])
             add(fresh)
     except OSError as error:
         raise BadInputError(
@@ -82,7 +101,9 @@ def read(path: Path) -> Contents:
     if not path.is_dir():
         raise BadInputError(f"there is no world at {path}; run: billp world build {path.name}")
     manifest = _read_manifest(path)
-    data = {name: _read_checked(path, name, manifest.files.get(name)) for name in _FILES}
+    fitted: tuple[ModelName, ...] = ("logs",) if manifest.given else MODELS
+    names = (ITEMS, USERS, POPULARITY, *(_MODEL_FILES[name] for name in fitted))
+    data = {name: _read_checked(path, name, manifest.files.get(name)) for name in names}
     items = _read_rows(path, ITEMS, data[ITEMS], ITEM_ADAPTER)
     users = _read_rows(path, USERS, data[USERS], _USER_ADAPTER)
     try:
@@ -95,10 +116,11 @@ def read(path: Path) -> Contents:
         name=manifest.name,
         catalogue=catalogue,
         users=tuple(users),
-        models={name: _read_model(path, name, data, manifest, len(users), len(items)) for name in MODELS},
+        models={name: _read_model(path, name, data, manifest, len(users), len(items)) for name in fitted},
         popularity=popularity,
         settings=manifest.settings,
         facts=manifest.facts,
+        given={name: _read_given(path, name, manifest, users, len(items)) for name in TABLES} if manifest.given else {},
     )
 
 
@@ -110,6 +132,31 @@ def _files_of(contents: Contents) -> dict[str, bytes]:
     }
     for name, model in contents.models.items():
         files[_MODEL_FILES[name]] = _arrays({array: getattr(model, array) for array in _ARRAYS})
+    return files
+
+
+def _given_files(contents: Contents) -> dict[str, Iterator[bytes]]:
+    """Return the arrays of given tables by the block, so that none has to fit into memory."""
+    files = {}
+    for name, table in contents.given.items():
+        rows = table.rows[residents(contents.users, name)]
+        files[_GIVEN_REWARDS[name]] = _npy(table.rewards, rows)
+        files[_GIVEN_PAIRS[name]] = _npy(table.pairs, np.arange(len(table.pairs)))
+    return files
+
+
+def _npy(array: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[bytes]:
+    """Give the bytes of an .npy file that holds some rows of an array."""
+    head = io.BytesIO()
+    shape = (len(rows), *array.shape[1:])
+    described = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, described)
+    yield head.getvalue()
+    for first in range(0, len(rows), _BLOCK):
+        yield np.ascontiguousarray(array[rows[first : first + _BLOCK]]).tobytes()
+
+
+def _manifest_of(contents: Contents, checksums: dict[str, str]) -> bytes:
     manifest = _Manifest(
         format="billp-world",
         version=1,
@@ -117,10 +164,23 @@ def _files_of(contents: Contents) -> dict[str, bytes]:
         settings=contents.settings,
         facts=contents.facts,
         models={name: _Model(mean=model.mean, tau=model.tau) for name, model in contents.models.items()},
-        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        given={name: _Given(tau=table.tau) for name, table in contents.given.items()},
+        files=checksums,
     )
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
-    return {**files, MANIFEST: (text + "\n").encode()}
+    return (text + "\n").encode()
+
+
+def _write_file(path: Path, parts: Iterable[bytes]) -> str:
+    """Write a file so that it is on the disk, and return its checksum."""
+    checksum = hashlib.sha256()
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+            checksum.update(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return checksum.hexdigest()
 
 
 def _rows(rows: list[dict[str, Any]]) -> bytes:
@@ -217,8 +277,39 @@ def _read_model(
     )
 
 
+def _read_given(path: Path, name: TableName, manifest: _Manifest, users: list[User], n_items: int) -> GivenTable:
+    if name not in manifest.given:
+        raise _unusable(path, MANIFEST, f"it describes no table {name!r}")
+    living = residents(users, name)
+    return GivenTable(
+        rewards=_mapped(path, _GIVEN_REWARDS[name], manifest, (len(living), n_items)),
+        rows=numbered(living, len(users)),
+        pairs=_mapped(path, _GIVEN_PAIRS[name], manifest, (n_items, n_items)),
+        tau=manifest.given[name].tau,
+    )
+
+
+def _mapped(path: Path, name: str, manifest: _Manifest, shape: tuple[int, ...]) -> Numbers:
+    """Return an array that stays on the disk, after checking its checksum, type and shape."""
+    try:
+        with (path / name).open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if checksum != manifest.files.get(name):
+            raise _unusable(path, name, "its checksum is not that of the manifest")
+        array = np.lib.format.open_memmap(path / name, mode="r")
+    except OSError as error:
+        raise _unusable(path, name, _why(error)) from error
+    except ValueError as error:
+        raise _unusable(path, name, "it is no plain array") from error
+    if array.dtype.kind != "f" or array.shape != shape:
+        raise _unusable(path, name, "it has the wrong type or shape")
+    return array
+
+
 def _unusable(path: Path, name: str, why: str) -> BadInputError:
-    return BadInputError(f"{path / name} cannot be used: {why}; make it again with: billp world build {path.name}")
+    given = name in (*_GIVEN_REWARDS.values(), *_GIVEN_PAIRS.values())
+    command = f"billp world {'import-original' if given else 'build'} {path.name}"
+    return BadInputError(f"{path / name} cannot be used: {why}; make it again with: {command}")
 
 
 def _why(error: OSError) -> str:

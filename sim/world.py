@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from sim.contents import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitNa
 from sim.cutting import Cut, cut_ratings, keep_rated, oldest_first
 from sim.errors import BadInputError
 from sim.fitting import FactorModel, FitSettings, Floats, Positions, fit
+from sim.given import GivenTable, Numbers
 from sim.leave import LeaveRule
 from sim.ratings import Ratings
 
@@ -27,12 +29,13 @@ MIN_REWARD = 2.0
 _PAIRS_AT_ONCE = 100_000
 # Names become folders, also where case does not count.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+ModelT = TypeVar("ModelT", bound=FactorModel | GivenTable)
 
 
-class _Fitted:
-    """Give access by ids to one fit, for users it knows and for newcomers."""
+class _Predicting(Generic[ModelT]):
+    """Give access by ids to a fit or a given table, for users it knows and for newcomers."""
 
-    def __init__(self, catalogue: Catalogue, rows: Mapping[str, int], model: FactorModel) -> None:
+    def __init__(self, catalogue: Catalogue, rows: Mapping[str, int], model: ModelT) -> None:
         self._catalogue = catalogue
         self._rows = rows
         self._model = model
@@ -51,17 +54,17 @@ class _Fitted:
             )
         return int(item)
 
-    def _known(self, user_id: str) -> Floats:
+    def _row(self, user_id: str) -> int:
         if user_id not in self._rows:
             raise BadInputError(f"the world does not know the user {user_id!r}; give a history of titles they like")
-        return self._model.ratings(self._rows[user_id])
+        return self._rows[user_id]
 
-    def _newcomer(self, history: Sequence[str | Item], ratings: ArrayLike | None) -> Floats:
+    def _rated(self, history: Sequence[str | Item], ratings: ArrayLike | None) -> tuple[Positions, ArrayLike]:
         positions = self._catalogue.positions(history)
-        return self._model.fold_in(positions, np.full(len(positions), ASSUMED_RATING) if ratings is None else ratings)
+        return positions, np.full(len(positions), ASSUMED_RATING) if ratings is None else ratings
 
 
-class LogsModel(_Fitted):
+class LogsModel(_Predicting[FactorModel]):
     """Hold what a recommender may know: the fit on the logs alone, and how often each item occurs in them.
 
     Items are given by id, as an `Item`, or by position (an int).
@@ -89,7 +92,7 @@ class LogsModel(_Fitted):
         Raises:
             BadInputError: The world does not know the user.
         """
-        return self._known(user_id)
+        return self._model.ratings(self._row(user_id))
 
     def fold_in(self, history: Sequence[str | Item], ratings: ArrayLike | None = None) -> Floats:
         """Predict the rewards (1-5) of someone the world does not know, shape (n_items,).
@@ -101,7 +104,7 @@ class LogsModel(_Fitted):
         Raises:
             BadInputError: The history names an unknown item, or the ratings do not fit it.
         """
-        return self._newcomer(history, ratings)
+        return self._model.fold_in(*self._rated(history, ratings))
 
     def distances(self, item: str | Item | int) -> Floats:
         """Return the distances (0-2) of one item to every item, shape (n_items,)."""
@@ -112,7 +115,7 @@ class LogsModel(_Fitted):
         return self._model.distance(self.position(a), self.position(b))
 
 
-class Split(_Fitted):
+class Split(_Predicting[FactorModel | GivenTable]):
     """Hold the users of one split and the table that is their truth.
 
     Attributes:
@@ -126,7 +129,7 @@ class Split(_Fitted):
         users: tuple[str, ...],
         catalogue: Catalogue,
         rows: Mapping[str, int],
-        table: FactorModel,
+        table: FactorModel | GivenTable,
         min_reward_quantile: float | None,
     ) -> None:
         super().__init__(catalogue, rows, table)
@@ -145,9 +148,9 @@ class Split(_Fitted):
         Raises:
             BadInputError: The world does not know the user or the item.
         """
-        return float(self._known(user)[self.position(item)])
+        return float(self._model.ratings(self._row(user))[self.position(item)])
 
-    def rewards(self, user_id: str, history: Sequence[str | Item] = ()) -> Floats:
+    def rewards(self, user_id: str, history: Sequence[str | Item] = ()) -> Numbers:
         """Return what a user gives every item, from 1 to 5, shape (n_items,).
 
         Args:
@@ -156,11 +159,12 @@ class Split(_Fitted):
                 for a user of the world, whose ratings are known.
 
         Raises:
-            BadInputError: The world does not know the user and there is no history, or it names an unknown item.
+            BadInputError: The world does not know the user and there is no history, or it names an unknown item, or the
+                rewards are given and not those of this user.
         """
         if user_id in self._rows or not history:
-            return self._known(user_id)
-        return self._newcomer(history, None)
+            return self._model.ratings(self._row(user_id))
+        return self._model.fold_in(*self._rated(history, None))
 
     def distance(self, a: str | Item, b: str | Item) -> float:
         """Return the distance (0-2) of two items.
@@ -170,7 +174,7 @@ class Split(_Fitted):
         """
         return self._model.distance(self.position(a), self.position(b))
 
-    def distances(self, item: str | Item | int) -> Floats:
+    def distances(self, item: str | Item | int) -> Numbers:
         """Return the distances (0-2) of one item to every item, shape (n_items,)."""
         return self._model.distances(self.position(item))
 
@@ -235,7 +239,7 @@ class World:
                 tuple(user.id for user in self._contents.users if user.split == name and user.history),
                 self.catalogue,
                 self._rows,
-                self._contents.models[TABLE_OF[name]],
+                self._contents.table(TABLE_OF[name]),
                 self.settings.min_reward_quantile,
             )
             for name in SPLITS
@@ -286,8 +290,7 @@ class World:
         Raises:
             BadInputError: A bad name or setting, or too few ratings.
         """
-        if not NAME.fullmatch(name):
-            raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
+        check_name(name)
         try:
             fit_settings = FitSettings() if factors is None else FitSettings(factors=factors)
             settings = WorldSettings(seed=seed, cut=cut, min_reward_quantile=min_reward_quantile, fit=fit_settings)
@@ -308,6 +311,16 @@ class World:
                 facts=_facts(kept, parts, models),
             )
         )
+
+
+def check_name(name: str) -> None:
+    """Check that a name can be that of a world.
+
+    Raises:
+        BadInputError: It cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
 
 
 def _fit_models(ratings: Ratings, cut: Cut, settings: WorldSettings) -> dict[ModelName, FactorModel]:

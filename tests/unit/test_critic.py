@@ -45,16 +45,6 @@ def test_the_value_difference_rule_is_the_sign_of_the_difference() -> None:
 
 
 @pytest.mark.shared_data
-def test_the_value_difference_rule_reproduces_the_recorded_runs() -> None:
-    rows = [json.loads(line) for line in recorded("memory_rule_train.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == 363
-    rule = Context(advantage_rule="value_difference")
-    for row in rows:
-        step = Step(index=row["t"], reward=row["reward"] or 0.0, value=row["v"], left=row["done"])
-        assert credit(step, row["v_next"], rule).advantage == row["memory"]
-
-
-@pytest.mark.shared_data
 def test_the_default_rule_never_praises_what_made_a_recorded_user_leave() -> None:
     rows = [json.loads(line) for line in recorded("memory_rule_train.jsonl").read_text(encoding="utf-8").splitlines()]
     ended = [row for row in rows if row["done"]]

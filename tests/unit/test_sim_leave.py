@@ -1,4 +1,3 @@
-import json
 from collections.abc import Sequence
 
 import pytest
@@ -7,7 +6,6 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInputError
 from sim.leave import LeaveRule
-from tests.shared_data import recorded
 
 
 def far(a: str, b: str) -> float:
@@ -92,44 +90,6 @@ def test_reason_agrees_with_the_rule_as_the_paper_states_it(
         assert item not in seen and min(gaps) < tau
     elif reason == "disliked":
         assert min(gaps) >= tau and reward < 2.0
-
-
-def recorded_distance(cause: str | None) -> float:
-    # Distances were not recorded; the recorded cause says on which side of tau they must have been.
-    return 0.0 if cause == "distance" else 1.0
-
-
-@pytest.mark.shared_data
-def test_the_rule_contradicts_no_recorded_decision() -> None:
-    rule = LeaveRule(min_distance=0.5)
-    rows = [json.loads(line) for line in recorded("leave_train.jsonl").read_text(encoding="utf-8").splitlines()]
-    judged: dict[str | None, int] = {}
-    for row in rows:
-        item, window, cause = row["item"], row["window"], row["cause"]
-        if cause == "reward_or_distance":
-            # Either would do, so the decision only tells that it was neither a repeat nor the first step.
-            assert window and item not in window and row["left"]
-            continue
-        # A missing reward of a stay or of a leave for another cause cannot have decided.
-        reward = row["reward"] if row["reward"] is not None else (1.0 if cause == "reward_lt_2_implied" else 3.0)
-        distance = recorded_distance(cause)
-
-        def ask(a: str, b: str, distance: float = distance) -> float:
-            return distance
-
-        reason = rule.reason(item, window, reward, ask)
-        expected = {
-            None: None,
-            "repeat_in_window": "repeat",
-            "distance": "similar",
-            "reward_lt_2": "disliked",
-            "reward_lt_2_implied": "disliked",
-        }[cause]
-        assert reason == expected, row
-        assert (reason is not None) == row["left"], row
-        judged[cause] = judged.get(cause, 0) + 1
-    assert len(rows) == 1805
-    assert judged[None] == 1505 and judged["repeat_in_window"] == 76
 
 
 def test_recent_may_be_any_sequence() -> None:

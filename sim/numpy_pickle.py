@@ -1,0 +1,146 @@
+"""Read one NumPy array out of a pickle without running anything that stands in it.
+
+A pickle is a program: it names functions and calls them. Here the few names that NumPy writes for an array stand for
+classes that only keep what they are given; every other name is refused before anything is called.
+"""
+
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import BadInputError
+
+# Whole and floating numbers; no objects, no texts, no records.
+_NUMBERS = re.compile(r"[fiu][1248]")
+_FAULTS = (
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class _Kept:
+    """Base of the stand-ins; keeps nothing beside what its class names, so that no pickle can change a class."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("a state where none belongs")
+
+
+class _NdarrayType(_Kept):
+    """Stands for the class `numpy.ndarray`, which NumPy names but a pickle has no need to call."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        raise pickle.UnpicklingError("an array that is made by hand")
+
+
+class _Dtype(_Kept):
+    """Stands for `numpy.dtype`: the type of numbers as NumPy spells it, and their byte order."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str, align: object = False, copy: object = False) -> None:
+        if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
+            raise pickle.UnpicklingError("values that are no numbers")
+        self.code = code
+        self.order = "|"
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("a type of numbers that NumPy does not write")
+        self.order = state[1]
+
+    def real(self) -> np.dtype[Any]:
+        return np.dtype(self.order + self.code)
+
+
+class _Array(_Kept):
+    """Stands for `_reconstruct`, which NumPy calls for an empty array that is filled by its state."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, kind: object = None, shape: object = None, code: object = None) -> None:
+        self.values: NDArray[Any] | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array that NumPy does not write")
+        _, shape, dtype, by_column, data = state
+        self.values = _filled(data, dtype, shape, "F" if by_column else "C")
+
+
+class _FromBuffer(_Kept):
+    """Stands for `_frombuffer`, which NumPy calls with the whole array."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, data: object, dtype: object, shape: object, order: object) -> None:
+        self.values = _filled(data, dtype, shape, order)
+
+
+def _filled(data: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+        raise pickle.UnpicklingError("an array that NumPy does not write")
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise pickle.UnpicklingError("an array without a shape")
+    real = dtype.real()
+    if math.prod(shape) * real.itemsize != len(data):
+        raise pickle.UnpicklingError("an array whose size is not that of its shape")
+    return np.frombuffer(data, dtype=real).reshape(shape, order="F" if order == "F" else "C")
+
+
+# The names under which NumPy 1 and 2 write an array.
+_STAND_INS: dict[tuple[str, str], type[_Kept]] = {
+    ("numpy", "ndarray"): _NdarrayType,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
+}
+
+
+class _Reader(pickle.Unpickler):
+    """Looks names up among the stand-ins alone: no module is imported, nothing else can be called."""
+
+    def find_class(self, module: str, name: str) -> type[_Kept]:
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"it names {f'{module}.{name}'[:100]!r}")
+        return _STAND_INS[module, name]
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Return the array of numbers that a pickle holds.
+
+    Raises:
+        BadInputError: It holds anything else, or is damaged; nothing in it was run.
+        OSError: It cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            found = _Reader(file).load()
+        except _FAULTS as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise BadInputError(
+                f"{path} is refused, as it holds something else than a NumPy array of numbers: {why}; take another file"
+            ) from error
+    values = getattr(found, "values", None)
+    if not isinstance(found, _Array | _FromBuffer) or values is None:
+        raise BadInputError(f"{path} holds no NumPy array of numbers; take another file")
+    return np.asarray(values)
