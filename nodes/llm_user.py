@@ -64,7 +64,12 @@ def user_facts(state: VisitState, who: Visitor, item: Item) -> Facts:
             {name: value for name, value in one.items() if name != "distance"}
             for one in round_facts_with_genres(state.steps)
         ],
-        "now": {"title": shown(item.title), "genres": genre_facts(item.genres)},
+        "now": {
+            "title": shown(item.title),
+            "genres": genre_facts(item.genres),
+            # Of items, since different ones may look alike by title.
+            "again": item.id in [step.item_id for step in state.steps],
+        },
     }
 
 

@@ -185,7 +185,7 @@ def use(facts: Facts) -> Facts:
     leanings = [(one["mean_rating"] - mean) * one["ratings"] / (one["ratings"] + TASTE_PRIOR) for one in known]
     leaning = sum(leanings) / len(leanings) if leanings else 0.0
     alike = sum(_overlap(one["genres"], now["genres"]) for one in last)
-    tired = alike >= TIRED or any(one["title"] == now["title"] for one in last)
+    tired = alike >= TIRED or now["again"]
     disliked = bool(last) and leaning <= -DISLIKED
     kind = ", ".join(now["genres"]) or "this"
     reason = f"I have just had too much like it ({kind})." if tired else f"I rate {kind} {mean + leaning:.1f} or so."

@@ -85,7 +85,11 @@ async def test_the_user_is_told_their_own_taste_and_the_visit_so_far(endpoint: E
         assert list(facts) == ["role", "mean_rating", "tastes", "history", "rounds", "now"]
         assert facts["mean_rating"] == round(sum(user.ratings) / len(user.ratings), 2)
         assert [one["rating"] for one in facts["history"]] == list(user.ratings[-10:])
-        assert facts["now"]["title"] == output.steps[number].title
+        assert facts["now"] == {
+            "title": output.steps[number].title,
+            "genres": output.steps[number].genres,
+            "again": False,
+        }
         assert [(one["title"], one["reward"]) for one in facts["rounds"]] == [
             (step.title, 3.25) for step in output.steps[:number]
         ]
@@ -173,6 +177,7 @@ async def test_the_guard_applies_the_leave_rule_to_the_ratings_given(
 
     endpoint.script = script
     guarded = await visit(LLM.model_copy(update={"grounding": "nearest"}))
+    assert [asked.facts["now"]["again"] for asked in asked_of_user(endpoint)] == [False, repeats]
     assert (guarded.leave_reason, guarded.length_with_exit) == (reason, 2)
     free = await visit(FREE.model_copy(update={"grounding": "nearest"}))
     assert (free.leave_reason, free.length) == (None, TINY.max_steps)

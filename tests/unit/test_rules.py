@@ -165,7 +165,7 @@ def test_the_reflector_names_what_was_disliked() -> None:
     assert "Drama" not in reflected([None, 0.9, 0.4], left=False)
 
 
-def used(genres: list[str], *before: list[str], title: str = "Now", **changes: Any) -> Facts:
+def used(genres: list[str], *before: list[str], again: bool = False, **changes: Any) -> Facts:
     facts = {
         "mean_rating": 3.5,
         "tastes": [
@@ -174,7 +174,7 @@ def used(genres: list[str], *before: list[str], title: str = "Now", **changes: A
             {"category": "Horror", "ratings": 1, "mean_rating": 1.5},
         ],
         "rounds": [{"title": f"T{number}", "genres": kinds, "reward": 4} for number, kinds in enumerate(before)],
-        "now": {"title": title, "genres": genres},
+        "now": {"title": "Now", "genres": genres, "again": again},
     }
     return use(facts | changes)
 
@@ -205,9 +205,9 @@ def test_the_user_leaves_when_the_last_four_were_much_like_it() -> None:
 
 
 def test_the_user_leaves_when_an_item_comes_again() -> None:
-    assert not used([], ["Drama"], title="T0")["stay"]
-    assert used([], ["Drama"], title="T1")["stay"]
-    assert "too much like it" in used([], ["Drama"], title="T0")["reason"]
+    assert not used([], ["Drama"], again=True)["stay"]
+    assert used([], ["Drama"])["stay"]
+    assert "too much like it" in used([], ["Drama"], again=True)["reason"]
 
 
 def test_the_model_answers_from_the_facts_alone() -> None:
