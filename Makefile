@@ -59,6 +59,7 @@ format: $(VENV)/.dev ## Put the code into the house style.
 
 bench: $(VENV)/.dev ## Measure speed and prompts.
 	$(BIN)/python -m tests.benchmarks.speed
+	$(BIN)/python -m tests.benchmarks.environment
 	$(BIN)/python -m tests.benchmarks.endpoint
 	$(BIN)/python -m tests.benchmarks.prompts
 

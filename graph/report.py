@@ -8,19 +8,20 @@ from rich.table import Table
 
 from sim.leave import LEAVE_REASONS
 
-LEAVES = (*LEAVE_REASONS, "stayed")
+ENDS = (*LEAVE_REASONS, "stayed")
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
     """Return the rows of results.json as a table for the terminal, 80 columns wide."""
     first = results["rows"][0]
+    ends = _ends(results)
     table = Table(
         title=(
             f"{first['visits']} visits of {first['split']} users in the world {results['world']}, "
             f"after {results['settings']['train']} train visits. Model: {results['model']}."
         ),
         title_justify="left",
-        caption=" ".join([f"ended: {' / '.join(LEAVES)} (at the limit).", *_remarks(results), results["note"]]),
+        caption=" ".join([f"ended: {' / '.join(ends)} (at the limit).", *_remarks(results), results["note"]]),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -45,9 +46,15 @@ def results_table(results: Mapping[str, Any]) -> Table:
             f"{row['total_reward']:.1f} ({low:.0f} to {high:.0f})",
             f"{row['prompt_tokens_per_step']:.0f}",
             f"{row['calls_per_step']:.1f}",
-            "/".join(str(row["leave_reasons"][reason]) for reason in LEAVES),
+            "/".join(str(row["leave_reasons"][reason]) for reason in ends),
         )
     return table
+
+
+def _ends(results: Mapping[str, Any]) -> list[str]:
+    """Return how visits may end; by the user's own choice only where some did, since most users follow the rule."""
+    chose = any(row["leave_reasons"]["chose"] for row in results["rows"])
+    return [end for end in ENDS if chose or end != "chose"]
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ LEFT = {
     "repeat": "the item repeated one of the last four",
     "similar": "the item was too similar to one of the last four",
     "disliked": "the item was disliked",
+    "chose": "they had had enough",
 }
 
 
@@ -55,6 +56,8 @@ class EpisodeView:
             lines.insert(1, f"plan  {escape(step.plan)}")
         if step.advantage is not None and step.next_value is not None:
             lines.append(f"value {step.value:+.2f} → {step.next_value:+.2f}  advantage {step.advantage:+.2f}")
+        if step.reason:
+            lines.append(f"says  {escape(step.reason)}")
         if step.left:
             lines.append("[red]left[/]")
         # Long lines are left to the terminal, so that each can be searched for.

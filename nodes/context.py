@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from nodes.llm.prompts import default_prompt
 from nodes.state import Role
@@ -12,23 +12,28 @@ MODEL_NAME = r"^(rules|openai:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})$"
 ROLE_MODEL_NAME = MODEL_NAME.replace("^(", "^(|")
 
 
+def nodes_of(role: Role) -> list[JsonValue]:
+    """Return the node of a role; the one named `user` asks no model, so that no prompt is of use there."""
+    return ["llm_user" if role == "user" else role]
+
+
 def prompt_field(role: Role) -> Any:
     """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node."""
     return Field(
         default_prompt(role),
         max_length=20_000,
-        json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": [role]},
+        json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": nodes_of(role)},
     )
 
 
 def model_field(role: Role) -> Any:
     """Return the field of a role's own model."""
-    return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": [role]})
+    return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
 def temperature_field(role: Role) -> Any:
     """Return the field of a role's own temperature."""
-    return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": [role]})
+    return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
 class Context(BaseModel):
@@ -48,6 +53,8 @@ class Context(BaseModel):
     """Model of the Critic; empty for the one of all roles."""
     reflector_model: str = model_field("reflector")
     """Model of the Reflector; empty for the one of all roles."""
+    user_model: str = model_field("user")
+    """Model of the user in `billp_llm_user`; empty for the one of all roles. No other variant asks a model there."""
     temperature: float = Field(0.5, ge=0, le=2)
     """Sampling temperature of LLMs; `rules` draws nothing."""
     planner_temperature: float | None = temperature_field("planner")
@@ -60,6 +67,8 @@ class Context(BaseModel):
     """Sampling temperature of the Critic; empty for the one of all roles."""
     reflector_temperature: float | None = temperature_field("reflector")
     """Sampling temperature of the Reflector; empty for the one of all roles."""
+    user_temperature: float | None = temperature_field("user")
+    """Sampling temperature of an LLM as the user; empty for the one of all roles."""
 
     planner_prompt: str = prompt_field("planner")
     """What the Planner is told, before the facts."""
@@ -71,6 +80,8 @@ class Context(BaseModel):
     """What the Critic is told, before the facts."""
     reflector_prompt: str = prompt_field("reflector")
     """What the Reflector is told, before the facts."""
+    user_prompt: str = prompt_field("user")
+    """What an LLM as the user is told, before the facts."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
     """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. The default
     prompts take some 450 to 1,100. What else a role is told is bounded, but not cut for it, so a long prompt of its
@@ -95,6 +106,9 @@ class Context(BaseModel):
     """Loss credited to the recommendation after which the user left; never part of a metric."""
     reward_offset: float = Field(3.0, ge=-5, le=5)
     """Taken from each reward for credit, so that returns fit the range of V; 0 is the paper's form."""
+
+    user_guard: bool = True
+    """Whether an LLM as the user leaves also where the world's leave rule says so, at the ratings that it gives."""
 
     learn: Literal["now", "cohort", "off"] = "now"
     """`now` writes each memory as it arises, `cohort` returns them with the visit, `off` keeps none."""

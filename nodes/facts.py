@@ -27,7 +27,8 @@ def shown(text: str, most: int = TITLE_TOKENS) -> str:
     return first_tokens(as_data(text), most) or "untitled"
 
 
-def _genres(genres: Iterable[str]) -> list[str]:
+def genre_facts(genres: Iterable[str]) -> list[str]:
+    """Return the categories of an item as the roles see them."""
     return [shown(genre) for genre in list(genres)[:ITEM_CATEGORIES]]
 
 
@@ -46,7 +47,7 @@ def history_facts_with_genres(visitor: Visitor) -> list[Facts]:
     """Return the end of the user's history as those roles see it that decide on categories."""
     items = visitor.history[-STATE_TITLES:]
     return [
-        facts | {"genres": _genres(item.genres)}
+        facts | {"genres": genre_facts(item.genres)}
         for facts, item in zip(history_facts(visitor, STATE_TITLES), items, strict=True)
     ]
 
@@ -71,7 +72,7 @@ def round_facts(steps: Sequence[Step]) -> list[Facts]:
 
 def round_facts_with_genres(steps: Sequence[Step]) -> list[Facts]:
     """Return rounds as those roles see them that decide on categories."""
-    return [facts | {"genres": _genres(step.genres)} for facts, step in zip(round_facts(steps), steps, strict=True)]
+    return [facts | {"genres": genre_facts(step.genres)} for facts, step in zip(round_facts(steps), steps, strict=True)]
 
 
 def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
@@ -85,7 +86,7 @@ def experience_facts(experiences: Sequence[Remembered]) -> list[Facts]:
     What others were recommended is told by its categories; its title would teach less than it costs.
     """
     return [
-        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": _genres(one.genres)}
+        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": genre_facts(one.genres)}
         for one in experiences
     ]
 
@@ -102,7 +103,7 @@ def candidate_titles(shortlist: Sequence[Candidate]) -> list[str]:
 def candidate_facts(shortlist: Sequence[Candidate]) -> list[Facts]:
     """Return the shortlist as the Actor sees it; ids mean nothing to a model."""
     return [
-        {"title": title, "predicted": one.predicted, "distance": one.distance, "genres": _genres(one.genres)}
+        {"title": title, "predicted": one.predicted, "distance": one.distance, "genres": genre_facts(one.genres)}
         for title, one in zip(candidate_titles(shortlist), shortlist, strict=True)
     ]
 

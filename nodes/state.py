@@ -24,7 +24,7 @@ from memory.records import Record
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 
-Role = Literal["planner", "actor", "plan_and_act", "critic", "reflector"]
+Role = Literal["planner", "actor", "plan_and_act", "critic", "reflector", "user"]
 GUEST = "guest"
 DEFAULT_STEPS = 20
 # Digits of a dollar; a token costs some 1e-7.
@@ -180,6 +180,8 @@ class Step(BaseModel):
     """How much better than expected the round went; none where no Critic takes part."""
     skipped: bool = False
     """Whether a person passed over the item without a rating; the reward is then a neutral 3."""
+    reason: str = ""
+    """Why an LLM as the user rates so, and stays or leaves, in its words; empty for every other user."""
     left: bool = False
     """Whether the user left after this round."""
     outcomes: dict[str, str] = {}

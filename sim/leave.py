@@ -7,8 +7,9 @@ from typing import Literal, TypeVar
 
 from sim.errors import BadInputError
 
-LeaveReason = Literal["repeat", "similar", "disliked"]
-LEAVE_REASONS: tuple[LeaveReason, ...] = ("repeat", "similar", "disliked")
+# The rule below gives the first three; "chose" is for a user who decides alone, such as one that an LLM plays.
+LeaveReason = Literal["repeat", "similar", "disliked", "chose"]
+LEAVE_REASONS: tuple[LeaveReason, ...] = ("repeat", "similar", "disliked", "chose")
 
 ItemT = TypeVar("ItemT")
 

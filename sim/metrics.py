@@ -1,13 +1,14 @@
 """What a study reports: sums over visits with intervals over users."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sim.errors import BadInputError
+from sim.leave import LeaveReason
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -25,6 +26,7 @@ class LeaveReasons(TypedDict):
     repeat: int
     similar: int
     disliked: int
+    chose: int
     stayed: int
 
 
@@ -69,7 +71,7 @@ class _Visit(BaseModel):
     length_with_exit: int = Field(ge=0)
     total_reward: float = Field(allow_inf_nan=False)
     left: bool
-    leave_reason: Literal["repeat", "similar", "disliked"] | None = None
+    leave_reason: LeaveReason | None = None
     usage: _Usage = _Usage()
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ def summarize(visits: Iterable[object]) -> Summary:
     played = sum(visit.length_with_exit for visit in checked)
     counted = sum(visit.length for visit in checked)
     rewards = np.array([visit.total_reward for visit in checked])
-    reasons = LeaveReasons(repeat=0, similar=0, disliked=0, stayed=0)
+    reasons = LeaveReasons(repeat=0, similar=0, disliked=0, chose=0, stayed=0)
     for visit in checked:
         reasons[visit.leave_reason or "stayed"] += 1
     sums, counts = _by_user(checked)

@@ -97,7 +97,7 @@ class Random:
     def begin(self, knowledge: Knowledge) -> Choose:
         """Begin a visit."""
         n_items, rng = len(knowledge.catalogue), knowledge.rng
-        return lambda recommended: int(rng.choice(np.flatnonzero(_fresh(n_items, recommended))))
+        return lambda recommended: int(rng.choice(np.flatnonzero(fresh_items(n_items, recommended))))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Popular:
     def begin(self, knowledge: Knowledge) -> Choose:
         """Begin a visit."""
         popularity = knowledge.logs.popularity.astype(np.float64)
-        return lambda recommended: _best(popularity, _fresh(len(popularity), recommended))
+        return lambda recommended: _best(popularity, fresh_items(len(popularity), recommended))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Greedy:
     def begin(self, knowledge: Knowledge) -> Choose:
         """Begin a visit."""
         predictions = knowledge.logs.predictions(knowledge.user.id)
-        return lambda recommended: _best(predictions, _fresh(len(predictions), recommended))
+        return lambda recommended: _best(predictions, fresh_items(len(predictions), recommended))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class DiverseGreedy:
         distances = lru_cache(maxsize=WINDOW)(logs.distances)
 
         def choose(recommended: Sequence[int]) -> int:
-            fresh = _fresh(len(predictions), recommended)
+            fresh = fresh_items(len(predictions), recommended)
             if not recommended:
                 return _best(predictions, fresh)
             nearest = np.minimum.reduce([distances(position) for position in recommended[-WINDOW:]])
@@ -169,7 +169,7 @@ class Oracle:
         distances = lru_cache(maxsize=rule.window)(split.distances)
 
         def choose(recommended: Sequence[int]) -> int:
-            fresh = _fresh(len(rewards), recommended)
+            fresh = fresh_items(len(rewards), recommended)
             if not recommended:
                 return _best(rewards, fresh)
             nearest = np.minimum.reduce([distances(position) for position in recommended[-rule.window :]])
@@ -316,7 +316,7 @@ def _record(user_id: str, steps: list[StepRecord], reason: LeaveReason | None) -
     )
 
 
-def _fresh(n_items: int, recommended: Sequence[int]) -> Mask:
+def fresh_items(n_items: int, recommended: Sequence[int]) -> Mask:
     """Return which items the visit has not had; once it had all, which ones it has not had lately."""
     mask = np.ones(n_items, dtype=bool)
     mask[list(recommended)] = False

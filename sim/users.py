@@ -43,15 +43,16 @@ class SimulatedUser:
         self._split = split
         self._rewards = split.rewards(user_id, history)
 
-    def react(self, item_id: str, recent: Sequence[str]) -> Reaction:
+    def react(self, item_id: str, recent: Sequence[str], rating: float | None = None) -> Reaction:
         """React to a recommendation.
 
         Args:
             item_id: What is recommended.
             recent: Ids of what this visit recommended before, oldest first.
+            rating: What the user gives it where somebody else plays the user; if None, what the table says.
 
         Raises:
             BadInputError: An item is not in the catalogue.
         """
-        reward = float(self._rewards[self._split.position(item_id)])
+        reward = float(self._rewards[self._split.position(item_id)]) if rating is None else rating
         return Reaction(reward, self.rule.reason(item_id, recent, reward, self._split.distance))

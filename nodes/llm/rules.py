@@ -27,6 +27,13 @@ DISTANCE_WIDTH = 0.15
 PRIOR_WEIGHT = 1.0
 # How much farther than the item after which a user left the next ones should be.
 MARGIN = 0.2
+# Ratings of the user's mean that stand beside their own of a category.
+TASTE_PRIOR = 5
+# How far below the user's mean an item has to be for the user to leave.
+DISLIKED = 0.5
+# How many rounds back the user remembers, and how much overlap of categories with them, summed, is too much.
+WINDOW = 4
+TIRED = 1.25
 
 
 def plan(facts: Facts) -> Facts:
@@ -170,12 +177,29 @@ def plan_and_act(facts: Facts) -> Facts:
     return planned | act(facts | planned)
 
 
+def use(facts: Facts) -> Facts:
+    """Rate an item by its categories; leave when it is much like the last four, or much less liked than most."""
+    mean, now, last = facts["mean_rating"], facts["now"], facts["rounds"][-WINDOW:]
+    tastes = {one["category"]: one for one in facts["tastes"]}
+    known = [tastes[genre] for genre in now["genres"] if genre in tastes]
+    leanings = [(one["mean_rating"] - mean) * one["ratings"] / (one["ratings"] + TASTE_PRIOR) for one in known]
+    leaning = sum(leanings) / len(leanings) if leanings else 0.0
+    alike = sum(_overlap(one["genres"], now["genres"]) for one in last)
+    tired = alike >= TIRED or now["again"]
+    disliked = bool(last) and leaning <= -DISLIKED
+    kind = ", ".join(now["genres"]) or "this"
+    reason = f"I have just had too much like it ({kind})." if tired else f"I rate {kind} {mean + leaning:.1f} or so."
+    rating = round(max(1.0, min(5.0, mean + leaning)), 2)
+    return {"rating": rating, "stay": not (tired or disliked), "reason": reason}
+
+
 PLAYS: dict[str, Callable[[Facts], Facts]] = {
     "planner": plan,
     "actor": act,
     "plan_and_act": plan_and_act,
     "critic": judge,
     "reflector": reflect,
+    "user": use,
 }
 
 

@@ -98,7 +98,7 @@ def structure(value: Any) -> Any:
     return "text" if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("both", ["billp", "merge_plan_and_act"], indirect=True)
+@pytest.mark.parametrize("both", ["billp", "merge_plan_and_act", "billp_llm_user"], indirect=True)
 async def test_hostile_titles_change_no_prompt_and_no_recommendation(both: tuple[Played, Played]) -> None:
     harmless, evil = both
     recommended = [[step.item_id for step in output.steps] for output in evil.outputs]

@@ -42,7 +42,7 @@ class Trace(AsyncCallbackHandler):
         return {"name": root["name"], "tags": set(root["tags"]), **told}
 
 
-@pytest.mark.parametrize("variant", ["billp", "act_only", "react", "reflexion"])
+@pytest.mark.parametrize("variant", ["billp", "act_only", "react", "reflexion", "billp_llm_user"])
 async def test_a_run_says_its_variant_world_user_and_seed_by_itself(variant: str) -> None:
     trace = Trace()
     graph: Any = episode.graph if variant == "billp" else getattr(episode, variant)

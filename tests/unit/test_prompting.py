@@ -15,7 +15,7 @@ from nodes.state import Candidate, Profile
 from sim.errors import BadInputError
 from tests.hostile import HOSTILE
 
-ROLES = ["planner", "actor", "plan_and_act", "critic", "reflector"]
+ROLES = ["planner", "actor", "plan_and_act", "critic", "reflector", "user"]
 
 
 def rounds(n: int) -> list[dict[str, Any]]:

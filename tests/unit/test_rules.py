@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from nodes.llm.prompting import Facts, render
-from nodes.llm.rules import RulesModel, act, judge, plan, plan_and_act, reflect
+from nodes.llm.rules import RulesModel, act, judge, plan, plan_and_act, reflect, use
 from sim.errors import BadInputError
 
 NEAR = {"title": "Near", "genres": ["Drama"], "predicted": 4.5, "distance": 0.3}
@@ -163,6 +163,51 @@ def test_the_reflector_keeps_to_the_distance_at_which_the_user_stayed() -> None:
 def test_the_reflector_names_what_was_disliked() -> None:
     assert "Leave out Drama" in reflected([None, 0.9, 0.4], left=False, reward=2.0)
     assert "Drama" not in reflected([None, 0.9, 0.4], left=False)
+
+
+def used(genres: list[str], *before: list[str], again: bool = False, **changes: Any) -> Facts:
+    facts = {
+        "mean_rating": 3.5,
+        "tastes": [
+            {"category": "Drama", "ratings": 15, "mean_rating": 4.5},
+            {"category": "War", "ratings": 15, "mean_rating": 2.5},
+            {"category": "Horror", "ratings": 1, "mean_rating": 1.5},
+        ],
+        "rounds": [{"title": f"T{number}", "genres": kinds, "reward": 4} for number, kinds in enumerate(before)],
+        "now": {"title": "Now", "genres": genres, "again": again},
+    }
+    return use(facts | changes)
+
+
+def test_the_user_rates_by_what_they_gave_the_categories_before() -> None:
+    # 3.5 + 1.0 x 15 / 20, and the same below; one rating of Horror says little: 3.5 - 2.0 x 1 / 6.
+    assert [used([genre])["rating"] for genre in ("Drama", "War", "Horror")] == [4.25, 2.75, 3.17]
+    assert used(["Drama", "War"])["rating"] == used(["Comedy"])["rating"] == used([])["rating"] == 3.5
+    assert used(["Drama"], mean_rating=4.9, tastes=[])["rating"] == 4.9
+    assert (
+        used(["War"], mean_rating=1.0, tastes=[{"category": "War", "ratings": 95, "mean_rating": 0.5}])["rating"] == 1
+    )
+
+
+def test_the_user_leaves_at_an_item_much_less_liked_than_most_but_never_at_the_first() -> None:
+    assert used(["War"])["stay"]
+    assert not used(["War"], ["Drama"])["stay"]
+    assert used(["Horror"], ["Drama"])["stay"]
+
+
+def test_the_user_leaves_when_the_last_four_were_much_like_it() -> None:
+    assert used(["Drama"], ["Drama"])["stay"]
+    assert not used(["Drama"], ["Drama"], ["Drama"])["stay"]
+    assert not used(["Drama"], ["Drama"], ["Drama", "Comedy"])["stay"]
+    assert used(["Drama"], ["Drama", "Comedy"], ["Drama", "War"], ["Comedy"])["stay"]
+    # Longer ago counts no more.
+    assert used(["Drama"], ["Drama"], ["Drama"], *[["Comedy"]] * 4)["stay"]
+
+
+def test_the_user_leaves_when_an_item_comes_again() -> None:
+    assert not used([], ["Drama"], again=True)["stay"]
+    assert used([], ["Drama"])["stay"]
+    assert "too much like it" in used([], ["Drama"], again=True)["reason"]
 
 
 def test_the_model_answers_from_the_facts_alone() -> None:

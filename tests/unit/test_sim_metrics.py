@@ -40,7 +40,7 @@ def test_summary_agrees_with_hand_computed_numbers() -> None:
     assert summary["length"] * summary["mean_reward"] == pytest.approx(summary["total_reward"])
     assert summary["prompt_tokens_per_step"] == pytest.approx(100.0)
     assert summary["calls_per_step"] == pytest.approx(2.0)
-    assert summary["leave_reasons"] == {"repeat": 0, "similar": 1, "disliked": 1, "stayed": 1}
+    assert summary["leave_reasons"] == {"repeat": 0, "similar": 1, "disliked": 1, "chose": 0, "stayed": 1}
 
 
 def test_interval_covers_the_mean_and_is_the_same_each_time() -> None:
@@ -78,6 +78,11 @@ def test_objects_are_taken_as_well_as_mappings() -> None:
 
     summary = summarize([Visit()])
     assert (summary["calls_per_step"], summary["leave_reasons"]["repeat"]) == (2.0, 1)
+
+
+def test_a_user_who_leaves_of_their_own_accord_is_counted_apart() -> None:
+    reasons = summarize([*VISITS, visit("d", [3.0], "chose")])["leave_reasons"]
+    assert reasons == {"repeat": 0, "similar": 1, "disliked": 1, "chose": 1, "stayed": 1}
 
 
 def test_a_visit_that_ends_at_once_counts_as_zero() -> None:

@@ -60,9 +60,10 @@ def test_the_form_of_the_input_is_plain() -> None:
 
 def test_each_role_has_its_prompt_on_its_node() -> None:
     schema = Context.model_json_schema()["properties"]
-    for role in ("planner", "actor", "critic", "reflector"):
+    nodes = {role: role for role in ("planner", "actor", "critic", "reflector")} | {"user": "llm_user"}
+    for role, node in nodes.items():
         assert schema[f"{role}_prompt"]["langgraph_type"] == "prompt"
-        assert schema[f"{role}_prompt"]["langgraph_nodes"] == [role]
+        assert schema[f"{role}_prompt"]["langgraph_nodes"] == [node]
         assert schema[f"{role}_prompt"]["default"]
     assert all(one.get("description") for one in schema.values())
 

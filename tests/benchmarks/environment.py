@@ -1,0 +1,109 @@
+"""Measure the Gymnasium environment: `make bench`. One process, resets included, the actions drawn beforehand."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from nodes.worlds import default_world
+from sim.datasets import load_ratings
+from sim.environment import ENVIRONMENT, RecommendEnv
+from sim.policies import DiverseGreedy, Knowledge, tuned_theta, visit_rng
+from sim.world import World
+
+STEPS = 100_000
+LONG_VISITS = 50
+AIM = "at least 20,000"
+Row = tuple[str, str, str]
+
+
+def rate(env: Any, actions: NDArray[np.int64]) -> tuple[float, float]:
+    """Return steps a second, and rounds a visit."""
+    env.reset(seed=0)
+    visits = 1
+    start = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+            visits += 1
+    return len(actions) / (time.perf_counter() - start), len(actions) / visits
+
+
+def masked_rate(env: RecommendEnv) -> float:
+    """Return steps a second where each action is drawn among those that the mask leaves."""
+    _, info = env.reset(seed=0)
+    env.action_space.seed(0)
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        _, _, terminated, truncated, info = env.step(env.action_space.sample(mask=info["action_mask"]))
+        if terminated or truncated:
+            _, info = env.reset()
+    return STEPS / (time.perf_counter() - start)
+
+
+def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
+    """Return steps a second, resets included, and rounds of a visit, where a policy keeps users long."""
+    policy = DiverseGreedy(tuned_theta(world))
+    played = [visit_of(policy, world, env, user_id) for user_id in world.split("train").users[:LONG_VISITS]]
+    start = time.perf_counter()
+    for user_id, actions in played:
+        env.reset(options={"user_id": user_id})
+        for action in actions:
+            env.step(action)
+    rounds = sum(len(actions) for _, actions in played)
+    return rounds / (time.perf_counter() - start), rounds / len(played)
+
+
+def visit_of(policy: DiverseGreedy, world: World, env: RecommendEnv, user_id: str) -> tuple[str, NDArray[np.int64]]:
+    """Return what a policy recommends to a user."""
+    knowledge = Knowledge(world.catalogue, world.logs, world.users[user_id], visit_rng(0, user_id))
+    choose = policy.begin(knowledge)
+    env.reset(options={"user_id": user_id})
+    played: list[int] = []
+    over = False
+    while not over:
+        played.append(choose(played))
+        _, _, terminated, truncated, _ = env.step(np.int64(played[-1]))
+        over = terminated or truncated
+    return user_id, np.array(played)
+
+
+def measure(world: World, folder: Path) -> Iterator[Row]:
+    """Measure the environment as it is, and as `gymnasium.make` wraps it."""
+    env = RecommendEnv(world)
+    actions = np.random.default_rng(0).integers(0, len(world.catalogue), STEPS)
+    steps, rounds = rate(env, actions)
+    yield f"steps, any item (visits of {rounds:.1f} rounds)", f"{steps:,.0f} a second", AIM
+    steps, rounds = long_visits(world, env)
+    yield f"steps, diverse greedy's items (visits of {rounds:.1f} rounds)", f"{steps:,.0f} a second", AIM
+    yield "steps, each drawn by `action_space.sample(mask=...)`", f"{masked_rate(env):,.0f} a second", ""
+    made = gymnasium.make(ENVIRONMENT, world=folder)
+    yield "steps, any item, by `gymnasium.make`", f"{rate(made, actions)[0]:,.0f} a second", AIM
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
+    try:
+        name = default_world()
+        world = World.build(name, load_ratings(name, 0))
+        world.save(base / name)
+        table = Table("measured", "value", "aim", title=f"{ENVIRONMENT} on {name} ({len(world.catalogue):,} items)")
+        for row in measure(world, base / name):
+            table.add_row(*row)
+        Console(width=110).print(table)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
