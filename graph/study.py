@@ -103,18 +103,22 @@ def run_study(
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
-        visits = [line for line in lines if FAILED not in line]
-        results = {
-            "world": settings.world,
-            "model": settings.context.model,
-            "note": RULES_NOTE if settings.context.model == "rules" else "",
-            "settings": settings.model_dump(mode="json"),
-            "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
-        }
-        _write_json_lines(folder / VISITS, visits)
-        _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
-        write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        _write(folder, settings, lines, priced)
     return _tidied(target)
+
+
+def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> None:
+    """Write what came of all visits, those that failed apart."""
+    results = {
+        "world": settings.world,
+        "model": settings.context.model,
+        "note": RULES_NOTE if settings.context.model == "rules" else "",
+        "settings": settings.model_dump(mode="json"),
+        "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
+    }
+    _write_json_lines(folder / VISITS, [line for line in lines if FAILED not in line])
+    _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
+    write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def _tidied(target: Path) -> Path:
