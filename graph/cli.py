@@ -315,8 +315,9 @@ def study(
             context=Context(model=model),
         )
     )
+    done = 0 if fresh else visits_done(name)
     embed_with_progress(err, check_settings(settings))
-    if not fresh and (done := visits_done(name)):
+    if done:
         err.print(f"The study {name} is unfinished: {done} visits are done.", highlight=False)
     with StudyView(err, settings.seeds) as progress:
         folder = run_study(
