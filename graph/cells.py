@@ -1,6 +1,7 @@
 """The cells of a study, each a variant with one seed, worked on in processes of their own."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -176,6 +177,7 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     done = Done(folder / VISITS)
     if len(done) < len(train) + len(test):
         async with _engine(cell, work, folder) as engine:
+            spare_collector()
             visit = Visits(cell, work, engine, done)
             for start in range(0, len(train), settings.cohort):
                 cohort = train[start : start + settings.cohort]
@@ -201,6 +203,13 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
             ),
         )
     ]
+
+
+def spare_collector() -> None:
+    """Keep the garbage collector from what was loaded, which stays: looking through it took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 def _engine(cell: Cell, work: Work, folder: Path) -> AbstractAsyncContextManager[Engine]:

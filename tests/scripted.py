@@ -167,7 +167,8 @@ class Endpoint:
     async def _answer(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
         """Answer a request, and tell whether the connection goes on."""
         does = self.script(asked)
-        await asyncio.sleep(does.delay)
+        # The script's own time counts too, so that a delay is what the one who asks waits for.
+        await asyncio.sleep(asked.at + does.delay - time.monotonic())
         if isinstance(does, Failure):
             if does.status:
                 error = {"error": {"message": does.message, "type": "scripted", "code": None}}

@@ -4,9 +4,6 @@ from multiprocessing.sharedctypes import Synchronized
 
 from sim.errors import BillpError
 
-# Tokens that a reply is taken to have at most before it is there.
-LONGEST_REPLY = 2_000
-
 
 class BudgetSpentError(BillpError):
     """Raised instead of a call that could cost more than is left."""

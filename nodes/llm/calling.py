@@ -15,7 +15,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, PrivateAttr, SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
-from nodes.llm.budget import LONGEST_REPLY, Budget
+from nodes.llm.budget import Budget
 from nodes.llm.endpoint import Endpoint, EndpointError, RefusedVisitError
 from nodes.llm.faults import Fault, translated
 from nodes.llm.prices import Price, price_of
@@ -109,6 +109,8 @@ class _Call:
         self._prompt = list(prompt)
         # What a server may refuse, so that a visit has to do without.
         self._options = {"temperature": model.temperature, "response_format": json_schema(schema)}
+        if self._endpoint.budget is not None:
+            self._options["max_completion_tokens"] = self._limits.reply_tokens
         self._price = price_of(f"openai:{model.model_name}")
         self._left = max(0, self._limits.visit_retries - retried)
         self._failed = 0
@@ -166,7 +168,7 @@ class _Call:
 
     async def _paid(self, options: dict[str, Any], budget: Budget, price: Price, prompt_tokens: int) -> AIMessage:
         """Send the request within a budget: what it may cost is set aside until it is known."""
-        reserved, cost = price.cost(prompt_tokens, 0, LONGEST_REPLY), 0.0
+        reserved, cost = price.cost(prompt_tokens, 0, self._limits.reply_tokens), 0.0
         budget.reserve(reserved)
         try:
             message = await self._send(options)
@@ -180,7 +182,7 @@ class _Call:
             async with asyncio.timeout(self._limits.call_seconds):
                 # As a part of the body the schema is sent as it is; as an argument the client would check replies
                 # against it, and raise for one that was cut off.
-                body = {name: value for name, value in options.items() if name == "response_format"}
+                body = {name: value for name, value in options.items() if name != "temperature"}
                 message: AIMessage = await self._model.ainvoke(
                     self._prompt, temperature=options.get("temperature"), extra_body=body
                 )

@@ -22,6 +22,7 @@ VARIABLES: Final = {
     "longest_wait": "BILLP_LONGEST_WAIT",
     "requests_a_minute": "BILLP_REQUESTS_PER_MINUTE",
     "tokens_a_minute": "BILLP_TOKENS_PER_MINUTE",
+    "reply_tokens": "BILLP_REPLY_TOKENS",
 }
 
 
@@ -54,6 +55,8 @@ class EndpointSettings(BaseModel):
     requests_a_minute: float | None = Field(None, gt=0)
     tokens_a_minute: float | None = Field(None, gt=0)
     """Prompts and replies together."""
+    reply_tokens: int = Field(2_000, ge=1)
+    """Most tokens of a reply where there is a budget: what a call may cost is known beforehand by it."""
 
     @property
     def parts(self) -> SplitResult:

@@ -18,6 +18,7 @@ ABOUT_THE_PROMPT = {400, 413, 422}
 REFUSALS = {
     "response_format": ({400, 422, 500, NOT_IMPLEMENTED}, ("response_format", "json_schema", "grammar")),
     "temperature": ({400, 422}, ("temperature",)),
+    "max_completion_tokens": ({400, 422}, ("max_completion_tokens",)),
 }
 
 

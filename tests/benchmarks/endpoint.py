@@ -26,6 +26,7 @@ from langchain_core.messages import BaseMessage
 from rich.console import Console
 from rich.table import Table
 
+from graph.cells import spare_collector
 from graph.episode import build_variant
 from graph.protocol import visitors
 from memory.embeddings import shared_embeddings
@@ -132,6 +133,7 @@ async def visit_of(variant: str, context: Context = LLM) -> Callable[[int], Awai
     """Return one visit of a variant."""
     place = await open_place(default_world())
     users = visitors(place.world, "train", VISITS, 0)
+    spare_collector()
     graph: Any = build_variant(variant).compile(store=ChromaStore(embeddings=shared_embeddings()))
 
     async def one(index: int) -> int:

@@ -128,10 +128,13 @@ def test_a_study_stops_before_it_costs_more_and_goes_on_with_more(
     with pytest.raises(BudgetSpentError):
         run("x", max_cost=4.0)
     assert len(endpoint.asked) == spent
+    # What a call may cost is known beforehand only because the server is told where to stop.
+    assert {asked.body["max_completion_tokens"] for asked in endpoint.asked} == {2_000}
     (row,) = run("x", max_cost=1000.0)["rows"]
     needed = len(endpoint.asked)
     assert row["cost"] == pytest.approx(0.1 * needed) and row["usage"]["calls"] == needed
     run("whole")
+    assert not any("max_completion_tokens" in asked.body for asked in endpoint.asked[needed:])
     assert len(endpoint.asked) == 2 * needed and visits(home, "x") == visits(home, "whole")
 
 
