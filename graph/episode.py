@@ -17,6 +17,7 @@ from nodes.context import Context
 from nodes.critic import critic
 from nodes.frame import begin, finish, simulated_name
 from nodes.llm_user import llm_user
+from nodes.outlook import outlook
 from nodes.plan_and_act import plan_and_act
 from nodes.planner import planner
 from nodes.reflector import reflector
@@ -52,6 +53,7 @@ VARIANTS: dict[str, Variant] = {
     # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the default
     # settings, must not go on with other nodes than the visit began with.
     "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
+    "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
     "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
 }
 
@@ -130,4 +132,5 @@ act_only = build_variant("act_only").compile(name="act_only")
 react = build_variant("react").compile(name="react")
 reflexion = build_variant("reflexion").compile(name="reflexion")
 merge_plan_and_act = build_variant("merge_plan_and_act").compile(name="merge_plan_and_act")
+billp_outlook = build_variant("billp_outlook").compile(name="billp_outlook")
 billp_llm_user = build_variant("billp_llm_user").compile(name="billp_llm_user")

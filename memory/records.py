@@ -37,8 +37,11 @@ class Experience(BaseModel):
     situation: str
     """Labels of the last titles before the recommendation, one a line."""
     plan: str
+    item_id: str = ""
     title: str
     genres: list[str]
+    recent: list[str] = []
+    """Ids of the items recommended before it, at most four, oldest first."""
     predicted: float
     distance: float | None
     reward: float

@@ -35,7 +35,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     context = settings(runtime)
     who = await visitor(state)
     experiences = await like_experiences(state, runtime, who)
-    candidates = await listed(state, context, who, state.plan)
+    candidates = state.foreseen or await listed(state, context, who, state.plan)
     facts = {
         "history": history_facts(who),
         "rounds": round_facts(state.steps),

@@ -95,6 +95,10 @@ class Context(BaseModel):
     """Values recalled for a round."""
     shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
+    outlook: bool = True
+    """Whether the outlook of `billp_outlook` is used; no other variant has one."""
+    explore: float = Field(0.3, ge=0, le=1)
+    """Share of a study's train visits in which the outlook puts items at random before the Actor."""
     grounding: Literal["fresh", "nearest"] = "fresh"
     """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
 

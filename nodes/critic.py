@@ -12,7 +12,7 @@ from nodes.context import Context
 from nodes.facts import history_facts, item_facts, round_facts
 from nodes.learning import keep
 from nodes.state import Step, Usage, VisitState
-from nodes.visitor import Visitor, asker, visitor
+from nodes.visitor import WINDOW, Visitor, asker, visitor
 from sim.errors import BadInputError
 
 V_MAX = 5.0
@@ -37,14 +37,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     facts = {
         "history": history_facts(who),
         "rounds": round_facts(state.steps[:-1]),
-        "values": [
-            {
-                "similarity": round(one.similarity, 2),
-                "distance": one.record.distance,
-                "target": round(one.record.target, 2),
-            }
-            for one in values
-        ],
+        "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
         "now": item_facts(last),
     }
     answer, said = await consult(
@@ -127,7 +120,8 @@ def memories(state: VisitState, who: Visitor, step: Step, context: Context) -> l
     common = {"visit": state.visit_id, "user_id": who.user_id, "situation": who.situation(before)}
     experience = Experience(
         **common,
-        **step.model_dump(include={"plan", "title", "genres", "predicted", "distance", "reward", "left"}),
+        **step.model_dump(include={"plan", "item_id", "title", "genres", "predicted", "distance", "reward", "left"}),
+        recent=[one.item_id for one in before[-WINDOW:]],
         advantage=step.advantage or 0.0,
     )
     value = Value(

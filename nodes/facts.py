@@ -102,12 +102,16 @@ def candidate_titles(shortlist: Sequence[Candidate]) -> list[str]:
 
 def candidate_facts(shortlist: Sequence[Candidate]) -> list[Facts]:
     """Return the shortlist as the Actor sees it; ids mean nothing to a model."""
+    known = any(one.risk is not None for one in shortlist)
     return [
-        {"title": title, "predicted": one.predicted, "distance": one.distance, "genres": genre_facts(one.genres)}
+        {"title": title, "predicted": one.predicted, "distance": one.distance}
+        | ({"risk": one.risk} if known else {})
+        | {"genres": genre_facts(one.genres)}
         for title, one in zip(candidate_titles(shortlist), shortlist, strict=True)
     ]
 
 
 def item_facts(step: Step) -> dict[str, Any]:
     """Return the item just recommended, before anything is known of how the user took it."""
-    return {"title": shown(step.title), "predicted": step.predicted, "distance": step.distance}
+    seen = {"title": shown(step.title), "predicted": step.predicted, "distance": step.distance}
+    return seen | ({} if step.risk is None else {"risk": step.risk})

@@ -60,6 +60,7 @@ def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime
         "lessons": [],
         "experiences": [],
         "shortlist": [],
+        "foreseen": [],
         "proposal": None,
         "value": 0.0,
         "exchange": {},

@@ -100,6 +100,8 @@ class Candidate(BaseModel):
     """Rating that the logs model predicts, 1 to 5."""
     distance: float | None = None
     """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none at first."""
+    risk: float | None = None
+    """Risk that the user leaves after it, as the outlook has learned; none without an outlook."""
 
 
 class Proposal(BaseModel):
@@ -170,6 +172,8 @@ class Step(BaseModel):
     """Rating that the logs model predicted."""
     distance: float | None = None
     """Least distance to the last four recommended items, by the logs model; none in the first round."""
+    risk: float | None = None
+    """Risk that the user would leave, by the outlook; none where it did not list the item."""
     reward: float = 0.0
     """The user's rating, 1 to 5."""
     value: float = 0.0
@@ -315,6 +319,8 @@ class VisitState(VisitInput):
     """Experiences recalled for this round."""
     shortlist: list[Candidate] = []
     """Items among which the Actor chooses in this round."""
+    foreseen: list[Candidate] = []
+    """What the outlook puts before the Actor in this round; without any, the Actor makes its own shortlist."""
     proposal: Proposal | None = None
     """The item about to be recommended; edit it, and the user gets the edit."""
     value: float = 0.0

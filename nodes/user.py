@@ -66,6 +66,7 @@ def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
         genres=list(item.genres),
         predicted=round(float(who.predicted[position]), 2),
         distance=None if distances is None else round(float(distances[position]), 2),
+        risk=next((one.risk for one in state.foreseen if one.item_id == item.id), None),
         value=state.value,
         outcomes={role: one.outcome for role, one in state.exchange.items() if one.round == len(state.steps)},
         usage=state.usage - spent_before,

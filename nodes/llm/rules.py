@@ -29,6 +29,8 @@ PRIOR_WEIGHT = 1.0
 MARGIN = 0.2
 # Ratings of the user's mean that stand beside their own of a category.
 TASTE_PRIOR = 5
+# Rounds that are lost where a user leaves, each as good as the candidates.
+AHEAD = 50
 # How far below the user's mean an item has to be for the user to leave.
 DISLIKED = 0.5
 # How many rounds back the user remembers, and how much overlap of categories with them, summed, is too much.
@@ -93,12 +95,14 @@ def act(facts: Facts) -> Facts:
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
     asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
+    liked = sum(one["predicted"] for one in facts["candidates"]) / len(facts["candidates"])
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
         bonus = 0.3 * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
         bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
-        return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
+        lost = one.get("risk", 0.0) * AHEAD * liked
+        return float(one["predicted"] + bonus - lost - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
 
     # The first of equals wins, so the order of the shortlist decides ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
@@ -147,7 +151,7 @@ def judge(facts: Facts) -> Facts:
     prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
     total, weights = PRIOR_WEIGHT * prior, PRIOR_WEIGHT
     for one in facts["values"]:
-        weight = max(0.0, one["similarity"]) * _distance_kernel(distance, one["distance"])
+        weight = _distance_kernel(distance, one["distance"])
         total += weight * one["target"]
         weights += weight
     return {"value": round(max(-5.0, min(5.0, total / weights)), 3)}

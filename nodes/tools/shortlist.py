@@ -2,7 +2,8 @@
 
 It joins two searches, both without what this visit has had already. One is over the logs model: the items that no other
 one beats in predicted rating and in distance from the last recommendations at once, from the best liked to the most
-different. The other is a semantic search over the catalogue in Chroma for what the plan says.
+different. The other is a semantic search over the catalogue in Chroma for what the plan says. Who knows better how good
+items are brings scores, and the best of those take the place of the items that no other one beats.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,14 @@ SEMANTIC_POOL = 8
 
 
 async def shortlist(
-    visitor: Visitor, steps: Sequence[Step], plan: str, size: int, *, wishes: str = ""
+    visitor: Visitor,
+    steps: Sequence[Step],
+    plan: str,
+    size: int,
+    *,
+    wishes: str = "",
+    scores: NDArray[np.float64] | None = None,
+    risks: NDArray[np.float64] | None = None,
 ) -> list[Candidate]:
     """Return at most `size` candidates, the best predicted first.
 
@@ -35,6 +43,8 @@ async def shortlist(
         plan: What to look for; without a plan, what is like the user's last titles.
         size: Number of candidates.
         wishes: A person's own words.
+        scores: How good each item is, shape (n_items,); without, it goes by predicted rating and distance.
+        risks: Risk that the user leaves after each item, shape (n_items,), to be told with the candidates.
     """
     world = visitor.place.world
     had = world.catalogue.positions(step.item_id for step in steps)
@@ -51,16 +61,22 @@ async def shortlist(
     most = int(size * SEMANTIC_SHARE)
     hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had) + len(seen)) if most else []
     fitting = np.array([position for hit in hits if not gone[position := world.catalogue.position(hit)]], dtype=int)
-    by_meaning = fitting[pareto(predicted[fitting], None if distances is None else distances[fitting])]
-    chosen = dict.fromkeys(_spread(by_meaning, most))
-    by_rating = _spread(np.array([p for p in pareto(predicted, distances) if p not in chosen], int), size - len(chosen))
-    chosen |= dict.fromkeys(by_rating)
+    if scores is None:
+        by_meaning = fitting[pareto(predicted[fitting], None if distances is None else distances[fitting])]
+        chosen = dict.fromkeys(_spread(by_meaning, most))
+        rest = np.array([position for position in pareto(predicted, distances) if position not in chosen], int)
+        chosen |= dict.fromkeys(_spread(rest, size - len(chosen)))
+    else:
+        scores = np.where(gone, -np.inf, scores)
+        chosen = dict.fromkeys(fitting[np.argsort(-scores[fitting], kind="stable")][:most].tolist())
+        best = [position for position in np.argsort(-scores, kind="stable")[:size].tolist() if position not in chosen]
+        chosen |= dict.fromkeys(best[: size - len(chosen)])
     # The front may be short: fill up with the best predicted.
     for position in np.argsort(-predicted, kind="stable")[: size + len(chosen)]:
         if len(chosen) < min(size, int((~gone).sum())):
             chosen.setdefault(int(position))
     order = sorted(chosen, key=lambda position: (-predicted[position], position))
-    return [_candidate(visitor, position, distances) for position in order]
+    return [_candidate(visitor, position, distances, risks) for position in order]
 
 
 def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:
@@ -85,7 +101,12 @@ def _spread(positions: NDArray[np.int_], count: int) -> list[int]:
     return [int(position) for position in positions]
 
 
-def _candidate(visitor: Visitor, position: int, distances: NDArray[np.float32] | None) -> Candidate:
+def _candidate(
+    visitor: Visitor,
+    position: int,
+    distances: NDArray[np.float32] | None,
+    risks: NDArray[np.float64] | None,
+) -> Candidate:
     item = visitor.place.world.catalogue[position]
     return Candidate(
         item_id=item.id,
@@ -93,4 +114,5 @@ def _candidate(visitor: Visitor, position: int, distances: NDArray[np.float32] |
         genres=list(item.genres),
         predicted=round(float(visitor.predicted[position]), 2),
         distance=None if distances is None else round(float(distances[position]), 2),
+        risk=None if risks is None else round(float(risks[position]), 3),
     )

@@ -1,0 +1,51 @@
+"""The outlook: which items promise most, by the risk that the user leaves after each. It asks no model."""
+
+import random
+from typing import Any
+
+import numpy as np
+from langgraph.runtime import Runtime
+from numpy.typing import NDArray
+
+from nodes.asking import settings
+from nodes.context import Context
+from nodes.state import VisitState
+from nodes.tools.outlook import learned_outlook, worth
+from nodes.tools.shortlist import shortlist
+from nodes.visitor import WINDOW, asker, visitor
+
+# Rounds that are lost where a user leaves.
+AHEAD = 50
+
+
+async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Shortlist what promises most: (1 - risk)(predicted + the rounds ahead), the risk learned from all experiences.
+
+    A share of a study's train visits tries items at random instead: what is never tried is never learned.
+    """
+    context = settings(runtime)
+    if runtime.store is None or not context.outlook:
+        return {"foreseen": []}
+    who = await visitor(state)
+    n_items = len(who.predicted)
+    fitted = await learned_outlook(runtime.store, asker(state, context), who.place, look_again=not state.steps)
+    risks: NDArray[np.float64] | None = None
+    if fitted is not None:
+        recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
+        risks = fitted.risks([int(position) for position in recent], who.predicted)
+    if explores(state, context):
+        scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
+    elif risks is not None:
+        scores = worth(risks, who.predicted, AHEAD)
+    else:
+        return {"foreseen": []}
+    wishes = state.profile.text if state.profile else ""
+    found = await shortlist(
+        who, state.steps, state.plan, context.shortlist_size, wishes=wishes, scores=scores, risks=risks
+    )
+    return {"foreseen": found}
+
+
+def explores(state: VisitState, context: Context) -> bool:
+    """Return whether the visit is one of those that try items at random."""
+    return context.learn == "cohort" and random.Random(f"explore {state.seed}").random() < context.explore

@@ -1,0 +1,155 @@
+"""The outlook: the risk that the user leaves after an item, learned from what earlier recommendations led to.
+
+Users leave after an item that is too similar to one of the last four, or that they dislike. How similar is too similar
+is not known, and what the logs model shows of it is blurred. So each pair of the item and a recent one has a hazard of
+its own, and the item has one of being disliked; a user stays with the probability exp(-sum of hazards), as if each were
+a chance event of its own (a complementary log-log model, Prentice and Gloeckler, Biometrics 1978). The logarithm of a
+pair's hazard is linear in what the logs model shows of the pair, that of being disliked in the predicted rating. The
+weights are the most probable ones given the observed rounds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from sim.catalogue import Catalogue
+from sim.world import LogsModel
+
+Doubles = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+# Items that stand for all where every pair would have to be looked at.
+_SAMPLE = 2_000
+# An item's isolation is its mean distance to this share of the sample, the nearest.
+_NEAREST = 0.025
+# What is believed of the weights before any round is seen: pairs farther apart, with fewer categories in common, and of
+# items that have others near them, are less risky. (An item that lies apart from all others by what little the logs
+# show of it will lie nearer to them in truth.) Weights: one, distance, shared categories, isolation; then of being
+# disliked: one, predicted rating above the middle of the scale.
+_PRIOR = np.array([-3.0, -1.5, 1.0, 0.5, -6.0, -2.0])
+# Weights of these beliefs, in rounds or so; the base rate is hardly bound.
+_PRIOR_STRENGTH = np.array([0.05, 1.0, 1.0, 1.0, 0.5, 2.0])
+_PAIR = 4
+_MIDDLE = 3.0
+# Logarithms of hazards beyond these tell nothing more, and would overflow.
+_LEAST, _MOST = -30.0, 5.0
+
+
+class Observation(NamedTuple):
+    """One round as it came out."""
+
+    item: int
+    """Position of the recommended item in the catalogue."""
+    recent: tuple[int, ...]
+    """Positions of the items recommended before it, at most four; without any, nothing is learned from the round."""
+    predicted: float
+    """Rating that was predicted, 1 to 5."""
+    left: bool
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A fitted outlook."""
+
+    pairs: "Pairs"
+    weights: Doubles
+    """Shape (6,): of a pair's hazard, then of being disliked."""
+
+    def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:
+        """Return for every item the risk that the user leaves after it, shape (n_items,), 0 before the first round.
+
+        Args:
+            recent: Positions of what the visit recommended last, at most four.
+            predicted: Predicted rating of every item, shape (n_items,).
+        """
+        if not recent:
+            return np.zeros(len(predicted))
+        hazard = np.exp(_bounded(_of_disliked(predicted.astype(np.float64)) @ self.weights[_PAIR:]))
+        for other in recent:
+            hazard += np.exp(_bounded(self.pairs.with_item(other) @ self.weights[:_PAIR]))
+        return np.asarray(-np.expm1(-hazard), dtype=np.float64)
+
+
+class Pairs:
+    """What a recommender sees of pairs of items: their distance, shared categories and isolation.
+
+    Distances are in units of the world, 0 at their median and -1 at their 5% quantile, so that what is believed
+    beforehand holds for every world alike.
+
+    Args:
+        catalogue: The items.
+        logs: The logs model.
+    """
+
+    def __init__(self, catalogue: Catalogue, logs: LogsModel) -> None:
+        self._logs = logs
+        self._genres = catalogue.genre_matrix.astype(np.float32)
+        self._counts = self._genres.sum(axis=1)
+        n_items = len(catalogue)
+        sample = np.sort(np.random.default_rng(0).choice(n_items, min(n_items, _SAMPLE), replace=False))
+        nearest = max(1, round(_NEAREST * len(sample)))
+        between = []
+        rows = np.empty((len(sample), n_items), dtype=np.float32)
+        for row, item in enumerate(sample):
+            rows[row] = logs.distances(int(item))
+            between.append(rows[row, sample[row + 1 :]])
+        # The item itself may be among the sample; it lies at distance 0.
+        total = np.partition(rows, min(nearest, len(sample) - 1), axis=0)[: nearest + 1].sum(axis=0) / nearest
+        spread = float(total.std())
+        self._isolation = (total - total.mean()) / (spread if spread > 0 else 1.0)
+        distances = np.concatenate(between) if len(sample) > 1 else np.zeros(1)
+        low, self._median = (float(value) for value in np.quantile(distances, (0.05, 0.5)))
+        self._unit = max(self._median - low, 1e-6)
+
+    def with_item(self, other: int) -> Doubles:
+        """Return the features of every item paired with one, shape (n_items, 4)."""
+        return self._features(np.arange(len(self._counts)), other)
+
+    def of(self, item: int, others: Sequence[int]) -> Doubles:
+        """Return the features of one item paired with others, shape (len(others), 4)."""
+        return self._features(np.asarray(others, dtype=np.intp), item)
+
+    def _features(self, items: Positions, other: int) -> Doubles:
+        distance = (self._logs.distances(other)[items] - self._median) / self._unit
+        shared = self._genres[items] @ self._genres[other]
+        alike = shared / np.maximum(self._counts[items] + self._counts[other] - shared, 1.0)
+        isolation = (self._isolation[items] + self._isolation[other]) / 2
+        return np.stack([np.ones(len(items)), distance, alike, isolation], axis=1)
+
+
+def fit_outlook(pairs: Pairs, observations: Sequence[Observation]) -> Outlook | None:
+    """Return the most probable outlook, or None where no round had one before it."""
+    seen = [one for one in observations if one.recent]
+    if not seen:
+        return None
+    features = np.concatenate([pairs.of(one.item, one.recent) for one in seen])
+    of_round = np.repeat(np.arange(len(seen)), [len(one.recent) for one in seen])
+    disliked = _of_disliked(np.array([one.predicted for one in seen]))
+    left = np.array([one.left for one in seen])
+
+    def loss(weights: Doubles) -> tuple[float, Doubles]:
+        """Return the negative logarithm of the weights' probability, and its gradient."""
+        by_pair = np.exp(_bounded(features @ weights[:_PAIR]))
+        of_dislike = np.exp(_bounded(disliked @ weights[_PAIR:]))
+        hazard = np.bincount(of_round, by_pair, len(seen)) + of_dislike
+        value = hazard[~left].sum() - np.log(-np.expm1(-hazard[left])).sum()
+        slope = np.ones(len(seen))
+        slope[left] = -1 / np.expm1(hazard[left])
+        gradient = np.concatenate([features.T @ (by_pair * slope[of_round]), disliked.T @ (of_dislike * slope)])
+        off = weights - _PRIOR
+        return float(value + (_PRIOR_STRENGTH * off**2).sum() / 2), gradient + _PRIOR_STRENGTH * off
+
+    found = minimize(loss, _PRIOR, jac=True, method="L-BFGS-B")
+    return Outlook(pairs, np.asarray(found.x, dtype=np.float64))
+
+
+def _of_disliked(predicted: Doubles) -> Doubles:
+    return np.stack([np.ones(len(predicted)), predicted - _MIDDLE], axis=1)
+
+
+def _bounded(logarithms: Doubles) -> Doubles:
+    return np.clip(logarithms, _LEAST, _MOST)

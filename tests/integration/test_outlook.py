@@ -1,0 +1,141 @@
+"""The outlook in a visit: what it puts before the Actor, from which memories, and when it is learned anew."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graph.episode import build_variant
+from memory.embeddings import shared_embeddings
+from memory.recall import Asker, remember
+from memory.records import Experience, Record, record
+from memory.store import ChromaStore
+from nodes.context import Context
+from nodes.llm.prompting import read_facts
+from nodes.state import VisitInput, VisitOutput
+from nodes.tools import outlook as tool
+from nodes.tools.outlook import learned_outlook
+from nodes.worlds import Place, open_place
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[ChromaStore]:
+    async with ChromaStore(embeddings=shared_embeddings()) as store:
+        yield store
+
+
+async def place() -> Place:
+    return await open_place("tiny")
+
+
+async def experiences(count: int, *, visit: str = "other", user: str = "0", first: int = 0) -> list[Record]:
+    """Make rounds after which users left wherever the logs show an item that is near."""
+    world = (await place()).world
+    rng = np.random.default_rng(first)
+    made = []
+    for number in range(first, first + count):
+        now, *before = (world.catalogue[int(one)] for one in rng.choice(len(world.catalogue), 3, replace=False))
+        nearest = min(world.logs.distance(now.id, one.id) for one in before)
+        experience = Experience(
+            visit=visit, user_id=user, situation=before[-1].label, plan="", item_id=now.id, title=now.title,
+            genres=list(now.genres), recent=[one.id for one in before], predicted=4.0, distance=nearest, reward=4.0,
+            advantage=0.0, left=nearest < 0.5,
+        )  # fmt: skip
+        made.append(record(experience, number))
+    return made
+
+
+async def run(store: ChromaStore | None, context: Context, **given: Any) -> tuple[VisitOutput, list[dict[str, Any]]]:
+    graph: Any = build_variant("billp_outlook").compile(store=store)
+    visit = VisitInput(world="tiny", max_steps=6, **given)
+    seen = [one async for one in graph.astream(visit, context=context, stream_mode=["updates", "values"])]
+    updates = [part for mode, part in seen if mode == "updates"]
+    return VisitOutput.model_validate(seen[-1][1]), updates
+
+
+OFF = Context(learn="off")
+
+
+async def test_the_actor_is_told_the_risk_and_takes_what_is_foreseen(store: ChromaStore) -> None:
+    await remember(store, "tiny", await experiences(120))
+    output, updates = await run(store, OFF)
+    foreseen = [one["outlook"]["foreseen"] for one in updates if "outlook" in one]
+    told = [read_facts(one["actor"]["exchange"]["actor"].prompt)["candidates"] for one in updates if "actor" in one]
+    assert [[one.risk for one in shown] for shown in foreseen] == [[one["risk"] for one in shown] for shown in told]
+    # No risk before the first round; then what was near did end visits.
+    assert not any(one.risk for one in foreseen[0])
+    for step, shown in zip(output.steps[1:], foreseen[1:], strict=True):
+        assert step.risk == next(one.risk for one in shown if one.item_id == step.item_id)
+        assert step.distance is not None and step.distance > 0.5
+    judged = [read_facts(one["critic"]["exchange"]["critic"].prompt)["now"] for one in updates if "critic" in one]
+    assert [one["risk"] for one in judged] == [step.risk for step in output.steps]
+
+
+async def test_without_experiences_or_switched_off_the_actor_makes_its_own_shortlist(store: ChromaStore) -> None:
+    empty, _ = await run(store, OFF)
+    nothing, _ = await run(None, OFF)
+    await remember(store, "tiny", await experiences(60))
+    off, updates = await run(store, OFF.model_copy(update={"outlook": False}))
+    for output in (empty, nothing, off):
+        assert all(step.risk is None for step in output.steps)
+    assert all(
+        "risk" not in one["actor"]["exchange"]["actor"].prompt.split("```")[1] for one in updates if "actor" in one
+    )
+
+
+async def test_it_is_learned_anew_only_when_the_memory_has_changed(
+    store: ChromaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = []
+    fit = tool.fit_outlook
+    monkeypatch.setattr(tool, "fit_outlook", lambda pairs, seen: fits.append(len(seen)) or fit(pairs, seen))
+    records = await experiences(40)
+    await remember(store, "tiny", records)
+    for user in ("", "", ""):
+        await run(store, OFF, user_id=user)
+    assert fits == [40]
+    await remember(store, "tiny", await experiences(10, first=40))
+    await run(store, OFF)
+    assert fits == [40, 50]
+    await store.adelete(("experiences", "tiny", "0"), records[0].key)
+    await run(store, OFF)
+    assert fits == [40, 50, 49]
+
+
+async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: ChromaStore) -> None:
+    world = await place()
+    await remember(store, "tiny", await experiences(30, visit="mine", user="1"))
+    others = await experiences(30, visit="theirs", user="2", first=100)
+    mine = Asker("tiny", "1", "mine", "tiny")
+    assert await learned_outlook(store, mine, world, look_again=True) is None
+    await remember(store, "tiny", others)
+    found = await learned_outlook(store, mine, world, look_again=True)
+    alone = ChromaStore(embeddings=shared_embeddings())
+    async with alone:
+        await remember(alone, "tiny", others)
+        expected = await learned_outlook(alone, mine, world, look_again=True)
+    assert found is not None and expected is not None and found.weights.tolist() == expected.weights.tolist()
+    own = Asker("tiny", "3", "x", None)
+    assert await learned_outlook(store, own, world, look_again=True) is None
+
+
+async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
+    await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
+    assert await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), look_again=True) is None
+
+
+async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(store: ChromaStore) -> None:
+    await remember(store, "tiny", await experiences(120))
+
+    async def shown(learn: str, explore: float) -> list[list[str]]:
+        context = Context.model_validate({"learn": learn, "explore": explore})
+        _, updates = await run(store, context, seed=5)
+        return [[one.item_id for one in part["outlook"]["foreseen"]] for part in updates if "outlook" in part]
+
+    at_random = await shown("cohort", 1.0)
+    assert at_random == await shown("cohort", 1.0)
+    assert at_random[0] != (await shown("cohort", 0.0))[0]
+    assert await shown("off", 1.0) == await shown("off", 0.0)
