@@ -2,8 +2,11 @@
 
 from typing import Literal, TypedDict
 
+from sim.baselines import DiverseGreedy
 from sim.contents import SPLITS
-from sim.policies import POLICIES, DiverseGreedy, VisitRecord, run_visit, tune_theta
+from sim.policies import POLICIES, run_visit
+from sim.tuning import tune_theta
+from sim.visits import VisitRecord
 from sim.world import MIN_REWARD, World
 
 SHARE_USERS = 100

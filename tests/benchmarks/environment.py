@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nodes.worlds import default_world
+from sim.baselines import DiverseGreedy
 from sim.datasets import load_ratings
 from sim.environment import ENVIRONMENT, RecommendEnv
-from sim.policies import DiverseGreedy, Knowledge, tuned_theta, visit_rng
+from sim.knowledge import Knowledge, visit_rng
+from sim.tuning import tuned_theta
 from sim.world import World
 
 STEPS = 100_000

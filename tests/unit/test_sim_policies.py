@@ -7,23 +7,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from sim.baselines import DiverseGreedy, Oracle
 from sim.contents import ModelName
 from sim.datasets import load_ratings
 from sim.describe import describe, leave_shares, warn
 from sim.errors import BadInputError
 from sim.fitting import FactorModel
+from sim.knowledge import Knowing, Knowledge, visit_rng
 from sim.metrics import summarize
-from sim.policies import (
-    POLICIES,
-    DiverseGreedy,
-    Knowledge,
-    Oracle,
-    VisitRecord,
-    run_visit,
-    tune_theta,
-    tuned_theta,
-    visit_rng,
-)
+from sim.policies import POLICIES, run_visit
+from sim.tuning import tune_theta, tuned_theta
+from sim.visits import VisitRecord
 from sim.world import World
 
 BLIND = [name for name in POLICIES if name != "oracle"]
@@ -64,7 +58,7 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
     blind = World(replace(world._contents, models=models | forbidden))
     user = blind.users[world.split("test").users[0]]
     policy = DiverseGreedy(0.5) if name == "diverse_greedy" else POLICIES[name]
-    assert not isinstance(policy, Oracle)
+    assert not isinstance(policy, Knowing)
     knowledge = Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id))
     choose = policy.begin(knowledge)
     recommended: list[int] = []
