@@ -1,44 +1,34 @@
 """The baselines by name."""
 
-from sim.baselines import DiverseGreedy, Greedy, Oracle, Popular, Random
+from sim.baselines import Greedy, Oracle, Popular, Random
 from sim.contents import SplitName
 from sim.errors import BadInputError
 from sim.knowledge import Knowing, Policy
-from sim.tuning import tuned_theta
+from sim.tuning import DIVERSE_GREEDY, GENRE_GREEDY, POP_GREEDY, Family, tuned
 from sim.visits import VisitRecord, play
 from sim.world import World
 
-POLICIES: dict[str, Policy | Knowing] = {
+POLICIES: dict[str, Policy | Knowing | Family] = {
     "random": Random(),
     "popular": Popular(),
     "greedy": Greedy(),
-    "diverse_greedy": DiverseGreedy(),
+    "diverse_greedy": DIVERSE_GREEDY,
+    "genre_greedy": GENRE_GREEDY,
+    "pop_greedy": POP_GREEDY,
     "oracle": Oracle(),
 }
 
 
 def run_visit(
-    policy: str | Policy | Knowing,
-    world: World,
-    split_name: SplitName,
-    user_id: str,
-    *,
-    seed: int = 0,
-    max_steps: int = 100,
+    name: str, world: World, split_name: SplitName, user_id: str, *, seed: int = 0, max_steps: int = 100
 ) -> VisitRecord:
-    """Play one visit, as `play` does, of a policy that may be given by its name in `POLICIES`.
+    """Play one visit, as `play` does, of a policy named in `POLICIES`; a family's best is tuned where it was not yet.
 
     Raises:
         BadInputError: An unknown policy, a user who is not of this split, or `max_steps` below 1.
     """
-    return play(_resolve(policy, world), world, split_name, user_id, seed=seed, max_steps=max_steps)
-
-
-def _resolve(policy: str | Policy | Knowing, world: World) -> Policy | Knowing:
-    if isinstance(policy, str):
-        if policy not in POLICIES:
-            raise BadInputError(f"there is no policy {policy!r}; choose one of: {', '.join(POLICIES)}")
-        policy = POLICIES[policy]
-    if isinstance(policy, DiverseGreedy) and policy.theta is None:
-        return DiverseGreedy(tuned_theta(world))
-    return policy
+    if name not in POLICIES:
+        raise BadInputError(f"there is no policy {name!r}; choose one of: {', '.join(POLICIES)}")
+    policy = POLICIES[name]
+    policy = tuned(policy, world) if isinstance(policy, Family) else policy
+    return play(policy, world, split_name, user_id, seed=seed, max_steps=max_steps)
