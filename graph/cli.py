@@ -337,6 +337,7 @@ def study(
     else:
         out.print(results_table(results))
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+        typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
 
 
 @app.command("local-model")

@@ -36,6 +36,7 @@ from sim.world import World
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
 RESULTS = "results.json"
+REPORT = "report.html"
 BEGUN = "study.json"
 
 
@@ -63,7 +64,7 @@ def run_study(
     skip_failed: bool = False,
     fresh: bool = False,
 ) -> Path:
-    """Run a study and write `runs/NAME/{results.json,visits.jsonl}` with each cell's memory beside them.
+    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
 
     Visits that failed are in `failed.jsonl`, where there are any.
 
@@ -109,6 +110,10 @@ def run_study(
 
 def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> None:
     """Write what came of all visits, those that failed apart."""
+    # Brings Matplotlib, which workers and a study under way do not need.
+    from graph.page import report_page
+
+    visits = [line for line in lines if FAILED not in line]
     results = {
         "world": settings.world,
         "model": settings.context.model,
@@ -116,8 +121,10 @@ def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], p
         "settings": settings.model_dump(mode="json"),
         "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
     }
-    _write_json_lines(folder / VISITS, [line for line in lines if FAILED not in line])
+    _write_json_lines(folder / VISITS, visits)
     _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
+    write_whole(folder / REPORT, report_page(results, visits))
+    # The last one: it marks a run that has ended.
     write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -166,7 +173,7 @@ def _begun(folder: Path) -> Begun | None:
 
 def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
-    for part in (VISITS, "failed.jsonl"):
+    for part in (VISITS, "failed.jsonl", REPORT):
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
