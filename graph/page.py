@@ -328,7 +328,7 @@ def _critic_section(study: Results, visits: Sequence[Line]) -> Section:
         missing.append("No prediction: no Critic takes part in any variant of this study.")
     if judged:
         notes.append(
-            "AUC: how often a round after which the user left has the lower value of two (50% is chance). Rank "
+            "AUC: how often a round after which the user left has the lower value of two (0.5 is chance). Rank "
             "correlation: of values with the return still to come."
         )
     if outlooks:

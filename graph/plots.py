@@ -205,6 +205,7 @@ def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
         axes.plot([0, most], [0, most], color=FAINT, linestyle="--", label="as said")
         axes.set(xlabel="risk that the outlook named", ylabel="rounds after which users left")
         for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(PercentFormatter(1.0))
         _legend_above(axes, 3)
 
@@ -248,7 +249,8 @@ def _name_lines(axes: Axes, names: Sequence[str], first: int) -> None:
 
 
 def _shortened(name: str, limit: int = 24) -> str:
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+    line = " ".join(name.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _legend_above(axes: Axes, columns: int) -> None:
