@@ -185,7 +185,7 @@ def _curve_section(study: Results) -> Section:
     curves = {row.variant: row.curve for row in study.rows if row.curve}
     if not curves:
         return Section(
-            "curves", "Learning curves", missing=["No learning curve: the study was run without `--curve N`."]
+            "curves", "Learning curves", missing=["No learning curve: the study was run without --curve N."]
         )
     return Section(
         "curves",

@@ -127,7 +127,7 @@ def test_what_a_study_has_measured_is_shown() -> None:
 def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
     text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
     for missing in (
-        "No learning curve: the study was run without `--curve N`.",
+        "No learning curve: the study was run without --curve N.",
         "No lesson was recalled",
         "No prediction: no Critic takes part",
         "No reliability of the outlook",
