@@ -184,9 +184,7 @@ def _table_section(study: Results) -> Section:
 def _curve_section(study: Results) -> Section:
     curves = {row.variant: row.curve for row in study.rows if row.curve}
     if not curves:
-        return Section(
-            "curves", "Learning curves", missing=["No learning curve: the study was run without --curve N."]
-        )
+        return Section("curves", "Learning curves", missing=["No learning curve: the study was run without --curve N."])
     return Section(
         "curves",
         "Learning curves",

@@ -110,10 +110,6 @@ def run_study(
 
 def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> None:
     """Write what came of all visits, those that failed apart."""
-    # Brings Matplotlib, which workers and a study under way do not need.
-    from graph.page import report_page
-
-    visits = [line for line in lines if FAILED not in line]
     results = {
         "world": settings.world,
         "model": settings.context.model,
@@ -121,11 +117,19 @@ def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], p
         "settings": settings.model_dump(mode="json"),
         "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
     }
+    visits = [line for line in lines if FAILED not in line]
     _write_json_lines(folder / VISITS, visits)
     _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
-    write_whole(folder / REPORT, report_page(results, visits))
+    write_whole(folder / REPORT, _page(results, visits))
     # The last one: it marks a run that has ended.
     write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
+    # Brings Matplotlib, which a study under way and its workers do not need.
+    from graph.page import report_page
+
+    return report_page(results, visits)
 
 
 def _tidied(target: Path) -> Path:

@@ -21,8 +21,9 @@ from sim.metrics import summarize
 from sim.policies import POLICIES
 
 VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy")
-FILES = ("results.json", "visits.jsonl", "report.html")
 SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
+
+FILES = ("results.json", "visits.jsonl", "report.html")
 
 
 class Heard:
