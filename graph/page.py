@@ -280,7 +280,7 @@ def _lesson_section(visits: Sequence[Line]) -> Section:
         "How visits that recalled a lesson differ from those of the same variant that did not: an association, not "
         "a cause, since a lesson is recalled where a user's situation resembles the one that taught it. Distance is "
         "that of a recommendation to the nearest of the four before it; new genres are those of a recommendation that "
-        "none of the four before it has.",
+        "none of the four before it has. Of two numbers the first is of the visits that recalled the lesson.",
     ]
     if most is not None:
         notes.append(
