@@ -338,6 +338,7 @@ def study(
         out.print(results_table(results))
         out.print(comparison_table(results))
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+        typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
 
 
 @app.command("local-model")

@@ -35,6 +35,7 @@ from sim.world import World
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
 RESULTS = "results.json"
+REPORT = "report.html"
 BEGUN = "study.json"
 
 
@@ -62,7 +63,7 @@ def run_study(
     skip_failed: bool = False,
     fresh: bool = False,
 ) -> Path:
-    """Run a study and write `runs/NAME/{results.json,visits.jsonl}` with each cell's memory beside them.
+    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
 
     Visits that failed are in `failed.jsonl`, where there are any.
 
@@ -117,9 +118,19 @@ def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict
         "settings": settings.model_dump(mode="json"),
         "rows": rows,
     }
-    _write_json_lines(folder / VISITS, [line for line in lines if FAILED not in line])
+    visits = [line for line in lines if FAILED not in line]
+    _write_json_lines(folder / VISITS, visits)
     _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
+    write_whole(folder / REPORT, _page(results, visits))
+    # The last one: it marks a run that has ended.
     write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
+    # Brings Matplotlib, which a study under way and its workers do not need.
+    from graph.page import report_page
+
+    return report_page(results, visits)
 
 
 def _tidied(target: Path) -> Path:
@@ -167,7 +178,7 @@ def _begun(folder: Path) -> Begun | None:
 
 def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
-    for part in (VISITS, "failed.jsonl"):
+    for part in (VISITS, "failed.jsonl", REPORT):
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)

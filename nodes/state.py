@@ -361,6 +361,8 @@ class VisitOutput(BaseModel):
     mean_reward: float
     left: bool
     leave_reason: LeaveReason | None
+    lessons: list[Told] = []
+    """Lessons that the visit recalled; none where no role asks for them."""
     usage: Usage
     records: list[Record]
     """Memories of the visit, where `learn` is `cohort`."""

@@ -141,8 +141,9 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "act_only" in run.stdout and "total reward" in run.stdout
-    assert run.stdout.endswith(f"results: {Path('home', 'runs', 's', 'results.json')}\n")
-    assert (home / "runs" / "s" / "visits.jsonl").is_file()
+    folder = Path("home", "runs", "s")
+    assert run.stdout.endswith(f"results: {folder / 'results.json'}\nreport: {folder / 'report.html'}\n")
+    assert all((home / "runs" / "s" / name).is_file() for name in ("visits.jsonl", "report.html"))
     assert "dev visits" in run.stderr
 
 

@@ -27,6 +27,7 @@ STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_gree
 SMALL = ("--train", "6", "--test", "5", "--cohort", "3", "--max-steps", "15", "--out", "run")
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
+FILES = ("results.json", "visits.jsonl", "report.html")
 KILLS = 20
 VISITS = 5
 DEADLINE = 60.0
@@ -74,8 +75,8 @@ def remembered(folder: Path) -> list[tuple[Any, ...]]:
 
 def outcome(home: Path) -> tuple[Any, ...]:
     run = home / "runs" / "run"
-    assert {one.name for one in run.iterdir()} == {"results.json", "visits.jsonl", "memory"}
-    files = [(run / name).read_bytes() for name in ("results.json", "visits.jsonl")]
+    assert {one.name for one in run.iterdir()} == {*FILES, "memory"}
+    files = [(run / name).read_bytes() for name in FILES]
     return *files, {folder.name: remembered(folder) for folder in (run / "memory").iterdir()}
 
 

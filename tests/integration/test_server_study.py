@@ -95,9 +95,9 @@ async def unreliable(url: str) -> AsyncIterator[tuple[str, Unreliable]]:
         await serving
 
 
-def read(home: Path, name: str) -> tuple[bytes, bytes]:
+def read(home: Path, name: str) -> list[bytes]:
     run = home / "runs" / name
-    return (run / "results.json").read_bytes(), (run / "visits.jsonl").read_bytes()
+    return [(run / file).read_bytes() for file in ("results.json", "visits.jsonl", "report.html")]
 
 
 async def run_study(home: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -30,6 +30,8 @@ from sim.world import World
 VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy", "oracle")
 SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 
+FILES = ("results.json", "visits.jsonl", "report.html")
+
 
 class Heard:
     def __init__(self) -> None:
@@ -51,11 +53,11 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_results_are_the_same_bytes_at_any_concurrency_and_number_of_processes(home: Path) -> None:
     one = run(name="one", concurrency=1, processes=1)
     many = run(name="many", concurrency=16, processes=2)
-    for file in ("results.json", "visits.jsonl"):
+    for file in FILES:
         assert (one / file).read_bytes() == (many / file).read_bytes()
     again = run(name="one", concurrency=16)
     assert again == one
-    for file in ("results.json", "visits.jsonl"):
+    for file in FILES:
         assert (one / file).read_bytes() == (many / file).read_bytes()
 
 
@@ -100,6 +102,21 @@ def test_each_line_is_a_visit_with_its_variant_split_and_seed(studied: Path) -> 
         for line in visits
     }
     assert trained == {variant: 0 if variant in POLICIES else 6 for variant in VARIANTS}
+
+
+def test_each_visit_tells_which_lessons_it_recalled(studied: Path) -> None:
+    _, visits = read(studied)
+    written = {
+        (line["variant"], one["value"]["text"])
+        for line in visits
+        for one in line["records"]
+        if one["value"]["kind"] == "lessons"
+    }
+    recalled = {(line["variant"], one["text"]) for line in visits for one in line["lessons"]}
+    assert recalled and recalled <= written
+    for line in visits:
+        early = line["split"] == "train" and line in [one for one in visits if one["variant"] == line["variant"]][:3]
+        assert bool(line["lessons"]) == (line["variant"] in ("reflexion", "billp") and not early)
 
 
 def test_visits_of_a_split_are_of_its_users_and_paired_across_variants(studied: Path) -> None:
@@ -217,7 +234,7 @@ def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, mo
     run_study(settings, "a", concurrency=2, processes=1, progress=heard)
     assert [event for event in heard.events if event[0].variant == "reflexion"] == []
     whole = run(settings, name="b")
-    for file in ("results.json", "visits.jsonl"):
+    for file in FILES:
         assert (former / file).read_bytes() == (whole / file).read_bytes()
     assert {one.name for one in former.parent.iterdir()} == {"a", "b"}
 
@@ -229,7 +246,7 @@ def test_an_unfinished_study_is_thrown_away_when_asked(home: Path) -> None:
     (unfinished / "cells" / "random-0" / "visits.jsonl").write_text("{}\n")
     settings = SMALL.model_copy(update={"variants": ("random",)})
     folder = run_study(settings, "a", concurrency=1, processes=1, progress=Heard(), fresh=True)
-    assert {one.name for one in folder.iterdir()} == {"results.json", "visits.jsonl"}
+    assert {one.name for one in folder.iterdir()} == set(FILES)
 
 
 def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:

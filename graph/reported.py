@@ -1,0 +1,139 @@
+"""What a report reads of results.json and visits.jsonl; what an older study does not have is absent, not an error."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nodes.context import Context
+from nodes.state import Usage
+
+Interval = tuple[float, float]
+Line = Mapping[str, Any]
+
+
+class Difference(BaseModel):
+    """How much more a variant collects than `billp`, paired by user."""
+
+    difference: float
+    ci: Interval
+
+
+class Prediction(BaseModel):
+    """How well the Critic's values predict."""
+
+    steps: int
+    auc: float | None = None
+    auc_ci: Interval | None = None
+    rank_correlation: float | None = None
+    rank_correlation_ci: Interval | None = None
+
+
+class CurvePoint(BaseModel):
+    """What a variant collects after so much training."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    cohorts: int
+    train_visits: int
+    total_reward: float
+    """Mean over dev users."""
+    total_reward_ci: Interval
+
+
+class Reliability(BaseModel):
+    """Rounds of which the outlook said about the same."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    risk: float
+    """Mean risk of leaving that the outlook named, 0 to 1."""
+    left: float
+    """Share of the rounds after which the user left."""
+    rounds: int
+
+
+class Row(BaseModel):
+    """One variant of a study."""
+
+    variant: str
+    split: str
+    visits: int
+    failed: int = 0
+    length: float
+    length_with_exit: float
+    mean_reward: float
+    total_reward: float
+    total_reward_ci: Interval
+    prompt_tokens_per_step: float
+    calls_per_step: float
+    leave_reasons: dict[str, int]
+    usage: Usage
+    cost: float | None = None
+    minus_billp: Difference | None = None
+    gap_closed: float | None = None
+    distinct_items: int | None = None
+    tail_share: float | None = None
+    repeats: float | None = None
+    tuning_visits: int | None = None
+    training_steps: int | None = None
+    critic: Prediction | None = None
+    curve: list[CurvePoint] = []
+    outlook: list[Reliability] = []
+
+
+class Settings(BaseModel):
+    """What decided the results, as far as a report says it."""
+
+    train: int
+    seeds: int
+    cohort: int
+    max_steps: int
+    context: Context
+
+
+class Results(BaseModel):
+    """The results of a study."""
+
+    world: str
+    model: str
+    note: str
+    settings: Settings
+    rows: list[Row]
+
+
+class ShownStep(BaseModel):
+    """One round of a visit."""
+
+    plan: str
+    title: str
+    genres: list[str]
+    distance: float | None
+    reward: float
+    next_value: float | None
+    left: bool
+
+
+class ShownLesson(BaseModel):
+    """A lesson that a visit recalled."""
+
+    text: str
+
+
+class ShownVisit(BaseModel):
+    """A visit of a dev or test user."""
+
+    variant: str
+    seed: int
+    user_id: str
+    length: int
+    total_reward: float
+    leave_reason: str | None
+    lessons: list[ShownLesson] = []
+    steps: list[ShownStep]
+
+
+def shown(lines: Iterable[Line]) -> Iterator[ShownVisit]:
+    """Yield visits one at a time: the rounds of a large study do not all have to be in memory twice."""
+    for line in lines:
+        yield ShownVisit.model_validate(line)
