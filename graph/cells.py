@@ -22,9 +22,13 @@ from nodes.llm.endpoint import shared_endpoint
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BillpError
+from sim.learned import Learned
 from sim.policies import POLICIES, run_visit
+from sim.reinforcement import RECIPES, train
+from sim.world import World
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
+POLICY_FOLDER = "policies"
 FAILED = "failed"
 # Seconds between two looks at what workers report.
 PAUSE = 0.1
@@ -54,7 +58,7 @@ class Progress(Protocol):
     """Is told how far a study is."""
 
     def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
-        """Take notice of the visits done in one stage of one cell."""
+        """Take notice of the visits done in one stage of one cell; of steps, where reinforcement learning trains."""
         ...
 
 
@@ -143,8 +147,8 @@ def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
 
 def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     try:
-        if cell.variant in POLICIES:
-            return _run_baseline(cell, work.settings)
+        if cell.variant in POLICIES or cell.variant in RECIPES:
+            return _run_baseline(cell, work)
         return asyncio.run(_run_agent(cell, work))
     except (BillpError, StoreError, OSError):
         raise
@@ -153,17 +157,35 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
         raise BillpError(f"{cell.variant}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
-def _run_baseline(cell: Cell, settings: StudySettings) -> list[dict[str, Any]]:
+def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    settings = work.settings
     world = load_world(settings.world)
     users = visitors(world, settings.test_split, settings.test, 0)
+    policy = _learned(cell, world, work) if cell.variant in RECIPES else cell.variant
     lines = []
     for done, user_id in enumerate(users, 1):
-        visit = run_visit(
-            cell.variant, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps
-        )
+        visit = run_visit(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
         lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
         _report(cell, settings.test_split, done, len(users))
     return lines
+
+
+def _learned(cell: Cell, world: World, work: Work) -> Learned:
+    """Return the policy of a cell: what the study trained before it was stopped, or a new one, which is kept."""
+    settings = work.settings
+    folder = work.folder / POLICY_FOLDER / str(cell)
+    if folder.exists():
+        return Learned.load(folder)
+    # Each hundredth is enough to look at.
+    every = max(settings.rl_steps // 100, 1)
+
+    def show(done: int) -> None:
+        if done % every == 0:
+            _report(cell, "train", done, settings.rl_steps)
+
+    policy = train(cell.variant, world, settings.rl_steps, seed=cell.seed, max_steps=settings.max_steps, progress=show)
+    policy.save(folder)
+    return policy
 
 
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
+from graph.cells import CELLS, CHECKPOINTS, FAILED, POLICY_FOLDER, VISITS, Done, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
 from graph.protocol import Cell, StudySettings
@@ -29,8 +29,10 @@ from nodes.state import COST_DIGITS, Usage
 from nodes.worlds import checked_name, load_world, world_folder
 from sim.errors import BadInputError
 from sim.files import resumable_folder, unfinished_folder, write_whole
+from sim.learned import read_training
 from sim.metrics import summarize
 from sim.policies import POLICIES
+from sim.reinforcement import RECIPES, check_extra
 from sim.storage import MANIFEST
 from sim.world import World
 
@@ -65,7 +67,7 @@ def run_study(
 ) -> Path:
     """Run a study and write `runs/NAME/{results.json,visits.jsonl}` with each cell's memory beside them.
 
-    Visits that failed are in `failed.jsonl`, where there are any.
+    Visits that failed are in `failed.jsonl`, where there are any; policies that were trained are in `policies/`.
 
     What a study of that name and the same settings left unfinished is gone on with.
 
@@ -114,7 +116,10 @@ def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], p
         "model": settings.context.model,
         "note": RULES_NOTE if settings.context.model == "rules" else "",
         "settings": settings.model_dump(mode="json"),
-        "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
+        "rows": [
+            _row(variant, settings, lines, priced) | _trained(folder, variant, settings)
+            for variant in settings.variants
+        ],
     }
     _write_json_lines(folder / VISITS, [line for line in lines if FAILED not in line])
     _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
@@ -168,7 +173,7 @@ def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
     for part in (VISITS, "failed.jsonl"):
         (folder / part).unlink(missing_ok=True)
-    for part in (CELLS, "memory"):
+    for part in (CELLS, POLICY_FOLDER, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
@@ -193,10 +198,12 @@ def check_settings(settings: StudySettings) -> World:
     Raises:
         BadInputError: A variant, the model or the world is unknown, or there are fewer users than asked for.
     """
-    known = [*VARIANTS, *POLICIES]
+    known = [*VARIANTS, *POLICIES, *RECIPES]
     for variant in settings.variants:
         if variant not in known:
             raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(known)}")
+        if variant in RECIPES:
+            check_extra(variant)
     if len(set(settings.variants)) < len(settings.variants):
         raise BadInputError("a variant is named twice")
     for model in settings.context.models:
@@ -249,6 +256,17 @@ def _row(variant: str, settings: StudySettings, lines: list[dict[str, Any]], pri
         "usage": usage.model_dump(exclude={"cost"}),
         "cost": round(usage.cost, COST_DIGITS) if priced else None,
         **summarize(tested),
+    }
+
+
+def _trained(folder: Path, variant: str, settings: StudySettings) -> dict[str, int]:
+    """Return from how much a reinforcement learning baseline learned, over all seeds; nothing for other variants."""
+    if variant not in RECIPES:
+        return {}
+    policies = [read_training(folder / POLICY_FOLDER / str(Cell(variant, seed))) for seed in range(settings.seeds)]
+    return {
+        "training_steps": sum(one.training_steps for one in policies),
+        "training_visits": sum(one.training_visits for one in policies),
     }
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypedDict, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -73,12 +73,14 @@ class Knowledge:
         logs: The fit on the logs alone, and popularity.
         user: Whose visit it is, with history.
         rng: Draws for this visit only.
+        ratings: What the user gave the items of this visit so far, oldest first.
     """
 
     catalogue: Catalogue
     logs: LogsModel
     user: User
     rng: np.random.Generator
+    ratings: list[float] = field(default_factory=list)
 
 
 @runtime_checkable
@@ -217,7 +219,8 @@ def run_visit(
     if user is None or user.split != split_name:
         raise BadInputError(f"{user_id!r} is no user of the split {split_name!r}; take one of world.split(...).users")
     split = world.split(split_name)
-    choose = _begin(_resolve(policy, world), world, split, user, seed)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
+    choose = _begin(_resolve(policy, world), knowledge, split)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []
     steps: list[StepRecord] = []
@@ -228,6 +231,7 @@ def run_visit(
         reaction = simulated.react(item.id, [world.catalogue[other].id for other in recommended[-WINDOW:]])
         reason = reaction.leave_reason
         recommended.append(position)
+        knowledge.ratings.append(reaction.reward)
         steps.append(
             StepRecord(
                 index=len(steps),
@@ -293,10 +297,8 @@ def _resolve(policy: str | Policy | Oracle, world: World) -> Policy | Oracle:
     return policy
 
 
-def _begin(policy: Policy | Oracle, world: World, split: Split, user: User, seed: int) -> Choose:
-    if isinstance(policy, Oracle):
-        return policy.begin_knowing(split, user)
-    return policy.begin(Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user.id)))
+def _begin(policy: Policy | Oracle, knowledge: Knowledge, split: Split) -> Choose:
+    return policy.begin_knowing(split, knowledge.user) if isinstance(policy, Oracle) else policy.begin(knowledge)
 
 
 def _record(user_id: str, steps: list[StepRecord], reason: LeaveReason | None) -> VisitRecord:
