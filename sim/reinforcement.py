@@ -22,13 +22,11 @@ class Recipe:
     """How an algorithm trains.
 
     Attributes:
-        visits: Visits under way at once.
         activation: What stands between the layers of its networks.
         widths: Widths of the layers between observation and scores.
         settings: Further settings of the algorithm; the others are those of Stable-Baselines3.
     """
 
-    visits: int
     activation: Activation
     widths: tuple[int, ...]
     settings: Mapping[str, Any]
@@ -36,9 +34,9 @@ class Recipe:
 
 # Tuned on train users alone, as docs/environment.md tells.
 RECIPES: Mapping[str, Recipe] = {
-    "a2c": Recipe(1, "tanh", (64, 64), {}),
-    "dqn": Recipe(1, "relu", (64, 64), {}),
-    "maskable_ppo": Recipe(8, "tanh", (64, 64), {"n_steps": 250, "batch_size": 100}),
+    "a2c": Recipe("tanh", (64, 64), {}),
+    "dqn": Recipe("relu", (64, 64), {}),
+    "maskable_ppo": Recipe("tanh", (64, 64), {"n_steps": 500, "batch_size": 100, "n_epochs": 4, "learning_rate": 1e-3}),
 }
 
 
@@ -83,13 +81,11 @@ def train(
         raise BadInputError(f"there is no algorithm {algorithm!r}; choose one of: {', '.join(RECIPES)}")
     check_extra(algorithm)
     import torch
-    from stable_baselines3.common.vec_env import DummyVecEnv
 
     # With more, sums are added up in an order of their own.
     torch.set_num_threads(1)
     recipe, visits = RECIPES[algorithm], 0
-    environments = DummyVecEnv([lambda: RecommendEnv(world, "train", max_steps=max_steps)] * recipe.visits)
-    model = _model(algorithm, recipe, environments, seed)
+    model = _model(algorithm, recipe, RecommendEnv(world, "train", max_steps=max_steps), seed)
 
     def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
         nonlocal visits
@@ -101,7 +97,7 @@ def train(
     training = Training(
         algorithm=algorithm,
         seed=seed,
-        settings={"visits": recipe.visits, "widths": list(recipe.widths), **recipe.settings},
+        settings={"widths": list(recipe.widths), **recipe.settings},
         versions={package: version(package) for package in PACKAGES},
         training_steps=int(model.num_timesteps),
         training_visits=visits,
@@ -109,7 +105,7 @@ def train(
     return Learned(tuple(_layers(algorithm, model.policy)), recipe.activation, training)
 
 
-def _model(algorithm: str, recipe: Recipe, environments: Any, seed: int) -> Any:
+def _model(algorithm: str, recipe: Recipe, env: RecommendEnv, seed: int) -> Any:
     import torch
     from sb3_contrib import MaskablePPO
     from stable_baselines3 import A2C, DQN
@@ -118,7 +114,7 @@ def _model(algorithm: str, recipe: Recipe, environments: Any, seed: int) -> Any:
     activation = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[recipe.activation]
     shape = {"net_arch": list(recipe.widths), "activation_fn": activation}
     made: Any = classes[algorithm]
-    return made("MlpPolicy", environments, seed=seed, device="cpu", policy_kwargs=shape, **recipe.settings)
+    return made("MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=shape, **recipe.settings)
 
 
 def _layers(algorithm: str, policy: Any) -> Iterator[Layer]:

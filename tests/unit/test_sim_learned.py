@@ -19,6 +19,7 @@ from sim.policies import Knowledge, run_visit, visit_rng
 from sim.world import World
 from tests.unit.test_sim_policies import Forbidden, reachable
 
+NAMES = ("weights_0", "biases_0", "weights_1", "biases_1")
 TRAINING = Training(algorithm="a2c", seed=3, settings={}, versions={}, training_steps=300, training_visits=40)
 
 
@@ -193,6 +194,3 @@ def test_a_spoilt_policy_is_refused_and_runs_nothing(
     with pytest.raises(BadInputError, match=why) as refused:
         Learned.load(tmp_path / "policy")
     assert "--fresh" in str(refused.value) and not Path("touched").exists()
-
-
-NAMES = ("weights_0", "biases_0", "weights_1", "biases_1")

@@ -57,7 +57,7 @@ def test_a_seed_gives_the_same_policy_again_and_another_seed_another(
     assert heard == sorted(heard) and heard[-1] == 400
     training = policy.training
     assert (training.algorithm, training.seed) == (algorithm, 1)
-    assert 400 <= training.training_steps <= 400 + 2_000
+    assert 400 <= training.training_steps <= 500
     # Users leave tiny after two to twenty rounds.
     assert training.training_steps / 20 < training.training_visits < training.training_steps / 2
 
