@@ -75,10 +75,12 @@ def train(
         progress: Is told how many steps are done.
 
     Raises:
-        BadInputError: There is no such algorithm, or what trains it is not installed.
+        BadInputError: There is no such algorithm, there is no step to learn from, or what trains is not installed.
     """
     if algorithm not in RECIPES:
         raise BadInputError(f"there is no algorithm {algorithm!r}; choose one of: {', '.join(RECIPES)}")
+    if steps < 1:
+        raise BadInputError(f"there are {steps} steps to learn from; give at least 1")
     check_extra(algorithm)
     import torch
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from graph.protocol import Cell, Split, StudySettings
+from graph.report import results_table
 from graph.study import run_study
 from sim.learned import Learned, read_training
 from sim.policies import run_visit
@@ -64,6 +66,9 @@ def test_a_study_gives_the_same_bytes_again_policies_included(home: Path) -> Non
         steps = [done for cell, stage, done, total in heard.events if cell == (variant, 0) and stage == "train"]
         assert steps and steps == sorted(steps) and steps[-1] <= 300
     assert_visits_are_of_the_saved_policies(home, one)
+    console = Console(width=200, record=True)
+    console.print(results_table(json.loads((one / "results.json").read_text(encoding="utf-8"))))
+    assert "a2c: trained for 600 steps, " in console.export_text()
 
 
 def assert_visits_are_of_the_saved_policies(home: Path, folder: Path) -> None:

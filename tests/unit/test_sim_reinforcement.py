@@ -38,9 +38,11 @@ def test_where_the_extra_is_absent_it_says_how_to_install_it(monkeypatch: pytest
         check_extra("dqn")
 
 
-def test_an_unknown_algorithm_is_refused(world: World) -> None:
+def test_what_cannot_be_trained_is_refused(world: World) -> None:
     with pytest.raises(BadInputError, match="choose one of: a2c, dqn, maskable_ppo"):
         train("magic", world, 10)
+    with pytest.raises(BadInputError, match="at least 1"):
+        train("a2c", world, 0)
 
 
 @pytest.mark.parametrize("algorithm", list(RECIPES))
