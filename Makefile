@@ -48,6 +48,14 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 test: $(VENV)/.dev $(WEIGHTS) lint ## Run lint, types and all tests.
 	$(BIN)/python -m pytest
 
+# PyTorch as most indexes have it comes with CUDA, several gigabytes that nothing here uses.
+test-rl: $(VENV)/.dev ## Run the tests that need the extra `rl`, on PyTorch's CPU build.
+	@$(BIN)/pip show --quiet torch 2>/dev/null || \
+		{ echo "Install PyTorch's CPU build into $(VENV) first, as its own instructions say." >&2; exit 1; }
+	$(INSTALL) --editable '.[rl]'
+	$(BIN)/python -m pytest tests/unit/test_sim_environment.py tests/unit/test_sim_reinforcement.py \
+		tests/integration/test_study_reinforcement.py
+
 lint: $(VENV)/.dev ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,4 +81,4 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev --n-jobs-per-worker 10
 
-.PHONY: help demo test lint format bench load dev local-model
+.PHONY: help demo test test-rl lint format bench load dev local-model

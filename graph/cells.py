@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
+from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
 from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
 from memory.errors import StoreError
@@ -23,11 +24,7 @@ from nodes.llm.endpoint import shared_endpoint
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BillpError
-from sim.knowledge import Knowing, Policy
-from sim.policies import POLICIES
-from sim.tuning import Family, Tuned, tune_once
 from sim.visits import play
-from sim.world import World
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
 FAILED = "failed"
@@ -59,7 +56,7 @@ class Progress(Protocol):
     """Is told how far a study is."""
 
     def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
-        """Take notice of the visits done in one stage of one cell."""
+        """Take notice of the visits done in one stage of one cell; of steps, where reinforcement learning trains."""
         ...
 
 
@@ -148,7 +145,7 @@ def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
 
 def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     try:
-        if cell.variant in POLICIES:
+        if cell.variant in BASELINES:
             return _run_baseline(cell, work)
         return asyncio.run(_run_agent(cell, work))
     except (BillpError, StoreError, OSError):
@@ -161,7 +158,7 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
 def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     settings = work.settings
     world = load_world(settings.world)
-    policy = _policy(cell.variant, world, work.folder)
+    policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
     for done, user_id in enumerate(users, 1):
@@ -169,25 +166,6 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
         lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
         _report(cell, settings.test_split, done, len(users))
     return lines
-
-
-def _policy(name: str, world: World, folder: Path) -> Policy | Knowing:
-    policy = POLICIES[name]
-    if isinstance(policy, Family):
-        file = _tuned_file(folder, name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return policy.make(*tune_once(policy, world, file).parameters)
-    return policy
-
-
-def tuned_in(folder: Path, name: str) -> Tuned | None:
-    """Return what a study's cells found when they tuned a baseline; None where it needs no tuning."""
-    file = _tuned_file(folder, name)
-    return Tuned.model_validate_json(file.read_bytes()) if file.exists() else None
-
-
-def _tuned_file(folder: Path, name: str) -> Path:
-    return folder / CELLS / "tuned" / f"{name}.json"
 
 
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:

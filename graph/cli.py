@@ -270,6 +270,9 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
     max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds of a visit.")] = 100,
+    rl_steps: Annotated[
+        int, typer.Option(min=1, help="Steps that a2c, dqn and maskable_ppo learn from (extra `rl`).")
+    ] = 100_000,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Visits of a variant and seed at once; changes no result.")
     ] = 8,
@@ -311,6 +314,7 @@ def study(
             seeds=seeds,
             cohort=cohort,
             max_steps=max_steps,
+            rl_steps=rl_steps,
             final=final,
             context=Context(model=model),
         )

@@ -20,7 +20,8 @@ class StudySettings(BaseModel):
     variants: tuple[str, ...] = Field(min_length=1)
     """Variants of the agent and baselines, in the order of the table."""
     train: int = Field(40, ge=0, lt=1_000_000)
-    """Train visits of each variant and seed; baselines do not learn."""
+    """Train visits of each variant and seed; those of reinforcement learning are counted by `rl_steps`, the
+    other baselines do not learn."""
     test: int = Field(40, ge=1, lt=1_000_000)
     """Users visited with what was learned."""
     seeds: int = Field(1, ge=1)
@@ -29,6 +30,8 @@ class StudySettings(BaseModel):
     """Visits that learn together."""
     max_steps: int = Field(100, ge=1, le=2_000)
     """Most rounds of a visit."""
+    rl_steps: int = Field(100_000, ge=1)
+    """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
     final: bool = False
     """Visit test users instead of dev users."""
     context: Context = Context()

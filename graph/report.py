@@ -126,11 +126,16 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return what has to be said besides: visits that are missing, and what the rest cost."""
+    """Return what has to be said besides: visits that are missing, other training, and what all cost."""
     remarks = [f"{row['variant']}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
     if tuned:
         remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")
+    remarks += [
+        f"{row['variant']}: trained for {row['training_steps']:,} steps, {row['training_visits']:,} visits."
+        for row in results["rows"]
+        if row["training_steps"]
+    ]
     costs = [row["cost"] for row in results["rows"]]
     if None not in costs and sum(costs) > 0:
         remarks.append(f"All calls together cost ${sum(costs):.4f}.")

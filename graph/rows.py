@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graph.baselines import Effort
 from graph.cells import FAILED
 from graph.protocol import StudySettings
 from nodes.state import COST_DIGITS, Usage
 from sim.metrics import gap_closed, paired, summarize
 from sim.prediction import judge_values
-from sim.tuning import Tuned
 from sim.variety import long_tail, variety
 from sim.world import World
 
@@ -22,7 +22,7 @@ Line = dict[str, Any]
 
 
 def study_rows(
-    settings: StudySettings, lines: Sequence[Line], world: World, tuned: Mapping[str, Tuned], priced: bool
+    settings: StudySettings, lines: Sequence[Line], world: World, efforts: Mapping[str, Effort], priced: bool
 ) -> list[Line]:
     """Return one row for each variant of a study.
 
@@ -30,15 +30,14 @@ def study_rows(
         settings: What decides the results.
         lines: All visits of all cells, those that failed included.
         world: The world.
-        tuned: What was found for each baseline that had to be tuned.
+        efforts: What it took to come by each variant's policy, where that is a baseline's.
         priced: Whether the prices of all models are known.
 
     Returns:
         Of each variant, over its visits to dev (or test) users with all seeds, unless said otherwise:
 
         - `variant`, `split`; `failed`, `usage` and `cost`, which count train visits too.
-        - `tuning_visits` and `parameters`: the visits of train users that tuning took, 0 where there was none, and the
-          parameters that it found (else null), in the order of the policy's fields.
+        - the fields of `graph.baselines.Effort`: what a baseline was tuned or trained by.
         - the fields of `sim.metrics.Summary` and of `sim.variety.Variety`.
         - `minus_billp`: `sim.metrics.paired` of this variant and `billp`, so above 0 where this one keeps users better;
           null for `billp` itself, and where `billp` is not in the study.
@@ -57,8 +56,7 @@ def study_rows(
             "variant": variant,
             "split": settings.test_split,
             **_effort(own, priced),
-            "tuning_visits": tuned[variant].visits if variant in tuned else 0,
-            "parameters": list(tuned[variant].parameters) if variant in tuned else None,
+            **efforts[variant].model_dump(mode="json"),
             **summarize(tested[variant]),
             **variety(tested[variant], tail),
             "minus_billp": _minus_reference(variant, tested),

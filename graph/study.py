@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells, tuned_in
+from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
+from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
 from graph.protocol import Cell, StudySettings
@@ -29,7 +30,6 @@ from nodes.llm.prices import price_of
 from nodes.worlds import checked_name, load_world, world_folder
 from sim.errors import BadInputError
 from sim.files import resumable_folder, unfinished_folder, write_whole
-from sim.policies import POLICIES
 from sim.storage import MANIFEST
 from sim.world import World
 
@@ -65,7 +65,7 @@ def run_study(
 ) -> Path:
     """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
 
-    Visits that failed are in `failed.jsonl`, where there are any.
+    Visits that failed are in `failed.jsonl`, where there are any; policies that were trained are in `policies/`.
 
     What a study of that name and the same settings left unfinished is gone on with.
 
@@ -109,8 +109,8 @@ def run_study(
 
 def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict[str, Any]], priced: bool) -> None:
     """Write what came of all visits, those that failed apart."""
-    tuned = {variant: found for variant in settings.variants if (found := tuned_in(folder, variant))}
-    rows = study_rows(settings, lines, world, tuned, priced)
+    efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
+    rows = study_rows(settings, lines, world, efforts, priced)
     results = {
         "world": settings.world,
         "model": settings.context.model,
@@ -180,7 +180,7 @@ def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
     for part in (VISITS, "failed.jsonl", REPORT):
         (folder / part).unlink(missing_ok=True)
-    for part in (CELLS, "memory"):
+    for part in (CELLS, POLICY_FOLDER, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
@@ -205,10 +205,11 @@ def check_settings(settings: StudySettings) -> World:
     Raises:
         BadInputError: A variant, the model or the world is unknown, or there are fewer users than asked for.
     """
-    known = [*VARIANTS, *POLICIES]
+    known = [*VARIANTS, *BASELINES]
     for variant in settings.variants:
         if variant not in known:
             raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(known)}")
+        check_baseline(variant)
     if len(set(settings.variants)) < len(settings.variants):
         raise BadInputError("a variant is named twice")
     for model in settings.context.models:

@@ -26,6 +26,7 @@ from nodes.state import Step, VisitOutput
 from nodes.worlds import embed_labels
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
+from sim.reinforcement import RECIPES
 from sim.world import World
 
 LEFT = {
@@ -127,14 +128,15 @@ class StudyView:
             self._progress.stop()
 
     def __call__(self, cell: Any, stage: str, done: int, total: int) -> None:
-        """Show that `done` of the `total` visits of a stage are done."""
+        """Show that `done` of the `total` visits of a stage are done, or of the steps of reinforcement learning."""
         self._progress.start()
         key = (cell.variant, cell.seed)
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task("")
         seed = f" seed {cell.seed}" if self._seeds > 1 else ""
+        counted = "steps" if stage == "train" and cell.variant in RECIPES else "visits"
         self._progress.update(
-            self._tasks[key], description=f"{cell.variant}{seed}: {stage} visits", completed=done, total=total
+            self._tasks[key], description=f"{cell.variant}{seed}: {stage} {counted}", completed=done, total=total
         )
 
 

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from nodes.asking import settings
 from nodes.context import Context
 from nodes.state import VisitState
-from nodes.tools.outlook import learned_outlook, worth
+from nodes.tools.outlook import learned_outlook
 from nodes.tools.shortlist import shortlist
 from nodes.visitor import WINDOW, asker, visitor
-
-# Rounds that are lost where a user leaves.
-AHEAD = 50
+from sim.outlook import worth
 
 
 async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -36,7 +34,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     if explores(state, context):
         scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
     elif risks is not None:
-        scores = worth(risks, who.predicted, AHEAD)
+        scores = worth(risks, who.predicted)
     else:
         return {"foreseen": []}
     wishes = state.profile.text if state.profile else ""

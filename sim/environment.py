@@ -101,7 +101,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Arguments
     - `world`: the folder of a world, or a `World`. Give the folder where a specification of the environment is to be
-      copied or sent to another process; a `World` cannot be.
+      written down or sent to another process; a `World` cannot be. Copies of a specification share their `World`.
     - `split`: "train" (the default), "dev" or "test". Train on train users alone, else the evaluation means nothing.
     - `users`: ids of the users who may visit, all of the split if None. `reset` draws one of them;
       `reset(options={"user_id": ...})` chooses one.

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -29,12 +29,14 @@ class Knowledge:
         logs: The fit on the logs alone, and popularity.
         user: Whose visit it is, with history.
         rng: Draws for this visit only.
+        ratings: What the user gave the items of this visit so far, oldest first.
     """
 
     catalogue: Catalogue
     logs: LogsModel
     user: User
     rng: np.random.Generator
+    ratings: list[float] = field(default_factory=list)
 
 
 @runtime_checkable

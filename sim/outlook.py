@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sim.catalogue import Catalogue
+from sim.errors import BadInputError
 from sim.world import LogsModel
 
 Doubles = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+# Rounds that are lost where a user leaves.
+AHEAD = 50
 # Items that stand for all where every pair would have to be looked at.
 _SAMPLE = 2_000
 # An item's isolation is its mean distance to this share of the sample, the nearest.
@@ -58,6 +61,18 @@ class Outlook:
     pairs: "Pairs"
     weights: Doubles
     """Shape (6,): of a pair's hazard, then of being disliked."""
+
+    @classmethod
+    def of(cls, pairs: "Pairs", weights: Sequence[float]) -> "Outlook":
+        """Return the outlook of these weights.
+
+        Raises:
+            BadInputError: There are more or fewer than it has, or one is no finite number.
+        """
+        found = np.asarray(weights, dtype=np.float64)
+        if found.shape != _PRIOR.shape or not np.isfinite(found).all():
+            raise BadInputError("the weights are not those of an outlook; learn it anew (a study does with `--fresh`)")
+        return cls(pairs, found)
 
     def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:
         """Return for every item the risk that the user leaves after it, shape (n_items,), 0 before the first round.
@@ -145,6 +160,17 @@ def fit_outlook(pairs: Pairs, observations: Sequence[Observation]) -> Outlook | 
 
     found = minimize(loss, _PRIOR, jac=True, method="L-BFGS-B")
     return Outlook(pairs, np.asarray(found.x, dtype=np.float64))
+
+
+def worth(risks: Doubles, predicted: NDArray[np.floating], ahead: float = AHEAD) -> Doubles:
+    """Return what each item promises: its own rating and those of the rounds ahead, if the user stays.
+
+    Args:
+        risks: Risk that the user leaves after each item, shape (n_items,).
+        predicted: Predicted rating of each item, shape (n_items,).
+        ahead: Number of rounds that are lost where the user leaves, each as good as the better items.
+    """
+    return np.asarray((1 - risks) * (predicted + ahead * float(np.quantile(predicted, 0.9))), dtype=np.float64)
 
 
 def _of_disliked(predicted: Doubles) -> Doubles:

@@ -2,12 +2,12 @@
 
 from typing import TypedDict
 
-from sim.contents import SplitName, User
+from sim.contents import SplitName
 from sim.errors import BadInputError
-from sim.knowledge import WINDOW, Choose, Knowing, Knowledge, Policy, visit_rng
+from sim.knowledge import WINDOW, Knowing, Knowledge, Policy, visit_rng
 from sim.leave import LeaveReason
 from sim.users import SimulatedUser
-from sim.world import Split, World
+from sim.world import World
 
 
 class StepRecord(TypedDict):
@@ -66,7 +66,8 @@ def play(
     if user is None or user.split != split_name:
         raise BadInputError(f"{user_id!r} is no user of the split {split_name!r}; take one of world.split(...).users")
     split = world.split(split_name)
-    choose = _begin(policy, world, split, user, seed)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
+    choose = policy.begin_knowing(split, user) if isinstance(policy, Knowing) else policy.begin(knowledge)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []
     steps: list[StepRecord] = []
@@ -77,6 +78,7 @@ def play(
         reaction = simulated.react(item.id, [world.catalogue[other].id for other in recommended[-WINDOW:]])
         reason = reaction.leave_reason
         recommended.append(position)
+        knowledge.ratings.append(reaction.reward)
         steps.append(
             StepRecord(
                 index=len(steps),
@@ -88,12 +90,6 @@ def play(
             )
         )
     return _record(user_id, steps, reason)
-
-
-def _begin(policy: Policy | Knowing, world: World, split: Split, user: User, seed: int) -> Choose:
-    if isinstance(policy, Knowing):
-        return policy.begin_knowing(split, user)
-    return policy.begin(Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user.id)))
 
 
 def _record(user_id: str, steps: list[StepRecord], reason: LeaveReason | None) -> VisitRecord:

@@ -216,6 +216,10 @@ class World:
     def __repr__(self) -> str:
         return f"World({self.name!r}, {len(self.catalogue)} items, {len(self.users)} users)"
 
+    def __deepcopy__(self, memo: object) -> "World":
+        # A world never changes and may be large: Gymnasium, which copies an environment's arguments, gets the same one.
+        return self
+
     @cached_property
     def logs(self) -> LogsModel:
         """Return what a recommender may know of users and items."""

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from langgraph.store.base import BaseStore, SearchItem
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from memory.recall import Asker
@@ -110,14 +108,3 @@ def pairs_of(place: Place) -> Pairs:
         place.cache[Pairs] = Pairs(place.world.catalogue, place.world.logs)
     pairs: Pairs = place.cache[Pairs]
     return pairs
-
-
-def worth(risks: NDArray[np.float64], predicted: NDArray[np.float32], ahead: float) -> NDArray[np.float64]:
-    """Return what each item promises: its own rating and those of the rounds ahead, if the user stays.
-
-    Args:
-        risks: Risk that the user leaves after each item, shape (n_items,).
-        predicted: Predicted rating of each item, shape (n_items,).
-        ahead: Number of rounds ahead that are lost where the user leaves, each as good as the better items.
-    """
-    return (1 - risks) * (predicted + ahead * float(np.quantile(predicted, 0.9)))

@@ -56,6 +56,14 @@ def test_gymnasium_finds_nothing_to_correct_or_to_warn_of(folder: Path) -> None:
     assert isinstance(env.unwrapped, RecommendEnv)
 
 
+def test_a_world_given_as_such_is_shared_by_the_specifications_of_its_environment(world: World) -> None:
+    env = gymnasium.make(ENVIRONMENT, world=world, split="dev")
+    assert env.spec is not None and env.spec.kwargs["world"] is world
+    again = gymnasium.make(env.spec).unwrapped
+    assert isinstance(again, RecommendEnv) and again.world is world
+    gymnasium.make_vec(ENVIRONMENT, num_envs=2, vectorization_mode="sync", world=world).reset(seed=0)
+
+
 def test_it_is_registered_by_its_import_alone(folder: Path) -> None:
     code = (
         f"import gymnasium; env = gymnasium.make('sim.environment:{ENVIRONMENT}', world={str(folder)!r}); env.reset()"
@@ -65,11 +73,11 @@ def test_it_is_registered_by_its_import_alone(folder: Path) -> None:
 
 def test_stable_baselines3_takes_it_and_its_masks(folder: Path) -> None:
     # Not among the development dependencies: it brings torch, which is larger than all the rest.
-    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker", reason="the extra `rl` is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sb3.check_env(RecommendEnv(folder))
-    contrib = pytest.importorskip("sb3_contrib")
+    contrib = pytest.importorskip("sb3_contrib", reason="the extra `rl` is not installed")
     env = gymnasium.make(ENVIRONMENT, world=folder)
     contrib.MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=64, seed=0, device="cpu").learn(128)
 
