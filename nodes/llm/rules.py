@@ -99,10 +99,14 @@ def act(facts: Facts) -> Facts:
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
-        bonus = 0.3 * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
+        foreseen = "risk" in one
+        # Where the risk is known, what the plan's categories are good for is known better.
+        planned = 0.1 if foreseen else 0.3
+        bonus = planned * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
         bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
-        lost = one.get("risk", 0.0) * AHEAD * liked
-        return float(one["predicted"] + bonus - lost - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
+        if foreseen:
+            return float(one["predicted"] + bonus - one["risk"] * AHEAD * liked)
+        return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
 
     # The first of equals wins, so the order of the shortlist decides ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
@@ -148,7 +152,10 @@ def judge(facts: Facts) -> Facts:
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
     distance = facts["now"]["distance"]
-    prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
+    if "risk" in facts["now"]:
+        prior = (1 - facts["now"]["risk"]) * liking - 5 * facts["now"]["risk"]
+    else:
+        prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
     total, weights = PRIOR_WEIGHT * prior, PRIOR_WEIGHT
     for one in facts["values"]:
         weight = _distance_kernel(distance, one["distance"])

@@ -20,7 +20,7 @@ def choice(**changes: Any) -> str:
 
 
 def experience(distance: float, advantage: float, genres: list[str] | None = None) -> Facts:
-    return {"title": "?", "genres": genres or [], "distance": distance, "advantage": advantage, "similarity": 0.8}
+    return {"title": "?", "genres": genres or [], "distance": distance, "advantage": advantage}
 
 
 def test_without_plan_and_memory_the_actor_takes_the_best_predicted() -> None:
@@ -48,6 +48,16 @@ def test_an_experience_with_the_same_genres_counts_more() -> None:
     even = [NEAR | {"predicted": 4.0, "distance": 0.5}, FAR | {"distance": 0.5}]
     assert choice(candidates=even, experiences=[experience(0.5, -3.0, ["Drama"])]) == "Far"
     assert choice(candidates=even, experiences=[experience(0.5, -3.0, ["Comedy"])]) == "Near"
+
+
+def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
+    risky, safe = NEAR | {"risk": 0.05}, FAR | {"risk": 0.01}
+    assert choice(candidates=[risky, safe]) == "Far"
+    assert choice(candidates=[risky | {"risk": 0.012}, safe]) == "Near"
+    # The rest is told by the risk, but for a plan between equals.
+    assert choice(candidates=[risky, safe], plan="Keep a distance of at most 0.50 from the last four items.") == "Far"
+    equal = [NEAR | {"risk": 0.01, "predicted": 4.0}, safe | {"predicted": 4.0}]
+    assert choice(candidates=equal, plan="Recommend Comedy.") == "Far"
 
 
 def planned(**changes: Any) -> str:
@@ -133,16 +143,21 @@ def test_the_critic_fears_what_is_near_and_trusts_good_rewards() -> None:
     assert value(earlier={"rounds": 3, "mean_reward": 5.0}) == value(rounds=[{"reward": 5.0}] * 3)
 
 
+def test_the_critic_goes_by_a_known_risk() -> None:
+    values = [value(now={"distance": 0.2, "risk": risk}) for risk in (0.0, 0.1, 0.9)]
+    assert values == sorted(values, reverse=True) and values[0] > 0 > -4 > values[2]
+
+
 def test_the_critic_moves_towards_recalled_values_of_like_situations() -> None:
-    like = {"similarity": 0.9, "distance": 0.8}
+    like = {"distance": 0.8}
     assert value(values=[like | {"target": -5.0}]) < value() < value(values=[like | {"target": 5.0}])
-    unlike = {"similarity": 0.9, "distance": 0.1, "target": -5.0}
+    unlike = {"distance": 0.1, "target": -5.0}
     assert value(values=[unlike]) == pytest.approx(value(), abs=0.01)
 
 
 @pytest.mark.parametrize("target", [-5.0, 5.0])
 def test_a_value_stays_in_its_range(target: float) -> None:
-    many = [{"similarity": 1.0, "distance": 0.8, "target": target}] * 100
+    many = [{"distance": 0.8, "target": target}] * 100
     assert -5 <= value(values=many) <= 5
 
 
