@@ -23,7 +23,11 @@ from nodes.llm.endpoint import shared_endpoint
 from nodes.state import VisitInput, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BillpError
-from sim.policies import POLICIES, run_visit
+from sim.knowledge import Knowing, Policy
+from sim.policies import POLICIES
+from sim.tuning import Family, Tuned, tune_once
+from sim.visits import play
+from sim.world import World
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
 FAILED = "failed"
@@ -145,7 +149,7 @@ def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
 def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     try:
         if cell.variant in POLICIES:
-            return _run_baseline(cell, work.settings)
+            return _run_baseline(cell, work)
         return asyncio.run(_run_agent(cell, work))
     except (BillpError, StoreError, OSError):
         raise
@@ -154,17 +158,36 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
         raise BillpError(f"{cell.variant}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
-def _run_baseline(cell: Cell, settings: StudySettings) -> list[dict[str, Any]]:
+def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    settings = work.settings
     world = load_world(settings.world)
+    policy = _policy(cell.variant, world, work.folder)
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
     for done, user_id in enumerate(users, 1):
-        visit = run_visit(
-            cell.variant, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps
-        )
+        visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
         lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
         _report(cell, settings.test_split, done, len(users))
     return lines
+
+
+def _policy(name: str, world: World, folder: Path) -> Policy | Knowing:
+    policy = POLICIES[name]
+    if isinstance(policy, Family):
+        file = _tuned_file(folder, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return policy.make(*tune_once(policy, world, file).parameters)
+    return policy
+
+
+def tuned_in(folder: Path, name: str) -> Tuned | None:
+    """Return what a study's cells found when they tuned a baseline; None where it needs no tuning."""
+    file = _tuned_file(folder, name)
+    return Tuned.model_validate_json(file.read_bytes()) if file.exists() else None
+
+
+def _tuned_file(folder: Path, name: str) -> Path:
+    return folder / CELLS / "tuned" / f"{name}.json"
 
 
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:

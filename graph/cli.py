@@ -262,7 +262,7 @@ def study(
     name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
     variants: Annotated[
         str, typer.Option(help="Variants and baselines, separated by commas.")
-    ] = "act_only,react,reflexion,billp,random,popular,greedy,diverse_greedy,oracle",
+    ] = "act_only,react,reflexion,billp,random,popular,greedy,diverse_greedy,genre_greedy,pop_greedy,oracle",
     world: WorldName = "",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
     train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
@@ -296,7 +296,7 @@ def study(
     A study that was stopped goes on where it was when the same command is given again.
     """
     from graph.protocol import StudySettings
-    from graph.report import results_table
+    from graph.report import comparison_table, results_table
     from graph.study import check_settings, run_study, visits_done
     from graph.watch import StudyView, embed_with_progress
     from nodes.context import Context
@@ -336,6 +336,7 @@ def study(
         typer.echo(json.dumps(results, ensure_ascii=False))
     else:
         out.print(results_table(results))
+        out.print(comparison_table(results))
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
 
 

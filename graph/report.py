@@ -1,11 +1,12 @@
-"""Results as a table."""
+"""Results as tables for the terminal."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table
 
+from graph.rows import best_rule
 from sim.leave import LEAVE_REASONS
 
 ENDS = (*LEAVE_REASONS, "stayed")
@@ -51,6 +52,73 @@ def results_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
+def comparison_table(results: Mapping[str, Any]) -> Table:
+    """Return what the rows say of each variant beside the others, 80 columns wide; a column needs a row that has it."""
+    rows = results["rows"]
+    shown = [one for one in _COMPARISONS if any(one.show(row) for row in rows)]
+    legend = " ".join(one.legend for one in shown).replace("BEST_RULE", str(best_rule(rows)))
+    table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("variant", no_wrap=True)
+    for one in shown:
+        table.add_column(one.heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["variant"], *(one.show(row) for one in shown))
+    return table
+
+
+class _Comparison(NamedTuple):
+    """A column of the second table."""
+
+    heading: str
+    legend: str
+    show: Callable[[Mapping[str, Any]], str]
+    """Gives the cell of a row; empty for none."""
+
+
+def _show_difference(row: Mapping[str, Any]) -> str:
+    against = row["minus_billp"]
+    return f"{against['difference']:+.1f} ({against['ci'][0]:+.0f} to {against['ci'][1]:+.0f})" if against else ""
+
+
+def _show_gap(row: Mapping[str, Any]) -> str:
+    return "" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"
+
+
+def _show_prediction(what: str) -> Callable[[Mapping[str, Any]], str]:
+    def show(row: Mapping[str, Any]) -> str:
+        value = (row["critic"] or {}).get(what)
+        return "" if value is None else f"{value:.2f}"
+
+    return show
+
+
+_COMPARISONS = (
+    _Comparison(
+        "minus billp\n(95% interval)", "minus billp: difference in total reward, paired by user.", _show_difference
+    ),
+    _Comparison(
+        "gap\nclosed", "gap closed: how far from BEST_RULE, the best rule here, to the oracle (100%).", _show_gap
+    ),
+    _Comparison(
+        "items", "items: different ones recommended, in all visits together.", lambda row: str(row["distinct_items"])
+    ),
+    _Comparison(
+        "tail",
+        "tail: share of recommendations from the less popular half of the catalogue.",
+        lambda row: f"{row['tail_share']:.0%}",
+    ),
+    _Comparison("repeats", "repeats: rounds a visit with an item it had before.", lambda row: f"{row['repeats']:.1f}"),
+    _Comparison(
+        "critic\nAUC", "critic AUC: of low values for leaving at that round (0.5 is chance).", _show_prediction("auc")
+    ),
+    _Comparison(
+        "critic\nrank",
+        "critic rank: correlation of values with the return still to come.",
+        _show_prediction("rank_correlation"),
+    ),
+)
+
+
 def _ends(results: Mapping[str, Any]) -> list[str]:
     """Return how visits may end; by the user's own choice only where some did, since most users follow the rule."""
     chose = any(row["leave_reasons"]["chose"] for row in results["rows"])
@@ -60,6 +128,9 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 def _remarks(results: Mapping[str, Any]) -> list[str]:
     """Return what has to be said besides: visits that are missing, and what the rest cost."""
     remarks = [f"{row['variant']}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
+    tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
+    if tuned:
+        remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")
     costs = [row["cost"] for row in results["rows"]]
     if None not in costs and sum(costs) > 0:
         remarks.append(f"All calls together cost ${sum(costs):.4f}.")

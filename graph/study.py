@@ -17,19 +17,18 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
+from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells, tuned_in
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
 from graph.protocol import Cell, StudySettings
+from graph.rows import study_rows
 from memory.store import home
 from nodes.context import Context
 from nodes.llm.models import chat_model
 from nodes.llm.prices import price_of
-from nodes.state import COST_DIGITS, Usage
 from nodes.worlds import checked_name, load_world, world_folder
 from sim.errors import BadInputError
 from sim.files import resumable_folder, unfinished_folder, write_whole
-from sim.metrics import summarize
 from sim.policies import POLICIES
 from sim.storage import MANIFEST
 from sim.world import World
@@ -88,7 +87,7 @@ def run_study(
         BudgetSpentError: Another call could cost more than is left; what was done is kept.
         VisitFailedError: Most visits fail; what was done is kept.
     """
-    check_settings(settings)
+    world = check_settings(settings)
     priced = check_prices(settings.context, max_cost, server)
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
@@ -103,18 +102,20 @@ def run_study(
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
-        _write(folder, settings, lines, priced)
+        _write(folder, settings, world, lines, priced)
     return _tidied(target)
 
 
-def _write(folder: Path, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> None:
+def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict[str, Any]], priced: bool) -> None:
     """Write what came of all visits, those that failed apart."""
+    tuned = {variant: found for variant in settings.variants if (found := tuned_in(folder, variant))}
+    rows = study_rows(settings, lines, world, tuned, priced)
     results = {
         "world": settings.world,
         "model": settings.context.model,
         "note": RULES_NOTE if settings.context.model == "rules" else "",
         "settings": settings.model_dump(mode="json"),
-        "rows": [_row(variant, settings, lines, priced) for variant in settings.variants],
+        "rows": rows,
     }
     _write_json_lines(folder / VISITS, [line for line in lines if FAILED not in line])
     _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
@@ -235,21 +236,6 @@ async def _spent(folder: Path) -> float:
             under_way = await costs_under_way(cell / CHECKPOINTS)
             spent += sum(cost for thread, cost in under_way.items() if thread not in done.threads)
     return spent
-
-
-def _row(variant: str, settings: StudySettings, lines: list[dict[str, Any]], priced: bool) -> dict[str, Any]:
-    own = [one for one in lines if one["variant"] == variant]
-    visits = [one for one in own if FAILED not in one]
-    tested = [one for one in visits if one["split"] == settings.test_split]
-    usage = sum((Usage.model_validate(one["usage"]) for one in visits), Usage())
-    return {
-        "variant": variant,
-        "split": settings.test_split,
-        "failed": len(own) - len(visits),
-        "usage": usage.model_dump(exclude={"cost"}),
-        "cost": round(usage.cost, COST_DIGITS) if priced else None,
-        **summarize(tested),
-    }
 
 
 def _write_json_lines(file: Path, lines: Sequence[dict[str, Any]]) -> None:

@@ -171,6 +171,20 @@ class Catalogue(Sequence[Item]):
         matrix.flags.writeable = False
         return matrix
 
+    @cached_property
+    def _genre_rows(self) -> NDArray[np.float32]:
+        lengths = np.linalg.norm(self.genre_matrix, axis=1, keepdims=True)
+        return np.asarray(self.genre_matrix / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
+
+    def genre_distances(self, position: int) -> NDArray[np.float32]:
+        """Return the genre distances (0-1) of one item to every item, shape (n_items,).
+
+        That of two items is 1 - (genres in common) / sqrt(genres of the one x genres of the other), the cosine distance
+        of their rows in `genre_matrix`. An item without genres has nothing in common with any, itself included.
+        """
+        distances: NDArray[np.float32] = 1.0 - self._genre_rows @ self._genre_rows[position]
+        return np.maximum(distances, 0.0, out=distances)
+
 
 def make_item(item_id: object, title: object, genres: object) -> Item:
     """Make an item from the fields of a file or data set.

@@ -3,13 +3,17 @@
 from typing import Literal, TypedDict
 
 from sim.contents import SPLITS
-from sim.policies import POLICIES, DiverseGreedy, VisitRecord, run_visit, tune_theta
+from sim.policies import POLICIES, run_visit
+from sim.tuning import DIVERSE_GREEDY, Family, tune
+from sim.visits import VisitRecord, play
 from sim.world import MIN_REWARD, World
 
 SHARE_USERS = 100
 SHARE_STEPS = 100
 # Scores are a first impression, not a study: so many users keep a large catalogue within seconds.
 SCORE_USERS = 20
+# Not the rules that take thousands of visits to tune.
+SCORED = ("random", "popular", "greedy", "diverse_greedy", "oracle")
 DISLIKED_AT_LEAST = 0.02
 
 
@@ -111,7 +115,7 @@ def leave_shares(world: World, *, users: int = SHARE_USERS, max_steps: int = SHA
 
 
 def score(world: World, *, users: int = SCORE_USERS, max_steps: int = SHARE_STEPS) -> dict[str, Score]:
-    """Return what the policies reach on dev users.
+    """Return what the policies that are quick to tune reach on dev users.
 
     Args:
         world: The world.
@@ -119,11 +123,12 @@ def score(world: World, *, users: int = SCORE_USERS, max_steps: int = SHARE_STEP
         max_steps: Limit of a visit.
     """
     chosen = world.split("dev").users[:users]
-    theta = tune_theta(world, world.split("train").users[:users], max_steps=max_steps)
-    policies = {**POLICIES, "diverse_greedy": DiverseGreedy(theta)}
+    tuned = tune(DIVERSE_GREEDY, world, world.split("train").users[:users], max_steps=max_steps)
     scores = {}
-    for name, policy in policies.items():
-        visits = [run_visit(policy, world, "dev", user, max_steps=max_steps) for user in chosen]
+    for name in SCORED:
+        policy = POLICIES[name]
+        policy = policy.make(*tuned.parameters) if isinstance(policy, Family) else policy
+        visits = [play(policy, world, "dev", user, max_steps=max_steps) for user in chosen]
         scores[name] = Score(length=_mean(visits, "length"), total_reward=_mean(visits, "total_reward"))
     return scores
 

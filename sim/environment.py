@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.catalogue import Catalogue
 from sim.contents import SplitName, User
 from sim.errors import BadInputError
-from sim.policies import WINDOW, Mask, fresh_items
+from sim.knowledge import WINDOW, Mask, fresh_items
 from sim.users import SimulatedUser
 from sim.world import LogsModel, World
 

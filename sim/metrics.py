@@ -4,20 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sim.bootstrap import mean_interval
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
-
-RESAMPLES = 2_000
-LEVEL = 0.95
-# Fixed, so that a table computed twice from the same visits is the same to the byte.
-_SEED = 20_240_714
-# Resampling is done in blocks of about this many drawn users, which bounds its memory.
-_BLOCK = 2_000_000
-
-Doubles = NDArray[np.float64]
 
 
 class LeaveReasons(TypedDict):
@@ -117,7 +108,7 @@ def summarize(visits: Iterable[object]) -> Summary:
         length_with_exit=played / len(checked),
         mean_reward=float(rewards.sum()) / counted if counted else 0.0,
         total_reward=float(rewards.mean()),
-        total_reward_ci=_interval(np.array(list(sums.values())), np.array(list(counts.values()))),
+        total_reward_ci=mean_interval(np.array(list(sums.values())), np.array(list(counts.values()))),
         prompt_tokens_per_step=a_step("prompt_tokens"),
         cached_tokens_per_step=a_step("cached_tokens"),
         completion_tokens_per_step=a_step("completion_tokens"),
@@ -149,8 +140,23 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
         raise BadInputError("the two sets of visits have no user in common; compare runs over the same users")
     differences = np.array([means[0][user] - means[1][user] for user in common])
     return PairedDifference(
-        difference=float(differences.mean()), ci=_interval(differences, np.ones(len(common))), users=len(common)
+        difference=float(differences.mean()), ci=mean_interval(differences, np.ones(len(common))), users=len(common)
     )
+
+
+def gap_closed(total_reward: float, best_rule: float, oracle: float) -> float | None:
+    """Return which part of the way from the best rule to the oracle is covered: 0 at the rule, 1 at the oracle.
+
+    Args:
+        total_reward: What is compared.
+        best_rule: Total reward of the best rule.
+        oracle: Total reward of the oracle.
+
+    Returns:
+        (total_reward - best_rule) / (oracle - best_rule), below 0 for less than the rule; None where the oracle is no
+        better than the rule, so that there is no way to go.
+    """
+    return (total_reward - best_rule) / (oracle - best_rule) if oracle > best_rule else None
 
 
 def _check(visits: Iterable[object]) -> list[_Visit]:
@@ -177,16 +183,3 @@ def _by_user(visits: list[_Visit]) -> tuple[dict[str, float], dict[str, int]]:
         sums[visit.user_id] = sums.get(visit.user_id, 0.0) + visit.total_reward
         counts[visit.user_id] = counts.get(visit.user_id, 0) + 1
     return sums, counts
-
-
-def _interval(sums: Doubles, counts: Doubles) -> list[float]:
-    """Return the percentile bootstrap interval of sum(sums) / sum(counts), resampling users."""
-    rng = np.random.default_rng(_SEED)
-    users = len(sums)
-    block = max(1, _BLOCK // users)
-    means = []
-    for first in range(0, RESAMPLES, block):
-        drawn = rng.integers(users, size=(min(block, RESAMPLES - first), users))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [float(low), float(high)]

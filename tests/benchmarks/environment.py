@@ -16,7 +16,8 @@ from rich.table import Table
 from nodes.worlds import default_world
 from sim.datasets import load_ratings
 from sim.environment import ENVIRONMENT, RecommendEnv
-from sim.policies import DiverseGreedy, Knowledge, tuned_theta, visit_rng
+from sim.knowledge import Knowledge, Policy, visit_rng
+from sim.tuning import DIVERSE_GREEDY, tuned
 from sim.world import World
 
 STEPS = 100_000
@@ -52,7 +53,7 @@ def masked_rate(env: RecommendEnv) -> float:
 
 def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
     """Return steps a second, resets included, and rounds of a visit, where a policy keeps users long."""
-    policy = DiverseGreedy(tuned_theta(world))
+    policy = tuned(DIVERSE_GREEDY, world)
     played = [visit_of(policy, world, env, user_id) for user_id in world.split("train").users[:LONG_VISITS]]
     start = time.perf_counter()
     for user_id, actions in played:
@@ -63,7 +64,7 @@ def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
     return rounds / (time.perf_counter() - start), rounds / len(played)
 
 
-def visit_of(policy: DiverseGreedy, world: World, env: RecommendEnv, user_id: str) -> tuple[str, NDArray[np.int64]]:
+def visit_of(policy: Policy, world: World, env: RecommendEnv, user_id: str) -> tuple[str, NDArray[np.int64]]:
     """Return what a policy recommends to a user."""
     knowledge = Knowledge(world.catalogue, world.logs, world.users[user_id], visit_rng(0, user_id))
     choose = policy.begin(knowledge)

@@ -23,7 +23,7 @@ from nodes.state import VisitInput, VisitState
 from nodes.user import user
 from tests.integration.test_cli import billp
 
-STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,random", "--processes", "2")
+STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_greedy", "--processes", "2")
 SMALL = ("--train", "6", "--test", "5", "--cohort", "3", "--max-steps", "15", "--out", "run")
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from graph.cells import Done, Ended
 from graph.protocol import Cell, Split, StudySettings, visitors
-from graph.report import results_table
+from graph.report import comparison_table, results_table
+from graph.rows import RULES
 from graph.study import run_study, visits_done
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
@@ -17,10 +20,14 @@ from nodes.state import Usage, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BadInputError
 from sim.files import resumable_folder
-from sim.metrics import summarize
+from sim.metrics import paired, summarize
 from sim.policies import POLICIES
+from sim.prediction import judge_values
+from sim.tuning import DIVERSE_GREEDY, tune
+from sim.variety import long_tail, variety
+from sim.world import World
 
-VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy")
+VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy", "oracle")
 SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 
 
@@ -78,6 +85,7 @@ def test_results_hold_what_the_design_names(studied: Path) -> None:
         assert row["usage"]["calls"] == sum(one["usage"]["calls"] for one in every)
         assert (row["cost"], row["failed"]) == (0.0, 0)
         assert sum(row["leave_reasons"].values()) == 5
+        assert row.items() >= variety(own, long_tail(load_world_of(studied))).items()
     text = (studied / "results.json").read_text() + (studied / "visits.jsonl").read_text()
     assert str(studied.parents[1]) not in text and "concurrency" not in text
 
@@ -106,10 +114,52 @@ def test_visits_of_a_split_are_of_its_users_and_paired_across_variants(studied: 
     assert len({tuple(users) for users in dev.values()}) == 1
 
 
-def load_users(folder: Path) -> dict[str, str]:
-    from sim.world import World
+def load_world_of(folder: Path) -> World:
+    return World.load(folder.parents[1] / "worlds" / "tiny")
 
-    return {user.id: user.split for user in World.load(folder.parents[1] / "worlds" / "tiny").users.values()}
+
+def load_users(folder: Path) -> dict[str, str]:
+    return {user.id: user.split for user in load_world_of(folder).users.values()}
+
+
+def test_each_variant_is_held_against_billp_and_between_the_best_rule_and_the_oracle(studied: Path) -> None:
+    results, visits = read(studied)
+    rows = {row["variant"]: row for row in results["rows"]}
+    own = {name: [one for one in visits if one["variant"] == name and one["split"] == "dev"] for name in rows}
+    for name, row in rows.items():
+        assert row["minus_billp"] == (None if name == "billp" else paired(own[name], own["billp"]))
+    best = max(rows["random"]["total_reward"], rows["diverse_greedy"]["total_reward"])
+    oracle = rows["oracle"]["total_reward"]
+    for row in rows.values():
+        assert row["gap_closed"] == pytest.approx((row["total_reward"] - best) / (oracle - best))
+    assert set(RULES) | {"oracle"} == set(POLICIES)
+
+
+def test_the_critic_is_measured_on_dev_visits_and_null_where_there_is_none(studied: Path) -> None:
+    results, visits = read(studied)
+    dev = [one for one in visits if one["variant"] == "billp" and one["split"] == "dev"]
+    for row in results["rows"]:
+        assert (row["critic"] is None) == (row["variant"] != "billp")
+        if row["critic"]:
+            assert row["critic"] == judge_values(dev, gamma=0.5, reward_offset=3.0)
+            assert row["critic"]["steps"] == sum(one["length_with_exit"] for one in dev)
+
+
+def test_the_visits_that_tuning_took_are_shown(studied: Path) -> None:
+    results, _ = read(studied)
+    found = tune(DIVERSE_GREEDY, load_world_of(studied))
+    for row in results["rows"]:
+        if row["variant"] == "diverse_greedy":
+            assert (row["tuning_visits"], row["parameters"]) == (found.visits, list(found.parameters))
+        else:
+            assert (row["tuning_visits"], row["parameters"]) == (0, None)
+
+
+def test_a_study_of_one_variant_has_nothing_to_compare_it_with(home: Path) -> None:
+    results, _ = read(run(SMALL.model_copy(update={"variants": ("random",)})))
+    (row,) = results["rows"]
+    assert (row["minus_billp"], row["gap_closed"], row["critic"]) == (None, None, None)
+    assert "billp" not in shown(comparison_table(results)) and "gap" not in shown(comparison_table(results))
 
 
 async def test_memory_holds_train_users_only_and_each_variant_its_own(studied: Path) -> None:
@@ -247,11 +297,26 @@ def test_users_come_in_an_order_drawn_by_seed_and_again_when_they_run_out(home: 
 
 
 def test_the_table_names_the_model_for_what_it_is(studied: Path) -> None:
-    from rich.console import Console
-
     results, _ = read(studied)
-    console = Console(width=80, record=True)
-    console.print(results_table(results))
-    text = console.export_text()
+    text = shown(results_table(results))
     assert "no LLM" in text.replace("\n", " ") and "…" not in text
     assert all(variant in text for variant in VARIANTS)
+    assert "diverse_greedy 192" in text.replace("\n", " ")
+
+
+def shown(table: Table) -> str:
+    console = Console(width=80, record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_comparison_fits_a_terminal_and_names_the_best_rule(studied: Path) -> None:
+    results, _ = read(studied)
+    text = shown(comparison_table(results))
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    rows = {row["variant"]: row for row in results["rows"]}
+    rule = max(("random", "diverse_greedy"), key=lambda name: rows[name]["total_reward"])
+    assert f"{rule}, the best rule" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if line.strip().startswith("act_only"))
+    assert f"{rows['act_only']['minus_billp']['difference']:+.1f}" in line
+    assert f"{rows['act_only']['gap_closed']:.0%}" in line

@@ -17,7 +17,8 @@ from sim.datasets import load_ratings
 from sim.environment import ENVIRONMENT, Observer, RecommendEnv
 from sim.errors import BadInputError
 from sim.fitting import FactorModel
-from sim.policies import POLICIES, Knowledge, run_visit, visit_rng
+from sim.knowledge import Knowledge, visit_rng
+from sim.policies import POLICIES, run_visit
 from sim.world import World
 from tests.unit.test_sim_policies import Forbidden, reachable
 

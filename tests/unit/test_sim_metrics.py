@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sim.errors import BadInputError
-from sim.metrics import paired, summarize
+from sim.metrics import gap_closed, paired, summarize
 
 
 def visit(
@@ -131,3 +131,11 @@ def test_pairing_removes_what_users_have_in_common() -> None:
 def test_paired_without_common_users_is_refused() -> None:
     with pytest.raises(BadInputError, match="no user in common"):
         paired([visit("a", [1.0])], [visit("b", [1.0])])
+
+
+def test_the_gap_closed_is_the_part_of_the_way_from_rule_to_oracle() -> None:
+    assert gap_closed(150.0, 100.0, 300.0) == pytest.approx(0.25)
+    assert gap_closed(100.0, 100.0, 300.0) == 0.0
+    assert gap_closed(300.0, 100.0, 300.0) == 1.0
+    assert gap_closed(60.0, 100.0, 300.0) == pytest.approx(-0.2)
+    assert gap_closed(60.0, 100.0, 100.0) is None

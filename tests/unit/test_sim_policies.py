@@ -2,31 +2,31 @@ import gc
 import importlib.util
 import types
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sim.baselines import DiverseGreedy, GenreGreedy, Oracle, PopGreedy
 from sim.contents import ModelName
 from sim.datasets import load_ratings
 from sim.describe import describe, leave_shares, warn
 from sim.errors import BadInputError
 from sim.fitting import FactorModel
+from sim.knowledge import Knowing, Knowledge, Policy, visit_rng
 from sim.metrics import summarize
-from sim.policies import (
-    POLICIES,
-    DiverseGreedy,
-    Knowledge,
-    Oracle,
-    VisitRecord,
-    run_visit,
-    tune_theta,
-    tuned_theta,
-    visit_rng,
-)
+from sim.policies import POLICIES, run_visit
+from sim.tuning import Family
+from sim.visits import VisitRecord, play
 from sim.world import World
 
 BLIND = [name for name in POLICIES if name != "oracle"]
+# Some parameters for each family of policies, where a test is about something else than tuning.
+PARAMETERS: dict[str, tuple[float, ...]] = {
+    "diverse_greedy": (0.5,),
+    "genre_greedy": (3.0, 2.0),
+    "pop_greedy": (3.0, 0.5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,11 @@ def reachable(start: object) -> list[object]:
     return list(found.values())
 
 
+def untuned(name: str) -> Policy | Knowing:
+    policy = POLICIES[name]
+    return policy.make(*PARAMETERS[name]) if isinstance(policy, Family) else policy
+
+
 class Forbidden:
     """Stand in for a table; raise when it is touched."""
 
@@ -63,8 +68,8 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
     blind = World(replace(world._contents, models=models | forbidden))
     user = blind.users[world.split("test").users[0]]
-    policy = DiverseGreedy(0.5) if name == "diverse_greedy" else POLICIES[name]
-    assert not isinstance(policy, Oracle)
+    policy = untuned(name)
+    assert not isinstance(policy, Knowing)
     knowledge = Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id))
     choose = policy.begin(knowledge)
     recommended: list[int] = []
@@ -138,8 +143,51 @@ def test_diverse_greedy_falls_back_to_the_farthest_item(world: World) -> None:
     user = world.users[world.split("test").users[0]]
     choose = DiverseGreedy(5.0).begin(Knowledge(world.catalogue, world.logs, user, visit_rng(0, user.id)))
     assert choose([3]) == int(np.argmax(world.logs.distances(3)))
-    with pytest.raises(BadInputError, match="tune_theta"):
-        DiverseGreedy().begin(Knowledge(world.catalogue, world.logs, user, visit_rng(0, user.id)))
+
+
+def expected_genre_distance(world: World, a: int, b: int) -> float:
+    one, other = (set(world.catalogue[position].genres) for position in (a, b))
+    return float(1 - len(one & other) / np.sqrt(len(one) * len(other)))
+
+
+def test_genre_greedy_adds_the_roots_of_the_least_distances_to_the_last_four(world: World) -> None:
+    logs = world.logs
+    user = world.users[world.split("test").users[0]]
+    predictions = logs.predictions(user.id)
+    choose = GenreGreedy(1.5, 0.7).begin(Knowledge(world.catalogue, logs, user, visit_rng(0, user.id)))
+    recommended: list[int] = []
+    for _ in range(12):
+        chosen = choose(recommended)
+
+        def score(row: int, recent: tuple[int, ...] = tuple(recommended[-4:])) -> float:
+            if not recent:
+                return float(predictions[row])
+            vector = min(logs.distance(row, other) for other in recent)
+            genre = min(expected_genre_distance(world, row, other) for other in recent)
+            return float(predictions[row] + 1.5 * vector**0.5 + 0.7 * max(genre, 0.0) ** 0.5)
+
+        others = [row for row in range(len(predictions)) if row not in recommended]
+        assert score(chosen) == pytest.approx(max(map(score, others)), abs=1e-3)
+        assert chosen in others
+        recommended.append(chosen)
+
+
+def test_pop_greedy_adds_the_least_distance_and_the_log_of_popularity(world: World) -> None:
+    logs = world.logs
+    user = world.users[world.split("test").users[0]]
+    predictions = logs.predictions(user.id)
+    choose = PopGreedy(1.5, 0.7).begin(Knowledge(world.catalogue, logs, user, visit_rng(0, user.id)))
+    recommended: list[int] = []
+    for _ in range(12):
+        chosen = choose(recommended)
+        vector = [
+            min((logs.distance(row, other) for other in recommended[-4:]), default=0.0)
+            for row in range(len(predictions))
+        ]
+        scores = predictions + 1.5 * np.array(vector) + 0.7 * np.log(1 + logs.popularity)
+        scores[recommended] = -np.inf
+        assert scores[chosen] == pytest.approx(scores.max(), abs=1e-4)
+        recommended.append(chosen)
 
 
 def test_the_oracle_leaves_only_when_every_fresh_item_would_end_the_visit(world: World) -> None:
@@ -178,14 +226,17 @@ def test_a_visit_longer_than_the_catalogue_goes_on_with_repeats_that_are_allowed
     )
     user = patient.split("dev").users[0]
     for name in POLICIES:
-        visit = run_visit(DiverseGreedy(0.1) if name == "diverse_greedy" else name, patient, "dev", user, max_steps=150)
+        visit = play(untuned(name), patient, "dev", user, max_steps=150)
         assert (visit["length"], visit["left"]) == (150, False)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("best", "dev", None, 5), "choose one of: random, popular, greedy, diverse_greedy, oracle"),
+        (
+            ("best", "dev", None, 5),
+            f"choose one of: {', '.join(POLICIES)}",
+        ),
         (("greedy", "test", None, 5), "no user of the split 'test'"),
         (("greedy", "dev", "nobody", 5), "'nobody' is no user"),
         (("greedy", "dev", None, 0), "at least 1"),
@@ -195,23 +246,6 @@ def test_faulty_visits_are_refused(world: World, arguments: tuple[str, Any, str 
     policy, split, user, max_steps = arguments
     with pytest.raises(BadInputError, match=message):
         run_visit(policy, world, split, user or world.split("dev").users[0], max_steps=max_steps)
-
-
-def test_theta_is_tuned_on_train_users_and_the_train_table_only(world: World) -> None:
-    models: dict[ModelName, Any] = dict(world._contents.models)
-    without_test = World(replace(world._contents, models=models | cast(dict[ModelName, Any], {"test": Forbidden()})))
-    assert tune_theta(without_test) == tune_theta(world) == tuned_theta(world)
-
-
-def test_the_tuned_theta_collects_at_least_as_much_as_others(world: World) -> None:
-    users = world.split("train").users
-
-    def total(theta: float) -> float:
-        return sum(run_visit(DiverseGreedy(theta), world, "train", user)["total_reward"] for user in users)
-
-    best = tune_theta(world)
-    assert total(best) > 1.5 * total(0.0)
-    assert total(best) > total(1.9)
 
 
 def test_description_counts_and_warns(world: World) -> None:

@@ -1,0 +1,72 @@
+"""How varied the recommendations of visits are."""
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from sim.errors import BadInputError
+from sim.world import World
+
+
+class Variety(TypedDict):
+    """Hold how varied recommendations are; see `variety`."""
+
+    distinct_items: int
+    tail_share: float
+    repeats: float
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    item_id: str
+
+
+class _Visit(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    steps: list[_Step]
+
+
+_VISITS = TypeAdapter(list[_Visit], config=ConfigDict(from_attributes=True))
+
+
+def variety(visits: Iterable[object], tail: frozenset[str]) -> Variety:
+    """Say how varied the recommendations of visits are, those after which a user left included.
+
+    Args:
+        visits: Mappings or objects with `steps`, each with an `item_id`.
+        tail: Ids of the items that count as the long tail; see `long_tail`.
+
+    Returns:
+        `distinct_items` counts the different items recommended in all visits together. `tail_share` is the share of
+        recommendations that are of the long tail; 0 where nothing was recommended. `repeats` is how often a visit
+        recommended an item that it had recommended before, the mean over visits.
+
+    Raises:
+        BadInputError: No visits, or one without items.
+    """
+    try:
+        items = [[step.item_id for step in visit.steps] for visit in _VISITS.validate_python(list(visits))]
+    except ValidationError as error:
+        raise BadInputError(f"{error.errors()[0]['msg']}; give visits with the fields of VisitOutput") from error
+    if not items:
+        raise BadInputError("there are no visits to look at; run at least one")
+    recommended = [item for visit in items for item in visit]
+    return Variety(
+        distinct_items=len(set(recommended)),
+        tail_share=sum(item in tail for item in recommended) / max(len(recommended), 1),
+        repeats=sum(len(visit) - len(set(visit)) for visit in items) / len(items),
+    )
+
+
+def long_tail(world: World) -> frozenset[str]:
+    """Return the ids of the half of the catalogue that occurs least in the logs.
+
+    Of items that occur equally often, those later in the catalogue belong to it first; of an odd number, the middle one
+    does not.
+    """
+    most_first = np.argsort(-world.logs.popularity, kind="stable")
+    return frozenset(world.catalogue[int(position)].id for position in most_first[-(-len(most_first) // 2) :])
