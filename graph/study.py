@@ -17,9 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells, tuned_in
+from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells, tuned_in
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
+from graph.ledger import Done
 from graph.protocol import Cell, StudySettings
 from graph.rows import study_rows
 from memory.store import home

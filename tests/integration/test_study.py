@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from graph.cells import Done, Ended
+from graph.ledger import Done, Ended
 from graph.protocol import Cell, Split, StudySettings, visitors
 from graph.report import comparison_table, results_table
 from graph.rows import RULES
