@@ -132,9 +132,10 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
+        name = f"returning-{recall}"
         stages = tuple(
             Stage(
-                recall,
+                name,
                 settings.test_split,
                 users,
                 visit * len(users),
@@ -143,7 +144,7 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
             )
             for visit in range(settings.visits_per_user)
         )
-        yield Course(recall, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
+        yield Course(name, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
 
 
 def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:

@@ -165,10 +165,10 @@ def test_returning_users_are_served_with_own_records_those_of_all_or_none(studie
 
 def test_what_returning_users_recall_is_theirs_alone_or_of_all(studied: tuple[Path, Path]) -> None:
     memory = studied[1] / "memory"
-    assert stored(memory / "billp-0-none") == []
+    assert stored(memory / "billp-0-returning-none") == []
     train = {key for key, _ in stored(memory / "billp-0")}
-    own = {key for key, _ in stored(memory / "billp-0-own")}
-    everyone = {key for key, _ in stored(memory / "billp-0-shared")}
+    own = {key for key, _ in stored(memory / "billp-0-returning-own")}
+    everyone = {key for key, _ in stored(memory / "billp-0-returning-shared")}
     assert train < everyone and not train & own
     visits = [one for one in lines(studied[1], "returning.jsonl") if one["variant"] == "billp"]
     for recall, kept in (("own", own), ("shared", everyone - train)):
