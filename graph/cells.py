@@ -6,17 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import BaseModel
-
 from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
-from graph.protocol import Cell, Split, StudySettings, visit_seed, visitors
+from graph.episode import VARIANTS
+from graph.ledger import Done, Ended, thread_of
+from graph.protocol import MEMORY, TRAIN, Cell, Course, Stage, StudySettings, courses, visit_seed, visitors
+from memory.controls import controlled
 from memory.errors import StoreError
 from memory.store import home
 from nodes.llm.budget import Budget, BudgetSpentError
@@ -55,7 +56,7 @@ class Work(NamedTuple):
 class Progress(Protocol):
     """Is told how far a study is."""
 
-    def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
         """Take notice of the visits done in one stage of one cell; of steps, where reinforcement learning trains."""
         ...
 
@@ -138,7 +139,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _report(cell: Cell, stage: Split, done: int, total: int) -> None:
+def _report(cell: Cell, stage: str, done: int, total: int) -> None:
     for events in _events:
         events.put((cell, stage, done, total))
 
@@ -163,46 +164,50 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     lines = []
     for done, user_id in enumerate(users, 1):
         visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
-        lines.append(_line(cell, settings.test_split, VisitOutput.model_validate(visit)))
+        output = VisitOutput.model_validate(visit)
+        of = {"variant": cell.variant, "split": settings.test_split, "seed": cell.seed, MEMORY: "full"}
+        lines.append(of | output.model_dump(mode="json"))
         _report(cell, settings.test_split, done, len(users))
     return lines
 
 
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
-    settings = work.settings
-    world = load_world(settings.world)
-    train = visitors(world, "train", settings.train, cell.seed)
-    test = visitors(world, settings.test_split, settings.test, 0)
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
     done = Done(folder / VISITS)
-    if len(done) < len(train) + len(test):
-        async with _engine(cell, work, folder) as engine:
-            spare_collector()
-            visit = Visits(cell, work, engine, done)
-            for start in range(0, len(train), settings.cohort):
-                cohort = train[start : start + settings.cohort]
-                await visit("train", cohort, start, len(train))
-                # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
-                outputs = done.outputs("train", range(start, start + len(cohort)))
-                await engine.remember(
-                    sorted((one for output in outputs for one in output.records), key=lambda one: one.key)
-                )
-            await visit(settings.test_split, test, 0, len(test))
-    if not done.outputs(settings.test_split, range(len(test))):
-        why = next(iter(done.failures(settings.test_split).values()))
+    lines = []
+    world = load_world(work.settings.world)
+    for course in courses(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
+        if any(done.missing(stage) for stage in course.stages):
+            await _follow(course, cell, work, done)
+        for stage in course.stages:
+            lines += _stage_lines(cell, stage, done)
+    return lines
+
+
+async def _follow(course: Course, cell: Cell, work: Work, done: Done) -> None:
+    """Make the visits of a course that have not been made, with what was made before in memory again."""
+    async with _engine(cell, course, work) as engine:
+        spare_collector()
+        # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
+        await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
+        visit = Visits(cell, work, engine, done, course)
+        for stage in course.stages:
+            await visit(stage)
+            if stage.learns:
+                records = (one for output in done.outputs(stage) for one in output.records)
+                await engine.remember(sorted(records, key=lambda one: one.key))
+
+
+def _stage_lines(cell: Cell, stage: Stage, done: Done) -> list[dict[str, Any]]:
+    of = {"variant": cell.variant, "split": stage.split, "seed": cell.seed, **stage.about}
+    outputs, failures = done.outputs(stage), done.failures(stage)
+    if failures and not outputs and stage.split != TRAIN:
+        why = next(iter(failures.values()))
         raise VisitFailedError(f"every visit of {cell.variant} failed ({why}): `--fresh` begins the study anew")
-    stages: list[tuple[Split, list[str]]] = [("train", train), (settings.test_split, test)]
     return [
-        line
-        for split, users in stages
-        for line in (
-            *(_line(cell, split, output) for output in done.outputs(split, range(len(users)))),
-            *(
-                {**_of(cell, split), "user_id": users[number], FAILED: why}
-                for number, why in done.failures(split).items()
-            ),
-        )
+        *(of | output.model_dump(mode="json") for output in outputs),
+        *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),
     ]
 
 
@@ -213,97 +218,33 @@ def spare_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
-def _engine(cell: Cell, work: Work, folder: Path) -> AbstractAsyncContextManager[Engine]:
+def _engine(cell: Cell, course: Course, work: Work) -> AbstractAsyncContextManager[Engine]:
+    name = f"{cell}-{course.name}" if course.name else str(cell)
     if work.server:
-        return server_engine(work.server, cell.variant, f"{work.token}-{cell}")
+        return server_engine(work.server, cell.variant, f"{work.token}-{name}")
     space = work.settings.context.space or work.settings.world
-    memory = work.folder / "memory" / str(cell)
-    return local_engine(work.settings.world, cell.variant, space, checkpoints=folder / CHECKPOINTS, memory=memory)
-
-
-class Ended(BaseModel):
-    """A visit of a cell that has ended: what came of it, or why it could not go on."""
-
-    split: Split
-    number: int
-    output: VisitOutput | None = None
-    failed: str = ""
-
-
-class Done:
-    """The visits of a cell that have ended, each a line of a file: a study that was stopped goes on behind them."""
-
-    def __init__(self, file: Path) -> None:
-        self._visits: dict[tuple[Split, int], Ended] = {}
-        whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
-        if torn:
-            # The process was ended amid a line.
-            os.truncate(file, len(whole) + 1 if whole else 0)
-        for line in whole.splitlines():
-            self._note(Ended.model_validate_json(line))
-        self._file = file
-
-    def __len__(self) -> int:
-        return len(self._visits)
-
-    def __contains__(self, visit: tuple[Split, int]) -> bool:
-        return visit in self._visits
-
-    def add(self, ended: Ended) -> None:
-        """Add a visit that has ended."""
-        with self._file.open("ab") as file:
-            file.write(ended.model_dump_json().encode() + b"\n")
-        self._note(ended)
-
-    def count(self, split: Split) -> int:
-        """Return how many visits of a split have ended."""
-        return sum(of == split for of, _ in self._visits)
-
-    def outputs(self, split: Split, numbers: Iterable[int]) -> list[VisitOutput]:
-        """Return what came of visits, in their order; those that failed are left out."""
-        found = (self._visits[split, number].output for number in numbers)
-        return [output for output in found if output is not None]
-
-    def failures(self, split: Split) -> dict[int, str]:
-        """Return why visits failed, by their numbers."""
-        return {
-            number: one.failed for (of, number), one in sorted(self._visits.items()) if of == split and not one.output
-        }
-
-    @property
-    def cost(self) -> float:
-        """Return the dollars that the visits cost."""
-        return sum(one.output.usage.cost for one in self._visits.values() if one.output)
-
-    @property
-    def threads(self) -> set[str]:
-        """Return the threads of the visits."""
-        return {thread_of(split, number) for split, number in self._visits}
-
-    def _note(self, ended: Ended) -> None:
-        self._visits[ended.split, ended.number] = ended
-
-
-def thread_of(split: Split, number: int) -> str:
-    """Return the name of a visit's thread in its cell."""
-    return f"{split}-{number}"
+    checkpoints = work.folder / CELLS / str(cell) / CHECKPOINTS
+    return local_engine(
+        work.settings.world, cell.variant, space, checkpoints=checkpoints, memory=work.folder / "memory" / name
+    )
 
 
 class Visits:
-    """Runs the visits of a cell, many at once."""
+    """Runs the visits of a course, many at once."""
 
-    def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done) -> None:
+    def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done, course: Course) -> None:
         self._cell = cell
         self._settings = work.settings
         self._engine = engine
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done
+        self._course = course
         self._skip = work.skip_failed
         self._succeeded_since_failure = False
         self._spent: BudgetSpentError | None = None
 
-    async def __call__(self, split: Split, users: Sequence[str], start: int, total: int) -> None:
-        """Visit those users of a split, numbered from `start`, that have not been visited yet.
+    async def __call__(self, stage: Stage) -> None:
+        """Make those visits of a stage that have not been made yet.
 
         A visit that fails is tried once more when the others have ended. If it fails again, the study goes on without,
         where the fault is its own, or others have succeeded since, or the user said so.
@@ -312,31 +253,35 @@ class Visits:
             VisitFailedError: Nothing has succeeded since: the endpoint seems to be away, so it is better to go on
                 another time.
         """
-        numbers = range(start, start + len(users))
-        left = [number for number in numbers if (split, number) not in self._done]
-        _report(self._cell, split, self._done.count(split), total)
+        self._report(stage)
         self._succeeded_since_failure = False
-        failed = await self._run(split, {number: users[number - start] for number in left}, total)
-        again = await self._run(split, {number: users[number - start] for number in failed}, total)
+        failed = await self._run(stage, self._done.missing(stage))
+        again = await self._run(stage, failed)
         for number, error in again.items():
             if not (error.own or self._succeeded_since_failure or self._skip):
                 raise error
-            self._done.add(Ended(split=split, number=number, failed=str(error)))
-        _report(self._cell, split, self._done.count(split), total)
+            self._done.add(Ended(stage=stage.name, number=number, failed=str(error)))
+        self._report(stage)
 
-    async def _run(self, split: Split, users: Mapping[int, str], total: int) -> dict[int, VisitFailedError]:
+    def _report(self, stage: Stage) -> None:
+        total = sum(len(one.users) for one in self._course.stages if one.name == stage.name)
+        _report(self._cell, stage.name, self._done.count(stage.name), total)
+
+    async def _run(self, stage: Stage, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return which failed."""
-        context = self._settings.context.model_copy(update={"learn": "cohort" if split == "train" else "off"})
+        context = self._settings.context.model_copy(update={"learn": "cohort" if stage.learns else "off"})
+        if self._course.own_only:
+            context = context.model_copy(update={"share_memory": False})
         failed: dict[int, VisitFailedError] = {}
 
-        async def one(number: int, user_id: str) -> None:
+        async def one(number: int) -> None:
             visit = VisitInput(
                 world=self._settings.world,
-                user_id=user_id,
+                user_id=stage.users[number - stage.start],
                 seed=visit_seed(self._cell.seed, number),
                 max_steps=self._settings.max_steps,
             )
-            thread = thread_of(split, number)
+            thread = thread_of(stage.name, number)
             async with self._free:
                 if self._spent is not None:
                     return
@@ -351,25 +296,17 @@ class Visits:
                     self._spent = error
                     return
                 self._succeeded_since_failure = True
-                self._done.add(Ended(split=split, number=number, output=output))
+                self._done.add(Ended(stage=stage.name, number=number, output=output))
                 await self._engine.forget(thread)
-            _report(self._cell, split, self._done.count(split), total)
+            self._report(stage)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for number, user_id in users.items():
-                    group.create_task(one(number, user_id))
+                for number in numbers:
+                    group.create_task(one(number))
         except ExceptionGroup as errors:
             # One tells what is wrong; the others were cancelled, or say the same.
             raise errors.exceptions[0] from None
         if self._spent is not None:
             raise self._spent
         return failed
-
-
-def _line(cell: Cell, split: Split, output: VisitOutput) -> dict[str, Any]:
-    return {**_of(cell, split), **output.model_dump(mode="json")}
-
-
-def _of(cell: Cell, split: Split) -> dict[str, Any]:
-    return {"variant": cell.variant, "split": split, "seed": cell.seed}

@@ -38,6 +38,10 @@ err = Console(stderr=True)
 Made = TypeVar("Made")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the roles, a prompt also as @FILE; repeatable."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 
 
@@ -178,6 +182,11 @@ def world_check_recorded(
         raise typer.Exit(1)
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Return names that are separated by commas."""
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
 def column_map(text: str) -> dict[str, str]:
     """Return which column holds what, as `--columns` says it.
 
@@ -203,15 +212,16 @@ def episode(
         typer.Option(help="A title liked before, for a user whom the world does not know; repeatable."),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Recall from BILLP_HOME/memory, and write into it.")] = True,
+    assignments: Settings = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last visit that was stopped; all else is as it was.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch one visit round by round."""
+    from graph.settings import context_of
     from graph.visiting import Episode, resume_episode, run_episode
     from graph.watch import EpisodeView, narrate
-    from nodes.context import Context
     from nodes.state import VisitInput
 
     view = EpisodeView(err if as_json else out, quiet=as_json)
@@ -219,7 +229,7 @@ def episode(
         begun, output = asyncio.run(resume_episode(view))
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
-        context = checked(lambda: Context(model=model))
+        context = context_of(model, assignments or [])
         begun = Episode(variant=variant, visit=visit, context=context, remember=memory)
         output = asyncio.run(run_episode(begun, view))
     used = begun.context.model
@@ -277,6 +287,21 @@ def study(
         int, typer.Option(min=1, help="Visits of a variant and seed at once; changes no result.")
     ] = 8,
     processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
+    memory: Annotated[
+        str,
+        typer.Option(help="Memories to visit with besides the full one: empty, shuffled, inverted; by commas."),
+    ] = "full",
+    curve: Annotated[
+        int, typer.Option(min=0, help="Visit dev users after each so many train cohorts as well; 0 for never.")
+    ] = 0,
+    curve_users: Annotated[int, typer.Option(min=1, help="Dev users visited for each point of that curve.")] = 20,
+    visits_per_user: Annotated[
+        int, typer.Option(min=1, help="Visits for which the same users come back, learning between them.")
+    ] = 1,
+    recall: Annotated[
+        str, typer.Option(help="Whose records serve users who come back: own, shared, none; by commas.")
+    ] = "own,shared,none",
+    assignments: Settings = None,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
     ] = False,
@@ -300,25 +325,30 @@ def study(
     """
     from graph.protocol import StudySettings
     from graph.report import comparison_table, results_table
+    from graph.settings import DECIDED_BY_STUDY, context_of
     from graph.study import check_settings, run_study, visits_done
     from graph.watch import StudyView, embed_with_progress
-    from nodes.context import Context
     from nodes.worlds import default_world
 
-    settings = checked(
-        lambda: StudySettings(
-            world=world or default_world(),
-            variants=tuple(one.strip() for one in variants.split(",") if one.strip()),
-            train=train,
-            test=test,
-            seeds=seeds,
-            cohort=cohort,
-            max_steps=max_steps,
-            rl_steps=rl_steps,
-            final=final,
-            context=Context(model=model),
-        )
-    )
+    context = context_of(model, assignments or [], DECIDED_BY_STUDY)
+    given = {
+        "world": world or default_world(),
+        "variants": listed(variants),
+        "train": train,
+        "test": test,
+        "seeds": seeds,
+        "cohort": cohort,
+        "max_steps": max_steps,
+        "rl_steps": rl_steps,
+        "memory": listed(memory),
+        "curve": curve,
+        "curve_users": curve_users,
+        "visits_per_user": visits_per_user,
+        "recall": listed(recall),
+        "final": final,
+        "context": context,
+    }
+    settings = checked(lambda: StudySettings.model_validate(given))
     done = 0 if fresh else visits_done(name)
     embed_with_progress(err, check_settings(settings))
     if done:

@@ -34,13 +34,22 @@ class Variant(NamedTuple):
     step: tuple[Node, ...]
     at_end: tuple[Node, ...] = ()
 
+    @property
+    def remembers(self) -> bool:
+        """Return whether its visits write memories: where none does, there is nothing to recall either."""
+        return any(node in (critic, reflector) for node in (*self.step, *self.at_end))
+
 
 def forgetful(node: Node) -> Node:
-    """Return the same role without memory, whatever other variants have written into the store that they share."""
+    """Return the same role without memory, whatever other variants have written into the store that they share.
+
+    It neither recalls nor writes, nor does it hand back records for the end of a cohort.
+    """
 
     @wraps(node)
     async def without_memory(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-        return await node(state, runtime.override(store=None))
+        update = await node(state, runtime.override(store=None))
+        return {name: value for name, value in update.items() if name != "records"}
 
     return without_memory
 
@@ -50,6 +59,9 @@ VARIANTS: dict[str, Variant] = {
     "act_only": Variant((forgetful(actor), user)),
     "react": Variant((forgetful(planner), forgetful(actor), user)),
     "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
+    # One level of learning without the other: no lessons, or neither experiences nor values.
+    "no_macro": Variant((forgetful(planner), actor, user, critic)),
+    "no_micro": Variant((planner, forgetful(actor), user, forgetful(critic)), (reflector,)),
     # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the default
     # settings, must not go on with other nodes than the visit began with.
     "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
@@ -131,6 +143,8 @@ graph = builder.compile(name="episode")
 act_only = build_variant("act_only").compile(name="act_only")
 react = build_variant("react").compile(name="react")
 reflexion = build_variant("reflexion").compile(name="reflexion")
+no_macro = build_variant("no_macro").compile(name="no_macro")
+no_micro = build_variant("no_micro").compile(name="no_micro")
 merge_plan_and_act = build_variant("merge_plan_and_act").compile(name="merge_plan_and_act")
 billp_outlook = build_variant("billp_outlook").compile(name="billp_outlook")
 billp_llm_user = build_variant("billp_llm_user").compile(name="billp_llm_user")

@@ -1,7 +1,7 @@
 """The report of a study: one page of HTML that needs nothing else, readable on a phone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +17,8 @@ from graph.plots import (
     draw_values,
     draw_visit,
 )
-from graph.reported import Interval, Line, Results, Row, ShownVisit, shown
+from graph.report import name_of
+from graph.reported import Interval, Line, Reliability, Results, Row, ShownVisit, shown
 from nodes.state import Usage
 
 # What keeps a page small, whatever a model wrote.
@@ -72,7 +73,7 @@ class Section(NamedTuple):
     """Terms and what they mean, below everything else."""
 
 
-def report_page(results: Mapping[str, object], lines: Iterable[Line]) -> str:
+def report_page(results: Mapping[str, Any], lines: Iterable[Line]) -> str:
     """Return the report of a study.
 
     Args:
@@ -82,9 +83,11 @@ def report_page(results: Mapping[str, object], lines: Iterable[Line]) -> str:
     Returns:
         A page of HTML; the same results and visits give the same page.
     """
-    study = Results.model_validate(results)
+    named = [row | {"variant": name_of(row), "agent": row["variant"] in VARIANTS} for row in results["rows"]]
+    study = Results.model_validate({**results, "rows": named})
     split = study.rows[0].split
-    visits = [line for line in lines if line["split"] == split]
+    # What its memory was changed to tells a row from others of its variant.
+    visits = [{**line, "variant": name_of(line)} for line in lines if line["split"] == split]
     sections = [
         _table_section(study),
         _curve_section(study),
@@ -206,7 +209,7 @@ def _reward_section(study: Results, visits: Sequence[Line]) -> Section:
             "diamond the mean, and the whiskers reach from the 5th to the 95th percentile. Blue boxes are agents, "
             "orange ones baselines."
         ],
-        [draw_rewards(totals, frozenset(VARIANTS))],
+        [draw_rewards(totals, frozenset(row.variant for row in study.rows if row.agent))],
     )
 
 
@@ -313,8 +316,8 @@ def _lesson_row(lesson: Recalled) -> list[str]:
 
 def _critic_section(study: Results, visits: Sequence[Line]) -> Section:
     judged = [row for row in study.rows if row.critic is not None]
-    groups = {row.variant: found for row in study.rows if (found := _value_groups(row.variant, visits))}
-    outlooks = {row.variant: row.outlook for row in study.rows if row.outlook}
+    groups = {row.variant: found for row in study.rows if (found := _groups(row.variant, visits, "next_value"))}
+    outlooks = {row.variant: points for row in study.rows if (points := _reliability(row.variant, visits))}
     notes, missing = [], []
     if groups:
         notes.append(
@@ -360,13 +363,20 @@ def _critic_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _value_groups(variant: str, visits: Sequence[Line]) -> list[tuple[float, float, int]]:
-    """Return rounds with about the same value of the Critic's: mean value, share that left, number."""
+def _reliability(variant: str, visits: Sequence[Line]) -> list[Reliability]:
+    """Return rounds with about the same risk, by the outlook."""
+    return [Reliability(risk=risk, left=left, rounds=rounds) for risk, left, rounds in _groups(variant, visits, "risk")]
+
+
+def _groups(
+    variant: str, visits: Sequence[Line], said: Literal["next_value", "risk"]
+) -> list[tuple[float, float, int]]:
+    """Return rounds of which about the same was said before their end: its mean, the share that left, their number."""
     judged = [
-        (step.next_value, step.left)
+        (value, step.left)
         for visit in shown(one for one in visits if one["variant"] == variant)
         for step in visit.steps
-        if step.next_value is not None
+        if (value := getattr(step, said)) is not None
     ]
     if not judged:
         return []

@@ -1,14 +1,22 @@
 """What a study consists of: its settings, its cells, and who is visited in which order."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from memory.controls import Control
 from nodes.context import Context
 from sim.world import World
 
 Split = Literal["train", "dev", "test"]
+Recall = Literal["own", "shared", "none"]
+TRAIN: Split = "train"
+# Fields of a visit's line that say what it is one of.
+MEMORY, CURVE, RETURNING = "memory", "train_visits", "recall"
+# Seeds of a cell's visits are told apart below this number.
+MOST_VISITS = 1_000_000
 
 
 class StudySettings(BaseModel):
@@ -19,10 +27,10 @@ class StudySettings(BaseModel):
     world: str
     variants: tuple[str, ...] = Field(min_length=1)
     """Variants of the agent and baselines, in the order of the table."""
-    train: int = Field(40, ge=0, lt=1_000_000)
+    train: int = Field(40, ge=0, lt=MOST_VISITS)
     """Train visits of each variant and seed; those of reinforcement learning are counted by `rl_steps`, the
     other baselines do not learn."""
-    test: int = Field(40, ge=1, lt=1_000_000)
+    test: int = Field(40, ge=1, lt=MOST_VISITS)
     """Users visited with what was learned."""
     seeds: int = Field(1, ge=1)
     """Number of seeds; each has a memory of its own."""
@@ -34,8 +42,31 @@ class StudySettings(BaseModel):
     """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
     final: bool = False
     """Visit test users instead of dev users."""
+    memory: tuple[Control, ...] = ("full",)
+    """What the train visits wrote as it is (`full`, always among them), and changed in these ways."""
+    curve: int = Field(0, ge=0)
+    """Cohorts between two points of the learning curve; 0 for none."""
+    curve_users: int = Field(20, ge=1, lt=MOST_VISITS)
+    """Dev users visited for each of its points."""
+    visits_per_user: int = Field(1, ge=1, lt=MOST_VISITS)
+    """Visits for which each user comes back, when they do more than once."""
+    recall: tuple[Recall, ...] = ("own", "shared", "none")
+    """Whose records users who come back are served with: what their own former visits wrote, those of all users, or
+    none."""
     context: Context = Context()
     """Settings of the roles."""
+
+    @field_validator("memory")
+    @classmethod
+    def _full_first(cls, memory: tuple[Control, ...]) -> tuple[Control, ...]:
+        # Once each, and the same however they were named.
+        return tuple(dict.fromkeys(("full", *memory)))
+
+    @model_validator(mode="after")
+    def _enough_seeds(self) -> "StudySettings":
+        if self.test * self.visits_per_user >= MOST_VISITS:
+            raise ValueError(f"test times visits_per_user must be below {MOST_VISITS:,}")
+        return self
 
     @property
     def test_split(self) -> Split:
@@ -53,6 +84,91 @@ class Cell(NamedTuple):
         return f"{self.variant}-{self.seed}"
 
 
+class Stage(NamedTuple):
+    """Visits that see the same memory."""
+
+    name: str
+    """Names the visits, with their numbers; stages of one name count on."""
+    split: Split
+    users: Sequence[str]
+    start: int
+    """Number of the first visit."""
+    learns: bool
+    """Whether what they teach is written when all of them have ended."""
+    about: dict[str, Any]
+    """What the lines of its visits say besides."""
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of its visits."""
+        return range(self.start, self.start + len(self.users))
+
+
+class Course(NamedTuple):
+    """Stages that follow each other, with a memory of their own."""
+
+    name: str
+    """Names the memory; empty for that of the train visits."""
+    begins_with: Control
+    """What is in it of what the train visits taught."""
+    stages: tuple[Stage, ...]
+    own_only: bool = False
+    """Whether users are served with their own records alone."""
+
+
+def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Course]:
+    """Yield the courses of a cell, that of the train visits first: the others begin with what these taught.
+
+    Args:
+        world: Where its users live.
+        settings: What decides the results.
+        seed: Seed of the cell.
+        remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
+    """
+    users = visitors(world, settings.test_split, settings.test, 0)
+    tested = Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"})
+    yield Course("", "empty", (*_training(world, settings, seed, remembers), tested))
+    if not remembers:
+        return
+    for control in settings.memory[1:]:
+        yield Course(control, control, (tested._replace(name=control, about={MEMORY: control}),))
+    if settings.visits_per_user == 1:
+        return
+    for recall in settings.recall:
+        name = f"returning-{recall}"
+        stages = tuple(
+            Stage(
+                name,
+                settings.test_split,
+                users,
+                visit * len(users),
+                recall != "none",
+                {MEMORY: "full", RETURNING: recall, "visit": visit + 1},
+            )
+            for visit in range(settings.visits_per_user)
+        )
+        yield Course(name, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
+
+
+def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:
+    """Yield the train cohorts, and the points of the learning curve between them."""
+    train = visitors(world, TRAIN, settings.train, seed)
+    every = settings.curve if remembers else 0
+    watched = visitors(world, "dev", settings.curve_users, 0) if every else []
+    starts = range(0, len(train), settings.cohort)
+    for cohort, start in enumerate(starts):
+        if every and cohort % every == 0:
+            yield _point(watched, cohort, start)
+        yield Stage(TRAIN, TRAIN, train[start : start + settings.cohort], start, True, {MEMORY: "full"})
+    if every and len(starts) % every == 0:
+        yield _point(watched, len(starts), len(train))
+
+
+def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Stage:
+    about = {MEMORY: "full", "cohorts": cohorts, CURVE: train_visits}
+    return Stage(f"curve-{cohorts}", "dev", watched, 0, False, about)
+
+
 def visitors(world: World, split: Split, count: int, seed: int) -> list[str]:
     """Return users to visit, in an order drawn by seed; more than there are, and they come again in a new order."""
     users = world.split(split).users
@@ -62,5 +178,5 @@ def visitors(world: World, split: Split, count: int, seed: int) -> list[str]:
 
 
 def visit_seed(seed: int, number: int) -> int:
-    """Return the seed of a cell's visit by its number, distinct for distinct arguments below a million visits."""
-    return seed * 1_000_000 + number
+    """Return the seed of a cell's visit by its number, distinct for distinct arguments below `MOST_VISITS`."""
+    return seed * MOST_VISITS + number

@@ -41,7 +41,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     for row in results["rows"]:
         low, high = row["total_reward_ci"]
         table.add_row(
-            row["variant"],
+            name_of(row),
             f"{row['length']:.1f}",
             f"{row['mean_reward']:.2f}",
             f"{row['total_reward']:.1f} ({low:.0f} to {high:.0f})",
@@ -62,7 +62,7 @@ def comparison_table(results: Mapping[str, Any]) -> Table:
     for one in shown:
         table.add_column(one.heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["variant"], *(one.show(row) for one in shown))
+        table.add_row(name_of(row), *(one.show(row) for one in shown))
     return table
 
 
@@ -119,6 +119,11 @@ _COMPARISONS = (
 )
 
 
+def name_of(row: Mapping[str, Any]) -> str:
+    """Return what a row is called: its variant, and how its memory was changed where it was."""
+    return row["variant"] if row["memory"] == "full" else f"{row['variant']} ({row['memory']})"
+
+
 def _ends(results: Mapping[str, Any]) -> list[str]:
     """Return how visits may end; by the user's own choice only where some did, since most users follow the rule."""
     chose = any(row["leave_reasons"]["chose"] for row in results["rows"])
@@ -127,7 +132,7 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
     """Return what has to be said besides: visits that are missing, other training, and what all cost."""
-    remarks = [f"{row['variant']}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
+    remarks = [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
     if tuned:
         remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")

@@ -54,9 +54,11 @@ class Reliability(BaseModel):
 
 
 class Row(BaseModel):
-    """One variant of a study."""
+    """One variant of a study, or one with its memory changed."""
 
     variant: str
+    agent: bool = False
+    """Whether roles play it, and no policy of the baselines."""
     split: str
     visits: int
     failed: int = 0
@@ -79,7 +81,6 @@ class Row(BaseModel):
     training_steps: int | None = None
     critic: Prediction | None = None
     curve: list[CurvePoint] = []
-    outlook: list[Reliability] = []
 
 
 class Settings(BaseModel):
@@ -111,6 +112,7 @@ class ShownStep(BaseModel):
     distance: float | None
     reward: float
     next_value: float | None
+    risk: float | None = None
     left: bool
 
 

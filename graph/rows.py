@@ -5,15 +5,17 @@ from typing import Any
 
 from graph.baselines import Effort
 from graph.cells import FAILED
-from graph.protocol import StudySettings
+from graph.protocol import CURVE, MEMORY, RETURNING, StudySettings
 from nodes.state import COST_DIGITS, Usage
 from sim.metrics import gap_closed, paired, summarize
 from sim.prediction import judge_values
 from sim.variety import long_tail, variety
 from sim.world import World
 
-# What every other variant is compared with, user by user.
-REFERENCE = "billp"
+Key = tuple[str, str]
+"""Variant and memory of a row."""
+# What every other row is compared with, user by user.
+REFERENCE: Key = ("billp", "full")
 # Baselines that follow a rule, fixed or tuned; the best of those in a study is where its gap begins.
 RULES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
 UPPER_MARK = "oracle"
@@ -24,7 +26,7 @@ Line = dict[str, Any]
 def study_rows(
     settings: StudySettings, lines: Sequence[Line], world: World, efforts: Mapping[str, Effort], priced: bool
 ) -> list[Line]:
-    """Return one row for each variant of a study.
+    """Return one row for each variant of a study, and one more for each way in which its memory was changed.
 
     Args:
         settings: What decides the results.
@@ -36,35 +38,43 @@ def study_rows(
     Returns:
         Of each variant, over its visits to dev (or test) users with all seeds, unless said otherwise:
 
-        - `variant`, `split`; `failed`, `usage` and `cost`, which count train visits too.
+        - `variant`, `split`, and `memory`: `full`, or the control that changed what it recalls.
+        - `failed`, `usage` and `cost`, which count all other visits too in the row of the full memory.
         - the fields of `graph.baselines.Effort`: what a baseline was tuned or trained by.
         - the fields of `sim.metrics.Summary` and of `sim.variety.Variety`.
-        - `minus_billp`: `sim.metrics.paired` of this variant and `billp`, so above 0 where this one keeps users better;
-          null for `billp` itself, and where `billp` is not in the study.
+        - `minus_billp`: `sim.metrics.paired` of this row and `billp` with its memory, so above 0 where this one keeps
+          users better; null for that row itself, and where `billp` is not in the study.
         - `gap_closed`: `sim.metrics.gap_closed` between the best of the `RULES` in the study and `oracle`; null where
           there is none of these.
         - `critic`: `sim.prediction.judge_values`; null where no Critic takes part.
+        - `curve` and `returning`, where they were asked for and there is a memory: see `_curve` and `_returning`.
     """
-    by_variant = {variant: [one for one in lines if one["variant"] == variant] for variant in settings.variants}
+    by_row: dict[Key, list[Line]] = {}
+    for variant in settings.variants:
+        for line in (one for one in lines if one["variant"] == variant):
+            by_row.setdefault((variant, line[MEMORY]), []).append(line)
     tested = {
-        variant: [one for one in own if one["split"] == settings.test_split and FAILED not in one]
-        for variant, own in by_variant.items()
+        key: [one for one in own if one["split"] == settings.test_split and not {FAILED, CURVE, RETURNING} & one.keys()]
+        for key, own in by_row.items()
     }
     tail = long_tail(world)
     rows = [
         {
-            "variant": variant,
+            "variant": key[0],
             "split": settings.test_split,
+            MEMORY: key[1],
             **_effort(own, priced),
-            **efforts[variant].model_dump(mode="json"),
-            **summarize(tested[variant]),
-            **variety(tested[variant], tail),
-            "minus_billp": _minus_reference(variant, tested),
+            **efforts[key[0]].model_dump(mode="json"),
+            **summarize(tested[key]),
+            **variety(tested[key], tail),
+            "minus_billp": _minus_reference(key, tested),
             "critic": judge_values(
-                tested[variant], gamma=settings.context.gamma, reward_offset=settings.context.reward_offset
+                tested[key], gamma=settings.context.gamma, reward_offset=settings.context.reward_offset
             ),
+            **_curve(own),
+            **_returning(own),
         }
-        for variant, own in by_variant.items()
+        for key, own in by_row.items()
     ]
     return _with_gaps(rows)
 
@@ -85,16 +95,41 @@ def _effort(own: Sequence[Line], priced: bool) -> Line:
     }
 
 
-def _minus_reference(variant: str, tested: Mapping[str, Sequence[Line]]) -> Line | None:
-    if variant == REFERENCE or REFERENCE not in tested:
+def _minus_reference(key: Key, tested: Mapping[Key, Sequence[Line]]) -> Line | None:
+    if key == REFERENCE or REFERENCE not in tested:
         return None
-    users, others = ({visit["user_id"] for visit in tested[one]} for one in (variant, REFERENCE))
+    users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, REFERENCE))
     # Where visits failed, no user may be left who was visited by both.
-    return dict(paired(tested[variant], tested[REFERENCE])) if users & others else None
+    return dict(paired(tested[key], tested[REFERENCE])) if users & others else None
+
+
+def _curve(own: Sequence[Line]) -> Line:
+    """Return the learning curve: the total reward of dev users after so many cohorts, and train visits."""
+    points = _grouped(own, ("cohorts", CURVE))
+    return {"curve": points} if points else {}
+
+
+def _returning(own: Sequence[Line]) -> Line:
+    """Return the total reward of the same users by whose records are recalled, and number of their visit, from 1."""
+    points = _grouped(own, (RETURNING, "visit"))
+    return {"returning": points} if points else {}
+
+
+def _grouped(own: Sequence[Line], names: tuple[str, ...]) -> list[Line]:
+    """Return the total reward of the visits that have fields of these names, by their values."""
+    groups: dict[tuple[Any, ...], list[Line]] = {}
+    for line in own:
+        if FAILED not in line and names[0] in line:
+            groups.setdefault(tuple(line[name] for name in names), []).append(line)
+    totals = ((values, summarize(visits)) for values, visits in groups.items())
+    return [
+        {**dict(zip(names, values, strict=True)), **{name: total[name] for name in ("total_reward", "total_reward_ci")}}
+        for values, total in totals
+    ]
 
 
 def _with_gaps(rows: list[Line]) -> list[Line]:
-    totals = {row["variant"]: row["total_reward"] for row in rows}
+    totals = {row["variant"]: row["total_reward"] for row in rows if row[MEMORY] == "full"}
     rule = best_rule(rows)
     known = rule is not None and UPPER_MARK in totals
     return [

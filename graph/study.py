@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
-from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Done, Progress, Work, run_cells
+from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
-from graph.protocol import Cell, StudySettings
+from graph.ledger import Done
+from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings
 from graph.rows import study_rows
 from memory.store import home
 from nodes.context import Context
@@ -37,6 +38,10 @@ RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, 
 RESULTS = "results.json"
 REPORT = "report.html"
 BEGUN = "study.json"
+# Visits that are no part of the comparison: between train cohorts, of users who come back, and those that failed.
+CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
+# Most characters of two values that are told beside each other.
+LONGEST_TOLD = 100
 
 
 class Begun(BaseModel):
@@ -65,7 +70,8 @@ def run_study(
 ) -> Path:
     """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
 
-    Visits that failed are in `failed.jsonl`, where there are any; policies that were trained are in `policies/`.
+    Where there are any, visits for the learning curve are in `curves.jsonl`, those of users who come back in
+    `returning.jsonl`, and those that failed in `failed.jsonl`; policies that were trained are in `policies/`.
 
     What a study of that name and the same settings left unfinished is gone on with.
 
@@ -99,7 +105,9 @@ def run_study(
     cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
-        spent = 0.0 if max_cost is None else asyncio.run(_spent(folder))
+        # Before there are workers, so that damaged lines are told of once.
+        ledgers = {cell: Done(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
@@ -118,10 +126,12 @@ def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict
         "settings": settings.model_dump(mode="json"),
         "rows": rows,
     }
-    visits = [line for line in lines if FAILED not in line]
-    _write_json_lines(folder / VISITS, visits)
-    _write_json_lines(folder / "failed.jsonl", [line for line in lines if FAILED in line])
-    write_whole(folder / REPORT, _page(results, visits))
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_file.setdefault(_file_of(line), []).append(line)
+    for file, own in by_file.items():
+        _write_json_lines(folder / file, own)
+    write_whole(folder / REPORT, _page(results, by_file.get(VISITS, [])))
     # The last one: it marks a run that has ended.
     write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
@@ -131,6 +141,15 @@ def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
     from graph.page import report_page
 
     return report_page(results, visits)
+
+
+def _file_of(line: dict[str, Any]) -> str:
+    """Return the name of the file that a visit's line belongs in."""
+    if FAILED in line:
+        return FAILURES
+    if CURVE in line:
+        return CURVES
+    return RETURNS if RETURNING in line else VISITS
 
 
 def _tidied(target: Path) -> Path:
@@ -160,10 +179,26 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
         return begun.token
     if not _same(former, begun):
         raise BadInputError(
-            f"the run {name!r} was begun with other settings, another world or another version, and is unfinished: "
-            "`--fresh` begins it anew, or choose another name"
+            f"the run {name!r} was begun with other settings ({'; '.join(_differing(former, begun))}) and is "
+            "unfinished: `--fresh` begins it anew, or choose another name"
         )
     return former.token
+
+
+def _differing(former: Begun, begun: Begun) -> list[str]:
+    """Return in words what differs between two beginnings; texts too long for a line are named alone."""
+    then, now = _settings_by_name(former), _settings_by_name(begun)
+    differing = [(name, repr(then[name]), repr(now[name])) for name in now if then[name] != now[name]]
+    told = [
+        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
+    ]
+    return told + ["the world was built anew"] * (former.world != begun.world)
+
+
+def _settings_by_name(begun: Begun) -> dict[str, Any]:
+    settings = begun.settings.model_dump(mode="json")
+    context = settings.pop("context")
+    return settings | {f"context.{name}": value for name, value in context.items()} | {"version": begun.version}
 
 
 def _begun(folder: Path) -> Begun | None:
@@ -178,7 +213,7 @@ def _begun(folder: Path) -> Begun | None:
 
 def _clear(folder: Path) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
-    for part in (VISITS, "failed.jsonl", REPORT):
+    for part in (VISITS, CURVES, RETURNS, FAILURES, REPORT):
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, POLICY_FOLDER, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -215,12 +250,16 @@ def check_settings(settings: StudySettings) -> World:
     for model in settings.context.models:
         chat_model(model, settings.context.temperature)
     world = load_world(settings.world)
-    available = len(world.split(settings.test_split).users)
-    if settings.test > available:
-        raise BadInputError(
-            f"world {world.name!r} has {available} {settings.test_split} users: ask for at most that many visits"
-        )
+    _check_users(world, settings.test_split, settings.test, "visits")
+    if settings.curve:
+        _check_users(world, "dev", settings.curve_users, "--curve-users")
     return world
+
+
+def _check_users(world: World, split: Split, wanted: int, what: str) -> None:
+    available = len(world.split(split).users)
+    if wanted > available:
+        raise BadInputError(f"world {world.name!r} has {available} {split} users: ask for at most that many {what}")
 
 
 def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
@@ -237,12 +276,10 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     return not unknown
 
 
-async def _spent(folder: Path) -> float:
-    """Return the dollars that an unfinished study has cost so far."""
-    cells = list((folder / CELLS).glob("*"))
+async def _spent(ledgers: Mapping[Path, Done]) -> float:
+    """Return the dollars that an unfinished study has cost so far, by the ledgers in the folders of its cells."""
     spent = 0.0
-    for cell in cells:
-        done = Done(cell / VISITS)
+    for cell, done in ledgers.items():
         spent += done.cost
         if (cell / CHECKPOINTS).exists():
             under_way = await costs_under_way(cell / CHECKPOINTS)

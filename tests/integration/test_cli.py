@@ -122,6 +122,22 @@ def test_a_world_that_users_never_leave_for_dislike_warns(home: Path) -> None:
     assert json.loads(by_user.stdout)["leave_shares"]["random"]["disliked"] > 0.02
 
 
+def test_any_setting_of_the_roles_can_be_given_to_a_visit_and_a_study(home: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.md"
+    prompt.write_text("Plan the next round. ☂\n", encoding="utf-8")
+    common = ("--world", "tiny", "--max-steps", "4", "--set", f"planner_prompt=@{prompt}", "--set", "gamma=0.25")
+    run = billp(home, "study", *common, "--out", "x", "--variants", "billp", "--train", "1", "--test", "1", "--json")
+    assert run.returncode == 0, run.stderr
+    context = json.loads(run.stdout)["settings"]["context"]
+    assert (context["planner_prompt"], context["gamma"]) == ("Plan the next round. ☂\n", 0.25)
+    visits = {}
+    for size in ("1", "8"):
+        shown = billp(home, "episode", *common, "--no-memory", "--set", f"shortlist_size={size}", "--json")
+        assert shown.returncode == 0, shown.stderr
+        visits[size] = json.loads(shown.stdout)["usage"]["prompt_tokens"]
+    assert visits["1"] < visits["8"]
+
+
 def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
     run = billp(
         home,
@@ -164,6 +180,16 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["study", "--out", "x", "--world", "tiny", "--variants", ","], "variants: "),
         (["study", "--out", "x", "--world", "tiny", "--test", "0"], "--test"),
         (["study", "--out", "x", "--world", "tiny", "--test", "9999"], "dev users"),
+        (["study", "--out", "x", "--world", "tiny", "--seeds", "-1"], "--seeds"),
+        (["study", "--out", "x", "--world", "tiny", "--memory", "half"], "memory.0: "),
+        (["study", "--out", "x", "--world", "tiny", "--recall", "theirs"], "recall.0: "),
+        (["study", "--out", "x", "--world", "tiny", "--visits-per-user", "0"], "--visits-per-user"),
+        (["study", "--out", "x", "--world", "tiny", "--set", "learn=off"], "--set learn: a study decides that itself"),
+        (["episode", "--set", "gama=0.1"], "--set: there is no setting 'gama': choose among gamma"),
+        (["episode", "--set", "gamma=2"], "--set gamma: Input should be less than or equal to 1 (got '2')"),
+        (["episode", "--set", "gamma"], "--set 'gamma': write NAME=VALUE"),
+        (["episode", "--set", "gamma=0", "--set", "gamma=1"], "--set gamma is given twice"),
+        (["episode", "--set", "planner_prompt=@nowhere.md"], "nowhere.md: No such file or directory"),
         (["study"], "--out"),
         (["world", "build", "mine", "--from", "nowhere"], "nowhere"),
         (["world", "build", "Bad/Name"], "is no name of a world"),

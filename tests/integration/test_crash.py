@@ -25,6 +25,7 @@ from tests.integration.test_cli import billp
 
 STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_greedy", "--processes", "2")
 SMALL = ("--train", "6", "--test", "5", "--cohort", "3", "--max-steps", "15", "--out", "run")
+BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "2", "--visits-per-user", "2", "--recall", "shared")
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
 FILES = ("results.json", "visits.jsonl", "report.html")
@@ -75,15 +76,16 @@ def remembered(folder: Path) -> list[tuple[Any, ...]]:
 
 def outcome(home: Path) -> tuple[Any, ...]:
     run = home / "runs" / "run"
-    assert {one.name for one in run.iterdir()} == {*FILES, "memory"}
-    files = [(run / name).read_bytes() for name in FILES]
+    names = [*FILES, "curves.jsonl", "returning.jsonl"]
+    assert {one.name for one in run.iterdir()} == {*names, "memory"}
+    files = [(run / name).read_bytes() for name in names]
     return *files, {folder.name: remembered(folder) for folder in (run / "memory").iterdir()}
 
 
 def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(home: Path) -> None:
     unfinished = home / "runs" / ".run.unfinished"
     began = time.monotonic()
-    process = start(home, *STUDY, *SMALL)
+    process = start(home, *STUDY, *SMALL, *BESIDES)
     assert under_way(process, lambda: any(unfinished.glob("cells/*")))
     start_up = time.monotonic() - began
     assert not killed(process, DEADLINE) and process.returncode == 0
@@ -91,13 +93,13 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
     whole = outcome(home)
     rng, kills = random.Random(), 0
     while kills < KILLS:
-        process = start(home, *STUDY, *SMALL)
+        process = start(home, *STUDY, *SMALL, *BESIDES)
         # A little after the usual start, so that it gets forward between two kills.
         if killed(process, start_up + rng.uniform(0, length)):
             kills += 1
         else:
             assert process.returncode == 0 and outcome(home) == whole
-    assert billp(home, *STUDY, *SMALL).returncode == 0
+    assert billp(home, *STUDY, *SMALL, *BESIDES).returncode == 0
     assert outcome(home) == whole
     assert not unfinished.exists()
 

@@ -71,8 +71,11 @@ async def test_every_variant_ends_a_visit_by_its_own_nodes(variant: str, store: 
     assert output.usage.calls == roles * len(output.steps) + bool(VARIANTS[variant].at_end)
     kinds = {namespace[0] for namespace, _ in await everything(store)}
     everything_learned = {"lessons", "experiences", "values"}
-    forgetful = {"act_only": set[str](), "react": set[str](), "reflexion": {"lessons"}}
-    assert kinds == forgetful.get(variant, everything_learned)
+    lessons, none = {"lessons"}, set[str]()
+    less = {"act_only": none, "react": none, "reflexion": lessons, "no_micro": lessons}
+    less["no_macro"] = everything_learned - lessons
+    assert kinds == less.get(variant, everything_learned)
+    assert VARIANTS[variant].remembers == bool(kinds)
 
 
 async def test_the_same_visit_twice_is_the_same_and_is_remembered_once(store: ChromaStore) -> None:

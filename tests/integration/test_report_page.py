@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from graph.page import report_page
-from graph.protocol import Cell, Split, StudySettings
+from graph.protocol import Cell, StudySettings
 from graph.study import run_study
 from tests.chromium import browser, needs_chromium, open_page
 from tests.hostile import HOSTILE
@@ -39,7 +39,7 @@ INK = "getComputedStyle(document.querySelector('svg text')).fill"
 
 @pytest.fixture(scope="module")
 def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def quiet(cell: Cell, stage: Split, done: int, total: int) -> None:
+    def quiet(cell: Cell, stage: str, done: int, total: int) -> None:
         pass
 
     base = tmp_path_factory.mktemp("reported") / "home"

@@ -25,6 +25,7 @@ from tests.servers import ChromaServer, answers, free_port, last_words, start
 
 STUDY = ("study", "--world", "tiny", "--variants", "billp,random", "--train", "6", "--test", "5")
 SMALL = ("--cohort", "3", "--max-steps", "15", "--concurrency", "4")
+BESIDES = ("--memory", "shuffled", "--visits-per-user", "2", "--recall", "own")
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from graph.cells import Done, Ended
-from graph.protocol import Cell, Split, StudySettings, visitors
+from graph.ledger import Done, Ended
+from graph.protocol import Cell, Stage, StudySettings, visitors
 from graph.report import comparison_table, results_table
 from graph.rows import RULES
 from graph.study import run_study, visits_done
@@ -35,9 +35,9 @@ FILES = ("results.json", "visits.jsonl", "report.html")
 
 class Heard:
     def __init__(self) -> None:
-        self.events: list[tuple[Cell, Split, int, int]] = []
+        self.events: list[tuple[Cell, str, int, int]] = []
 
-    def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
         self.events.append((cell, stage, done, total))
 
 
@@ -212,24 +212,29 @@ def test_a_cohort_recalls_what_earlier_cohorts_learned_and_nothing_of_its_own(ho
     assert not any(taught in plan for visit in at_once for plan in visit)
 
 
+def disk_full(*_: object) -> None:
+    raise OSError("disk full")
+
+
 def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     former = run(SMALL.model_copy(update={"variants": ("random",)}))
     before = (former / "results.json").read_bytes()
     settings = SMALL.model_copy(update={"variants": ("reflexion", "random")})
 
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
     with monkeypatch.context() as patch:
-        patch.setattr("graph.study._write_json_lines", fail)
+        patch.setattr("graph.study._write_json_lines", disk_full)
         with pytest.raises(OSError, match="disk full"):
             run(settings)
     assert (former / "results.json").read_bytes() == before
     assert {one.name for one in former.parent.iterdir()} == {"a", ".a.unfinished"}
     assert visits_done("a") == 11
 
-    with pytest.raises(BadInputError, match="begun with other settings"):
-        run(settings.model_copy(update={"cohort": 2}))
+    context = settings.context.model_copy(update={"lessons_k": 3, "planner_prompt": "x" * 200})
+    others = (
+        r"'a' was begun with other settings \(cohort: 3, now 2; context.planner_prompt; context.lessons_k: 2, now 3\)"
+    )
+    with pytest.raises(BadInputError, match=others):
+        run(settings.model_copy(update={"cohort": 2, "context": context}))
     heard = Heard()
     run_study(settings, "a", concurrency=2, processes=1, progress=heard)
     assert [event for event in heard.events if event[0].variant == "reflexion"] == []
@@ -263,15 +268,41 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
         usage=Usage(),
         records=[],
     )
-    Done(file).add(Ended(split="train", number=0, output=output))
+    stage = Stage("train", "train", ["1", "2"], 0, True, {})
+    Done(file).add(Ended(stage="train", number=0, output=output))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:30])
     done = Done(file)
-    assert len(done) == 1 and ("train", 0) in done and ("train", 1) not in done
-    done.add(Ended(split="train", number=1, failed="no answer"))
-    assert Done(file).outputs("train", [0, 1]) == [output] and Done(file).failures("train") == {1: "no answer"}
+    assert done.count("train") == 1 and done.missing(stage) == [1]
+    done.add(Ended(stage="train", number=1, failed="no answer"))
+    assert Done(file).outputs(stage) == [output] and Done(file).failures(stage) == {1: "no answer"}
+    assert Done(file).missing(stage) == Done(file).missing(stage._replace(start=1, users=["2"])) == []
     file.write_bytes(whole[:30])
-    assert len(Done(file)) == 0 and file.read_bytes() == b""
+    assert Done(file).count("train") == 0 and file.read_bytes() == b""
+
+
+def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SMALL.model_copy(update={"variants": ("reflexion",)})
+    whole = run(settings, name="whole")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr("graph.study._write_json_lines", disk_full)
+        run(settings)
+    file = home / "runs" / ".a.unfinished" / "cells" / "reflexion-0" / "visits.jsonl"
+    lines = file.read_bytes().splitlines()
+    # A train visit of the first cohort, and a dev visit.
+    for number in (1, 8):
+        lines[number] = lines[number][:50] + b"\xff\x00" + lines[number][60:]
+    file.write_bytes(b"".join(line + b"\n" for line in lines))
+    heard = Heard()
+    run_study(settings, "a", concurrency=2, processes=1, progress=heard)
+    assert [one.getMessage() for one in caplog.records if "damaged" in one.getMessage()] == [
+        f"line {number} of {file} is damaged: that visit is made again" for number in (2, 9)
+    ]
+    assert {(stage, done) for _, stage, done, _ in heard.events} >= {("train", 5), ("train", 6), ("dev", 4), ("dev", 5)}
+    for name in ("results.json", "visits.jsonl"):
+        assert (home / "runs" / "a" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_two_studies_of_one_name_do_not_run_at_once(home: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graph.engines import VisitFailedError
-from graph.protocol import Cell, Split, StudySettings, visitors
+from graph.protocol import Cell, StudySettings, visitors
 from graph.study import run_study, visits_done
 from nodes.context import Context
 from nodes.llm.budget import BudgetSpentError
@@ -35,7 +35,7 @@ def endpoint(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     shared_endpoint.cache_clear()
 
 
-def silent(cell: Cell, stage: Split, done: int, total: int) -> None:
+def silent(cell: Cell, stage: str, done: int, total: int) -> None:
     pass
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from graph.protocol import Cell, Split, StudySettings
+from graph.protocol import Cell, StudySettings
 from graph.report import results_table
 from graph.study import run_study
 from sim.learned import Learned, read_training
@@ -27,9 +27,9 @@ SMALL = StudySettings(
 
 class Heard:
     def __init__(self) -> None:
-        self.events: list[tuple[Cell, Split, int, int]] = []
+        self.events: list[tuple[Cell, str, int, int]] = []
 
-    def __call__(self, cell: Cell, stage: Split, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
         self.events.append((cell, stage, done, total))
 
 

@@ -1,0 +1,62 @@
+"""Settings of the roles as the command line is given them: `--set NAME=VALUE`."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nodes.context import Context
+from sim.errors import BadInputError
+
+# What a study decides itself, visit by visit.
+DECIDED_BY_STUDY = ("learn", "space")
+PROMPT = "_prompt"
+
+
+def context_of(model: str, assignments: Sequence[str], decided: Sequence[str] = ()) -> Context:
+    """Return the settings of a run.
+
+    Args:
+        model: Model of all roles, where no assignment says otherwise.
+        assignments: `NAME=VALUE` each; a prompt may be given as `@FILE`.
+        decided: Names that cannot be set here.
+
+    Raises:
+        BadInputError: A name is unknown or named twice, a value cannot be used, or a file is no text.
+        OSError: A file cannot be read.
+    """
+    given: dict[str, str] = {}
+    for one in assignments:
+        name, is_given, value = one.partition("=")
+        _check_name(name.strip(), bool(is_given), {*given}, decided)
+        given[name.strip()] = _text_of(value) if name.strip().endswith(PROMPT) else value.strip()
+    try:
+        return Context.model_validate({"model": model} | given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = str(fault["loc"][0])
+        source = f"--set {name}" if name in given else name
+        raise BadInputError(f"{source}: {fault['msg']} (got {str(fault['input'])[:80]!r})") from error
+
+
+def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[str]) -> None:
+    if not is_given:
+        raise BadInputError(f"--set {name[:80]!r}: write NAME=VALUE")
+    if name not in Context.model_fields:
+        near = get_close_matches(name, Context.model_fields, n=3) or sorted(Context.model_fields)
+        raise BadInputError(f"--set: there is no setting {name[:80]!r}: choose among {', '.join(near)}")
+    if name in decided:
+        raise BadInputError(f"--set {name}: a study decides that itself")
+    if name in before:
+        raise BadInputError(f"--set {name} is given twice")
+
+
+def _text_of(value: str) -> str:
+    """Return a prompt, read from a file where it says so."""
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{value[1:]} is no text in UTF-8") from error
