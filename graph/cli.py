@@ -324,7 +324,7 @@ def study(
     A study that was stopped goes on where it was when the same command is given again.
     """
     from graph.protocol import StudySettings
-    from graph.report import comparison_table, results_table
+    from graph.report import comparison_table, results_table, returning_table
     from graph.settings import DECIDED_BY_STUDY, context_of
     from graph.study import check_settings, run_study, visits_done
     from graph.watch import StudyView, embed_with_progress
@@ -371,6 +371,8 @@ def study(
     else:
         out.print(results_table(results))
         out.print(comparison_table(results))
+        if (returned := returning_table(results)) is not None:
+            out.print(returned)
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
         typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
 

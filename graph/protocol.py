@@ -50,7 +50,7 @@ class StudySettings(BaseModel):
     """Dev users visited for each of its points."""
     visits_per_user: int = Field(1, ge=1, lt=MOST_VISITS)
     """Visits for which each user comes back, when they do more than once."""
-    recall: tuple[Recall, ...] = ("own", "shared", "none")
+    recall: tuple[Recall, ...] = Field(("own", "shared", "none"), min_length=1)
     """Whose records users who come back are served with: what their own former visits wrote, those of all users, or
     none."""
     context: Context = Context()
@@ -61,6 +61,11 @@ class StudySettings(BaseModel):
     def _full_first(cls, memory: tuple[Control, ...]) -> tuple[Control, ...]:
         # Once each, and the same however they were named.
         return tuple(dict.fromkeys(("full", *memory)))
+
+    @field_validator("recall")
+    @classmethod
+    def _once(cls, recall: tuple[Recall, ...]) -> tuple[Recall, ...]:
+        return tuple(dict.fromkeys(recall))
 
     @model_validator(mode="after")
     def _enough_seeds(self) -> "StudySettings":

@@ -119,6 +119,30 @@ _COMPARISONS = (
 )
 
 
+def returning_table(results: Mapping[str, Any]) -> Table | None:
+    """Return the total reward of users who come back, by number of the visit; None where none did."""
+    rows = [row for row in results["rows"] if row.get("returning")]
+    if not rows:
+        return None
+    visits = range(1, results["settings"]["visits_per_user"] + 1)
+    table = Table(
+        caption="Total reward of users who come back, by whose records they are served with, and number of the visit.",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    table.add_column("variant", no_wrap=True)
+    table.add_column("recalled", no_wrap=True)
+    for visit in visits:
+        table.add_column(str(visit), justify="right")
+    for row in rows:
+        for recall in results["settings"]["recall"]:
+            totals = [one["total_reward"] for one in row["returning"] if one["recall"] == recall]
+            table.add_row(row["variant"], recall, *(f"{total:.1f}" for total in totals))
+    return table
+
+
 def name_of(row: Mapping[str, Any]) -> str:
     """Return what a row is called: its variant, and how its memory was changed where it was."""
     return row["variant"] if row["memory"] == "full" else f"{row['variant']} ({row['memory']})"

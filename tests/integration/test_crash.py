@@ -24,8 +24,8 @@ from nodes.user import user
 from tests.integration.test_cli import billp
 
 STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_greedy", "--processes", "2")
-SMALL = ("--train", "6", "--test", "5", "--cohort", "3", "--max-steps", "15", "--out", "run")
-BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "2", "--visits-per-user", "2", "--recall", "shared")
+SMALL = ("--train", "4", "--test", "2", "--cohort", "2", "--max-steps", "15", "--out", "run")
+BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "1", "--visits-per-user", "2", "--recall", "shared")
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
 FILES = ("results.json", "visits.jsonl", "report.html")

@@ -66,7 +66,7 @@ def test_a_study_leaves_a_page_that_shows_every_section(studied: Path, devtools:
     assert seen.faults == [] and seen.fetched == []
     assert page_width <= width
     assert len(pictures) == 4 and all(drawn > 250 and beyond <= 0 for drawn, beyond in pictures)
-    assert len(tables) == 4 and any(tables)
+    assert len(tables) == 5 and any(tables)
 
 
 @needs_chromium

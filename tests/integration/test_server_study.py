@@ -96,9 +96,8 @@ async def unreliable(url: str) -> AsyncIterator[tuple[str, Unreliable]]:
         await serving
 
 
-def read(home: Path, name: str) -> list[bytes]:
-    run = home / "runs" / name
-    return [(run / file).read_bytes() for file in ("results.json", "visits.jsonl", "report.html")]
+def read(home: Path, name: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (home / "runs" / name).iterdir() if file.is_file()}
 
 
 async def run_study(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -122,6 +121,11 @@ async def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, 
     assert kept
     client = get_client(url=server)
     assert await client.threads.search(limit=10) == []
+
+    for out, where in (("more", ()), ("more-there", ("--server", server))):
+        more = await run_study(home, *BESIDES, "--out", out, *where)
+        assert more.returncode == 0, more.stderr
+    assert read(home, "more-there") == read(home, "more") and "returning.jsonl" in read(home, "more")
 
     async with unreliable(server) as (address, proxy):
         shaky = await run_study(home, "--out", "shaky", "--server", address)

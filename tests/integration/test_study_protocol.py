@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from graph.protocol import StudySettings, courses, visitors
-from graph.report import comparison_table, name_of, results_table
+from graph.report import comparison_table, name_of, results_table, returning_table
 from graph.study import run_study
 from memory.controls import controlled
 from memory.embeddings import shared_embeddings
@@ -160,7 +160,18 @@ def test_returning_users_are_served_with_own_records_those_of_all_or_none(studie
     assert steps["own", 1] == steps["none", 1] == [one["steps"] for one in plain if one["memory"] == "empty"]
     assert steps["none", 1] == steps["none", 2] == steps["none", 3]
     assert steps["own", 2] != steps["own", 1] and steps["shared", 2] != steps["shared", 1]
-    assert {"plan": "returning" in rows(studied[1])["act_only"]} == {"plan": False}
+    assert "returning" not in rows(studied[1])["act_only"]
+
+
+def test_the_table_of_returning_users_has_a_line_for_each_way_of_recalling(studied: tuple[Path, Path]) -> None:
+    plain, everything = (json.loads((one / "results.json").read_text(encoding="utf-8")) for one in studied)
+    assert returning_table(plain) is None
+    table = returning_table(everything)
+    assert table is not None
+    found = [line.split() for line in shown(table).splitlines()]
+    told = rows(studied[1])["billp"]["returning"]
+    for recall in ("own", "shared", "none"):
+        assert ["billp", recall, *(f"{one['total_reward']:.1f}" for one in told if one["recall"] == recall)] in found
 
 
 def test_what_returning_users_recall_is_theirs_alone_or_of_all(studied: tuple[Path, Path]) -> None:
@@ -214,12 +225,12 @@ def test_a_curve_has_a_point_before_the_first_cohort_and_after_every_so_many(
     assert [stage.about["train_visits"] for stage in stages if "train_visits" in stage.about] == after
 
 
-def test_full_memory_is_always_among_the_controls() -> None:
-    assert StudySettings(world="tiny", variants=("billp",), memory=("empty", "full", "empty")).memory == (
-        "full",
-        "empty",
+def test_full_memory_is_always_among_the_controls_and_nothing_is_done_twice() -> None:
+    settings = StudySettings(
+        world="tiny", variants=("billp",), memory=("empty", "full", "empty"), recall=("own", "none", "own")
     )
-    for wrong in ({"memory": ("half",)}, {"recall": ("theirs",)}, {"visits_per_user": 100_000}):
+    assert (settings.memory, settings.recall) == (("full", "empty"), ("own", "none"))
+    for wrong in ({"recall": ()}, {"memory": ("half",)}, {"recall": ("theirs",)}, {"visits_per_user": 100_000}):
         with pytest.raises(ValidationError):
             StudySettings.model_validate({"world": "tiny", "variants": ("billp",)} | wrong)
 

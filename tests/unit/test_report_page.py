@@ -20,6 +20,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
     usage = {"calls": 4, "prompt_tokens": 1234, "cached_tokens": 77, "completion_tokens": 8, "retries": 1}
     return {
         "variant": variant,
+        "memory": "full",
         "split": "dev",
         "failed": 0,
         "usage": usage,
@@ -40,6 +41,7 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
     step = {"plan": "Go far", "title": "Heat", "genres": ["Crime"], "distance": 0.5, "reward": 3.5, "next_value": None}
     return {
         "variant": variant,
+        "memory": "full",
         "split": "dev",
         "seed": 0,
         "user_id": f"user of {total}",
@@ -48,6 +50,11 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
         "leave_reason": "similar",
         "steps": [step | {"left": False}, step | {"left": True}],
     } | more
+
+
+def step(risk: float, left: bool) -> dict[str, Any]:
+    told = {"plan": "Go far", "title": "Heat", "genres": ["Crime"], "distance": 0.5, "reward": 3.5, "next_value": None}
+    return told | {"risk": risk, "left": left}
 
 
 def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
@@ -99,12 +106,12 @@ MEASURED: dict[str, Any] = {
     "curve": [
         {"cohorts": n, "train_visits": 2 * n, "total_reward": 11.5 + n, "total_reward_ci": [1, 30]} for n in range(3)
     ],
-    "outlook": [{"risk": 0.1, "left": 0.12, "rounds": 50}, {"risk": 0.4, "left": 0.35, "rounds": 50}],
 }
 
 
 def test_what_a_study_has_measured_is_shown() -> None:
-    page = report_page(study(row("billp"), row("random", **MEASURED)), VISITS)
+    foreseen = [line("random", 7.0, steps=[step(0.1, False)] * 4 + [step(0.1, True)] + [step(0.4, True)] * 2)]
+    page = report_page(study(row("billp"), row("random", **MEASURED)), [*VISITS, *foreseen])
     text = words(page)
     for shown in (
         "7.0 (6.0 to 8.0)",
@@ -120,7 +127,7 @@ def test_what_a_study_has_measured_is_shown() -> None:
     ):
         assert shown in text, shown
     assert "random from 11.5 after 0 train visits to 13.5 after 4" in page
-    assert "random: 12% left at 10%, 35% left at 40%" in page
+    assert "random: 20% left at 10%, 100% left at 40%" in page
     assert page.count("<svg") == 5
 
 
@@ -136,6 +143,15 @@ def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
         assert missing in text, missing
     for absent in ("gap closed", "minus billp", "AUC", "tuning visits"):
         assert absent not in text, absent
+
+
+def test_a_memory_that_was_changed_has_a_row_and_visits_of_its_own() -> None:
+    changed = {"memory": "shuffled"}
+    rows = [row("billp"), row("billp", total_reward=3.0, **changed), row("random")]
+    lines = [line("billp", 9.0), line("billp", 1.0, **changed), line("random", 5.0)]
+    page = report_page(study(*rows), lines)
+    assert "billp (shuffled) 3.0 (6.0 to 8.0)" in words(page)
+    assert "User user of 9.0 with billp, seed 0" in words(page)
 
 
 @pytest.mark.parametrize(
