@@ -110,7 +110,7 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
 
 
 def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Foresight:
-    """Return what is learned from the visits that `billp_outlook` learns from."""
+    """Return what is learned from as many visits as `billp_outlook` learns from."""
     kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
     if kept.exists():
         weights = _Foreseen.model_validate_json(kept.read_bytes()).weights

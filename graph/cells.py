@@ -271,7 +271,10 @@ class Visits:
 
     async def _run(self, stage: Stage, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return which failed."""
-        context = self._settings.context.model_copy(update={"learn": "cohort" if stage.learns else "off"})
+        learn, explore = "cohort" if stage.learns else "off", self._settings.context.explore
+        # Users who come back teach too, but nothing is tried out on them.
+        changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
+        context = self._settings.context.model_copy(update=changes)
         if self._course.own_only:
             context = context.model_copy(update={"share_memory": False})
         failed: dict[int, VisitFailedError] = {}

@@ -28,8 +28,8 @@ class StudySettings(BaseModel):
     variants: tuple[str, ...] = Field(min_length=1)
     """Variants of the agent and baselines, in the order of the table."""
     train: int = Field(40, ge=0, lt=MOST_VISITS)
-    """Train visits of each variant and seed; those of reinforcement learning are counted by `rl_steps`, the
-    other baselines do not learn."""
+    """Train visits of each variant and seed; `outlook_only` learns from as many. Reinforcement learning goes by
+    `rl_steps`, and the other baselines do not learn."""
     test: int = Field(40, ge=1, lt=MOST_VISITS)
     """Users visited with what was learned."""
     seeds: int = Field(1, ge=1)

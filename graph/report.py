@@ -41,7 +41,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     for row in results["rows"]:
         low, high = row["total_reward_ci"]
         table.add_row(
-            name_of(row),
+            _label(row),
             f"{row['length']:.1f}",
             f"{row['mean_reward']:.2f}",
             f"{row['total_reward']:.1f} ({low:.0f} to {high:.0f})",
@@ -62,7 +62,7 @@ def comparison_table(results: Mapping[str, Any]) -> Table:
     for one in shown:
         table.add_column(one.heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(name_of(row), *(one.show(row) for one in shown))
+        table.add_row(_label(row), *(one.show(row) for one in shown))
     return table
 
 
@@ -146,6 +146,11 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
 def name_of(row: Mapping[str, Any]) -> str:
     """Return what a row is called: its variant, and how its memory was changed where it was."""
     return row["variant"] if row["memory"] == "full" else f"{row['variant']} ({row['memory']})"
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """Return the name of a row in a narrow table, where those with a changed memory follow the one of the variant."""
+    return row["variant"] if row["memory"] == "full" else f"  {row['memory']}"
 
 
 def _ends(results: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         return {"foreseen": []}
     who = await visitor(state)
     n_items = len(who.predicted)
-    fitted = await learned_outlook(runtime.store, asker(state, context), who.place, look_again=not state.steps)
+    fitted = await learned_outlook(runtime.store, asker(state, context), who.place, begins=not state.steps)
     risks: NDArray[np.float64] | None = None
     if fitted is not None:
         recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])

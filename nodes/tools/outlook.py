@@ -1,7 +1,10 @@
-"""The outlook as a tool: fitted to the experiences in memory, and anew when they have grown."""
+"""The outlook as a tool: fitted to the experiences in memory, and anew when a visit begins and there are others."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -10,75 +13,110 @@ from pydantic import ValidationError
 
 from memory.recall import Asker
 from memory.records import Experience, escape, namespace
+from nodes.visitor import WINDOW
 from nodes.worlds import Place
 from sim.outlook import Observation, Outlook, Pairs, fit_outlook
 
 # Records read between two looks at the event loop.
 PAGE = 500
-# Experiences that an outlook is fitted to at most, some 500 visits; more would make it slower, and hardly better.
+# Experiences that an outlook is fitted to at most, of some 500 visits; more would make it slower, and hardly better.
 MOST = 20_000
+# Visits under way whose outlook is kept.
+VISITS_KEPT = 1_000
 Prefix = tuple[str, ...]
 
 
 class _Fitted(NamedTuple):
     """What a memory's experiences came to."""
 
+    place: Place
     records: int
     """Number of records."""
     experiences: tuple[Experience, ...]
     outlook: Outlook | None
 
 
-_fitted: WeakKeyDictionary[BaseStore, dict[Prefix, _Fitted]] = WeakKeyDictionary()
-_fitting: WeakKeyDictionary[BaseStore, asyncio.Lock] = WeakKeyDictionary()
+@dataclass(eq=False)
+class _Learned:
+    """What was learned from one store."""
+
+    fitted: dict[Prefix, _Fitted] = field(default_factory=dict)
+    of_visits: "OrderedDict[tuple[Prefix, str], Outlook | None]" = field(default_factory=OrderedDict)
+    """The outlook that each visit began with, the latest last."""
+    locks: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = field(default_factory=WeakKeyDictionary)
+    """A store may be used from several event loops, and a lock cannot: each loop fits on its own."""
 
 
-async def learned_outlook(store: BaseStore, asker: Asker, place: Place, *, look_again: bool) -> Outlook | None:
+_stores: WeakKeyDictionary[BaseStore, _Learned] = WeakKeyDictionary()
+_looking_up = threading.Lock()
+
+
+async def learned_outlook(store: BaseStore, asker: Asker, place: Place, *, begins: bool) -> Outlook | None:
     """Return the outlook that the experiences teach which `asker` may recall; None where there are none.
+
+    A visit keeps the outlook that it began with. It is fitted anew for one that begins when the number of experiences
+    has changed; one that was replaced by another is not noticed. Of more than `MOST`, the first by namespace and key
+    count.
 
     Args:
         store: The memory.
         asker: On whose behalf; the asking visit's own experiences are left out.
         place: The world that the experiences are from.
-        look_again: Whether to look for new experiences. Otherwise the last outlook that was fitted in this process will
-            do, so that a visit keeps the one that it began with while no other one begins.
+        begins: Whether the visit begins.
     """
     if asker.shared is None:
         prefix: Prefix = namespace("experiences", asker.space, asker.user_id)
     else:
         prefix = ("experiences", escape(asker.shared))
-    # Visits that begin together wait for one of them.
-    async with _fitting.setdefault(store, asyncio.Lock()):
-        known = _fitted.setdefault(store, {})
-        if prefix not in known or (look_again and await _changed(store, prefix, known[prefix].records)):
-            known[prefix] = await _fit(store, prefix, place)
-        fitted = known[prefix]
-    others = [one for one in fitted.experiences if one.visit != asker.visit]
-    if len(others) == len(fitted.experiences):
-        return fitted.outlook
-    # A visit that was gone back in, or is played again.
-    return await asyncio.to_thread(_outlook, place, others)
+    with _looking_up:
+        learned = _stores.setdefault(store, _Learned())
+        lock = learned.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    visit = (prefix, asker.visit)
+    if begins or visit not in learned.of_visits:
+        # Visits that begin together wait for one of them.
+        async with lock:
+            fitted = await _up_to_date(learned, store, prefix, place)
+        others = [one for one in fitted.experiences if one.visit != asker.visit]
+        same = len(others) == len(fitted.experiences)
+        # A visit has experiences of its own where it was gone back in, or goes on in another process.
+        learned.of_visits[visit] = fitted.outlook if same else await asyncio.to_thread(_outlook, place, others)
+        while len(learned.of_visits) > VISITS_KEPT:
+            learned.of_visits.popitem(last=False)
+    return learned.of_visits[visit]
 
 
-async def _changed(store: BaseStore, prefix: Prefix, count: int) -> bool:
-    """Return whether there are more or fewer records than before."""
-    around = await store.asearch(prefix, limit=2, offset=max(0, count - 1))
-    return len(around) != min(count, 1)
+async def _up_to_date(learned: _Learned, store: BaseStore, prefix: Prefix, place: Place) -> _Fitted:
+    known = learned.fitted.get(prefix)
+    if known is None or known.place is not place or await _changed(store, prefix, known.records):
+        items = await _read(store, prefix)
+        experiences, outlook = await asyncio.to_thread(_fit, place, items)
+        known = learned.fitted[prefix] = _Fitted(place, len(items), experiences, outlook)
+    return known
 
 
-async def _fit(store: BaseStore, prefix: Prefix, place: Place) -> _Fitted:
+async def _changed(store: BaseStore, prefix: Prefix, records: int) -> bool:
+    """Return whether there are more or fewer records than before, as far as they count."""
+    around = await store.asearch(prefix, limit=2, offset=max(0, records - 1))
+    return not around if records >= MOST else len(around) != min(records, 1)
+
+
+async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     items: list[SearchItem] = []
     while len(items) < MOST:
-        page = await store.asearch(prefix, limit=PAGE, offset=len(items))
+        page = await store.asearch(prefix, limit=min(PAGE, MOST - len(items)), offset=len(items))
         items += page
         if len(page) < PAGE:
             break
         await asyncio.sleep(0)
+    return items
+
+
+def _fit(place: Place, items: Sequence[SearchItem]) -> tuple[tuple[Experience, ...], Outlook | None]:
     experiences = tuple(_valid(items))
-    return _Fitted(len(items), experiences, await asyncio.to_thread(_outlook, place, experiences))
+    return experiences, _outlook(place, experiences)
 
 
-def _valid(items: Iterable[SearchItem]) -> Iterable[Experience]:
+def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
     for item in items:
         try:
             yield Experience.model_validate(item.value)
@@ -97,14 +135,17 @@ def _outlook(place: Place, experiences: Sequence[Experience]) -> Outlook | None:
             one.left,
         )
         for one in experiences
-        if all(item_id in catalogue for item_id in (one.item_id, *one.recent))
+        # What somebody wrote by hand may hold anything.
+        if 1 <= one.predicted <= 5
+        and len(one.recent) <= WINDOW
+        and all(item_id in catalogue for item_id in (one.item_id, *one.recent))
     ]
-    return fit_outlook(pairs_of(place), observations)
+    return fit_outlook(_pairs(place), observations)
 
 
-def pairs_of(place: Place) -> Pairs:
-    """Return what is seen of the world's pairs of items, worked out once."""
-    if Pairs not in place.cache:
-        place.cache[Pairs] = Pairs(place.world.catalogue, place.world.logs)
-    pairs: Pairs = place.cache[Pairs]
+def _pairs(place: Place) -> Pairs:
+    """Return what is seen of the world's pairs of items."""
+    pairs: Pairs | None = place.cache.get(Pairs)
+    if pairs is None:
+        pairs = place.cache[Pairs] = Pairs(place.world.catalogue, place.world.logs)
     return pairs

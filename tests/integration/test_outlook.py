@@ -1,6 +1,9 @@
 """The outlook in a visit: what it puts before the Actor, from which memories, and when it is learned anew."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,9 @@ from nodes.state import VisitInput, VisitOutput
 from nodes.tools import outlook as tool
 from nodes.tools.outlook import learned_outlook
 from nodes.worlds import Place, open_place
+from sim.datasets import load_ratings
 from sim.outlook import Observation, Outlook, Pairs, fit_outlook
+from sim.world import World
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -114,21 +119,21 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
     await remember(store, "tiny", await experiences(30, visit="mine", user="1"))
     others = await experiences(30, visit="theirs", user="2", first=100)
     mine = Asker("tiny", "1", "mine", "tiny")
-    assert await learned_outlook(store, mine, world, look_again=True) is None
+    assert await learned_outlook(store, mine, world, begins=True) is None
     await remember(store, "tiny", others)
-    found = await learned_outlook(store, mine, world, look_again=True)
+    found = await learned_outlook(store, mine, world, begins=True)
     alone = ChromaStore(embeddings=shared_embeddings())
     async with alone:
         await remember(alone, "tiny", others)
-        expected = await learned_outlook(alone, mine, world, look_again=True)
+        expected = await learned_outlook(alone, mine, world, begins=True)
     assert found is not None and expected is not None and found.weights.tolist() == expected.weights.tolist()
     own = Asker("tiny", "3", "x", None)
-    assert await learned_outlook(store, own, world, look_again=True) is None
+    assert await learned_outlook(store, own, world, begins=True) is None
 
 
 async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
     await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
-    assert await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), look_again=True) is None
+    assert await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), begins=True) is None
 
 
 async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(store: ChromaStore) -> None:
@@ -143,3 +148,50 @@ async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(sto
     assert at_random == await shown("cohort", 1.0)
     assert at_random[0] != (await shown("cohort", 0.0))[0]
     assert await shown("off", 1.0) == await shown("off", 0.0)
+
+
+async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
+    store: ChromaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await remember(store, "tiny", await experiences(40))
+    fits: list[int] = []
+
+    def counted(pairs: Pairs, seen: list[Observation]) -> Outlook | None:
+        fits.append(len(seen))
+        return fit_outlook(pairs, seen)
+
+    monkeypatch.setattr(tool, "fit_outlook", counted)
+    world, mine, theirs = await place(), Asker("tiny", "1", "mine", "tiny"), Asker("tiny", "2", "theirs", "tiny")
+    began = await learned_outlook(store, mine, world, begins=True)
+    await remember(store, "tiny", await experiences(5, visit="mine", user="1", first=40))
+    other = await learned_outlook(store, theirs, world, begins=True)
+    for _ in range(3):
+        assert await learned_outlook(store, mine, world, begins=False) is began
+        assert await learned_outlook(store, theirs, world, begins=False) is other
+    assert began is not other and fits == [40, 45]
+
+
+def test_it_is_learned_in_any_thread_and_event_loop() -> None:
+    async def learn(store: ChromaStore) -> list[float]:
+        found = await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), begins=True)
+        assert found is not None
+        return [float(one) for one in found.weights]
+
+    with ChromaStore(embeddings=shared_embeddings()) as store, ThreadPoolExecutor(4) as pool:
+        asyncio.run(remember(store, "tiny", asyncio.run(experiences(40))))
+        runs = [pool.submit(asyncio.run, learn(store)) for _ in range(4)]
+        found = [run.result(timeout=60) for run in runs]
+    assert all(one == found[0] for one in found)
+
+
+async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStore, home: Path) -> None:
+    small = World.build("small", load_ratings("tiny", 1))
+    small.save(home / "worlds" / "small")
+    await remember(store, "shared", await experiences(40))
+    asker = Asker("shared", "1", "x", "shared")
+    for world in (await place(), await open_place("small"), await place()):
+        found = await learned_outlook(store, asker, world, begins=True)
+        expected = fit_outlook(Pairs(world.world.catalogue, world.world.logs), [Observation(1, (0,), 4.0, True)])
+        assert found is not None and expected is not None
+        risks, other = (one.risks([0], np.full(len(world.world.catalogue), 4.0)) for one in (found, expected))
+        assert risks.shape == other.shape and found.pairs._logs is world.world.logs

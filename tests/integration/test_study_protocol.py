@@ -16,6 +16,7 @@ from memory.controls import controlled
 from memory.embeddings import shared_embeddings
 from memory.records import Record
 from memory.store import ChromaStore
+from nodes.context import Context
 from nodes.worlds import load_world
 from sim.errors import BadInputError
 from sim.metrics import paired, summarize
@@ -31,7 +32,7 @@ EVERYTHING = StudySettings(
     curve_users=3,
     visits_per_user=3,
 )
-FILES = ("results.json", "visits.jsonl", "curves.jsonl", "returning.jsonl")
+FILES = ("results.json", "visits.jsonl", "report.html", "curves.jsonl", "returning.jsonl")
 Line = dict[str, Any]
 
 
@@ -65,7 +66,7 @@ def stored(folder: Path) -> list[tuple[str, Line]]:
 
 def test_what_is_asked_for_besides_changes_nothing_else(studied: tuple[Path, Path]) -> None:
     plain, everything = studied
-    assert {one.name for one in plain.iterdir()} == {"results.json", "visits.jsonl", "memory"}
+    assert {one.name for one in plain.iterdir()} == {"results.json", "visits.jsonl", "report.html", "memory"}
     assert lines(plain) == [one for one in lines(everything) if one["memory"] == "full"]
     for name, row in rows(plain).items():
         assert row["memory"] == "full" and not {"curve", "returning"} & set(row)
@@ -161,6 +162,24 @@ def test_returning_users_are_served_with_own_records_those_of_all_or_none(studie
     assert steps["none", 1] == steps["none", 2] == steps["none", 3]
     assert steps["own", 2] != steps["own", 1] and steps["shared", 2] != steps["shared", 1]
     assert "returning" not in rows(studied[1])["act_only"]
+
+
+def test_nothing_is_tried_out_on_users_who_come_back(home: Path) -> None:
+    settings = StudySettings(
+        world="tiny",
+        variants=("billp_outlook",),
+        train=8,
+        test=8,
+        cohort=4,
+        max_steps=6,
+        visits_per_user=2,
+        recall=("shared",),
+        context=Context(explore=1.0),
+    )
+    folder = run(settings, "back")
+    plain = [one["steps"] for one in lines(folder) if one["split"] == "dev"]
+    back = [one["steps"] for one in lines(folder, "returning.jsonl") if one["visit"] == 1]
+    assert plain == back and any(step["risk"] for steps in plain for step in steps)
 
 
 def test_the_table_of_returning_users_has_a_line_for_each_way_of_recalling(studied: tuple[Path, Path]) -> None:
