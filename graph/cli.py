@@ -31,6 +31,11 @@ worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_he
 app.add_typer(worlds, name="world")
 
 STOPPED = 130
+# What a study compares unless told otherwise.
+COMPARED = (
+    "act_only,react,reflexion,billp,billp_outlook,"
+    "random,popular,greedy,diverse_greedy,genre_greedy,pop_greedy,outlook_only,oracle"
+)
 # How a command that was stopped is gone on with.
 GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same command goes on"]}
 out = Console()
@@ -270,9 +275,7 @@ def recommend(
 @app.command()
 def study(
     name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
-    variants: Annotated[
-        str, typer.Option(help="Variants and baselines, separated by commas.")
-    ] = "act_only,react,reflexion,billp,random,popular,greedy,diverse_greedy,genre_greedy,pop_greedy,oracle",
+    variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
     world: WorldName = "",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
     train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,

@@ -31,7 +31,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     if fitted is not None:
         recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
         risks = fitted.risks([int(position) for position in recent], who.predicted)
-    if explores(state, context):
+    if explores(state, context, nothing_known=fitted is None):
         scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
     elif risks is not None:
         scores = worth(risks, who.predicted)
@@ -44,6 +44,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     return {"foreseen": found}
 
 
-def explores(state: VisitState, context: Context) -> bool:
-    """Return whether the visit is one of those that try items at random."""
-    return context.learn == "cohort" and random.Random(f"explore {state.seed}").random() < context.explore
+def explores(state: VisitState, context: Context, *, nothing_known: bool) -> bool:
+    """Return whether the visit is one of those that try items at random: a share of them, and all until one has."""
+    drawn = nothing_known or random.Random(f"explore {state.seed}").random() < context.explore
+    return context.learn == "cohort" and context.explore > 0 and drawn

@@ -137,13 +137,14 @@ async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> 
 
 
 async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(store: ChromaStore) -> None:
-    await remember(store, "tiny", await experiences(120))
-
     async def shown(learn: str, explore: float) -> list[list[str]]:
         context = Context.model_validate({"learn": learn, "explore": explore})
         _, updates = await run(store, context, seed=5)
         return [[one.item_id for one in part["outlook"]["foreseen"]] for part in updates if "outlook" in part]
 
+    # While nothing is known yet, all train visits do.
+    assert len(await shown("cohort", 1e-9)) and not any(await shown("off", 1.0)) and not any(await shown("cohort", 0.0))
+    await remember(store, "tiny", await experiences(120))
     at_random = await shown("cohort", 1.0)
     assert at_random == await shown("cohort", 1.0)
     assert at_random[0] != (await shown("cohort", 0.0))[0]
