@@ -91,6 +91,7 @@ def report_page(results: Mapping[str, Any], lines: Iterable[Line]) -> str:
     sections = [
         _table_section(study),
         _curve_section(study),
+        _returning_section(study),
         _reward_section(study, visits),
         _end_section(study),
         _visit_section(study, visits),
@@ -193,6 +194,33 @@ def _curve_section(study: Results) -> Section:
         "Learning curves",
         ["Total reward of dev users after so many train visits; the band is the 95% interval."],
         [draw_curves(curves)],
+    )
+
+
+def _returning_section(study: Results) -> Section:
+    heading = "Users who come back"
+    told = [(row.variant, one) for row in study.rows for one in row.returning]
+    if not told:
+        return Section(
+            "returning", heading, missing=["Nobody came back: the study was run without --visits-per-user V."]
+        )
+    return Section(
+        "returning",
+        heading,
+        [
+            "Total reward by number of the visit, and by whose records the user is served with: their own, those of "
+            "all, or none. Memory learns between visits."
+        ],
+        tables=[
+            Table(
+                "Users who come back",
+                ["variant", "recalled", "visit", "total reward\n(95% interval)"],
+                [
+                    [variant, one.recall, str(one.visit), _with_interval(one.total_reward, one.total_reward_ci)]
+                    for variant, one in told
+                ],
+            )
+        ],
     )
 
 

@@ -41,6 +41,15 @@ class CurvePoint(BaseModel):
     total_reward_ci: Interval
 
 
+class Return(BaseModel):
+    """What users collect at one of their visits."""
+
+    recall: str
+    visit: int
+    total_reward: float
+    total_reward_ci: Interval
+
+
 class Reliability(BaseModel):
     """Rounds of which the outlook said about the same."""
 
@@ -81,6 +90,7 @@ class Row(BaseModel):
     training_steps: int | None = None
     critic: Prediction | None = None
     curve: list[CurvePoint] = []
+    returning: list[Return] = []
 
 
 class Settings(BaseModel):

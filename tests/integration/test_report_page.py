@@ -20,6 +20,7 @@ STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3
 SECTIONS = [
     "Results",
     "Learning curves",
+    "Users who come back",
     "Return by variant",
     "Reasons for leaving",
     "One visit, genre by genre",

@@ -103,6 +103,7 @@ MEASURED: dict[str, Any] = {
         "rank_correlation": 0.123,
         "rank_correlation_ci": [0.0, 0.2],
     },
+    "returning": [{"recall": "own", "visit": 2, "total_reward": 48.1, "total_reward_ci": [31.5, 66.0]}],
     "curve": [
         {"cohorts": n, "train_visits": 2 * n, "total_reward": 11.5 + n, "total_reward_ci": [1, 30]} for n in range(3)
     ],
@@ -123,6 +124,7 @@ def test_what_a_study_has_measured_is_shown() -> None:
         "51,000",
         "0.679 (0.600 to 0.750)",
         "0.123 (0.000 to 0.200)",
+        "random own 2 48.1 (31.5 to 66.0)",
         "together 8 2,468 154 16 2 0.5000",
     ):
         assert shown in text, shown
@@ -135,6 +137,7 @@ def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
     text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
     for missing in (
         "No learning curve: the study was run without --curve N.",
+        "Nobody came back: the study was run without --visits-per-user V.",
         "No lesson was recalled",
         "No prediction: no Critic takes part",
         "No reliability of the outlook",
