@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graph.protocol import Cell, StudySettings, visitors
+from sim.errors import BadInputError
 from sim.files import write_whole
 from sim.foresight import Foresight, learn_foresight
 from sim.knowledge import Knowing, Policy
@@ -82,7 +83,7 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
             training_visits=sum(one.training_visits for one in trained),
         )
     if variant == OUTLOOK_ONLY:
-        foreseen = [_Foreseen.model_validate_json(cell.with_suffix(".json").read_bytes()) for cell in cells]
+        foreseen = [_kept(cell.with_suffix(".json")) for cell in cells]
         return Effort(
             training_steps=sum(one.steps for one in foreseen), training_visits=sum(one.visits for one in foreseen)
         )
@@ -113,7 +114,7 @@ def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path,
     """Return what is learned from as many visits as `billp_outlook` learns from."""
     kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
     if kept.exists():
-        weights = _Foreseen.model_validate_json(kept.read_bytes()).weights
+        weights = _kept(kept).weights
         pairs = Pairs(world.catalogue, world.logs)
         return Foresight(None if weights is None else Outlook.of(pairs, weights))
     users = visitors(world, "train", settings.train, cell.seed)
@@ -130,6 +131,13 @@ def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path,
     learned = None if policy.outlook is None else policy.outlook.weights.tolist()
     write_whole(kept, _Foreseen(weights=learned, steps=steps, visits=len(users)).model_dump_json())
     return policy
+
+
+def _kept(file: Path) -> _Foreseen:
+    try:
+        return _Foreseen.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BadInputError(f"{file} cannot be used; learn it anew (a study does so with `--fresh`)") from error
 
 
 def _tuned_file(folder: Path, name: str) -> Path:

@@ -43,7 +43,6 @@ _ASKS = {
     "want": "avoid",
     "with": "without",
     "more": "fewer",
-    "but": "yet not",
 }
 # What is turned round in a sentence without any of these.
 _ELSE = {"never": "always", "not": "indeed", "no": "more", "likes": "should avoid"}
