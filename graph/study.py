@@ -30,7 +30,7 @@ from nodes.llm.models import chat_model
 from nodes.llm.prices import price_of
 from nodes.worlds import checked_name, load_world, world_folder
 from sim.errors import BadInputError
-from sim.files import resumable_folder, unfinished_folder, write_whole
+from sim.files import LOCK, resumable_folder, unfinished_folder, write_whole
 from sim.storage import MANIFEST
 from sim.world import World
 
@@ -155,6 +155,8 @@ def _file_of(line: dict[str, Any]) -> str:
 def _tidied(target: Path) -> Path:
     """Remove from a run that has ended what it was gone on with by."""
     shutil.rmtree(target / CELLS, ignore_errors=True)
+    # There where it was stopped between being put in its place and letting go of it.
+    (target / LOCK).unlink(missing_ok=True)
     (target / BEGUN).unlink()
     return target
 

@@ -19,7 +19,7 @@ from memory.store import ChromaStore
 from nodes.state import Usage, VisitOutput
 from nodes.worlds import load_world
 from sim.errors import BadInputError
-from sim.files import resumable_folder
+from sim.files import LOCK, resumable_folder
 from sim.metrics import paired, summarize
 from sim.policies import POLICIES
 from sim.prediction import judge_values
@@ -368,3 +368,17 @@ def test_the_comparison_fits_a_terminal_and_names_the_best_rule(studied: Path) -
     line = next(line for line in text.splitlines() if line.strip().startswith("act_only"))
     assert f"{rows['act_only']['minus_billp']['difference']:+.1f}" in line
     assert f"{rows['act_only']['gap_closed']:.0%}" in line
+
+
+def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.model_copy(update={"variants": ("random",)})
+    whole = {file.name: file.read_bytes() for file in run(settings, "whole").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("graph.study._tidied", disk_full)
+        with pytest.raises(OSError, match="disk full"):
+            run(settings, "stopped")
+    # Where it was killed before it let go of the folder.
+    (home / "runs" / "stopped" / LOCK).touch()
+    assert {file.name: file.read_bytes() for file in run(settings, "stopped").iterdir()} == whole
