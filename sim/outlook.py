@@ -24,19 +24,20 @@ Doubles = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
 # Rounds that are lost where a user leaves.
-AHEAD = 50
+AHEAD = 100
 # Items that stand for all where every pair would have to be looked at.
 _SAMPLE = 2_000
 # An item's isolation is its mean distance to this share of the sample, the nearest.
 _NEAREST = 0.025
 # What is believed of the weights before any round is seen: pairs farther apart, with fewer categories in common, and of
 # items that have others near them, are less risky. (An item that lies apart from all others by what little the logs
-# show of it will lie nearer to them in truth.) Weights: one, distance, shared categories, isolation; then of being
-# disliked: one, predicted rating above the middle of the scale.
-_PRIOR = np.array([-3.0, -1.5, 1.0, 0.5, -6.0, -2.0])
+# show of it will lie nearer to them in truth, and being far from it says less.) Weights: one, distance, shared
+# categories, isolation, isolation times distance; then of being disliked: one, predicted rating above the middle of the
+# scale.
+_PRIOR = np.array([-3.0, -2.5, 1.0, 0.7, 0.5, -6.0, -2.0])
 # Weights of these beliefs, in rounds or so; the base rate is hardly bound.
-_PRIOR_STRENGTH = np.array([0.05, 1.0, 1.0, 1.0, 0.5, 2.0])
-_PAIR = 4
+_PRIOR_STRENGTH = np.array([0.05, 1.0, 1.0, 1.0, 1.0, 0.5, 2.0])
+_PAIR = 5
 _MIDDLE = 3.0
 # Logarithms of hazards beyond these tell nothing more, and would overflow.
 _LEAST, _MOST = -30.0, 5.0
@@ -60,7 +61,7 @@ class Outlook:
 
     pairs: "Pairs"
     weights: Doubles
-    """Shape (6,): of a pair's hazard, then of being disliked."""
+    """Shape (7,): of a pair's hazard, then of being disliked."""
 
     @classmethod
     def of(cls, pairs: "Pairs", weights: Sequence[float]) -> "Outlook":
@@ -121,11 +122,11 @@ class Pairs:
         self._unit = max(self._median - low, 1e-6)
 
     def with_item(self, other: int) -> Doubles:
-        """Return the features of every item paired with one, shape (n_items, 4)."""
+        """Return the features of every item paired with one, shape (n_items, 5)."""
         return self._features(np.arange(len(self._counts)), other)
 
     def of(self, item: int, others: Sequence[int]) -> Doubles:
-        """Return the features of one item paired with others, shape (len(others), 4)."""
+        """Return the features of one item paired with others, shape (len(others), 5)."""
         return self._features(np.asarray(others, dtype=np.intp), item)
 
     def _features(self, items: Positions, other: int) -> Doubles:
@@ -133,7 +134,7 @@ class Pairs:
         shared = self._genres[items] @ self._genres[other]
         alike = shared / np.maximum(self._counts[items] + self._counts[other] - shared, 1.0)
         isolation = (self._isolation[items] + self._isolation[other]) / 2
-        return np.stack([np.ones(len(items)), distance, alike, isolation], axis=1)
+        return np.stack([np.ones(len(items)), distance, alike, isolation, isolation * distance], axis=1)
 
 
 def fit_outlook(pairs: Pairs, observations: Sequence[Observation]) -> Outlook | None:

@@ -20,6 +20,7 @@ from nodes.llm.prompting import Facts, read_facts
 from nodes.llm.tokens import count_tokens
 from nodes.llm.wording import Wishes, read_wishes
 from sim.errors import BadInputError
+from sim.outlook import AHEAD
 
 # Two distances count as alike within about this much, in the kernel that weighs experiences and values.
 DISTANCE_WIDTH = 0.15
@@ -29,8 +30,6 @@ PRIOR_WEIGHT = 1.0
 MARGIN = 0.2
 # Ratings of the user's mean that stand beside their own of a category.
 TASTE_PRIOR = 5
-# Rounds that are lost where a user leaves, each as good as the candidates.
-AHEAD = 50
 # How far below the user's mean an item has to be for the user to leave.
 DISLIKED = 0.5
 # How many rounds back the user remembers, and how much overlap of categories with them, summed, is too much.

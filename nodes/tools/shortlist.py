@@ -114,5 +114,5 @@ def _candidate(
         genres=list(item.genres),
         predicted=round(float(visitor.predicted[position]), 2),
         distance=None if distances is None else round(float(distances[position]), 2),
-        risk=None if risks is None else round(float(risks[position]), 3),
+        risk=None if risks is None else round(float(risks[position]), 4),
     )

@@ -53,7 +53,7 @@ def test_an_experience_with_the_same_genres_counts_more() -> None:
 def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
     risky, safe = NEAR | {"risk": 0.05}, FAR | {"risk": 0.01}
     assert choice(candidates=[risky, safe]) == "Far"
-    assert choice(candidates=[risky | {"risk": 0.012}, safe]) == "Near"
+    assert choice(candidates=[risky | {"risk": 0.0105}, safe]) == "Near"
     # The rest is told by the risk, but for a plan between equals.
     assert choice(candidates=[risky, safe], plan="Keep a distance of at most 0.50 from the last four items.") == "Far"
     equal = [NEAR | {"risk": 0.01, "predicted": 4.0}, safe | {"predicted": 4.0}]
