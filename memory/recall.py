@@ -46,6 +46,13 @@ class Asker:
     """Id of the visit under way, which never recalls its own records."""
     shared: str | None
     """Space whose records may be recalled, whoever's they are; None for own records only."""
+    own: bool = True
+    """Whether the user's own records of former visits may be recalled."""
+
+    @property
+    def left_out(self) -> str | None:
+        """Return whose records in the shared space are not those of others; elsewhere, that id is somebody else."""
+        return self.user_id if self.shared == self.space else None
 
 
 async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
@@ -93,26 +100,33 @@ def _distinct(pool: list[Recalled[T]], texts: list[str]) -> list[Recalled[T]]:
 async def _recall(
     store: BaseStore, kind: Kind, model: type[T], asker: Asker, situation: str, k: int
 ) -> list[Recalled[T]]:
-    found = await _search(store, namespace(kind, asker.space, asker.user_id), model, asker, situation, k)
+    found: list[Recalled[T]] = []
+    if asker.own:
+        found = await _search(store, namespace(kind, asker.space, asker.user_id), model, asker, situation, k)
     if asker.shared is not None and len(found) < k:
-        everyone = await _search(store, (kind, escape(asker.shared)), model, asker, situation, k + len(found))
-        # In another space, a user of the same id is somebody else.
-        mine = asker.user_id if asker.shared == asker.space else None
-        found += [one for one in everyone if one.record.user_id != mine]
-    return found[:k]
+        everyone = (kind, escape(asker.shared))
+        found += await _search(store, everyone, model, asker, situation, k - len(found), but=asker.left_out)
+    return found
 
 
 async def _search(
-    store: BaseStore, prefix: tuple[str, ...], model: type[T], asker: Asker, situation: str, k: int
+    store: BaseStore,
+    prefix: tuple[str, ...],
+    model: type[T],
+    asker: Asker,
+    situation: str,
+    k: int,
+    but: str | None = None,
 ) -> list[Recalled[T]]:
-    """Return the `k` records nearest to a situation that are not the asking visit's own."""
-    limit = k
+    """Return the `k` records nearest to a situation, without the asking visit's own and those of one user."""
+    limit = 2 * k if but else k
     while True:
         items = await store.asearch(prefix, query=situation, limit=limit)
-        found = [one for item in items if (one := _valid(item, model)) and one.record.visit != asker.visit]
+        valid = (one for item in items if (one := _valid(item, model)) is not None)
+        found = [one for one in valid if one.record.visit != asker.visit and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
-        # The visit's own records crowded others out: look further.
+        # What is left out crowded others out: look further.
         limit *= 2
 
 

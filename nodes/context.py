@@ -118,6 +118,10 @@ class Context(BaseModel):
     """`now` writes each memory as it arises, `cohort` returns them with the visit, `off` keeps none."""
     share_memory: bool = True
     """Whether other users' memories are recalled where the user's own do not suffice."""
+    recall_own: bool = True
+    """Whether the user's own memories of former visits are recalled; off, it shows what they are worth."""
+    private: bool = False
+    """Whether what the visit teaches is recalled for this user alone; what a person teaches always is."""
     space: str = Field("", pattern=r"^[a-z0-9_-]*$", max_length=64)
     """Name under which memories are kept; empty for the world's name."""
 

@@ -131,13 +131,16 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
 
 
 def memory_space(state: VisitState, context: Context) -> str:
-    """Return where the visit's records are kept; a person's lie apart, where only they are looked for by name."""
+    """Return where the visit's records are kept; private ones lie apart, where only their user's are looked for."""
     space = context.space or state.world
-    # A colon stands in no name of a world and no space that a request may ask for.
-    return space if state.profile is None else f"people:{space}"
+    # A colon stands in no name of a world and no space that a request may ask for. Simulated users lie apart from
+    # people, whose names they may have.
+    if state.profile is not None:
+        return f"people:{space}"
+    return f"private:{space}" if context.private else space
 
 
 def asker(state: VisitState, context: Context) -> Asker:
     """Return on whose behalf memory is asked in this visit."""
-    shared = context.space or state.world
-    return Asker(memory_space(state, context), state.user_id, state.visit_id, shared if context.share_memory else None)
+    shared = (context.space or state.world) if context.share_memory else None
+    return Asker(memory_space(state, context), state.user_id, state.visit_id, shared, context.recall_own)

@@ -64,10 +64,10 @@ async def learned_outlook(store: BaseStore, asker: Asker, place: Place, *, begin
         place: The world that the experiences are from.
         begins: Whether the visit begins.
     """
-    if asker.shared is None:
-        prefix: Prefix = namespace("experiences", asker.space, asker.user_id)
-    else:
-        prefix = ("experiences", escape(asker.shared))
+    if not asker.own and asker.shared is None:
+        return None
+    own = namespace("experiences", asker.space, asker.user_id)
+    prefix: Prefix = own if asker.shared is None else ("experiences", escape(asker.shared))
     with _looking_up:
         learned = _stores.setdefault(store, _Learned())
         lock = learned.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
@@ -76,10 +76,13 @@ async def learned_outlook(store: BaseStore, asker: Asker, place: Place, *, begin
         # Visits that begin together wait for one of them.
         async with lock:
             fitted = await _up_to_date(learned, store, prefix, place)
-        others = [one for one in fitted.experiences if one.visit != asker.visit]
-        same = len(others) == len(fitted.experiences)
+        left_out = None if asker.own else asker.left_out
         # A visit has experiences of its own where it was gone back in, or goes on in another process.
-        learned.of_visits[visit] = fitted.outlook if same else await asyncio.to_thread(_outlook, place, others)
+        known = [one for one in fitted.experiences if one.visit != asker.visit and one.user_id != left_out]
+        lies_apart = asker.own and prefix != own and asker.shared != asker.space
+        private = [one for one in _valid(await _read(store, own)) if one.visit != asker.visit] if lies_apart else []
+        same = len(known) == len(fitted.experiences) and not private
+        learned.of_visits[visit] = fitted.outlook if same else await asyncio.to_thread(_outlook, place, known + private)
         while len(learned.of_visits) > VISITS_KEPT:
             learned.of_visits.popitem(last=False)
     return learned.of_visits[visit]

@@ -131,6 +131,27 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
     assert await learned_outlook(store, own, world, begins=True) is None
 
 
+async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_left_out(store: ChromaStore) -> None:
+    world = await place()
+    shared, mine = await experiences(30, visit="theirs", user="2"), await experiences(30, user="1", first=100)
+    await remember(store, "tiny", shared)
+    await remember(store, "private:tiny", mine)
+
+    async def weights(asker: Asker) -> list[float]:
+        found = await learned_outlook(store, asker, world, begins=True)
+        assert found is not None
+        return [float(one) for one in found.weights]
+
+    of_others = await weights(Asker("tiny", "1", "a", "tiny"))
+    assert await weights(Asker("private:tiny", "1", "b", "tiny")) != of_others
+    assert await weights(Asker("private:tiny", "1", "c", "tiny", own=False)) == of_others
+    assert await weights(Asker("private:tiny", "7", "d", "tiny")) == of_others
+    await remember(store, "tiny", mine)
+    assert await weights(Asker("tiny", "1", "e", "tiny", own=False)) == of_others
+    assert await weights(Asker("tiny", "1", "f", "tiny")) != of_others
+    assert await learned_outlook(store, Asker("tiny", "1", "g", None, own=False), world, begins=True) is None
+
+
 async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
     await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
     assert await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), begins=True) is None

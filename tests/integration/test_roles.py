@@ -318,6 +318,8 @@ def test_memory_is_kept_in_the_space_asked_for_and_shared_only_where_allowed() -
     state = VisitState(world="tiny", user_id="u", visit_id="v#1")
     assert asker(state, Context()) == Asker("tiny", "u", "v#1", "tiny")
     assert asker(state, Context(space="mine", share_memory=False)) == Asker("mine", "u", "v#1", None)
+    assert asker(state, Context(private=True)) == Asker("private:tiny", "u", "v#1", "tiny")
+    assert asker(state, Context(recall_own=False)) == Asker("tiny", "u", "v#1", "tiny", own=False)
     person = state.model_copy(update={"profile": Profile()})
     assert asker(person, Context()) == Asker("people:tiny", "u", "v#1", "tiny")
 

@@ -72,6 +72,24 @@ async def test_without_sharing_only_own_records_are_recalled(store: BaseStore) -
     assert [one.record.title for one in found] == ["mine"]
 
 
+async def test_own_records_can_be_left_out_however_many_crowd_in(store: BaseStore) -> None:
+    mine = [experience(str(visit), "space", f"mine {visit}", "me") for visit in range(40)]
+    await remember(store, "w", [*mine, experience("x", "war", "yours", "you"), lesson("mine", "1", "me")])
+    others = Asker("w", "me", "now", "w", own=False)
+    assert [one.record.title for one in await recall_experiences(store, others, "space", 3)] == ["yours"]
+    assert await recall_lessons(store, others, "space", 3) == []
+    # Who has the same id in another space is somebody else.
+    person = Asker("people:w", "me", "now", "w", own=False)
+    assert len(await recall_experiences(store, person, "space", 3)) == 3
+
+
+async def test_private_records_come_before_those_that_are_shared(store: BaseStore) -> None:
+    await remember(store, "w", [experience("1", "space", "everybody's", "you")])
+    await remember(store, "private:w", [experience("2", "love", "mine", "me"), experience("3", "space", "hers", "you")])
+    found = await recall_experiences(store, Asker("private:w", "me", "now", "w"), "space", 5)
+    assert [one.record.title for one in found] == ["mine", "everybody's"]
+
+
 async def test_another_space_is_another_memory(store: BaseStore) -> None:
     await remember(store, "other", [experience("1", "space")])
     assert await recall_experiences(store, ME, "space", 5) == []
