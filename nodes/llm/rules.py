@@ -26,6 +26,11 @@ from sim.outlook import AHEAD
 DISTANCE_WIDTH = 0.15
 # Weight of what is believed without any memory, in records.
 PRIOR_WEIGHT = 1.0
+# Weight of what this visit shows of its value, in recalled values, which are of other situations.
+OWN_WEIGHT = 10.0
+# For how many rounds at the risk of the last one the Critic asks whether the user stays. The risk of a single round is
+# so small that the rewards would hide it.
+LASTING = 50
 # How much farther than the item after which a user left the next ones should be.
 MARGIN = 0.2
 # Ratings of the user's mean that stand beside their own of a category.
@@ -145,17 +150,20 @@ def _overlap(one: list[str], other: list[str]) -> float:
 
 
 def judge(facts: Facts) -> Facts:
-    """Value the situation by the rewards so far and the last item's distance, mixed with recalled values."""
+    """Value the situation by the rewards so far and the risk that the user leaves.
+
+    Where the risk is not known, the last item's distance stands for it, mixed with recalled values.
+    """
     earlier = facts.get("earlier", {"rounds": 0, "mean_reward": 0.0})
     rewards = [one["reward"] for one in facts["rounds"]] + [earlier["mean_reward"]] * earlier["rounds"]
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
     distance = facts["now"]["distance"]
     if "risk" in facts["now"]:
-        prior = (1 - facts["now"]["risk"]) * liking - 5 * facts["now"]["risk"]
-    else:
-        prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
-    total, weights = PRIOR_WEIGHT * prior, PRIOR_WEIGHT
+        stays = (1 - facts["now"]["risk"]) ** LASTING
+        return {"value": round(stays * liking - 5 * (1 - stays), 3)}
+    prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
+    total, weights = OWN_WEIGHT * prior, OWN_WEIGHT
     for one in facts["values"]:
         weight = _distance_kernel(distance, one["distance"])
         total += weight * one["target"]
