@@ -36,7 +36,7 @@ _NEAREST = 0.025
 # scale.
 _PRIOR = np.array([-3.0, -2.5, 1.0, 0.7, 0.5, -6.0, -2.0])
 # Weights of these beliefs, in rounds or so; the base rate is hardly bound.
-_PRIOR_STRENGTH = np.array([0.05, 5.0, 5.0, 5.0, 5.0, 0.5, 2.0])
+_PRIOR_STRENGTH = np.array([0.05, 10.0, 10.0, 10.0, 10.0, 0.5, 2.0])
 _PAIR = 5
 _MIDDLE = 3.0
 # Logarithms of hazards beyond these tell nothing more, and would overflow.
