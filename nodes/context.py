@@ -95,6 +95,9 @@ class Context(BaseModel):
     """Values recalled for a round."""
     shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
+    category_tool: bool = True
+    """Whether the roles that decide on categories are told those of the catalogue and those of the last items; without,
+    they know of the ones in the user's history and in the rounds."""
     outlook: bool = True
     """Whether the outlook of `billp_outlook` is used; no other variant has one."""
     explore: float = Field(0.3, ge=0, le=1)

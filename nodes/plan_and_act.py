@@ -26,7 +26,7 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
     # There is no plan yet to search by; what is like the last titles stands in for it.
     candidates = await listed(state, context, who, "")
     facts = {
-        **planning_facts(state, who, lessons),
+        **planning_facts(state, context, who, lessons),
         "experiences": experience_facts(experiences),
         "candidates": candidate_facts(candidates),
     }

@@ -40,12 +40,13 @@ TIRED = 1.25
 
 def plan(facts: Facts) -> Facts:
     """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
-    asked = read_wishes("\n".join(facts.get("wishes", [])), facts["categories"])
-    taught = _both(_lesson_wishes(facts), asked)
+    categories = _categories(facts)
+    asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
+    taught = _both(_lesson_wishes(facts, categories), asked)
     counts = Counter(genre for item in facts["history"] for genre in item["genres"])
     disliked = _disliked(facts)
-    tired = {*facts["recent_categories"], *taught.avoid, *disliked}
-    fresh = [name for name in facts["categories"] if name not in tired]
+    tired = {*facts.get("recent_categories", []), *taught.avoid, *disliked}
+    fresh = [name for name in categories if name not in tired]
     wanted = sorted(fresh, key=lambda name: (name not in taught.want, -counts[name], name))[:2]
     parts = [f"Recommend {' or '.join(wanted)}"] if wanted else ["Recommend what the user likes best"]
     left_out = sorted({*taught.avoid, *disliked})
@@ -58,9 +59,17 @@ def plan(facts: Facts) -> Facts:
     return {"plan": "; ".join(parts) + "."}
 
 
-def _lesson_wishes(facts: Facts) -> Wishes:
+def _categories(facts: Facts) -> list[str]:
+    """Return the categories to plan with: those of the catalogue or, where it is not told, the ones that were seen."""
+    if "categories" in facts:
+        return list(facts["categories"])
+    seen = {genre for one in (*facts["history"], *facts["rounds"]) for genre in one["genres"]}
+    return sorted(seen.union(one["category"] for one in facts.get("earlier_categories", [])))
+
+
+def _lesson_wishes(facts: Facts, categories: list[str]) -> Wishes:
     """Return the wishes of all lessons as one; of different distances the more careful one counts."""
-    read = [read_wishes(one["text"], facts["categories"]) for one in facts["lessons"]]
+    read = [read_wishes(one["text"], categories) for one in facts["lessons"]]
     return Wishes(
         want=tuple(dict.fromkeys(name for wishes in read for name in wishes.want)),
         avoid=tuple(dict.fromkeys(name for wishes in read for name in wishes.avoid)),
