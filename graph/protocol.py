@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from graph.ablation import PARTS, WHOLE, Part, named
 from memory.controls import Control
 from nodes.context import Context
 from sim.world import World
@@ -14,7 +15,7 @@ Split = Literal["train", "dev", "test"]
 Recall = Literal["own", "shared", "none"]
 TRAIN: Split = "train"
 # Fields of a visit's line that say what it is one of.
-MEMORY, CURVE, RETURNING = "memory", "train_visits", "recall"
+WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall"
 # Seeds of a cell's visits are told apart below this number.
 MOST_VISITS = 1_000_000
 
@@ -25,8 +26,11 @@ class StudySettings(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     world: str
+    ablate: bool = False
+    """Whether each part of the agent is measured as well, by the same agent without it."""
     variants: tuple[str, ...] = Field(min_length=1)
-    """Variants of the agent and baselines, in the order of the table."""
+    """Variants of the agent and baselines, in the order of the table; `billp_outlook`, which has all parts, is always
+    among them where each part is measured."""
     train: int = Field(40, ge=0, lt=MOST_VISITS)
     """Train visits of each variant and seed; `outlook_only` learns from as many. Reinforcement learning goes by
     `rl_steps`, and the other baselines do not learn."""
@@ -56,6 +60,11 @@ class StudySettings(BaseModel):
     context: Context = Context()
     """Settings of the roles."""
 
+    @field_validator("variants")
+    @classmethod
+    def _with_whole(cls, variants: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return (*variants, WHOLE) if info.data.get("ablate") and WHOLE not in variants else variants
+
     @field_validator("memory")
     @classmethod
     def _full_first(cls, memory: tuple[Control, ...]) -> tuple[Control, ...]:
@@ -80,13 +89,31 @@ class StudySettings(BaseModel):
 
 
 class Cell(NamedTuple):
-    """One variant and seed, with a memory of its own."""
+    """One variant and seed, with a memory of its own; where parts are measured, one of a part as well."""
 
     variant: str
     seed: int
+    without: Part | None = None
+    """The part that is switched off."""
+
+    @property
+    def name(self) -> str:
+        """Return what its variant is called."""
+        return named(self.variant, self.without)
 
     def __str__(self) -> str:
-        return f"{self.variant}-{self.seed}"
+        part = "" if self.without is None else f"no-{self.without}-"
+        return f"{self.variant}-{part}{self.seed}"
+
+
+def cells_of(settings: StudySettings) -> list[Cell]:
+    """Return the cells of a study in the order of the table; those without a part follow the whole agent's."""
+    return [
+        Cell(variant, seed, part)
+        for variant in settings.variants
+        for part in (None, *(PARTS if settings.ablate and variant == WHOLE else ()))
+        for seed in range(settings.seeds)
+    ]
 
 
 class Stage(NamedTuple):

@@ -17,12 +17,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from graph.ablation import check_whole
 from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
 from graph.episode import VARIANTS
 from graph.ledger import Done
-from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings
+from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
 from graph.rows import study_rows
 from memory.store import home
 from nodes.context import Context
@@ -102,7 +103,7 @@ def run_study(
     if not fresh and _same(_begun(target), _beginning(settings)):
         # It had ended when it was stopped, but for what is no longer needed.
         return _tidied(target)
-    cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
+    cells = cells_of(settings)
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
         # Before there are workers, so that damaged lines are told of once.
@@ -221,6 +222,18 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
+def visits_planned(settings: StudySettings, world: World) -> int:
+    """Return how many visits a study makes; those by which baselines are tuned or trained are not counted."""
+    return sum(
+        settings.test if cell.variant in BASELINES else _visits_of(world, settings, cell) for cell in cells_of(settings)
+    )
+
+
+def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
+    followed = courses(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    return sum(len(stage.users) for course in followed for stage in course.stages)
+
+
 def visits_done(name: str) -> int:
     """Return how many visits an unfinished study of that name has behind it."""
     cells = unfinished_folder(run_folder(name)) / CELLS
@@ -240,7 +253,8 @@ def check_settings(settings: StudySettings) -> World:
     """Check a study before any work is done, and return its world, built where it is not there yet.
 
     Raises:
-        BadInputError: A variant, the model or the world is unknown, or there are fewer users than asked for.
+        BadInputError: A variant, the model or the world is unknown, there are fewer users than asked for, or a part
+            that is to be measured is switched off for all.
     """
     known = [*VARIANTS, *BASELINES]
     for variant in settings.variants:
@@ -249,6 +263,8 @@ def check_settings(settings: StudySettings) -> World:
         check_baseline(variant)
     if len(set(settings.variants)) < len(settings.variants):
         raise BadInputError("a variant is named twice")
+    if settings.ablate:
+        check_whole(settings.context)
     for model in settings.context.models:
         chat_model(model, settings.context.temperature)
     world = load_world(settings.world)
