@@ -124,11 +124,10 @@ class StudyView:
 
     def __init__(self, console: Console, seeds: int, visits: int) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            _NameColumn(),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            _LeftColumn(),
             console=console,
             speed_estimate_period=SPEED_SECONDS,
         )
@@ -163,11 +162,15 @@ class StudyView:
             self._done[cell, stage] = done
 
 
-class _LeftColumn(TimeRemainingColumn):
-    """The time that remains, for the whole alone."""
+class _NameColumn(TimeRemainingColumn):
+    """What a line is of; for the whole with the time that remains, for which there is no room elsewhere."""
+
+    # A name changes from stage to stage, before anything of the next one is done.
+    max_refresh = None
 
     def render(self, task: Task) -> Text:
-        return super().render(task).append(" left") if task.fields["overall"] else Text()
+        name = Text(task.description)
+        return name.append(", ").append(super().render(task)).append(" left") if task.fields["overall"] else name
 
 
 def embed_with_progress(console: Console, world: World, folder: Path | None = None) -> None:

@@ -35,7 +35,7 @@ def genre_facts(genres: Iterable[str]) -> list[str]:
 
 
 def category_facts(categories: Iterable[str]) -> list[str]:
-    """Return categories of a catalogue as the roles see them."""
+    """Return the categories of a catalogue as the roles see them."""
     return [shown(name) for name in list(categories)[:CATEGORIES]]
 
 
