@@ -91,7 +91,12 @@ def _disliked(facts: Facts) -> list[str]:
 
 
 def act(facts: Facts) -> Facts:
-    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
+    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to.
+
+    Without candidates, write a title.
+    """
+    if "candidates" not in facts:
+        return {"item": _written(facts)}
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
     asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
@@ -110,6 +115,26 @@ def act(facts: Facts) -> Facts:
 
     # The first of equals wins, so the order of the shortlist decides ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
+
+
+def _written(facts: Facts) -> str:
+    """Return a title out of the facts alone: that of the best experience, or one made up of categories."""
+    wishes = _both(
+        read_wishes(facts["plan"], facts["categories"]),
+        read_wishes("\n".join(facts.get("wishes", [])), facts["categories"]),
+    )
+    had = {one["title"] for one in (*facts["history"], *facts["rounds"])}
+    good = [
+        one
+        for one in facts["experiences"]
+        if one["advantage"] > 0 and one["title"] not in had and not set(one["genres"]).intersection(wishes.avoid)
+    ]
+    if good:
+        # The first of equals wins, so that of the likest situation.
+        return str(max(good, key=lambda one: one["advantage"])["title"])
+    named = dict.fromkeys((*wishes.want, *facts.get("categories_to_try", [])))
+    kinds = [name for name in named if name not in wishes.avoid] or facts["categories"][:1]
+    return " ".join(["The", *kinds, "Tale"])
 
 
 def _breach(distance: float | None, wishes: Wishes) -> float:
