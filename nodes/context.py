@@ -93,11 +93,16 @@ class Context(BaseModel):
     """Experiences recalled for a round."""
     values_k: int = Field(4, ge=0, le=50)
     """Values recalled for a round."""
+    choices: Literal["shortlist", "free"] = "shortlist"
+    """`shortlist` shows the Actor items to choose among; with `free`, as in the original, it writes any title, which is
+    grounded to one item. Three quarters of such titles were in no catalogue."""
     shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
     category_tool: bool = True
-    """Whether the roles that decide on categories are told those of the catalogue and those of the last items; without,
-    they know of the ones in the user's history and in the rounds."""
+    """Whether the roles that decide on categories are told those of the catalogue, those of the last items and `hints`;
+    without, they know of the ones that they see in history, rounds and experiences."""
+    hints: int = Field(0, ge=0, le=20)
+    """Categories drawn at random that the Actor is told to try, in each round."""
     outlook: bool = True
     """Whether the outlook of `billp_outlook` is used; no other variant has one."""
     explore: float = Field(0.3, ge=0, le=1)

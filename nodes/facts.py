@@ -95,13 +95,15 @@ def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
     return [one.model_dump() | {"text": shown(one.text, TEXT_TOKENS)} for one in lessons]
 
 
-def experience_facts(experiences: Sequence[Remembered]) -> list[Facts]:
+def experience_facts(experiences: Sequence[Remembered], *, titles: bool = False) -> list[Facts]:
     """Return experiences as the Actor sees them, those of the likest situations first.
 
-    What others were recommended is told by its categories; its title would teach less than it costs.
+    What others were recommended is told by its categories; where items are listed to choose among, its title would
+    teach less than it costs.
     """
     return [
-        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": genre_facts(one.genres)}
+        ({"title": shown(one.title)} if titles else {})
+        | {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": genre_facts(one.genres)}
         for one in experiences
     ]
 

@@ -60,10 +60,11 @@ def plan(facts: Facts) -> Facts:
 
 
 def _categories(facts: Facts) -> list[str]:
-    """Return the categories to plan with: those of the catalogue or, where it is not told, the ones that were seen."""
+    """Return the categories that are known: those of the catalogue or, where it is not told, the ones that are seen."""
     if "categories" in facts:
         return list(facts["categories"])
-    seen = {genre for one in (*facts["history"], *facts["rounds"]) for genre in one["genres"]}
+    shown = (*facts["history"], *facts["rounds"], *facts.get("experiences", []))
+    seen = {genre for one in shown for genre in one.get("genres", [])}
     return sorted(seen.union(one["category"] for one in facts.get("earlier_categories", [])))
 
 
@@ -100,7 +101,12 @@ def _disliked(facts: Facts) -> list[str]:
 
 
 def act(facts: Facts) -> Facts:
-    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
+    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to.
+
+    Without candidates, write a title.
+    """
+    if "candidates" not in facts:
+        return {"item": _written(facts)}
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
     asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
@@ -119,6 +125,24 @@ def act(facts: Facts) -> Facts:
 
     # The first of equals wins, so the order of the shortlist decides ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
+
+
+def _written(facts: Facts) -> str:
+    """Return a title out of the facts alone: that of the best experience, or one made up of categories."""
+    categories = _categories(facts)
+    wishes = _both(read_wishes(facts["plan"], categories), read_wishes("\n".join(facts.get("wishes", [])), categories))
+    had = {one["title"] for one in (*facts["history"], *facts["rounds"])}
+    good = [
+        one
+        for one in facts["experiences"]
+        if one["advantage"] > 0 and one["title"] not in had and not set(one["genres"]).intersection(wishes.avoid)
+    ]
+    if good:
+        # The first of equals wins, so that of the likest situation.
+        return str(max(good, key=lambda one: one["advantage"])["title"])
+    named = dict.fromkeys((*wishes.want, *facts.get("categories_to_try", [])))
+    kinds = [name for name in named if name not in wishes.avoid] or categories[:1]
+    return " ".join(["The", *kinds, "Tale"])
 
 
 def _breach(distance: float | None, wishes: Wishes) -> float:

@@ -284,7 +284,7 @@ async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
     model = script(lambda facts: json.dumps({"item": title}))
     state = await run("act_only", VisitInput(world="tiny", max_steps=2))
     assert len(state["steps"]) == 2
-    assert f"this visit has had '{title}' already" in model.prompts[-1]
+    assert f"the user has had '{title}' already" in model.prompts[-1]
 
 
 def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:

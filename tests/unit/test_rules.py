@@ -60,6 +60,40 @@ def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
     assert choice(candidates=equal, plan="Recommend Comedy.") == "Far"
 
 
+def written(**changes: Any) -> str:
+    """Return what the Actor writes without candidates."""
+    facts = {
+        "categories": ["Drama", "Comedy", "War"],
+        "history": [{"title": "Old"}],
+        "rounds": [],
+        "plan": "Recommend Comedy or War; leave out Drama.",
+        "experiences": [],
+    }
+    return str(act(facts | changes)["item"])
+
+
+def test_without_candidates_the_actor_makes_a_title_up_of_what_the_plan_wants() -> None:
+    assert written() == "The Comedy War Tale"
+    assert written(plan="Recommend War; leave out Comedy.") == "The War Tale"
+    assert written(categories_to_try=["Drama", "War"]) == "The Comedy War Tale"
+    assert written(plan="", categories_to_try=["War"]) == "The War Tale"
+    assert written(plan="", wishes=["war please"]) == "The War Tale"
+    assert written(plan="") == "The Drama Tale"
+
+
+def test_without_candidates_the_actor_repeats_what_went_well_elsewhere() -> None:
+    good = {"title": "Good", "genres": ["War"], "distance": 0.5, "advantage": 1.0}
+    better = good | {"title": "Better", "advantage": 2.0}
+    assert written(experiences=[good]) == "Good"
+    assert written(experiences=[good, better]) == "Better"
+    assert written(experiences=[good, good | {"title": "As good"}]) == "Good"
+    assert written(experiences=[good | {"advantage": -1.0}]) == "The Comedy War Tale"
+    assert written(experiences=[good | {"genres": ["Drama"]}]) == "The Comedy War Tale"
+    # Not what the user knows already.
+    assert written(experiences=[good], rounds=[{"title": "Good"}]) == "The Comedy War Tale"
+    assert written(experiences=[good], history=[{"title": "Good"}]) == "The Comedy War Tale"
+
+
 def planned(**changes: Any) -> str:
     facts: Facts = {
         "categories": ["Drama", "Comedy", "War"],
