@@ -228,7 +228,7 @@ def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
         _legend_above(axes, 3)
 
     told = [f"{variant}: {', '.join(map(_reliability_in_words, points))}" for variant, points in outlooks.items()]
-    return _picture("reliability", draw, f"Reliability of the outlook. {'; '.join(told)}.", 9)
+    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(told)}.", 9)
 
 
 def _reliability_in_words(point: Reliability) -> str:

@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from graph.baselines import BASELINES
@@ -124,7 +125,7 @@ class StudyView:
 
     def __init__(self, console: Console, seeds: int, visits: int) -> None:
         self._progress = Progress(
-            _NameColumn(),
+            _NameColumn(table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -166,7 +167,7 @@ class _NameColumn(TimeRemainingColumn):
     """What a line is of; for the whole with the time that remains, for which there is no room elsewhere."""
 
     # A name changes from stage to stage, before anything of the next one is done.
-    max_refresh = None
+    max_refresh = 0.0
 
     def render(self, task: Task) -> Text:
         name = Text(task.description)

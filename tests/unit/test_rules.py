@@ -109,6 +109,23 @@ def lesson(text: str, support: int = 1, length: float = 10.0) -> Facts:
     return {"text": text, "support": support, "length": length}
 
 
+def test_without_the_category_tool_the_planner_knows_what_it_sees_and_counts_nothing_as_recent() -> None:
+    told = {"categories": ["Drama", "Comedy", "War", "Western"], "recent_categories": ["Drama", "War"]}
+    assert planned(**told) == "Recommend Comedy or Western."
+
+    def untold(**changes: Any) -> str:
+        seen: Facts = {"history": [{"title": "a", "genres": ["Drama", "War"]}], "lessons": [], "rounds": []}
+        return str(plan(seen | changes)["plan"])
+
+    assert untold() == "Recommend Drama or War."
+    assert untold(rounds=[{"genres": ["Comedy"], "reward": 4.0, "distance": None}]) == "Recommend Drama or War."
+    want = [lesson("Recommend Comedy and Western.")]
+    assert untold(lessons=want) == "Recommend Drama or War."
+    summed = [{"category": "Comedy", "rounds": 2, "mean_reward": 4.0}]
+    assert untold(lessons=want, earlier_categories=summed) == "Recommend Comedy or Drama."
+    assert untold(history=[]) == "Recommend what the user likes best."
+
+
 def test_the_planner_names_what_the_user_likes_and_has_not_had_lately() -> None:
     assert planned() == "Recommend Drama or War."
     assert planned(recent_categories=["Drama"]) == "Recommend War or Comedy."
