@@ -127,7 +127,7 @@ async def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, 
         assert more.returncode == 0, more.stderr
     assert read(home, "more-there") == read(home, "more") and "returning.jsonl" in read(home, "more")
 
-    ablation = ("--variants", "billp_outlook", "--ablate", "--train", "3", "--test", "2", "--max-steps", "5")
+    ablation = ("--variants", "billp_outlook", "--ablate", "--train", "1", "--test", "1", "--max-steps", "4")
     for out, where in (("parts", ()), ("parts-there", ("--server", server))):
         parts = await run_study(home, *ablation, "--out", out, *where)
         assert parts.returncode == 0, parts.stderr
