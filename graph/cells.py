@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
-from graph.episode import VARIANTS
+from graph.episode import VARIANTS, variant_settings
 from graph.ledger import Done, Ended, thread_of
 from graph.protocol import MEMORY, TRAIN, Cell, Course, Stage, StudySettings, courses, visit_seed, visitors
 from memory.controls import controlled
@@ -274,7 +274,7 @@ class Visits:
         learn, explore = "cohort" if stage.learns else "off", self._settings.context.explore
         # Users who come back teach too, but nothing is tried out on them.
         changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
-        context = self._settings.context.model_copy(update=changes)
+        context = variant_settings(self._cell.variant, self._settings.context).model_copy(update=changes)
         if self._course.own_only:
             context = context.model_copy(update={"share_memory": False})
         failed: dict[int, VisitFailedError] = {}

@@ -5,10 +5,12 @@ from typing import Any
 
 from graph.baselines import Effort
 from graph.cells import FAILED
+from graph.episode import own_settings, variant_settings
 from graph.protocol import CURVE, MEMORY, RETURNING, StudySettings
+from nodes.context import Context
 from nodes.state import COST_DIGITS, Usage
 from sim.metrics import gap_closed, paired, summarize
-from sim.prediction import judge_values
+from sim.prediction import Prediction, judge_values
 from sim.variety import long_tail, variety
 from sim.world import World
 
@@ -47,6 +49,7 @@ def study_rows(
         - `gap_closed`: `sim.metrics.gap_closed` between the best of the `RULES` in the study and `oracle`; null where
           there is none of these.
         - `critic`: `sim.prediction.judge_values`; null where no Critic takes part.
+        - `settings`: those of the variant that differ from the study's, where there are any.
         - `curve` and `returning`, where they were asked for and there is a memory: see `_curve` and `_returning`.
     """
     by_row: dict[Key, list[Line]] = {}
@@ -68,11 +71,10 @@ def study_rows(
             **summarize(tested[key]),
             **variety(tested[key], tail),
             "minus_billp": _minus_reference(key, tested),
-            "critic": judge_values(
-                tested[key], gamma=settings.context.gamma, reward_offset=settings.context.reward_offset
-            ),
+            "critic": _critic(variant_settings(key[0], settings.context), tested[key]),
             **_curve(own),
             **_returning(own),
+            **_settings(key[0], settings.context),
         }
         for key, own in by_row.items()
     ]
@@ -101,6 +103,15 @@ def _minus_reference(key: Key, tested: Mapping[Key, Sequence[Line]]) -> Line | N
     users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, REFERENCE))
     # Where visits failed, no user may be left who was visited by both.
     return dict(paired(tested[key], tested[REFERENCE])) if users & others else None
+
+
+def _critic(context: Context, visits: Sequence[Line]) -> Prediction | None:
+    return judge_values(visits, gamma=context.gamma, reward_offset=context.reward_offset)
+
+
+def _settings(variant: str, context: Context) -> Line:
+    own = own_settings(variant, context)
+    return {"settings": own} if own else {}
 
 
 def _curve(own: Sequence[Line]) -> Line:
