@@ -100,6 +100,7 @@ class Settings(BaseModel):
     seeds: int
     cohort: int
     max_steps: int
+    learn_at_test: bool = False
     context: Context
 
 

@@ -178,7 +178,7 @@ def judge(facts: Facts) -> Facts:
         rewards += [earlier["mean_reward"]] * earlier["rounds"]
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
-    distance = facts["now"].get("distance", _same_title(facts))
+    distance = facts["now"]["distance"] if "distance" in facts["now"] else _same_title(facts)
     if "risk" in facts["now"]:
         prior = (1 - facts["now"]["risk"]) * liking - 5 * facts["now"]["risk"]
     else:
@@ -193,7 +193,7 @@ def judge(facts: Facts) -> Facts:
 
 def _same_title(facts: Facts) -> float | None:
     """Return the distance that titles alone tell: 0 where the item stands among the last four, else none."""
-    return 0.0 if facts["now"].get("title") in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
+    return 0.0 if facts["now"]["title"] in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
 
 
 def reflect(facts: Facts) -> Facts:
