@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from graph.ablation import without
 from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
-from graph.episode import VARIANTS
+from graph.episode import VARIANTS, variant_settings
 from graph.ledger import Done, Ended, thread_of
 from graph.protocol import (
     MEMORY,
@@ -255,7 +255,7 @@ class Visits:
     def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done, course: Course) -> None:
         self._cell = cell
         self._settings = work.settings
-        self._context = without(work.settings.context, cell.without)
+        self._context = without(variant_settings(cell.variant, work.settings.context), cell.without)
         self._engine = engine
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done

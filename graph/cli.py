@@ -307,6 +307,12 @@ def study(
     recall: Annotated[
         str, typer.Option(help="Whose records serve users who come back: own, shared, none; by commas.")
     ] = "own,shared,none",
+    learn_at_test: Annotated[
+        bool,
+        typer.Option(
+            "--learn-at-test", help="Let the visits after training teach too, cohort by cohort, as the original did."
+        ),
+    ] = False,
     assignments: Settings = None,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
@@ -352,6 +358,7 @@ def study(
         "curve_users": curve_users,
         "visits_per_user": visits_per_user,
         "recall": listed(recall),
+        "learn_at_test": learn_at_test,
         "final": final,
         "context": context,
     }

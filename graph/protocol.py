@@ -44,6 +44,8 @@ class StudySettings(BaseModel):
     """Most rounds of a visit."""
     rl_steps: int = Field(100_000, ge=1)
     """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
+    learn_at_test: bool = False
+    """Let these visits teach too, cohort by cohort, as the original did; not those of learning curves."""
     final: bool = False
     """Visit test users instead of dev users."""
     memory: tuple[Control, ...] = ("full",)
@@ -158,12 +160,14 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
         remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
     """
     users = visitors(world, settings.test_split, settings.test, 0)
-    tested = Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"})
-    yield Course("", "empty", (*_training(world, settings, seed, remembers), tested))
+    tested: tuple[Stage, ...] = (Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
+    if settings.learn_at_test and remembers:
+        tested = tuple(_cohorts(tested[0], settings.cohort))
+    yield Course("", "empty", (*_training(world, settings, seed, remembers), *tested))
     if not remembers:
         return
     for control in settings.memory[1:]:
-        yield Course(control, control, (tested._replace(name=control, about={MEMORY: control}),))
+        yield Course(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
@@ -182,18 +186,24 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
         yield Course(name, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
 
 
+def _cohorts(stage: Stage, size: int) -> Iterator[Stage]:
+    """Yield a stage in cohorts, each of which recalls what those before it taught."""
+    for start in range(0, len(stage.users), size):
+        yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
+
+
 def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:
     """Yield the train cohorts, and the points of the learning curve between them."""
     train = visitors(world, TRAIN, settings.train, seed)
     every = settings.curve if remembers else 0
     watched = visitors(world, "dev", settings.curve_users, 0) if every else []
-    starts = range(0, len(train), settings.cohort)
-    for cohort, start in enumerate(starts):
-        if every and cohort % every == 0:
-            yield _point(watched, cohort, start)
-        yield Stage(TRAIN, TRAIN, train[start : start + settings.cohort], start, True, {MEMORY: "full"})
-    if every and len(starts) % every == 0:
-        yield _point(watched, len(starts), len(train))
+    cohorts = list(_cohorts(Stage(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
+    for number, cohort in enumerate(cohorts):
+        if every and number % every == 0:
+            yield _point(watched, number, cohort.start)
+        yield cohort
+    if every and len(cohorts) % every == 0:
+        yield _point(watched, len(cohorts), len(train))
 
 
 def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Stage:

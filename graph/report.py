@@ -205,6 +205,8 @@ def _remarks(results: Mapping[str, Any]) -> list[str]:
         for row in results["rows"]
         if row["training_steps"]
     ]
+    if results["settings"]["learn_at_test"]:
+        remarks.append("Memory kept growing during these visits.")
     costs = [row["cost"] for row in results["rows"]]
     if None not in costs and sum(costs) > 0:
         remarks.append(f"All calls together cost ${sum(costs):.4f}.")

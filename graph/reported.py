@@ -108,6 +108,7 @@ class Settings(BaseModel):
     seeds: int
     cohort: int
     max_steps: int
+    learn_at_test: bool = False
     context: Context
 
 

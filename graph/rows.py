@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 from graph.ablation import WHOLE, Part
 from graph.baselines import Effort
 from graph.cells import FAILED
+from graph.episode import own_settings, variant_settings
 from graph.protocol import CURVE, MEMORY, RETURNING, WITHOUT, StudySettings
+from nodes.context import Context
 from nodes.state import COST_DIGITS, Usage
 from sim.metrics import gap_closed, paired, summarize
-from sim.prediction import judge_risks, judge_values
+from sim.prediction import Prediction, judge_risks, judge_values
 from sim.variety import long_tail, variety
 from sim.world import World
 
@@ -59,6 +61,7 @@ def study_rows(
           there is none of these.
         - `critic`: `sim.prediction.judge_values`; null where no Critic takes part.
         - `reliability`: `sim.prediction.judge_risks`; null where there is no outlook.
+        - `settings`: those of the variant that differ from the study's, where there are any.
         - `curve` and `returning`, where they were asked for and there is a memory: see `_curve` and `_returning`.
     """
     by_row: dict[Key, list[Line]] = {}
@@ -81,12 +84,11 @@ def study_rows(
             **variety(tested[key], tail),
             "minus_billp": _minus(key, REFERENCE, tested),
             "minus_full": _minus(key, Key(WHOLE, None, key.memory), tested) if key.without else None,
-            "critic": judge_values(
-                tested[key], gamma=settings.context.gamma, reward_offset=settings.context.reward_offset
-            ),
+            "critic": _critic(variant_settings(key.variant, settings.context), tested[key]),
             "reliability": judge_risks(tested[key]),
             **_curve(own),
             **_returning(own),
+            **_settings(key.variant, settings.context),
         }
         for key, own in by_row.items()
     ]
@@ -115,6 +117,15 @@ def _minus(key: Key, reference: Key, tested: Mapping[Key, Sequence[Line]]) -> Li
     users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, reference))
     # Where visits failed, no user may be left who was visited by both.
     return dict(paired(tested[key], tested[reference])) if users & others else None
+
+
+def _critic(context: Context, visits: Sequence[Line]) -> Prediction | None:
+    return judge_values(visits, gamma=context.gamma, reward_offset=context.reward_offset)
+
+
+def _settings(variant: str, context: Context) -> Line:
+    own = own_settings(variant, context)
+    return {"settings": own} if own else {}
 
 
 def _curve(own: Sequence[Line]) -> Line:

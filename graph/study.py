@@ -21,7 +21,7 @@ from graph.ablation import check_whole
 from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
-from graph.episode import VARIANTS
+from graph.episode import VARIANTS, own_settings
 from graph.ledger import Done
 from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
 from graph.rows import study_rows
@@ -49,6 +49,8 @@ class Begun(BaseModel):
     """What a study was begun with; it is gone on with by the same."""
 
     settings: StudySettings
+    own: dict[str, dict[str, Any]]
+    """Those of variants that have defaults of their own: which of the settings were set cannot be told afterwards."""
     version: str
     """Version of this project."""
     world: str
@@ -164,7 +166,8 @@ def _tidied(target: Path) -> Path:
 
 def _beginning(settings: StudySettings) -> Begun:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
-    return Begun(settings=settings, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
+    return Begun(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
 
 
 def _same(former: Begun | None, begun: Begun) -> bool:
@@ -191,7 +194,9 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
 def _differing(former: Begun, begun: Begun) -> list[str]:
     """Return in words what differs between two beginnings; texts too long for a line are named alone."""
     then, now = _settings_by_name(former), _settings_by_name(begun)
-    differing = [(name, repr(then[name]), repr(now[name])) for name in now if then[name] != now[name]]
+    # A variant that only one of them has is told among the variants.
+    both = [name for name in now if name in then]
+    differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
     told = [
         f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
     ]
@@ -201,7 +206,8 @@ def _differing(former: Begun, begun: Begun) -> list[str]:
 def _settings_by_name(begun: Begun) -> dict[str, Any]:
     settings = begun.settings.model_dump(mode="json")
     context = settings.pop("context")
-    return settings | {f"context.{name}": value for name, value in context.items()} | {"version": begun.version}
+    own = {f"settings of {variant}": of for variant, of in begun.own.items()}
+    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
 
 
 def _begun(folder: Path) -> Begun | None:

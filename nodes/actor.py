@@ -16,6 +16,7 @@ from nodes.facts import (
     category_facts,
     experience_facts,
     history_facts,
+    lesson_facts,
     plan_fact,
     round_facts,
     shown,
@@ -48,6 +49,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
         # The Planner knows them; who is shown no items needs them too.
         **({} if candidates else catalogue_facts(who, context)),
         "history": history_facts(who),
+        **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
         "rounds": round_facts(state.steps),
         **wish_facts(state.profile),
         "plan": plan_fact(state.plan),

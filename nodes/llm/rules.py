@@ -180,21 +180,28 @@ def _overlap(one: list[str], other: list[str]) -> float:
 
 def judge(facts: Facts) -> Facts:
     """Value the situation by the rewards so far and the last item's distance, mixed with recalled values."""
-    earlier = facts.get("earlier", {"rounds": 0, "mean_reward": 0.0})
-    rewards = [one["reward"] for one in facts["rounds"]] + [earlier["mean_reward"]] * earlier["rounds"]
+    earlier = facts.get("earlier", {})
+    rewards = [one["reward"] for one in facts["rounds"] if "reward" in one]
+    if "mean_reward" in earlier:
+        rewards += [earlier["mean_reward"]] * earlier["rounds"]
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
-    distance = facts["now"]["distance"]
+    distance = facts["now"]["distance"] if "distance" in facts["now"] else _same_title(facts)
     if "risk" in facts["now"]:
         prior = (1 - facts["now"]["risk"]) * liking - 5 * facts["now"]["risk"]
     else:
         prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
     total, weights = PRIOR_WEIGHT * prior, PRIOR_WEIGHT
     for one in facts["values"]:
-        weight = _distance_kernel(distance, one["distance"])
+        weight = _distance_kernel(distance, one.get("distance"))
         total += weight * one["target"]
         weights += weight
     return {"value": round(max(-5.0, min(5.0, total / weights)), 3)}
+
+
+def _same_title(facts: Facts) -> float | None:
+    """Return the distance that titles alone tell: 0 where the item stands among the last four, else none."""
+    return 0.0 if facts["now"]["title"] in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
 
 
 def reflect(facts: Facts) -> Facts:

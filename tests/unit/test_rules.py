@@ -206,6 +206,16 @@ def test_the_critic_moves_towards_recalled_values_of_like_situations() -> None:
     assert value(values=[unlike]) == pytest.approx(value(), abs=0.01)
 
 
+def test_the_critic_on_titles_alone_goes_by_recalled_values_and_fears_a_repetition() -> None:
+    rounds = [{"title": title} for title in "ABCDE"]
+    told = {"rounds": rounds, "earlier": {"rounds": 4}, "now": {"title": "New"}}
+    assert value(**told) == value(**told, values=[{"target": 1.0}]) == 1.0
+    assert value(**told, values=[{"target": 5.0}]) == 3.0
+    assert value(**told | {"now": {"title": "B"}}) == -3.0
+    # Longer ago counts no more.
+    assert value(**told | {"now": {"title": "A"}}) == 1.0
+
+
 @pytest.mark.parametrize("target", [-5.0, 5.0])
 def test_a_value_stays_in_its_range(target: float) -> None:
     many = [{"distance": 0.8, "target": target}] * 100
