@@ -12,11 +12,24 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from graph.ablation import without
 from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
-from graph.episode import VARIANTS
+from graph.episode import VARIANTS, variant_settings
 from graph.ledger import Done, Ended, thread_of
-from graph.protocol import MEMORY, TRAIN, Cell, Course, Stage, StudySettings, courses, visit_seed, visitors
+from graph.protocol import (
+    MEMORY,
+    TRAIN,
+    WITHOUT,
+    Cell,
+    Course,
+    Split,
+    Stage,
+    StudySettings,
+    courses,
+    visit_seed,
+    visitors,
+)
 from memory.controls import controlled
 from memory.errors import StoreError
 from memory.store import home
@@ -153,7 +166,7 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
         raise
     except Exception as error:
         # Errors of an endpoint's client do not all survive the way to the parent, which would then know nothing.
-        raise BillpError(f"{cell.variant}, seed {cell.seed}: {type(error).__name__}: {error}") from None
+        raise BillpError(f"{cell.name}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
 def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
@@ -162,11 +175,11 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
+    _report(cell, settings.test_split, 0, len(users))
     for done, user_id in enumerate(users, 1):
         visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
         output = VisitOutput.model_validate(visit)
-        of = {"variant": cell.variant, "split": settings.test_split, "seed": cell.seed, MEMORY: "full"}
-        lines.append(of | output.model_dump(mode="json"))
+        lines.append(_about(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
         _report(cell, settings.test_split, done, len(users))
     return lines
 
@@ -200,15 +213,20 @@ async def _follow(course: Course, cell: Cell, work: Work, done: Done) -> None:
 
 
 def _stage_lines(cell: Cell, stage: Stage, done: Done) -> list[dict[str, Any]]:
-    of = {"variant": cell.variant, "split": stage.split, "seed": cell.seed, **stage.about}
+    of = _about(cell, stage.split) | stage.about
     outputs, failures = done.outputs(stage), done.failures(stage)
     if failures and not outputs and stage.split != TRAIN:
         why = next(iter(failures.values()))
-        raise VisitFailedError(f"every visit of {cell.variant} failed ({why}): `--fresh` begins the study anew")
+        raise VisitFailedError(f"every visit of {cell.name} failed ({why}): `--fresh` begins the study anew")
     return [
         *(of | output.model_dump(mode="json") for output in outputs),
         *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),
     ]
+
+
+def _about(cell: Cell, split: Split) -> dict[str, Any]:
+    """Return what the lines of a cell's visits say of it."""
+    return {"variant": cell.variant, WITHOUT: cell.without, "split": split, "seed": cell.seed}
 
 
 def spare_collector() -> None:
@@ -237,6 +255,7 @@ class Visits:
     def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done, course: Course) -> None:
         self._cell = cell
         self._settings = work.settings
+        self._context = without(variant_settings(cell.variant, work.settings.context), cell.without)
         self._engine = engine
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done
@@ -271,10 +290,10 @@ class Visits:
 
     async def _run(self, stage: Stage, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return which failed."""
-        learn, explore = "cohort" if stage.learns else "off", self._settings.context.explore
+        learn, explore = "cohort" if stage.learns else "off", self._context.explore
         # Users who come back teach too, but nothing is tried out on them.
         changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
-        context = self._settings.context.model_copy(update=changes)
+        context = self._context.model_copy(update=changes)
         if self._course.own_only:
             context = context.model_copy(update={"share_memory": False})
         failed: dict[int, VisitFailedError] = {}

@@ -276,6 +276,9 @@ def recommend(
 def study(
     name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
     variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Measure each part of the agent: `billp_outlook` without it, besides.")
+    ] = False,
     world: WorldName = "",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
     train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
@@ -304,6 +307,12 @@ def study(
     recall: Annotated[
         str, typer.Option(help="Whose records serve users who come back: own, shared, none; by commas.")
     ] = "own,shared,none",
+    learn_at_test: Annotated[
+        bool,
+        typer.Option(
+            "--learn-at-test", help="Let the visits after training teach too, cohort by cohort, as the original did."
+        ),
+    ] = False,
     assignments: Settings = None,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
@@ -327,15 +336,16 @@ def study(
     A study that was stopped goes on where it was when the same command is given again.
     """
     from graph.protocol import StudySettings
-    from graph.report import comparison_table, results_table, returning_table
+    from graph.report import ablation_table, comparison_table, results_table, returning_table
     from graph.settings import DECIDED_BY_STUDY, context_of
-    from graph.study import check_settings, run_study, visits_done
+    from graph.study import check_settings, run_study, visits_done, visits_planned
     from graph.watch import StudyView, embed_with_progress
     from nodes.worlds import default_world
 
     context = context_of(model, assignments or [], DECIDED_BY_STUDY)
     given = {
         "world": world or default_world(),
+        "ablate": ablate,
         "variants": listed(variants),
         "train": train,
         "test": test,
@@ -348,15 +358,17 @@ def study(
         "curve_users": curve_users,
         "visits_per_user": visits_per_user,
         "recall": listed(recall),
+        "learn_at_test": learn_at_test,
         "final": final,
         "context": context,
     }
     settings = checked(lambda: StudySettings.model_validate(given))
     done = 0 if fresh else visits_done(name)
-    embed_with_progress(err, check_settings(settings))
+    place = check_settings(settings)
+    embed_with_progress(err, place)
     if done:
         err.print(f"The study {name} is unfinished: {done} visits are done.", highlight=False)
-    with StudyView(err, settings.seeds) as progress:
+    with StudyView(err, settings.seeds, visits_planned(settings, place) - done) as progress:
         folder = run_study(
             settings,
             name,
@@ -374,8 +386,9 @@ def study(
     else:
         out.print(results_table(results))
         out.print(comparison_table(results))
-        if (returned := returning_table(results)) is not None:
-            out.print(returned)
+        for table in (ablation_table(results), returning_table(results)):
+            if table is not None:
+                out.print(table)
         typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
         typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
 

@@ -13,11 +13,12 @@ from langgraph.runtime import Runtime
 
 from graph.known import Graph, NamedBy
 from nodes.actor import actor
-from nodes.context import Context
+from nodes.context import Context, completed
 from nodes.critic import critic
 from nodes.frame import begin, finish, simulated_name
 from nodes.llm_user import llm_user
 from nodes.outlook import outlook
+from nodes.paper import PaperContext
 from nodes.plan_and_act import plan_and_act
 from nodes.planner import planner
 from nodes.reflector import reflector
@@ -29,10 +30,11 @@ Node = Callable[..., Awaitable[dict[str, Any]]]
 
 
 class Variant(NamedTuple):
-    """The nodes of each round, and those after the last one."""
+    """The nodes of each round, those after the last one, and the settings that they read."""
 
     step: tuple[Node, ...]
     at_end: tuple[Node, ...] = ()
+    context: type[Context] = Context
 
     @property
     def remembers(self) -> bool:
@@ -67,6 +69,8 @@ VARIANTS: dict[str, Variant] = {
     "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
     "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
     "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
+    # The same roles with the original's settings.
+    "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
 }
 
 
@@ -84,7 +88,7 @@ def build_episode(
     Args:
         step_nodes: Nodes of one round, in order, each named as its function; one of them appends a `Step`.
         at_end: Nodes after the last round, in order.
-        context_schema: Settings that the nodes read.
+        context_schema: Settings that the nodes read, with the defaults for what a run does not set.
         begin: Node that checks the input and clears the state.
         input_schema: What a visit is given.
         variant: What its runs are called in traces and checkpoints.
@@ -92,6 +96,8 @@ def build_episode(
     """
     builder = Graph(variant, named_by, context_schema, input_schema)
     order = [begin, *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
+    if context_schema is not Context:
+        order = [defaulting(node, context_schema) for node in order]
     for node in order:
         builder.add_node(node)
     names = [node.__name__ for node in order]
@@ -119,6 +125,21 @@ def announcing(node: Node) -> Node:
     return announced
 
 
+def defaulting(node: Node, schema: type[Context]) -> Node:
+    """Return a node whose settings are completed by the defaults of `schema`.
+
+    A resume without context brings none, and a caller's `Context` brings what was set and other defaults.
+    """
+
+    @wraps(node)
+    async def with_defaults(state: VisitState, **given: Any) -> dict[str, Any]:
+        if "runtime" in given:
+            given["runtime"] = given["runtime"].override(context=completed(schema, given["runtime"].context))
+        return await node(state, **given)
+
+    return with_defaults
+
+
 def next_round(state: VisitState) -> str:
     """Return where a finished round leads to."""
     state.check_types()
@@ -129,8 +150,20 @@ def next_round(state: VisitState) -> str:
 
 def build_variant(name: str) -> Graph:
     """Return the uncompiled graph of a variant."""
-    step, at_end = VARIANTS[name]
-    return build_episode(*step, at_end=at_end, variant=name)
+    step, at_end, context = VARIANTS[name]
+    return build_episode(*step, at_end=at_end, context_schema=context, variant=name)
+
+
+def variant_settings(name: str, given: Context) -> Context:
+    """Return the settings of a variant: what was set, and its own defaults for the rest; baselines have none."""
+    return completed(VARIANTS[name].context, given) if name in VARIANTS else given
+
+
+def own_settings(name: str, given: Context) -> dict[str, Any]:
+    """Return those settings of a variant that differ from what was given for all, as JSON values."""
+    common = given.model_dump(mode="json")
+    own = variant_settings(name, given).model_dump(mode="json")
+    return {setting: value for setting, value in own.items() if value != common[setting]}
 
 
 def graph_id(variant: str) -> str:
@@ -147,4 +180,5 @@ no_macro = build_variant("no_macro").compile(name="no_macro")
 no_micro = build_variant("no_micro").compile(name="no_micro")
 merge_plan_and_act = build_variant("merge_plan_and_act").compile(name="merge_plan_and_act")
 billp_outlook = build_variant("billp_outlook").compile(name="billp_outlook")
+billp_paper = build_variant("billp_paper").compile(name="billp_paper")
 billp_llm_user = build_variant("billp_llm_user").compile(name="billp_llm_user")

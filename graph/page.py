@@ -1,11 +1,12 @@
 """The report of a study: one page of HTML that needs nothing else, readable on a phone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from graph.ablation import MEANING, setting_of, worth
 from graph.episode import VARIANTS
 from graph.lessons import ENOUGH, Kind, Recalled, most_telling, recalled_lessons
 from graph.plots import (
@@ -16,16 +17,17 @@ from graph.plots import (
     draw_rewards,
     draw_values,
     draw_visit,
+    draw_worth,
 )
-from graph.report import name_of
-from graph.reported import Interval, Line, Reliability, Results, Row, ShownVisit, shown
+from graph.report import name_of, part_of
+from graph.reported import Interval, Line, Results, Row, ShownVisit, shown
 from nodes.state import Usage
+from sim.prediction import quantile_groups
 
 # What keeps a page small, whatever a model wrote.
 MOST_LESSONS = 12
 MOST_ROUNDS = 100
 LONGEST_TEXT = 300
-VALUE_GROUPS = 8
 
 _TEMPLATES = Environment(
     loader=PackageLoader("graph", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -86,17 +88,20 @@ def report_page(results: Mapping[str, Any], lines: Iterable[Line]) -> str:
     named = [row | {"variant": name_of(row), "agent": row["variant"] in VARIANTS} for row in results["rows"]]
     study = Results.model_validate({**results, "rows": named})
     split = study.rows[0].split
+    # The agent without its parts is told in tables and in a section of its own: so many lines make no picture.
+    whole = study.model_copy(update={"rows": [row for row in study.rows if row.without is None]})
     # What its memory was changed to tells a row from others of its variant.
-    visits = [{**line, "variant": name_of(line)} for line in lines if line["split"] == split]
+    visits = [{**line, "variant": name_of(line)} for line in lines if line["split"] == split and not line["without"]]
     sections = [
         _table_section(study),
-        _curve_section(study),
+        _worth_section(study),
+        _curve_section(whole),
         _returning_section(study),
-        _reward_section(study, visits),
-        _end_section(study),
-        _visit_section(study, visits),
+        _reward_section(whole, visits),
+        _end_section(whole),
+        _visit_section(whole, visits),
         _lesson_section(visits),
-        _critic_section(study, visits),
+        _critic_section(study, whole, visits),
         _cost_section(study),
     ]
     return _TEMPLATES.get_template("page.html").render(study=study, first=study.rows[0], sections=sections)
@@ -180,6 +185,38 @@ def _table_section(study: Results) -> Section:
                 "Results of each variant",
                 ["variant", *(column.heading for column in columns)],
                 [[row.variant, *(column.show(row) for column in columns)] for row in study.rows],
+            )
+        ],
+    )
+
+
+def _worth_section(study: Results) -> Section:
+    heading = "What each part is worth"
+    measured = [
+        (part_of(row.without, row.memory), row.without, row, worth(row.minus_full.difference, row.minus_full.ci))
+        for row in study.rows
+        if row.without is not None and row.minus_full is not None
+    ]
+    if not measured:
+        return Section("worth", heading, missing=["No part was measured: the study was run without --ablate."])
+    return Section(
+        "worth",
+        heading,
+        [MEANING],
+        [draw_worth({name: (value, (low, high)) for name, _, _, (value, low, high) in measured})],
+        [
+            Table(
+                "What each part is worth",
+                ["part", "switched off by", "total reward without it\n(95% interval)", "worth\n(95% interval)"],
+                [
+                    [
+                        name,
+                        setting_of(part),
+                        _with_interval(row.total_reward, row.total_reward_ci),
+                        f"{_signed(value)} ({_signed(low)} to {_signed(high)})",
+                    ]
+                    for name, part, row, (value, low, high) in measured
+                ],
             )
         ],
     )
@@ -342,10 +379,10 @@ def _lesson_row(lesson: Recalled) -> list[str]:
     ]
 
 
-def _critic_section(study: Results, visits: Sequence[Line]) -> Section:
+def _critic_section(study: Results, pictured: Results, visits: Sequence[Line]) -> Section:
     judged = [row for row in study.rows if row.critic is not None]
-    groups = {row.variant: found for row in study.rows if (found := _groups(row.variant, visits, "next_value"))}
-    outlooks = {row.variant: points for row in study.rows if (points := _reliability(row.variant, visits))}
+    groups = {row.variant: found for row in pictured.rows if (found := _groups(row.variant, visits))}
+    outlooks = {row.variant: row.reliability for row in pictured.rows if row.reliability}
     notes, missing = [], []
     if groups:
         notes.append(
@@ -361,7 +398,10 @@ def _critic_section(study: Results, visits: Sequence[Line]) -> Section:
             "correlation: of values with the return still to come."
         )
     if outlooks:
-        notes.append("The outlook is reliable where as many users left as it said: on the dashed line.")
+        notes.append(
+            "The outlook is reliable where as many users left as it said: on the dashed line. Each point is about as "
+            "many rounds as the others of its line, with Wilson's 95% interval."
+        )
     else:
         missing.append("No reliability of the outlook: no variant of this study has one.")
     return Section(
@@ -391,26 +431,18 @@ def _critic_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _reliability(variant: str, visits: Sequence[Line]) -> list[Reliability]:
-    """Return rounds with about the same risk, by the outlook."""
-    return [Reliability(risk=risk, left=left, rounds=rounds) for risk, left, rounds in _groups(variant, visits, "risk")]
-
-
-def _groups(
-    variant: str, visits: Sequence[Line], said: Literal["next_value", "risk"]
-) -> list[tuple[float, float, int]]:
-    """Return rounds of which about the same was said before their end: its mean, the share that left, their number."""
+def _groups(variant: str, visits: Sequence[Line]) -> list[tuple[float, float, int]]:
+    """Return rounds of which the Critic said about the same: the mean value, the share that left, their number."""
     judged = [
-        (value, step.left)
+        (step.next_value, step.left)
         for visit in shown(one for one in visits if one["variant"] == variant)
         for step in visit.steps
-        if (value := getattr(step, said)) is not None
+        if step.next_value is not None
     ]
     if not judged:
         return []
     values, left = (np.array(column, dtype=np.float64) for column in zip(*judged, strict=True))
-    bounds = np.unique(np.quantile(values, np.linspace(0, 1, VALUE_GROUPS + 1)[1:-1]))
-    group = np.searchsorted(bounds, values)
+    group = quantile_groups(values)
     return [
         (float(values[group == one].mean()), float(left[group == one].mean()), int((group == one).sum()))
         for one in np.unique(group)

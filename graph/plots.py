@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from graph.reported import CurvePoint, Reliability, ShownStep
+from graph.reported import CurvePoint, Interval, Reliability, ShownStep
 
 # Inches; as wide as a phone, so that letters keep their size there.
 WIDTH = 4.2
@@ -146,6 +146,21 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
     return _picture("curves", draw, f"Learning curves. {'; '.join(told)}.", 9)
 
 
+def draw_worth(parts: Mapping[str, tuple[float, Interval]]) -> Picture:
+    """Draw what each part of the agent is worth, with its interval."""
+
+    def draw(axes: Axes) -> None:
+        for line, (value, interval) in enumerate(parts.values()):
+            axes.hlines(line, *interval, color=BLUE, linewidth=2)
+            axes.plot(value, line, color=BLUE, marker="D", ms=5)
+        axes.axvline(0, color=FAINT, linestyle="--")
+        _name_lines(axes, list(parts), first=0)
+        axes.set(xlabel="total reward with it less that without (95% interval)")
+
+    told = [f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, (value, (low, high)) in parts.items()]
+    return _picture("worth", draw, f"What each part of the agent is worth. {'; '.join(told)}.", len(parts) + 1)
+
+
 def draw_visit(steps: Sequence[ShownStep]) -> Picture:
     """Draw the genres of a visit's recommendations round by round, under their rewards."""
     genres = _main_genres(steps)
@@ -196,11 +211,14 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
 
 
 def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
-    """Draw the risk that the outlook named against how often users left."""
+    """Draw the risk that the outlook named against how often users left, with its intervals."""
 
     def draw(axes: Axes) -> None:
         for number, (variant, points) in enumerate(outlooks.items()):
-            _line(axes, number, variant, [point.risk for point in points], [point.left for point in points])
+            risks = [point.risk for point in points]
+            line = _line(axes, number, variant, risks, [point.left for point in points])
+            low, high = zip(*(point.left_ci for point in points), strict=True)
+            axes.vlines(risks, low, high, color=line.get_color(), alpha=0.6, linewidth=1.2)
         most = max(max(point.risk, point.left) for points in outlooks.values() for point in points)
         axes.plot([0, most], [0, most], color=FAINT, linestyle="--", label="as said")
         axes.set(xlabel="risk that the outlook named", ylabel="rounds after which users left")
@@ -209,11 +227,13 @@ def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
             axis.set_major_formatter(PercentFormatter(1.0))
         _legend_above(axes, 3)
 
-    told = [
-        f"{variant}: {', '.join(f'{point.left:.0%} left at {point.risk:.0%}' for point in points)}"
-        for variant, points in outlooks.items()
-    ]
-    return _picture("reliability", draw, f"Reliability of the outlook. {'; '.join(told)}.", 9)
+    told = [f"{variant}: {', '.join(map(_reliability_in_words, points))}" for variant, points in outlooks.items()]
+    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(told)}.", 9)
+
+
+def _reliability_in_words(point: Reliability) -> str:
+    low, high = point.left_ci
+    return f"{point.left:.1%} ({low:.1%} to {high:.1%}) left at {point.risk:.1%}"
 
 
 def _main_genres(steps: Sequence[ShownStep]) -> list[str]:

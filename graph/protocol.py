@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from graph.ablation import PARTS, WHOLE, Part, named
 from memory.controls import Control
 from nodes.context import Context
 from sim.world import World
@@ -14,7 +15,7 @@ Split = Literal["train", "dev", "test"]
 Recall = Literal["own", "shared", "none"]
 TRAIN: Split = "train"
 # Fields of a visit's line that say what it is one of.
-MEMORY, CURVE, RETURNING = "memory", "train_visits", "recall"
+WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall"
 # Seeds of a cell's visits are told apart below this number.
 MOST_VISITS = 1_000_000
 
@@ -25,8 +26,11 @@ class StudySettings(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     world: str
+    ablate: bool = False
+    """Whether each part of the agent is measured as well, by the same agent without it."""
     variants: tuple[str, ...] = Field(min_length=1)
-    """Variants of the agent and baselines, in the order of the table."""
+    """Variants of the agent and baselines, in the order of the table; `billp_outlook`, which has all parts, is always
+    among them where each part is measured."""
     train: int = Field(40, ge=0, lt=MOST_VISITS)
     """Train visits of each variant and seed; `outlook_only` learns from as many. Reinforcement learning goes by
     `rl_steps`, and the other baselines do not learn."""
@@ -40,6 +44,8 @@ class StudySettings(BaseModel):
     """Most rounds of a visit."""
     rl_steps: int = Field(100_000, ge=1)
     """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
+    learn_at_test: bool = False
+    """Let these visits teach too, cohort by cohort, as the original did; not those of learning curves."""
     final: bool = False
     """Visit test users instead of dev users."""
     memory: tuple[Control, ...] = ("full",)
@@ -55,6 +61,11 @@ class StudySettings(BaseModel):
     none."""
     context: Context = Context()
     """Settings of the roles."""
+
+    @field_validator("variants")
+    @classmethod
+    def _with_whole(cls, variants: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return (*variants, WHOLE) if info.data.get("ablate") and WHOLE not in variants else variants
 
     @field_validator("memory")
     @classmethod
@@ -80,13 +91,31 @@ class StudySettings(BaseModel):
 
 
 class Cell(NamedTuple):
-    """One variant and seed, with a memory of its own."""
+    """One variant and seed, with a memory of its own; where parts are measured, one of a part as well."""
 
     variant: str
     seed: int
+    without: Part | None = None
+    """The part that is switched off."""
+
+    @property
+    def name(self) -> str:
+        """Return what its variant is called."""
+        return named(self.variant, self.without)
 
     def __str__(self) -> str:
-        return f"{self.variant}-{self.seed}"
+        part = "" if self.without is None else f"no-{self.without}-"
+        return f"{self.variant}-{part}{self.seed}"
+
+
+def cells_of(settings: StudySettings) -> list[Cell]:
+    """Return the cells of a study in the order of the table; those without a part follow the whole agent's."""
+    return [
+        Cell(variant, seed, part)
+        for variant in settings.variants
+        for part in (None, *(PARTS if settings.ablate and variant == WHOLE else ()))
+        for seed in range(settings.seeds)
+    ]
 
 
 class Stage(NamedTuple):
@@ -131,12 +160,14 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
         remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
     """
     users = visitors(world, settings.test_split, settings.test, 0)
-    tested = Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"})
-    yield Course("", "empty", (*_training(world, settings, seed, remembers), tested))
+    tested: tuple[Stage, ...] = (Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
+    if settings.learn_at_test and remembers:
+        tested = tuple(_cohorts(tested[0], settings.cohort))
+    yield Course("", "empty", (*_training(world, settings, seed, remembers), *tested))
     if not remembers:
         return
     for control in settings.memory[1:]:
-        yield Course(control, control, (tested._replace(name=control, about={MEMORY: control}),))
+        yield Course(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
@@ -155,18 +186,24 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
         yield Course(name, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
 
 
+def _cohorts(stage: Stage, size: int) -> Iterator[Stage]:
+    """Yield a stage in cohorts, each of which recalls what those before it taught."""
+    for start in range(0, len(stage.users), size):
+        yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
+
+
 def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:
     """Yield the train cohorts, and the points of the learning curve between them."""
     train = visitors(world, TRAIN, settings.train, seed)
     every = settings.curve if remembers else 0
     watched = visitors(world, "dev", settings.curve_users, 0) if every else []
-    starts = range(0, len(train), settings.cohort)
-    for cohort, start in enumerate(starts):
-        if every and cohort % every == 0:
-            yield _point(watched, cohort, start)
-        yield Stage(TRAIN, TRAIN, train[start : start + settings.cohort], start, True, {MEMORY: "full"})
-    if every and len(starts) % every == 0:
-        yield _point(watched, len(starts), len(train))
+    cohorts = list(_cohorts(Stage(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
+    for number, cohort in enumerate(cohorts):
+        if every and number % every == 0:
+            yield _point(watched, number, cohort.start)
+        yield cohort
+    if every and len(cohorts) % every == 0:
+        yield _point(watched, len(cohorts), len(train))
 
 
 def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Stage:

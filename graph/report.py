@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.table import Table
 
+from graph.ablation import MEANING, named, setting_of, worth
 from graph.rows import best_rule
 from sim.leave import LEAVE_REASONS
 
@@ -139,18 +140,52 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
     for row in rows:
         for recall in results["settings"]["recall"]:
             totals = [one["total_reward"] for one in row["returning"] if one["recall"] == recall]
-            table.add_row(row["variant"], recall, *(f"{total:.1f}" for total in totals))
+            table.add_row(named(row["variant"], row["without"]), recall, *(f"{total:.1f}" for total in totals))
     return table
 
 
+def ablation_table(results: Mapping[str, Any]) -> Table | None:
+    """Return what each part of the agent is worth, by the rows without it; None where none was measured."""
+    rows = [row for row in results["rows"] if row["minus_full"]]
+    if not rows:
+        return None
+    table = Table(
+        caption=f"worth: {MEANING[0].lower()}{MEANING[1:]}",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    table.add_column("part", no_wrap=True)
+    table.add_column("switched off by", no_wrap=True)
+    table.add_column("total reward\nwithout it", justify="right", no_wrap=True)
+    table.add_column("worth\n(95% interval)", justify="right", no_wrap=True)
+    for row in rows:
+        is_worth, low, high = worth(row["minus_full"]["difference"], row["minus_full"]["ci"])
+        table.add_row(
+            part_of(row["without"], row["memory"]),
+            setting_of(row["without"]),
+            f"{row['total_reward']:.1f}",
+            f"{is_worth:+.1f} ({low:+.0f} to {high:+.0f})",
+        )
+    return table
+
+
+def part_of(part: str, memory: str) -> str:
+    """Return what a part is called where it is listed by itself, beside how memory was changed besides."""
+    return part if memory == "full" else f"{part} ({memory})"
+
+
 def name_of(row: Mapping[str, Any]) -> str:
-    """Return what a row is called: its variant, and how its memory was changed where it was."""
-    return row["variant"] if row["memory"] == "full" else f"{row['variant']} ({row['memory']})"
+    """Return what a row is called: its variant, the part it goes without, and how its memory was changed."""
+    name = named(row["variant"], row["without"])
+    return name if row["memory"] == "full" else f"{name} ({row['memory']})"
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    """Return the name of a row in a narrow table, where those with a changed memory follow the one of the variant."""
-    return row["variant"] if row["memory"] == "full" else f"  {row['memory']}"
+    """Return the name of a row in a narrow table, where those with less or other memory follow the variant's own."""
+    indent, name = ("", row["variant"]) if row["without"] is None else ("  ", f"no {row['without']}")
+    return f"{indent}{name}" if row["memory"] == "full" else f"{indent}  {row['memory']}"
 
 
 def _ends(results: Mapping[str, Any]) -> list[str]:
@@ -170,6 +205,8 @@ def _remarks(results: Mapping[str, Any]) -> list[str]:
         for row in results["rows"]
         if row["training_steps"]
     ]
+    if results["settings"]["learn_at_test"]:
+        remarks.append("Memory kept growing during these visits.")
     costs = [row["cost"] for row in results["rows"]]
     if None not in costs and sum(costs) > 0:
         remarks.append(f"All calls together cost ${sum(costs):.4f}.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from graph.ablation import Part
 from nodes.context import Context
 from nodes.state import Usage
 
@@ -13,7 +14,7 @@ Line = Mapping[str, Any]
 
 
 class Difference(BaseModel):
-    """How much more a variant collects than `billp`, paired by user."""
+    """How much more a variant collects than another one, paired by user."""
 
     difference: float
     ci: Interval
@@ -59,13 +60,18 @@ class Reliability(BaseModel):
     """Mean risk of leaving that the outlook named, 0 to 1."""
     left: float
     """Share of the rounds after which the user left."""
+    left_ci: Interval
     rounds: int
 
 
 class Row(BaseModel):
-    """One variant of a study, or one with its memory changed."""
+    """One variant of a study, or one without a part or with its memory changed."""
 
     variant: str
+    """What it is called."""
+    without: Part | None = None
+    """The part of the agent that was switched off."""
+    memory: str = "full"
     agent: bool = False
     """Whether roles play it, and no policy of the baselines."""
     split: str
@@ -82,6 +88,7 @@ class Row(BaseModel):
     usage: Usage
     cost: float | None = None
     minus_billp: Difference | None = None
+    minus_full: Difference | None = None
     gap_closed: float | None = None
     distinct_items: int | None = None
     tail_share: float | None = None
@@ -89,6 +96,7 @@ class Row(BaseModel):
     tuning_visits: int | None = None
     training_steps: int | None = None
     critic: Prediction | None = None
+    reliability: list[Reliability] | None = None
     curve: list[CurvePoint] = []
     returning: list[Return] = []
 
@@ -100,6 +108,7 @@ class Settings(BaseModel):
     seeds: int
     cohort: int
     max_steps: int
+    learn_at_test: bool = False
     context: Context
 
 
@@ -122,7 +131,6 @@ class ShownStep(BaseModel):
     distance: float | None
     reward: float
     next_value: float | None
-    risk: float | None = None
     left: bool
 
 

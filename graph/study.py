@@ -17,12 +17,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from graph.ablation import check_whole
 from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
-from graph.episode import VARIANTS
+from graph.episode import VARIANTS, own_settings
 from graph.ledger import Done
-from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings
+from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
 from graph.rows import study_rows
 from memory.store import home
 from nodes.context import Context
@@ -48,6 +49,8 @@ class Begun(BaseModel):
     """What a study was begun with; it is gone on with by the same."""
 
     settings: StudySettings
+    own: dict[str, dict[str, Any]]
+    """Those of variants that have defaults of their own: which of the settings were set cannot be told afterwards."""
     version: str
     """Version of this project."""
     world: str
@@ -102,7 +105,7 @@ def run_study(
     if not fresh and _same(_begun(target), _beginning(settings)):
         # It had ended when it was stopped, but for what is no longer needed.
         return _tidied(target)
-    cells = [Cell(variant, seed) for variant in settings.variants for seed in range(settings.seeds)]
+    cells = cells_of(settings)
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
         # Before there are workers, so that damaged lines are told of once.
@@ -163,7 +166,8 @@ def _tidied(target: Path) -> Path:
 
 def _beginning(settings: StudySettings) -> Begun:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
-    return Begun(settings=settings, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
+    return Begun(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
 
 
 def _same(former: Begun | None, begun: Begun) -> bool:
@@ -190,7 +194,9 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
 def _differing(former: Begun, begun: Begun) -> list[str]:
     """Return in words what differs between two beginnings; texts too long for a line are named alone."""
     then, now = _settings_by_name(former), _settings_by_name(begun)
-    differing = [(name, repr(then[name]), repr(now[name])) for name in now if then[name] != now[name]]
+    # A variant that only one of them has is told among the variants.
+    both = [name for name in now if name in then]
+    differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
     told = [
         f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
     ]
@@ -200,7 +206,8 @@ def _differing(former: Begun, begun: Begun) -> list[str]:
 def _settings_by_name(begun: Begun) -> dict[str, Any]:
     settings = begun.settings.model_dump(mode="json")
     context = settings.pop("context")
-    return settings | {f"context.{name}": value for name, value in context.items()} | {"version": begun.version}
+    own = {f"settings of {variant}": of for variant, of in begun.own.items()}
+    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
 
 
 def _begun(folder: Path) -> Begun | None:
@@ -219,6 +226,18 @@ def _clear(folder: Path) -> None:
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, POLICY_FOLDER, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def visits_planned(settings: StudySettings, world: World) -> int:
+    """Return how many visits a study makes; those by which baselines are tuned or trained are not counted."""
+    return sum(
+        settings.test if cell.variant in BASELINES else _visits_of(world, settings, cell) for cell in cells_of(settings)
+    )
+
+
+def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
+    followed = courses(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    return sum(len(stage.users) for course in followed for stage in course.stages)
 
 
 def visits_done(name: str) -> int:
@@ -240,7 +259,8 @@ def check_settings(settings: StudySettings) -> World:
     """Check a study before any work is done, and return its world, built where it is not there yet.
 
     Raises:
-        BadInputError: A variant, the model or the world is unknown, or there are fewer users than asked for.
+        BadInputError: A variant, the model or the world is unknown, there are fewer users than asked for, or a part
+            that is to be measured is switched off for all.
     """
     known = [*VARIANTS, *BASELINES]
     for variant in settings.variants:
@@ -249,6 +269,8 @@ def check_settings(settings: StudySettings) -> World:
         check_baseline(variant)
     if len(set(settings.variants)) < len(settings.variants):
         raise BadInputError("a variant is named twice")
+    if settings.ablate:
+        check_whole(settings.context)
     for model in settings.context.models:
         chat_model(model, settings.context.temperature)
     world = load_world(settings.world)

@@ -12,7 +12,7 @@ from langgraph.store.base import BaseStore
 from pydantic import BaseModel, ValidationError
 
 from graph.checkpoints import checkpointer
-from graph.episode import VARIANTS, build_variant
+from graph.episode import VARIANTS, build_variant, variant_settings
 from memory.store import create_store, home
 from nodes.context import Context
 from nodes.frame import check_input
@@ -47,6 +47,8 @@ async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOu
     """
     if episode.variant not in VARIANTS:
         raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
+    # Written down in full, so that a resume knows what was set.
+    episode = episode.model_copy(update={"context": variant_settings(episode.variant, episode.context)})
     for model in episode.context.models:
         chat_model(model, episode.context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.

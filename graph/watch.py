@@ -14,12 +14,18 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
+from graph.baselines import BASELINES
+from graph.protocol import TRAIN, Cell
 from graph.talk import read_answer
 from nodes.person import Answer
 from nodes.state import Step, VisitOutput
@@ -35,6 +41,10 @@ LEFT = {
     "disliked": "the item was disliked",
     "chose": "they had had enough",
 }
+
+
+# Seconds over which the speed of a study is measured: visits that have learned take longer than the first ones.
+SPEED_SECONDS = 300.0
 
 
 class EpisodeView:
@@ -105,18 +115,27 @@ def ask_person(console: Console, question: dict[str, Any]) -> Answer:
 
 
 class StudyView:
-    """Shows how far a study is: a line for each variant."""
+    """Shows how far a study is: a line for all of it, with the time that remains, and one for each cell.
 
-    def __init__(self, console: Console, seeds: int) -> None:
+    Args:
+        console: Where.
+        seeds: Number of seeds.
+        visits: Visits that are left to do.
+    """
+
+    def __init__(self, console: Console, seeds: int, visits: int) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            _NameColumn(table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
+            speed_estimate_period=SPEED_SECONDS,
         )
         self._seeds = seeds
-        self._tasks: dict[tuple[str, int], TaskID] = {}
+        self._all = self._progress.add_task("all visits", total=visits, overall=True)
+        self._tasks: dict[Cell, TaskID] = {}
+        self._done: dict[tuple[Cell, str], int] = {}
 
     def __enter__(self) -> "StudyView":
         return self
@@ -127,17 +146,32 @@ class StudyView:
         if self._progress.live.is_started:
             self._progress.stop()
 
-    def __call__(self, cell: Any, stage: str, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
         """Show that `done` of the `total` visits of a stage are done, or of the steps of reinforcement learning."""
         self._progress.start()
-        key = (cell.variant, cell.seed)
-        if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task("")
+        if cell not in self._tasks:
+            self._tasks[cell] = self._progress.add_task("", overall=False)
         seed = f" seed {cell.seed}" if self._seeds > 1 else ""
-        counted = "steps" if stage == "train" and cell.variant in RECIPES else "visits"
+        counted = "steps" if stage == TRAIN and cell.variant in RECIPES else "visits"
         self._progress.update(
-            self._tasks[key], description=f"{cell.variant}{seed}: {stage} {counted}", completed=done, total=total
+            self._tasks[cell], description=f"{cell.name}{seed}: {stage} {counted}", completed=done, total=total
         )
+        if stage != TRAIN or cell.variant not in BASELINES:
+            # What is done when a stage begins was done before the study was gone on with.
+            before = self._done.setdefault((cell, stage), done)
+            self._progress.advance(self._all, done - before)
+            self._done[cell, stage] = done
+
+
+class _NameColumn(TimeRemainingColumn):
+    """What a line is of; for the whole with the time that remains, for which there is no room elsewhere."""
+
+    # A name changes from stage to stage, before anything of the next one is done.
+    max_refresh = 0.0
+
+    def render(self, task: Task) -> Text:
+        name = Text(task.description)
+        return name.append(", ").append(super().render(task)).append(" left") if task.fields["overall"] else name
 
 
 def embed_with_progress(console: Console, world: World, folder: Path | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
@@ -11,14 +12,19 @@ from nodes.context import Context
 from nodes.facts import (
     candidate_facts,
     candidate_titles,
+    catalogue_facts,
+    category_facts,
     experience_facts,
     history_facts,
+    lesson_facts,
     plan_fact,
     round_facts,
     shown,
     wish_facts,
 )
+from nodes.llm.prompting import Facts
 from nodes.state import Candidate, Proposal, Remembered, VisitState
+from nodes.tools.categories import drawn_categories
 from nodes.tools.grounding import looks_like_no_item
 from nodes.tools.shortlist import shortlist
 from nodes.visitor import Visitor, asker, visitor
@@ -31,18 +37,23 @@ class Choice(BaseModel):
 
 
 async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Choose the item: a_t ~ LLM(s_t, z_t, the k nearest experiences, the shortlist), grounded to the catalogue."""
+    """Choose the item: a_t ~ LLM(s_t, z_t, the k nearest experiences), grounded to the catalogue.
+
+    It is one of the shortlist, or with `choices=free` whatever the model writes.
+    """
     context = settings(runtime)
     who = await visitor(state)
     experiences = await like_experiences(state, runtime, who)
-    candidates = state.foreseen or await listed(state, context, who, state.plan)
+    candidates = await listed(state, context, who, state.plan)
     facts = {
+        # The Planner knows them; who is shown no items needs them too.
+        **({} if candidates else catalogue_facts(who, context)),
         "history": history_facts(who),
+        **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
         "rounds": round_facts(state.steps),
         **wish_facts(state.profile),
         "plan": plan_fact(state.plan),
-        "experiences": experience_facts(experiences),
-        "candidates": candidate_facts(candidates),
+        **choice_facts(state, context, who, experiences, candidates),
     }
     ground = Grounding(who, state, context, candidates)
     answer, said = await consult(
@@ -52,7 +63,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
         facts,
         Choice,
         check=lambda choice: ground.fault(choice.item),
-        fallback=lambda: Choice(item=candidate_titles(candidates)[0]),
+        fallback=lambda: Choice(item=ground.fallback()),
     )
     return {"experiences": experiences, "shortlist": candidates, "proposal": ground.proposal(answer.item), **said}
 
@@ -70,19 +81,38 @@ async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Vi
 
 
 async def listed(state: VisitState, context: Context, who: Visitor, plan: str) -> list[Candidate]:
-    """Return the round's shortlist."""
+    """Return the items among which to choose in the round; none where any title may be written."""
+    if context.choices == "free":
+        return []
+    if state.foreseen:
+        return state.foreseen
     wishes = state.profile.text if state.profile else ""
     return await shortlist(who, state.steps, plan, context.shortlist_size, wishes=wishes)
 
 
+def choice_facts(
+    state: VisitState, context: Context, who: Visitor, experiences: list[Remembered], candidates: list[Candidate]
+) -> Facts:
+    """Return what an item is chosen by, besides the plan."""
+    count = context.hints if context.category_tool else 0
+    hints = drawn_categories(who.place.categories, count, state.seed, len(state.steps))
+    return {
+        "experiences": experience_facts(experiences, titles=not candidates),
+        **({"categories_to_try": category_facts(hints)} if hints else {}),
+        **({"candidates": candidate_facts(candidates)} if candidates else {}),
+    }
+
+
 class Grounding:
-    """Maps what the Actor wrote to one item, one of the shortlist where it names one."""
+    """Maps what the Actor wrote to one item, one of the candidates where it names one."""
 
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:
         self._catalogue = who.place.world.catalogue
+        self._predicted = who.predicted
         self._grounder = who.place.fresh if context.grounding == "fresh" else who.place.nearest
         self._mode = context.grounding
-        self._had = [step.item_id for step in state.steps]
+        self._noun = "candidate" if candidates else "item"
+        self._had = [*(step.item_id for step in state.steps), *who.seen]
         ids = [one.item_id for one in candidates]
         self._listed = dict(zip(candidate_titles(candidates), ids, strict=True))
 
@@ -91,13 +121,24 @@ class Grounding:
         if text in self._listed:
             return None
         if reason := looks_like_no_item(text, self._catalogue):
-            return f"{reason}: name one of the candidates by its title"
+            return f"{reason}: name one {self._noun} by its title"
         # The original took whatever was nearest.
         if self._mode == "nearest" or self._grounder.named(text, avoid=self._had):
             return None
         if had := self._grounder.named(text):
-            return f"this visit has had {shown(had.item.title)!r} already: name another candidate by its title"
-        return "there is no such item: name one of the candidates by its title"
+            return f"the user has had {shown(had.item.title)!r} already: name another {self._noun} by its title"
+        # Without candidates nobody knows what the catalogue has.
+        return "there is no such item: name one candidate by its title" if self._listed else None
+
+    def fallback(self) -> str:
+        """Return what stands in for a reply that names no item: the best candidate, or the best predicted item."""
+        if not self._listed:
+            predicted = self._predicted.copy()
+            predicted[self._catalogue.positions(self._had)] = -np.inf
+            item = self._catalogue[int(np.argmax(predicted))]
+            # Its title alone would not tell it from another one of that title.
+            self._listed[shown(item.title)] = item.id
+        return next(iter(self._listed))
 
     def proposal(self, text: str) -> Proposal:
         """Return the proposal of the item that `text` names."""

@@ -17,10 +17,10 @@ def nodes_of(role: Role) -> list[JsonValue]:
     return ["llm_user" if role == "user" else role]
 
 
-def prompt_field(role: Role) -> Any:
+def prompt_field(role: Role, template: str = "") -> Any:
     """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node."""
     return Field(
-        default_prompt(role),
+        default_prompt(template or role),
         max_length=20_000,
         json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": nodes_of(role)},
     )
@@ -93,8 +93,18 @@ class Context(BaseModel):
     """Experiences recalled for a round."""
     values_k: int = Field(4, ge=0, le=50)
     """Values recalled for a round."""
+    actor_lessons: bool = False
+    """Whether the Actor is told the lessons too; the Planner, who is, puts them into the plan."""
+    choices: Literal["shortlist", "free"] = "shortlist"
+    """`shortlist` shows the Actor items to choose among; with `free`, as in the original, it writes any title, which is
+    grounded to one item. Three quarters of such titles were in no catalogue."""
     shortlist_size: int = Field(8, ge=1, le=100)
     """Items among which the Actor chooses."""
+    category_tool: bool = True
+    """Whether the roles that decide on categories are told those of the catalogue, those of the last items and `hints`;
+    without, they know of the ones that they see in history, rounds and experiences."""
+    hints: int = Field(0, ge=0, le=20)
+    """Categories drawn at random that the Actor is told to try, in each round."""
     outlook: bool = True
     """Whether the outlook of `billp_outlook` is used; no other variant has one."""
     explore: float = Field(0.3, ge=0, le=1)
@@ -102,6 +112,8 @@ class Context(BaseModel):
     grounding: Literal["fresh", "nearest"] = "fresh"
     """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
 
+    critic_titles_only: bool = False
+    """Whether the Critic is told titles alone, neither rewards nor distances, as the original's."""
     advantage_rule: Literal["td", "value_difference"] = "td"
     """`td`: A = r' + gamma V(s') - V(s); `value_difference`: the sign of V(s') - V(s), as the original recorded it."""
     gamma: float = Field(0.5, ge=0, le=1)
@@ -134,3 +146,10 @@ class Context(BaseModel):
     def scripted(self) -> bool:
         """Return whether `rules` plays all roles, so that a visit can be done again at no cost and with no change."""
         return self.models == {"rules"}
+
+
+def completed(schema: type[Context], given: Context | None) -> Context:
+    """Return what was given, and for whatever nobody set the defaults of `schema`."""
+    if isinstance(given, schema):
+        return given
+    return schema.model_validate(given.model_dump(exclude_unset=True) if given else {})

@@ -11,6 +11,7 @@ from nodes.asking import consult, settings
 from nodes.context import Context
 from nodes.facts import history_facts, item_facts, round_facts
 from nodes.learning import keep
+from nodes.llm.prompting import Facts
 from nodes.state import Step, Usage, VisitState
 from nodes.visitor import WINDOW, Visitor, asker, visitor
 from sim.errors import BadInputError
@@ -40,6 +41,8 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
         "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
         "now": item_facts(last),
     }
+    if context.critic_titles_only:
+        facts = titles_only(facts)
     answer, said = await consult(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value)
     )
@@ -48,6 +51,15 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     step.usage = said["usage"] - sum((one.usage for one in state.steps[:-1]), Usage())
     learnt = await keep(runtime, state, context, memories(state, who, step, context))
     return {"steps": [step], "value": answer.value, **said, **learnt}
+
+
+def titles_only(facts: Facts) -> Facts:
+    """Return the facts of the Critic without ratings, predictions and distances."""
+
+    def bare(one: Facts) -> Facts:
+        return {name: value for name, value in one.items() if name in ("title", "target")}
+
+    return {name: bare(told) if isinstance(told, dict) else list(map(bare, told)) for name, told in facts.items()}
 
 
 def credit(step: Step, next_value: float, context: Context) -> Step:

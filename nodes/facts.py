@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from nodes.context import Context
 from nodes.llm.prompting import Facts, as_data
 from nodes.llm.tokens import count_tokens, first_tokens
 from nodes.state import Candidate, Profile, Remembered, Step, Told
-from nodes.visitor import STATE_TITLES, Visitor
+from nodes.tools.categories import recent_categories
+from nodes.visitor import STATE_TITLES, WINDOW, Visitor
 
 # Most tokens of a title or category, of a plan or lesson, and of all wishes; real titles hardly ever have so many.
 TITLE_TOKENS = 32
@@ -35,6 +37,19 @@ def genre_facts(genres: Iterable[str]) -> list[str]:
 def category_facts(categories: Iterable[str]) -> list[str]:
     """Return the categories of a catalogue as the roles see them."""
     return [shown(name) for name in list(categories)[:CATEGORIES]]
+
+
+def catalogue_facts(visitor: Visitor, context: Context) -> Facts:
+    """Return the categories of the catalogue as the roles see them; nothing without the category tool."""
+    return {"categories": category_facts(visitor.place.categories)} if context.category_tool else {}
+
+
+def recent_facts(visitor: Visitor, steps: Sequence[Step], context: Context) -> Facts:
+    """Return the categories that the user had lately as the roles see them; nothing without the category tool."""
+    if not context.category_tool:
+        return {}
+    items = [visitor.place.world.catalogue.item(step.item_id) for step in steps]
+    return {"recent_categories": category_facts(recent_categories(items, WINDOW))}
 
 
 def history_facts(visitor: Visitor, count: int = RECENT_TITLES) -> list[Facts]:
@@ -80,13 +95,15 @@ def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
     return [one.model_dump() | {"text": shown(one.text, TEXT_TOKENS)} for one in lessons]
 
 
-def experience_facts(experiences: Sequence[Remembered]) -> list[Facts]:
+def experience_facts(experiences: Sequence[Remembered], *, titles: bool = False) -> list[Facts]:
     """Return experiences as the Actor sees them, those of the likest situations first.
 
-    What others were recommended is told by its categories; its title would teach less than it costs.
+    What others were recommended is told by its categories; where items are listed to choose among, its title would
+    teach less than it costs.
     """
     return [
-        {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": genre_facts(one.genres)}
+        ({"title": shown(one.title)} if titles else {})
+        | {"distance": one.distance, "advantage": round(one.advantage, 2), "genres": genre_facts(one.genres)}
         for one in experiences
     ]
 

@@ -4,10 +4,9 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from nodes.actor import Choice, Grounding, like_experiences, listed
+from nodes.actor import Choice, Grounding, choice_facts, like_experiences, listed
 from nodes.asking import consult, settings
 from nodes.context import Context
-from nodes.facts import candidate_facts, candidate_titles, experience_facts
 from nodes.planner import Plan, known_lessons, plain_plan, planning_facts
 from nodes.state import VisitState
 from nodes.visitor import visitor
@@ -18,7 +17,7 @@ class PlannedChoice(Choice, Plan):
 
 
 async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Write the plan and choose the item: (z_t, a_t) ~ LLM(s_t, lessons, experiences, the shortlist)."""
+    """Write the plan and choose the item: (z_t, a_t) ~ LLM(s_t, lessons, experiences), grounded to the catalogue."""
     context = settings(runtime)
     who = await visitor(state)
     lessons = await known_lessons(state, runtime, who)
@@ -26,9 +25,8 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
     # There is no plan yet to search by; what is like the last titles stands in for it.
     candidates = await listed(state, context, who, "")
     facts = {
-        **planning_facts(state, who, lessons),
-        "experiences": experience_facts(experiences),
-        "candidates": candidate_facts(candidates),
+        **planning_facts(state, context, who, lessons),
+        **choice_facts(state, context, who, experiences, candidates),
     }
     ground = Grounding(who, state, context, candidates)
     answer, said = await consult(
@@ -38,7 +36,7 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
         facts,
         PlannedChoice,
         check=lambda choice: ground.fault(choice.item),
-        fallback=lambda: PlannedChoice(plan=plain_plan(state, who), item=candidate_titles(candidates)[0]),
+        fallback=lambda: PlannedChoice(plan=plain_plan(state, who), item=ground.fallback()),
     )
     return {
         "plan": answer.plan,

@@ -8,10 +8,17 @@ from pydantic import BaseModel, Field
 from memory.recall import recall_lessons
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import category_facts, history_facts_with_genres, lesson_facts, round_facts_with_genres, wish_facts
+from nodes.facts import (
+    catalogue_facts,
+    history_facts_with_genres,
+    lesson_facts,
+    recent_facts,
+    round_facts_with_genres,
+    wish_facts,
+)
 from nodes.llm.prompting import Facts
 from nodes.state import Told, VisitState
-from nodes.tools.categories import count_categories, recent_categories
+from nodes.tools.categories import count_categories
 from nodes.visitor import WINDOW, Visitor, asker, visitor
 
 
@@ -30,7 +37,7 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         "planner",
         state,
         context,
-        planning_facts(state, who, lessons),
+        planning_facts(state, context, who, lessons),
         Plan,
         fallback=lambda: Plan(plan=plain_plan(state, who)),
     )
@@ -47,24 +54,21 @@ async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visit
     return [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
 
 
-def planning_facts(state: VisitState, who: Visitor, lessons: list[Told]) -> Facts:
+def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: list[Told]) -> Facts:
     """Return what a plan is made from, what changes least first."""
     return {
-        "categories": category_facts(who.place.categories),
+        **catalogue_facts(who, context),
         "history": history_facts_with_genres(who),
         "lessons": lesson_facts(lessons),
         "rounds": round_facts_with_genres(state.steps),
-        "recent_categories": category_facts(_recent(state, who)),
+        **recent_facts(who, state.steps, context),
         **wish_facts(state.profile),
     }
 
 
-def _recent(state: VisitState, who: Visitor) -> list[str]:
-    return recent_categories([who.place.world.catalogue.item(step.item_id) for step in state.steps], WINDOW)
-
-
 def plain_plan(state: VisitState, who: Visitor) -> str:
     """Return the plan for a round in which the model has none: what the user likes and has not had lately."""
-    liked, recent = count_categories(who.history), _recent(state, who)
+    liked = count_categories(who.history)
+    recent = {genre for step in state.steps[-WINDOW:] for genre in step.genres}
     fresh = [name for name in liked if name not in recent][:2]
     return f"Recommend {' or '.join(fresh or list(liked)[:2]) or 'what the user likes best'}."

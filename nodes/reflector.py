@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from memory.records import Lesson, record
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import category_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
+from nodes.facts import catalogue_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
 from nodes.learning import keep
 from nodes.state import VisitState
 from nodes.visitor import visitor
@@ -29,7 +29,7 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     stayed = [step for step in state.steps if not step.left]
     total = round(sum(step.reward for step in stayed), 4)
     facts = {
-        "categories": category_facts(who.place.categories),
+        **catalogue_facts(who, context),
         "history": history_facts_with_genres(who),
         "lessons": lesson_facts(state.lessons),
         "rounds": round_facts_with_genres(state.steps),

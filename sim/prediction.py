@@ -1,6 +1,7 @@
-"""The Critic as a predictor: does its value foretell who leaves, and what a visit will still bring?
+"""Critic and outlook as predictors: do value and risk foretell who leaves, and what a visit will still bring?
 
 A step's `next_value` is V(s_{t+1}), given after the item is known and before its reward is, or whether the user left.
+So is its `risk`, the probability that the user leaves by the outlook.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,10 +10,14 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from scipy.stats import binomtest
 
-from sim.bootstrap import percentiles, resamples
+from sim.bootstrap import LEVEL, percentiles, resamples
 from sim.errors import BadInputError
 from sim.fitting import Doubles, Positions
+
+# Groups of about as many rounds each, of which about the same was said.
+GROUPS = 8
 
 
 class Prediction(TypedDict):
@@ -25,10 +30,20 @@ class Prediction(TypedDict):
     rank_correlation_ci: list[float] | None
 
 
+class Reliability(TypedDict):
+    """Hold rounds of which the outlook said about the same; see `judge_risks`."""
+
+    risk: float
+    left: float
+    left_ci: list[float]
+    rounds: int
+
+
 class _Step(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     next_value: float | None = Field(None, allow_inf_nan=False)
+    risk: float | None = Field(None, allow_inf_nan=False)
     reward: float = Field(allow_inf_nan=False)
     left: bool
 
@@ -73,10 +88,7 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     Raises:
         BadInputError: A visit that lacks a field.
     """
-    try:
-        checked = _VISITS.validate_python(list(visits))
-    except ValidationError as error:
-        raise BadInputError(f"{error.errors()[0]['msg']}; give visits with the fields of VisitOutput") from error
+    checked = _checked(visits)
     judged = [
         _Judged(visit.user_id, step.next_value, step.left, to_come)
         for visit in checked
@@ -101,6 +113,50 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
         rank_correlation=correlation,
         rank_correlation_ci=correlation_ci,
     )
+
+
+def judge_risks(visits: Iterable[object]) -> list[Reliability] | None:
+    """Measure the outlook's `risk` over the rounds of visits, pooled.
+
+    Args:
+        visits: As `judge_values` takes them, with `risk` in their steps.
+
+    Returns:
+        Up to eight groups of about as many rounds each, by risk. `risk` is its mean in the group, `left` the share of
+        its rounds after which the user left, and `left_ci` Wilson's 95% interval of that share. Not the bootstrap over
+        users of all other intervals: a group in which nobody left would get one of no width. A user leaves a visit
+        once, so that rounds tell nearly as much as if each were another user's. None where no round has a risk, for
+        there was no outlook.
+
+    Raises:
+        BadInputError: A visit that lacks a field.
+    """
+    told = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
+    if not told:
+        return None
+    risks, left = np.array([risk for risk, _ in told]), np.array([left for _, left in told])
+    groups = quantile_groups(risks)
+    return [_reliability(risks[groups == one], left[groups == one]) for one in np.unique(groups)]
+
+
+def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> Reliability:
+    low, high = binomtest(int(left.sum()), len(left)).proportion_ci(LEVEL, "wilson")
+    return Reliability(
+        risk=float(risks.mean()), left=float(left.mean()), left_ci=[float(low), float(high)], rounds=len(left)
+    )
+
+
+def quantile_groups(values: Doubles) -> Positions:
+    """Return the number of each value's group, from the lowest up: of eight about as large, fewer where many tie."""
+    bounds = np.unique(np.quantile(values, np.linspace(0, 1, GROUPS + 1)[1:-1]))
+    return np.asarray(np.searchsorted(bounds, values), dtype=np.intp)
+
+
+def _checked(visits: Iterable[object]) -> list[_Visit]:
+    try:
+        return _VISITS.validate_python(list(visits))
+    except ValidationError as error:
+        raise BadInputError(f"{error.errors()[0]['msg']}; give visits with the fields of VisitOutput") from error
 
 
 def returns_to_come(steps: Sequence[_Step], gamma: float, reward_offset: float) -> list[float | None]:

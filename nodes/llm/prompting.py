@@ -66,7 +66,9 @@ def _shortened(facts: Facts, cut: int) -> Facts:
 
 def summarize_rounds(rounds: list[Facts]) -> Facts:
     """Return what stands for rounds that are not listed: in all, and by category where the role is told categories."""
-    whole = {"rounds": len(rounds), "mean_reward": _mean([one["reward"] for one in rounds])}
+    whole: Facts = {"rounds": len(rounds)}
+    if "reward" in rounds[0]:
+        whole["mean_reward"] = _mean([one["reward"] for one in rounds])
     summary: Facts = {"earlier": whole}
     rewards: defaultdict[str, list[float]] = defaultdict(list)
     for one in rounds:

@@ -44,12 +44,13 @@ TIRED = 1.25
 
 def plan(facts: Facts) -> Facts:
     """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
-    asked = read_wishes("\n".join(facts.get("wishes", [])), facts["categories"])
-    taught = _both(_lesson_wishes(facts), asked)
+    categories = _categories(facts)
+    asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
+    taught = _both(_lesson_wishes(facts, categories), asked)
     counts = Counter(genre for item in facts["history"] for genre in item["genres"])
     disliked = _disliked(facts)
-    tired = {*facts["recent_categories"], *taught.avoid, *disliked}
-    fresh = [name for name in facts["categories"] if name not in tired]
+    tired = {*facts.get("recent_categories", []), *taught.avoid, *disliked}
+    fresh = [name for name in categories if name not in tired]
     wanted = sorted(fresh, key=lambda name: (name not in taught.want, -counts[name], name))[:2]
     parts = [f"Recommend {' or '.join(wanted)}"] if wanted else ["Recommend what the user likes best"]
     left_out = sorted({*taught.avoid, *disliked})
@@ -62,9 +63,18 @@ def plan(facts: Facts) -> Facts:
     return {"plan": "; ".join(parts) + "."}
 
 
-def _lesson_wishes(facts: Facts) -> Wishes:
+def _categories(facts: Facts) -> list[str]:
+    """Return the categories that are known: those of the catalogue or, where it is not told, the ones that are seen."""
+    if "categories" in facts:
+        return list(facts["categories"])
+    shown = (*facts["history"], *facts["rounds"], *facts.get("experiences", []))
+    seen = {genre for one in shown for genre in one.get("genres", [])}
+    return sorted(seen.union(one["category"] for one in facts.get("earlier_categories", [])))
+
+
+def _lesson_wishes(facts: Facts, categories: list[str]) -> Wishes:
     """Return the wishes of all lessons as one; of different distances the more careful one counts."""
-    read = [read_wishes(one["text"], facts["categories"]) for one in facts["lessons"]]
+    read = [read_wishes(one["text"], categories) for one in facts["lessons"]]
     return Wishes(
         want=tuple(dict.fromkeys(name for wishes in read for name in wishes.want)),
         avoid=tuple(dict.fromkeys(name for wishes in read for name in wishes.avoid)),
@@ -95,7 +105,12 @@ def _disliked(facts: Facts) -> list[str]:
 
 
 def act(facts: Facts) -> Facts:
-    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to."""
+    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to.
+
+    Without candidates, write a title.
+    """
+    if "candidates" not in facts:
+        return {"item": _written(facts)}
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
     asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
@@ -114,6 +129,24 @@ def act(facts: Facts) -> Facts:
 
     # The first of equals wins, so the order of the shortlist decides ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
+
+
+def _written(facts: Facts) -> str:
+    """Return a title out of the facts alone: that of the best experience, or one made up of categories."""
+    categories = _categories(facts)
+    wishes = _both(read_wishes(facts["plan"], categories), read_wishes("\n".join(facts.get("wishes", [])), categories))
+    had = {one["title"] for one in (*facts["history"], *facts["rounds"])}
+    good = [
+        one
+        for one in facts["experiences"]
+        if one["advantage"] > 0 and one["title"] not in had and not set(one["genres"]).intersection(wishes.avoid)
+    ]
+    if good:
+        # The first of equals wins, so that of the likest situation.
+        return str(max(good, key=lambda one: one["advantage"])["title"])
+    named = dict.fromkeys((*wishes.want, *facts.get("categories_to_try", [])))
+    kinds = [name for name in named if name not in wishes.avoid] or categories[:1]
+    return " ".join(["The", *kinds, "Tale"])
 
 
 def _breach(distance: float | None, wishes: Wishes) -> float:
@@ -154,21 +187,28 @@ def judge(facts: Facts) -> Facts:
 
     Where the risk is not known, the last item's distance stands for it, mixed with recalled values.
     """
-    earlier = facts.get("earlier", {"rounds": 0, "mean_reward": 0.0})
-    rewards = [one["reward"] for one in facts["rounds"]] + [earlier["mean_reward"]] * earlier["rounds"]
+    earlier = facts.get("earlier", {})
+    rewards = [one["reward"] for one in facts["rounds"] if "reward" in one]
+    if "mean_reward" in earlier:
+        rewards += [earlier["mean_reward"]] * earlier["rounds"]
     # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
-    distance = facts["now"]["distance"]
+    distance = facts["now"]["distance"] if "distance" in facts["now"] else _same_title(facts)
     if "risk" in facts["now"]:
         stays = (1 - facts["now"]["risk"]) ** LASTING
         return {"value": round(stays * liking - 5 * (1 - stays), 3)}
     prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
     total, weights = OWN_WEIGHT * prior, OWN_WEIGHT
     for one in facts["values"]:
-        weight = _distance_kernel(distance, one["distance"])
+        weight = _distance_kernel(distance, one.get("distance"))
         total += weight * one["target"]
         weights += weight
     return {"value": round(max(-5.0, min(5.0, total / weights)), 3)}
+
+
+def _same_title(facts: Facts) -> float | None:
+    """Return the distance that titles alone tell: 0 where the item stands among the last four, else none."""
+    return 0.0 if facts["now"]["title"] in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
 
 
 def reflect(facts: Facts) -> Facts:

@@ -1,5 +1,6 @@
 """The category tool: what this catalogue offers, and what the user has had lately."""
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -18,3 +19,9 @@ def count_categories(items: Iterable[Item]) -> dict[str, int]:
 def recent_categories(items: Sequence[Item], window: int) -> list[str]:
     """Return the categories of the last `window` items, each once, in order of name."""
     return sorted({genre for item in items[-window:] for genre in item.genres})
+
+
+def drawn_categories(categories: Iterable[str], count: int, seed: int, number: int) -> list[str]:
+    """Return at most `count` categories, drawn by the seed of a visit and the number of its round."""
+    names = sorted(categories)
+    return random.Random(f"hints {seed} {number}").sample(names, min(count, len(names)))

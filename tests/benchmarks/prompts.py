@@ -95,9 +95,9 @@ patient.__name__ = "user"
 
 async def visit_prompts(variant: str, visit: VisitInput, store: ChromaStore) -> Prompts:
     """Run a visit of a patient user and return what each role was sent."""
-    step, at_end = VARIANTS[variant]
+    step, at_end, context = VARIANTS[variant]
     nodes = [patient if node.__name__ == "user" else node for node in step]
-    compiled: Any = build_episode(*nodes, at_end=at_end).compile(store=store)
+    compiled: Any = build_episode(*nodes, at_end=at_end, context_schema=context).compile(store=store)
     prompts: defaultdict[str, list[str]] = defaultdict(list)
     async for update in compiled.astream(visit, stream_mode="updates"):
         for role, change in update.items():

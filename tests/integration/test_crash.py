@@ -151,7 +151,7 @@ async def test_checkpoints_grow_linearly_with_the_length_of_a_visit(home: Path, 
         return update | {"left": False, "leave_reason": None}
 
     stay.__name__ = "user"
-    step, at_end = VARIANTS["billp"]
+    step, at_end, _ = VARIANTS["billp"]
     nodes = [stay if node is user else node for node in step]
     sizes = {}
     for rounds in (10, 50, 200):

@@ -298,7 +298,7 @@ async def test_a_new_role_joins_by_standing_in_the_list(store: ChromaStore) -> N
         seen.append(state.proposal)
         return {}
 
-    step, at_end = VARIANTS["billp"]
+    step, at_end, _ = VARIANTS["billp"]
     compiled: Any = build_episode(*step[:2], onlooker, *step[2:], at_end=at_end).compile(store=store)
     output = await compiled.ainvoke(VisitInput(**TINY))
     assert len(seen) == len(output["steps"]) and all(isinstance(one, Proposal) for one in seen)

@@ -220,6 +220,19 @@ async def test_the_planner_is_told_the_catalogues_categories_and_those_of_the_la
     assert facts["recent_categories"] == sorted({genre for step in before for genre in step.genres}) != []
 
 
+async def test_without_the_category_tool_no_role_is_told_of_categories_but_those_it_sees() -> None:
+    off = Context(category_tool=False, hints=2)
+    told = {"categories", "recent_categories", "categories_to_try"}
+    for variant, roles in (("billp", ("planner", "actor", "reflector")), ("merge_plan_and_act", ("plan_and_act",))):
+        for choices in ("shortlist", "free"):
+            state = await run(
+                variant, VisitInput(world="tiny", max_steps=7), off.model_copy(update={"choices": choices})
+            )
+            for role in roles:
+                facts = facts_of(state, role)
+                assert told.isdisjoint(facts) and len(facts["rounds"]) > 0, role
+
+
 async def test_a_role_can_have_a_model_of_its_own(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Scripted(answer=lambda facts: json.dumps({"plan": "Recommend the other."}), prompts=[])
     monkeypatch.setitem(models._made, ("openai:other", Context().temperature), other)
@@ -284,7 +297,7 @@ async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
     model = script(lambda facts: json.dumps({"item": title}))
     state = await run("act_only", VisitInput(world="tiny", max_steps=2))
     assert len(state["steps"]) == 2
-    assert f"this visit has had '{title}' already" in model.prompts[-1]
+    assert f"the user has had '{title}' already" in model.prompts[-1]
 
 
 def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:

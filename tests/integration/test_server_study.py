@@ -127,6 +127,13 @@ async def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, 
         assert more.returncode == 0, more.stderr
     assert read(home, "more-there") == read(home, "more") and "returning.jsonl" in read(home, "more")
 
+    ablation = ("--variants", "billp_outlook", "--ablate", "--train", "1", "--test", "1", "--max-steps", "4")
+    for out, where in (("parts", ()), ("parts-there", ("--server", server))):
+        parts = await run_study(home, *ablation, "--out", out, *where)
+        assert parts.returncode == 0, parts.stderr
+    # Nothing of a cell is there but what its settings, which are sent along, make of it.
+    assert read(home, "parts-there") == read(home, "parts")
+
     async with unreliable(server) as (address, proxy):
         shaky = await run_study(home, "--out", "shaky", "--server", address)
     assert shaky.returncode == 0, shaky.stderr

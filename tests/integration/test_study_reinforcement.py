@@ -63,7 +63,7 @@ def test_a_study_gives_the_same_bytes_again_policies_included(home: Path) -> Non
         assert row["training_steps"] == sum(of.training_steps for of in trained) >= 600
         assert row["training_visits"] == sum(of.training_visits for of in trained) > 0
         assert (row["visits"], row["usage"]["calls"], row["failed"]) == (10, 0, 0)
-        steps = [done for cell, stage, done, total in heard.events if cell == (variant, 0) and stage == "train"]
+        steps = [done for cell, stage, done, total in heard.events if cell == Cell(variant, 0) and stage == "train"]
         assert steps and steps == sorted(steps) and steps[-1] <= 300
     assert_visits_are_of_the_saved_policies(home, one)
     console = Console(width=200, record=True)

@@ -20,6 +20,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
     usage = {"calls": 4, "prompt_tokens": 1234, "cached_tokens": 77, "completion_tokens": 8, "retries": 1}
     return {
         "variant": variant,
+        "without": None,
         "memory": "full",
         "split": "dev",
         "failed": 0,
@@ -41,6 +42,7 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
     step = {"plan": "Go far", "title": "Heat", "genres": ["Crime"], "distance": 0.5, "reward": 3.5, "next_value": None}
     return {
         "variant": variant,
+        "without": None,
         "memory": "full",
         "split": "dev",
         "seed": 0,
@@ -50,11 +52,6 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
         "leave_reason": "similar",
         "steps": [step | {"left": False}, step | {"left": True}],
     } | more
-
-
-def step(risk: float, left: bool) -> dict[str, Any]:
-    told = {"plan": "Go far", "title": "Heat", "genres": ["Crime"], "distance": 0.5, "reward": 3.5, "next_value": None}
-    return told | {"risk": risk, "left": left}
 
 
 def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
@@ -103,6 +100,10 @@ MEASURED: dict[str, Any] = {
         "rank_correlation": 0.123,
         "rank_correlation_ci": [0.0, 0.2],
     },
+    "reliability": [
+        {"risk": 0.1, "left": 0.2, "left_ci": [0.036, 0.624], "rounds": 5},
+        {"risk": 0.4, "left": 1.0, "left_ci": [0.342, 1.0], "rounds": 2},
+    ],
     "returning": [{"recall": "own", "visit": 2, "total_reward": 48.1, "total_reward_ci": [31.5, 66.0]}],
     "curve": [
         {"cohorts": n, "train_visits": 2 * n, "total_reward": 11.5 + n, "total_reward_ci": [1, 30]} for n in range(3)
@@ -111,8 +112,7 @@ MEASURED: dict[str, Any] = {
 
 
 def test_what_a_study_has_measured_is_shown() -> None:
-    foreseen = [line("random", 7.0, steps=[step(0.1, False)] * 4 + [step(0.1, True)] + [step(0.4, True)] * 2)]
-    page = report_page(study(row("billp"), row("random", **MEASURED)), [*VISITS, *foreseen])
+    page = report_page(study(row("billp"), row("random", **MEASURED)), VISITS)
     text = words(page)
     for shown in (
         "7.0 (6.0 to 8.0)",
@@ -129,13 +129,15 @@ def test_what_a_study_has_measured_is_shown() -> None:
     ):
         assert shown in text, shown
     assert "random from 11.5 after 0 train visits to 13.5 after 4" in page
-    assert "random: 20% left at 10%, 100% left at 40%" in page
+    reliable = "random: 20.0% (3.6% to 62.4%) left at 10.0%, 100.0% (34.2% to 100.0%) left at 40.0%"
+    assert f"Reliability of the outlook, with 95% intervals. {reliable}." in page
     assert page.count("<svg") == 5
 
 
 def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
     text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
     for missing in (
+        "No part was measured: the study was run without --ablate.",
         "No learning curve: the study was run without --curve N.",
         "Nobody came back: the study was run without --visits-per-user V.",
         "No lesson was recalled",
@@ -155,6 +157,23 @@ def test_a_memory_that_was_changed_has_a_row_and_visits_of_its_own() -> None:
     page = report_page(study(*rows), lines)
     assert "billp (shuffled) 3.0 (6.0 to 8.0)" in words(page)
     assert "User user of 9.0 with billp, seed 0" in words(page)
+
+
+def test_the_agent_without_a_part_is_told_by_what_the_part_is_worth_and_in_no_other_picture() -> None:
+    without = {"without": "lessons", "total_reward": 99.0}
+    less = {"minus_full": {"difference": 1.25, "ci": [-0.5, 3.0], "users": 2}, "cost": 0.5}
+    rows = [row("billp_outlook"), row("billp_outlook", **without, **less), row("random", **MEASURED)]
+    rows.append(row("billp_outlook", **without, **MEASURED, memory="shuffled"))
+    visits = [line("billp_outlook", 9.0), line("billp_outlook", 99.0, **without | {"total_reward": 99.0})]
+    page = report_page(study(*rows), [*visits, line("random", 5.0)])
+    text = words(page)
+    assert "billp_outlook without lessons 99.0 (6.0 to 8.0)" in text
+    assert "lessons lessons_k=0 99.0 (6.0 to 8.0) −1.2 (−3.0 to +0.5)" in text
+    assert "What each part of the agent is worth. lessons -1.2 (-3.0 to +0.5)." in page
+    assert "User user of 9.0 with billp_outlook, seed 0" in text
+    assert "billp_outlook without lessons (shuffled) own 2 48.1 (31.5 to 66.0)" in text
+    pictures = re.findall(r'role="img" aria-label="([^"]*)"', page)
+    assert len(pictures) == 6 and not any("without lessons" in picture for picture in pictures)
 
 
 @pytest.mark.parametrize(

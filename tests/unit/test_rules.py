@@ -60,6 +60,40 @@ def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
     assert choice(candidates=equal, plan="Recommend Comedy.") == "Far"
 
 
+def written(**changes: Any) -> str:
+    """Return what the Actor writes without candidates."""
+    facts = {
+        "categories": ["Drama", "Comedy", "War"],
+        "history": [{"title": "Old"}],
+        "rounds": [],
+        "plan": "Recommend Comedy or War; leave out Drama.",
+        "experiences": [],
+    }
+    return str(act(facts | changes)["item"])
+
+
+def test_without_candidates_the_actor_makes_a_title_up_of_what_the_plan_wants() -> None:
+    assert written() == "The Comedy War Tale"
+    assert written(plan="Recommend War; leave out Comedy.") == "The War Tale"
+    assert written(categories_to_try=["Drama", "War"]) == "The Comedy War Tale"
+    assert written(plan="", categories_to_try=["War"]) == "The War Tale"
+    assert written(plan="", wishes=["war please"]) == "The War Tale"
+    assert written(plan="") == "The Drama Tale"
+
+
+def test_without_candidates_the_actor_repeats_what_went_well_elsewhere() -> None:
+    good = {"title": "Good", "genres": ["War"], "distance": 0.5, "advantage": 1.0}
+    better = good | {"title": "Better", "advantage": 2.0}
+    assert written(experiences=[good]) == "Good"
+    assert written(experiences=[good, better]) == "Better"
+    assert written(experiences=[good, good | {"title": "As good"}]) == "Good"
+    assert written(experiences=[good | {"advantage": -1.0}]) == "The Comedy War Tale"
+    assert written(experiences=[good | {"genres": ["Drama"]}]) == "The Comedy War Tale"
+    # Not what the user knows already.
+    assert written(experiences=[good], rounds=[{"title": "Good"}]) == "The Comedy War Tale"
+    assert written(experiences=[good], history=[{"title": "Good"}]) == "The Comedy War Tale"
+
+
 def planned(**changes: Any) -> str:
     facts: Facts = {
         "categories": ["Drama", "Comedy", "War"],
@@ -73,6 +107,23 @@ def planned(**changes: Any) -> str:
 
 def lesson(text: str, support: int = 1, length: float = 10.0) -> Facts:
     return {"text": text, "support": support, "length": length}
+
+
+def test_without_the_category_tool_the_planner_knows_what_it_sees_and_counts_nothing_as_recent() -> None:
+    told = {"categories": ["Drama", "Comedy", "War", "Western"], "recent_categories": ["Drama", "War"]}
+    assert planned(**told) == "Recommend Comedy or Western."
+
+    def untold(**changes: Any) -> str:
+        seen: Facts = {"history": [{"title": "a", "genres": ["Drama", "War"]}], "lessons": [], "rounds": []}
+        return str(plan(seen | changes)["plan"])
+
+    assert untold() == "Recommend Drama or War."
+    assert untold(rounds=[{"genres": ["Comedy"], "reward": 4.0, "distance": None}]) == "Recommend Drama or War."
+    want = [lesson("Recommend Comedy and Western.")]
+    assert untold(lessons=want) == "Recommend Drama or War."
+    summed = [{"category": "Comedy", "rounds": 2, "mean_reward": 4.0}]
+    assert untold(lessons=want, earlier_categories=summed) == "Recommend Comedy or Drama."
+    assert untold(history=[]) == "Recommend what the user likes best."
 
 
 def test_the_planner_names_what_the_user_likes_and_has_not_had_lately() -> None:
@@ -153,6 +204,16 @@ def test_the_critic_moves_towards_recalled_values_of_like_situations() -> None:
     assert value(values=[like | {"target": -5.0}]) < value() < value(values=[like | {"target": 5.0}])
     unlike = {"distance": 0.1, "target": -5.0}
     assert value(values=[unlike]) == pytest.approx(value(), abs=0.01)
+
+
+def test_the_critic_on_titles_alone_goes_by_recalled_values_and_fears_a_repetition() -> None:
+    rounds = [{"title": title} for title in "ABCDE"]
+    told = {"rounds": rounds, "earlier": {"rounds": 4}, "now": {"title": "New"}}
+    assert value(**told) == value(**told, values=[{"target": 1.0}]) == 1.0
+    assert value(**told, values=[{"target": 5.0}]) == 3.0
+    assert value(**told | {"now": {"title": "B"}}) == -3.0
+    # Longer ago counts no more.
+    assert value(**told | {"now": {"title": "A"}}) == 1.0
 
 
 @pytest.mark.parametrize("target", [-5.0, 5.0])

@@ -1,0 +1,76 @@
+"""The parts of the agent, and what it is without each of them: the settings that switch it off."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from nodes.context import Context
+from sim.errors import BadInputError
+
+Part = Literal["lessons", "experiences", "values", "shortlist", "outlook", "freshness", "categories"]
+PARTS: tuple[Part, ...] = get_args(Part)
+# The variant that has all of them.
+WHOLE = "billp_outlook"
+# What stands beside the measured worth of the parts.
+MEANING = (
+    "Total reward of billp_outlook, which has all parts, less that of the same agent trained and visited without the "
+    "part, paired by user. An interval that holds 0 decides nothing. Parts can stand in for each other, so what they "
+    "are worth does not add up."
+)
+_OFF: Mapping[Part, tuple[str, Any]] = {
+    "lessons": ("lessons_k", 0),
+    "experiences": ("experiences_k", 0),
+    "values": ("values_k", 0),
+    "shortlist": ("choices", "free"),
+    "outlook": ("outlook", False),
+    "freshness": ("grounding", "nearest"),
+    "categories": ("category_tool", False),
+}
+
+
+def without(context: Context, part: Part | None) -> Context:
+    """Return the settings with a part switched off; all as they are for None."""
+    return context if part is None else context.model_copy(update=dict([_OFF[part]]))
+
+
+def setting_of(part: Part) -> str:
+    """Return what switches a part off, as `--set` takes it."""
+    name, value = _OFF[part]
+    return f"{name}={str(value).lower()}"
+
+
+def named(variant: str, part: Part | None) -> str:
+    """Return what a variant is called, and which part it goes without where that is so."""
+    return variant if part is None else f"{variant} without {part}"
+
+
+def worth(minus_full: float, interval: Sequence[float]) -> tuple[float, float, float]:
+    """Return what a part is worth, and the bounds of that: how much more is collected with it than without.
+
+    Args:
+        minus_full: Difference of the agent without the part from the whole one.
+        interval: Bounds of that difference.
+    """
+    low, high = interval
+    # Taken from 0, so that nothing comes out as -0.
+    return 0.0 - minus_full, 0.0 - high, 0.0 - low
+
+
+def check_whole(context: Context) -> None:
+    """Check that every part can be measured by switching it off.
+
+    Raises:
+        BadInputError: One is off already, or a setting leaves nothing that could be switched off.
+    """
+    off = [part for part in PARTS if without(context, part) == context]
+    if off:
+        told = ", ".join(setting_of(part) for part in off)
+        raise BadInputError(
+            f"--set {told}: --ablate switches off {', '.join(off)} itself, to measure what that is worth: leave one of "
+            "the two out"
+        )
+    if not context.share_memory:
+        # The users who are visited have not been there before.
+        raise BadInputError(
+            "--set share_memory=false leaves users nothing to recall, so --ablate cannot measure what memories are "
+            "worth: leave one of the two out"
+        )
