@@ -209,7 +209,8 @@ async def _follow(course: Course, cell: Cell, work: Work, done: Done) -> None:
             await visit(stage)
             if stage.learns:
                 records = (one for output in done.outputs(stage) for one in output.records)
-                await engine.remember(sorted(records, key=lambda one: one.key))
+                private = bool(course.changes.get("private"))
+                await engine.remember(sorted(records, key=lambda one: one.key), private=private)
 
 
 def _stage_lines(cell: Cell, stage: Stage, done: Done) -> list[dict[str, Any]]:
@@ -293,9 +294,7 @@ class Visits:
         learn, explore = "cohort" if stage.learns else "off", self._context.explore
         # Users who come back teach too, but nothing is tried out on them.
         changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
-        context = self._context.model_copy(update=changes)
-        if self._course.own_only:
-            context = context.model_copy(update={"share_memory": False})
+        context = self._context.model_copy(update={**changes, **self._course.changes})
         failed: dict[int, VisitFailedError] = {}
 
         async def one(number: int) -> None:

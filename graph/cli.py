@@ -305,7 +305,10 @@ def study(
         int, typer.Option(min=1, help="Visits for which the same users come back, learning between them.")
     ] = 1,
     recall: Annotated[
-        str, typer.Option(help="Whose records serve users who come back: own, shared, none; by commas.")
+        str,
+        typer.Option(
+            help="Whose records serve users who come back, after the train visits: own, shared, both, none; by commas."
+        ),
     ] = "own,shared,none",
     learn_at_test: Annotated[
         bool,

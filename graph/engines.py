@@ -21,7 +21,7 @@ from graph.episode import build_variant, graph_id
 from graph.remote import connected
 from memory.embeddings import shared_embeddings
 from memory.recall import remember, write_ops
-from memory.records import Record
+from memory.records import Record, private_space
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.endpoint import EndpointError, RefusedVisitError
@@ -62,8 +62,8 @@ class Engine(Protocol):
         """Forget the thread of a visit that has ended."""
         ...
 
-    async def remember(self, records: Sequence[Record]) -> None:
-        """Write what visits taught, for later ones to recall."""
+    async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
+        """Write what visits taught, for later ones to recall: of any user, or of theirs alone."""
         ...
 
 
@@ -91,9 +91,9 @@ class LocalEngine:
         """Forget the thread of a visit that has ended."""
         await self._saver.adelete_thread(thread)
 
-    async def remember(self, records: Sequence[Record]) -> None:
+    async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
         """Write what visits taught."""
-        await remember(self._store, self._space, records)
+        await remember(self._store, private_space(self._space) if private else self._space, records)
 
 
 @asynccontextmanager
@@ -195,16 +195,17 @@ class ServerEngine:
             if error.response.status_code != _GONE:
                 raise
 
-    async def remember(self, records: Sequence[Record]) -> None:
+    async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
         """Write what visits taught."""
         free = asyncio.Semaphore(WRITES_AT_ONCE)
         store = self._client.store
+        space = private_space(self._space) if private else self._space
 
         async def write(op: PutOp) -> None:
             async with free:
                 await _patiently(lambda: store.put_item(op.namespace, op.key, dict(op.value or {}), index=op.index))
 
-        await asyncio.gather(*(write(op) for op in write_ops(self._space, records)))
+        await asyncio.gather(*(write(op) for op in write_ops(space, records)))
 
     def _id(self, thread: str) -> str:
         """Return the id of a thread on the server: the same whenever the study goes on."""

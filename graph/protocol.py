@@ -1,6 +1,6 @@
 """What a study consists of: its settings, its cells, and who is visited in which order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,8 +12,15 @@ from nodes.context import Context
 from sim.world import World
 
 Split = Literal["train", "dev", "test"]
-Recall = Literal["own", "shared", "none"]
+Recall = Literal["own", "shared", "both", "none"]
 TRAIN: Split = "train"
+# What lets users who come back recall what only they, only others, or all have taught.
+WHOSE: dict[Recall, dict[str, bool]] = {
+    "own": {"private": True},
+    "shared": {"recall_own": False},
+    "both": {},
+    "none": {},
+}
 # Fields of a visit's line that say what it is one of.
 WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall"
 # Seeds of a cell's visits are told apart below this number.
@@ -57,8 +64,8 @@ class StudySettings(BaseModel):
     visits_per_user: int = Field(1, ge=1, lt=MOST_VISITS)
     """Visits for which each user comes back, when they do more than once."""
     recall: tuple[Recall, ...] = Field(("own", "shared", "none"), min_length=1)
-    """Whose records users who come back are served with: what their own former visits wrote, those of all users, or
-    none."""
+    """Whose records users who come back are served with, besides those of the train visits: what their own former
+    visits wrote, what other users' did, both, or none."""
     context: Context = Context()
     """Settings of the roles."""
 
@@ -146,8 +153,8 @@ class Course(NamedTuple):
     begins_with: Control
     """What is in it of what the train visits taught."""
     stages: tuple[Stage, ...]
-    own_only: bool = False
-    """Whether users are served with their own records alone."""
+    changes: Mapping[str, Any] = {}
+    """Settings of the roles that are others than the study's."""
 
 
 def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Course]:
@@ -183,7 +190,7 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
             )
             for visit in range(settings.visits_per_user)
         )
-        yield Course(name, "full" if recall == "shared" else "empty", stages, own_only=recall == "own")
+        yield Course(name, "full", stages, WHOSE[recall])
 
 
 def _cohorts(stage: Stage, size: int) -> Iterator[Stage]:

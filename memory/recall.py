@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from langgraph.store.base import BaseStore, PutOp, SearchItem
@@ -29,6 +29,8 @@ class Recalled(Generic[T]):
     record: T
     similarity: float
     """Cosine similarity of its text to the situation asked about."""
+    own: bool = False
+    """Whether it is of the asking user's own former visits."""
     support: int = 1
     """Number of visits that say the same."""
     length: float = 0.0
@@ -65,6 +67,7 @@ async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int)
         Recalled(
             record=group[0].record,
             similarity=group[0].similarity,
+            own=group[0].own,
             support=len({one.record.visit for one in group}),
             length=sum(one.record.length for one in group) / len(group),
         )
@@ -72,8 +75,7 @@ async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int)
     ]
 
     def rank(one: Recalled[Lesson]) -> tuple[bool, float, str]:
-        own = one.record.user_id == asker.user_id
-        return (not own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
+        return (not one.own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
 
     return sorted(grouped, key=rank)[:k]
 
@@ -102,7 +104,8 @@ async def _recall(
 ) -> list[Recalled[T]]:
     found: list[Recalled[T]] = []
     if asker.own:
-        found = await _search(store, namespace(kind, asker.space, asker.user_id), model, asker, situation, k)
+        mine = namespace(kind, asker.space, asker.user_id)
+        found = [replace(one, own=True) for one in await _search(store, mine, model, asker, situation, k)]
     if asker.shared is not None and len(found) < k:
         everyone = (kind, escape(asker.shared))
         found += await _search(store, everyone, model, asker, situation, k - len(found), but=asker.left_out)

@@ -93,6 +93,11 @@ def namespace(kind: Kind, space: str, user_id: str) -> tuple[str, ...]:
     return (kind, escape(space), escape(user_id))
 
 
+def private_space(space: str) -> str:
+    """Return where records lie that only their own users recall. A colon stands in no name of a world or space."""
+    return f"private:{space}"
+
+
 def escape(label: str) -> str:
     """Return `label` as a namespace label: `%` and `.` as in URLs, `%00` for the empty one."""
     return label.replace("%", "%25").replace(".", "%2E") or "%00"

@@ -6,7 +6,8 @@ import numpy as np
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.recall import recall_experiences
+from memory.recall import Recalled, recall_experiences
+from memory.records import Experience
 from nodes.asking import consult, settings
 from nodes.context import Context
 from nodes.facts import (
@@ -26,7 +27,7 @@ from nodes.llm.prompting import Facts
 from nodes.state import Candidate, Proposal, Remembered, VisitState
 from nodes.tools.categories import drawn_categories
 from nodes.tools.grounding import looks_like_no_item
-from nodes.tools.shortlist import shortlist
+from nodes.tools.shortlist import shortlist, with_former
 from nodes.visitor import Visitor, asker, visitor
 
 
@@ -44,7 +45,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     context = settings(runtime)
     who = await visitor(state)
     experiences = await like_experiences(state, runtime, who)
-    candidates = await listed(state, context, who, state.plan)
+    candidates = await listed(state, context, who, state.plan, experiences)
     facts = {
         # The Planner knows them; who is shown no items needs them too.
         **({} if candidates else catalogue_facts(who, context)),
@@ -73,21 +74,29 @@ async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Vi
     if runtime.store is None:
         return []
     context = settings(runtime)
-    found = await recall_experiences(
-        runtime.store, asker(state, context), who.situation(state.steps), context.experiences_k
-    )
-    fields = {"title", "genres", "distance", "advantage"}
-    return [Remembered(**one.record.model_dump(include=fields), similarity=one.similarity) for one in found]
+    situation = who.situation(state.steps)
+    found = await recall_experiences(runtime.store, asker(state, context), situation, context.experiences_k)
+    return [remembered(one, situation) for one in found]
 
 
-async def listed(state: VisitState, context: Context, who: Visitor, plan: str) -> list[Candidate]:
+def remembered(one: Recalled[Experience], situation: str) -> Remembered:
+    """Return an experience as the Actor is told it in a situation."""
+    told = one.record
+    fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
+    before = round(told.reward, 2) if not told.left else "left"
+    same = one.own and told.situation == situation
+    return Remembered(**fields, similarity=one.similarity, before=before if same else None)
+
+
+async def listed(
+    state: VisitState, context: Context, who: Visitor, plan: str, experiences: list[Remembered]
+) -> list[Candidate]:
     """Return the items among which to choose in the round; none where any title may be written."""
     if context.choices == "free":
         return []
-    if state.foreseen:
-        return state.foreseen
     wishes = state.profile.text if state.profile else ""
-    return await shortlist(who, state.steps, plan, context.shortlist_size, wishes=wishes)
+    candidates = state.foreseen or await shortlist(who, state.steps, plan, context.shortlist_size, wishes=wishes)
+    return with_former(candidates, experiences, who, state.steps)
 
 
 def choice_facts(

@@ -120,9 +120,11 @@ def candidate_titles(shortlist: Sequence[Candidate]) -> list[str]:
 def candidate_facts(shortlist: Sequence[Candidate]) -> list[Facts]:
     """Return the shortlist as the Actor sees it; ids mean nothing to a model."""
     known = any(one.risk is not None for one in shortlist)
+    came_before = any(one.before is not None for one in shortlist)
     return [
         {"title": title, "predicted": one.predicted, "distance": one.distance}
         | ({"risk": one.risk} if known else {})
+        | ({"before": one.before} if came_before else {})
         | {"genres": genre_facts(one.genres)}
         for title, one in zip(candidate_titles(shortlist), shortlist, strict=True)
     ]

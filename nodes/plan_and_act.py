@@ -23,7 +23,7 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
     lessons = await known_lessons(state, runtime, who)
     experiences = await like_experiences(state, runtime, who)
     # There is no plan yet to search by; what is like the last titles stands in for it.
-    candidates = await listed(state, context, who, "")
+    candidates = await listed(state, context, who, "", experiences)
     facts = {
         **planning_facts(state, context, who, lessons),
         **choice_facts(state, context, who, experiences, candidates),

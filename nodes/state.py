@@ -102,6 +102,8 @@ class Candidate(BaseModel):
     """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none at first."""
     risk: float | None = None
     """Risk that the user leaves after it, as the outlook has learned; none without an outlook."""
+    before: float | Literal["left"] | None = None
+    """What the user made of it in this very situation on a former visit: the rating, or `left`."""
 
 
 class Proposal(BaseModel):
@@ -143,8 +145,9 @@ class Told(BaseModel):
 class Remembered(BaseModel):
     """An experience as the Actor is told it."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
 
+    item_id: str = ""
     title: str
     genres: list[str] = []
     distance: float | None = None
@@ -153,6 +156,8 @@ class Remembered(BaseModel):
     """How much better than expected the recommendation turned out; below 0 is worse."""
     similarity: float
     """Cosine similarity of the situation then to the situation now."""
+    before: float | Literal["left"] | None = None
+    """The user's rating, or `left`, where it is of this very user and situation."""
 
 
 class Step(BaseModel):

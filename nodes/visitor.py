@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.recall import Asker
+from memory.records import private_space
 from nodes.context import Context
 from nodes.state import Profile, Step, VisitState
 from nodes.worlds import Place, open_place
@@ -133,11 +134,10 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
 def memory_space(state: VisitState, context: Context) -> str:
     """Return where the visit's records are kept; private ones lie apart, where only their user's are looked for."""
     space = context.space or state.world
-    # A colon stands in no name of a world and no space that a request may ask for. Simulated users lie apart from
-    # people, whose names they may have.
+    # Simulated users lie apart from people, whose names they may have.
     if state.profile is not None:
         return f"people:{space}"
-    return f"private:{space}" if context.private else space
+    return private_space(space) if context.private else space
 
 
 def asker(state: VisitState, context: Context) -> Asker:

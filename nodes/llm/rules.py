@@ -26,8 +26,10 @@ from sim.outlook import AHEAD
 DISTANCE_WIDTH = 0.15
 # Weight of what is believed without any memory, in records.
 PRIOR_WEIGHT = 1.0
-# Weight of what this visit shows of its value, in recalled values, which are of other situations.
-OWN_WEIGHT = 10.0
+# What it is worth to know that the user stayed for an item in this very situation, and what it costs to know that the
+# user left.
+KNOWN = 3.0
+LEFT_BEFORE = 1_000.0
 # For how many rounds at the risk of the last one the Critic asks whether the user stays. The risk of a single round is
 # so small that the rewards would hide it.
 LASTING = 50
@@ -123,6 +125,11 @@ def act(facts: Facts) -> Facts:
         planned = 0.1 if foreseen else 0.3
         bonus = planned * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
         bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
+        if one.get("before") == "left":
+            return -LEFT_BEFORE
+        if one.get("before") is not None:
+            # Known, where all else is hoped for.
+            return float(one["before"] + bonus + KNOWN)
         if foreseen:
             return float(one["predicted"] + bonus - one["risk"] * AHEAD * liked)
         return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
@@ -198,7 +205,9 @@ def judge(facts: Facts) -> Facts:
         stays = (1 - facts["now"]["risk"]) ** LASTING
         return {"value": round(stays * liking - 5 * (1 - stays), 3)}
     prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
-    total, weights = OWN_WEIGHT * prior, OWN_WEIGHT
+    # Recalled values are of other situations: each counts as one rating of this visit does.
+    weights = PRIOR_WEIGHT + len(rewards)
+    total = weights * prior
     for one in facts["values"]:
         weight = _distance_kernel(distance, one.get("distance"))
         total += weight * one["target"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.llm.wording import read_wishes
-from nodes.state import Candidate, Step
+from nodes.state import Candidate, Remembered, Step
 from nodes.visitor import Visitor
 from sim.catalogue import Catalogue
 
@@ -77,6 +77,23 @@ async def shortlist(
             chosen.setdefault(int(position))
     order = sorted(chosen, key=lambda position: (-predicted[position], position))
     return [_candidate(visitor, position, distances, risks) for position in order]
+
+
+def with_former(
+    candidates: Sequence[Candidate], experiences: Sequence[Remembered], visitor: Visitor, steps: Sequence[Step]
+) -> list[Candidate]:
+    """Return candidates with what this user made of them in this very situation on a former visit.
+
+    What the user stayed for then joins them; no risk is told of it, since it is known.
+    """
+    catalogue, had = visitor.place.world.catalogue, {step.item_id for step in steps}
+    known = {one.item_id: one.before for one in experiences if one.before is not None and one.item_id in catalogue}
+    listed = {one.item_id for one in candidates}
+    told = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
+    stayed = [item_id for item_id, before in known.items() if before != "left" and item_id not in listed | had]
+    distances = visitor.distances(steps)
+    joining = [_candidate(visitor, catalogue.position(item_id), distances, None) for item_id in stayed]
+    return told + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
 
 
 def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:

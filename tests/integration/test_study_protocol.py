@@ -26,12 +26,14 @@ PLAIN = StudySettings(
     world="tiny", variants=("act_only", "no_macro", "billp", "random"), train=6, test=4, cohort=3, max_steps=10
 )
 EVERYTHING = StudySettings(
-    **PLAIN.model_dump(exclude={"memory", "curve", "curve_users", "visits_per_user"}),
+    **PLAIN.model_dump(exclude={"memory", "curve", "curve_users", "visits_per_user", "recall"}),
     memory=("empty", "shuffled", "inverted"),
     curve=1,
     curve_users=3,
     visits_per_user=3,
+    recall=("own", "shared", "both", "none"),
 )
+RECALLS = EVERYTHING.recall
 FILES = ("results.json", "visits.jsonl", "report.html", "curves.jsonl", "returning.jsonl")
 Line = dict[str, Any]
 
@@ -145,25 +147,26 @@ def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied:
         assert [one["steps"] for one in own] == [one["steps"] for one in dev[how][:3]]
 
 
-def test_returning_users_are_served_with_own_records_those_of_all_or_none(studied: tuple[Path, Path]) -> None:
+def test_returning_users_are_served_with_own_records_those_of_others_both_or_none(studied: tuple[Path, Path]) -> None:
     visits = [one for one in lines(studied[1], "returning.jsonl") if one["variant"] == "billp"]
     told = rows(studied[1])["billp"]["returning"]
     assert [(one["recall"], one["visit"]) for one in told] == [
-        (recall, visit) for recall in ("own", "shared", "none") for visit in (1, 2, 3)
+        (recall, visit) for recall in RECALLS for visit in (1, 2, 3)
     ]
     for one in told:
         own = [line for line in visits if (line["recall"], line["visit"]) == (one["recall"], one["visit"])]
         assert len(own) == 4 and summarize(own)["total_reward"] == one["total_reward"]
     steps = {
         (recall, visit): [line["steps"] for line in visits if (line["recall"], line["visit"]) == (recall, visit)]
-        for recall in ("own", "shared", "none")
+        for recall in RECALLS
         for visit in (1, 2, 3)
     }
     plain = [one for one in lines(studied[1]) if (one["variant"], one["split"]) == ("billp", "dev")]
-    assert steps["shared", 1] == [one["steps"] for one in plain if one["memory"] == "full"]
-    assert steps["own", 1] == steps["none", 1] == [one["steps"] for one in plain if one["memory"] == "empty"]
+    first = [one["steps"] for one in plain if one["memory"] == "full"]
+    assert all(steps[recall, 1] == first for recall in RECALLS)
     assert steps["none", 1] == steps["none", 2] == steps["none", 3]
-    assert steps["own", 2] != steps["own", 1] and steps["shared", 2] != steps["shared", 1]
+    second = [steps[recall, 2] for recall in RECALLS]
+    assert all(one != other for number, one in enumerate(second) for other in second[:number])
     assert "returning" not in rows(studied[1])["act_only"]
 
 
@@ -192,19 +195,17 @@ def test_the_table_of_returning_users_has_a_line_for_each_way_of_recalling(studi
     assert table is not None
     found = [line.split() for line in shown(table).splitlines()]
     told = rows(studied[1])["billp"]["returning"]
-    for recall in ("own", "shared", "none"):
+    for recall in RECALLS:
         assert ["billp", recall, *(f"{one['total_reward']:.1f}" for one in told if one["recall"] == recall)] in found
 
 
 def test_what_returning_users_recall_is_theirs_alone_or_of_all(studied: tuple[Path, Path]) -> None:
     memory = studied[1] / "memory"
-    assert stored(memory / "billp-0-returning-none") == []
-    train = {key for key, _ in stored(memory / "billp-0")}
-    own = {key for key, _ in stored(memory / "billp-0-returning-own")}
-    everyone = {key for key, _ in stored(memory / "billp-0-returning-shared")}
-    assert train < everyone and not train & own
+    train = stored(memory / "billp-0")
+    assert stored(memory / "billp-0-returning-none") == train
     visits = [one for one in lines(studied[1], "returning.jsonl") if one["variant"] == "billp"]
-    for recall, kept in (("own", own), ("shared", everyone - train)):
+    for recall in ("own", "shared", "both"):
+        kept = {key for key, _ in stored(memory / f"billp-0-returning-{recall}")} - {key for key, _ in train}
         written = [record["key"] for one in visits if one["recall"] == recall for record in one["records"]]
         assert len(written) == len(set(written)) and kept == set(written)
 

@@ -50,6 +50,14 @@ def test_an_experience_with_the_same_genres_counts_more() -> None:
     assert choice(candidates=even, experiences=[experience(0.5, -3.0, ["Comedy"])]) == "Near"
 
 
+def test_the_actor_trusts_what_came_of_a_candidate_in_this_very_situation() -> None:
+    assert choice(candidates=[NEAR | {"before": None}, FAR | {"before": 3.5}], plan="at least 9.9") == "Far"
+    assert choice(candidates=[NEAR | {"before": "left"}, FAR | {"before": None}]) == "Far"
+    risky = NEAR | {"risk": 0.02}
+    assert choice(candidates=[risky | {"before": None}, FAR | {"risk": None, "before": 3.0}]) == "Far"
+    assert choice(candidates=[risky | {"before": 4.0}, FAR | {"risk": 0.019, "before": None}]) == "Near"
+
+
 def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
     risky, safe = NEAR | {"risk": 0.05}, FAR | {"risk": 0.01}
     assert choice(candidates=[risky, safe]) == "Far"
