@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 from langgraph.store.base import SearchItem
 from pydantic import ValidationError
 
-from graph.study import run_folder
 from memory.errors import BadStoreError
 from memory.matching import Namespace
 from memory.recall import Supported, merged
@@ -99,6 +98,9 @@ def memory_of_cell(run: str, cell: str) -> Path:
     Raises:
         BadInputError: There is no such run or cell.
     """
+    # Brings all that a study needs.
+    from graph.study import run_folder
+
     folder = run_folder(run) / "memory"
     cells = sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
     if not cells:

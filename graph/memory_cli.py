@@ -236,7 +236,9 @@ def memory_forget(
             typer.echo(f"nothing is remembered of user {printable(user)}{within(space)}")
         else:
             question = f"user {printable(user)}{within(space)}: {totals_line(by_kind(counted(records)))}"
-            if not (yes or agreed(question)):
+            if yes:
+                typer.echo(question)
+            elif not agreed(question):
                 typer.echo("nothing is removed")
                 raise typer.Exit(1)
             with progress_bar("Rewriting", everything) as progress:
