@@ -120,7 +120,7 @@ def memory_show(
     if not shown:
         typer.echo(f"no {kind}")
         return
-    print_table(COLUMNS[kind], [{**one, **cells(kind, one["value"])} for one in shown])
+    print_table(COLUMNS[kind], [{**cells(kind, one["value"]), **one} for one in shown])
     rest_line(len(records) - limit, kind)
 
 
@@ -287,7 +287,11 @@ def cells(kind: Kind, value: Mapping[str, Any]) -> dict[str, str]:
     last = str(value.get("situation") or "").splitlines()
     profile = {"text": " · ".join(str(value.get("text", "")).splitlines())} if kind == "profiles" else {}
     ratings = value.get("ratings")
-    return texts | profile | {"after": last[-1] if last else "", "ratings": str(len(ratings or ()))}
+    return (
+        texts
+        | profile
+        | {"after": last[-1] if last else "", "ratings": str(len(ratings)) if isinstance(ratings, dict) else "–"}
+    )
 
 
 def cell(part: Any) -> str:

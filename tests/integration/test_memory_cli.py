@@ -160,7 +160,9 @@ def test_texts_of_others_do_not_steer_the_terminal(filled: Path) -> None:
     with ChromaStore(filled / "memory") as store:
         store.batch(write_ops("tiny", [lesson("9", "z", "\x1b[31mred [bold]x[/] \u202e", 1)]))
         store.put(("lessons", "tiny", "9"), "odd", {"text": ["\x1b[2J"]})
-    for command in (["list"], ["show", "lessons"], ["search", "red"]):
+        store.put(("profiles", "tiny", "9"), "odd", {"text": "\x1b[2J", "ratings": 3, "user": "somebody else"})
+    assert "somebody" not in told(filled, "show", "profiles")
+    for command in (["list"], ["show", "lessons"], ["show", "profiles"], ["search", "red"]):
         assert "\x1b" not in told(filled, *command) and "\u202e" not in told(filled, *command)
     assert "[bold]x[/]" in told(filled, "show", "lessons")
     assert "no lessons: 1" in told(filled, "show", "lessons")
