@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
 
+from graph.memory_cli import memory as memory_commands
 from memory.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(worlds, name="world")
+app.add_typer(memory_commands, name="memory")
 
 STOPPED = 130
 # What a study compares unless told otherwise.

@@ -1,5 +1,6 @@
 """What a store needs of Chroma, whoever else may write to it: records, searches, chunks of writes."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +12,9 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
 from memory.embeddings import Vector
 from memory.matching import Namespace, list_namespaces
 from memory.mirror import Scored, ranked
+from memory.nearest import SLICE, fetch_vectors, stacked
 from memory.opening import Connection, chroma_calls
-from memory.rows import Chunk, Record, Write, collection_name, to_json
+from memory.rows import Chunk, Record, Write, collection_name, labels_of, to_json
 
 ReadOp = GetOp | SearchOp | ListNamespacesOp
 
@@ -96,6 +98,33 @@ class Backend(ABC):
                 return [record.found(score) for record, score in self._search(op, query)]
             namespaces = self.namespaces()
         return list_namespaces(namespaces, op)
+
+    def records(self, prefix: Namespace) -> list[Record]:
+        """Return all records below `prefix`, by namespace and key.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        op = SearchOp(prefix, limit=sys.maxsize)
+        with chroma_calls(self._connection):
+            return [record for record, _ in self._search(op, None)]
+
+    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+        """Return the vectors, (n, d), of each of `records`; n = 0 for one that is not indexed, or gone meanwhile.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        rows = {record.place: [record.head, *record.extras] if record.vectors else [] for record in records}
+        by_labels: dict[Namespace, list[str]] = {}
+        for namespace, key in rows:
+            by_labels.setdefault(labels_of(namespace), []).extend(rows[namespace, key])
+        found: dict[str, Vector] = {}
+        with chroma_calls(self._connection):
+            for labels, ids in by_labels.items():
+                for start in range(0, len(ids), SLICE):
+                    found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
+        return [stacked([found[row] for row in rows[one.place] if row in found], self._dimension) for one in records]
 
     def _search(self, op: SearchOp, query: Vector | None) -> list[Scored]:
         wanted = op.offset + op.limit

@@ -87,8 +87,11 @@ def _inverted(record: Record) -> Record:
         case Lesson():
             return _with(record, {"text": opposite(record.value.text)})
         case Experience():
+            left = record.value.left
             # Subtracted, since a negated 0.0 is written as -0.0.
-            return _with(record, {"advantage": 0.0 - record.value.advantage, "left": not record.value.left})
+            return _with(
+                record, {"advantage": 0.0 - record.value.advantage, "left": None if left is None else not left}
+            )
         case Value():
             return _with(record, {"target": 0.0 - record.value.target})
 

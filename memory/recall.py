@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from langgraph.store.base import BaseStore, PutOp, SearchItem
 from pydantic import ValidationError
@@ -37,6 +37,16 @@ class Recalled(Generic[T]):
     """Mean number of rounds of those visits; lessons only."""
 
 
+class Supported(NamedTuple):
+    """What a lesson says, and on how much experience."""
+
+    text: str
+    support: int
+    """Number of visits that taught it."""
+    length: float
+    """Mean number of rounds of those visits."""
+
+
 @dataclass(frozen=True)
 class Asker:
     """On whose behalf memory is asked, and what must stay hidden."""
@@ -60,24 +70,28 @@ class Asker:
 async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
     """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
     pool = await _recall(store, "lessons", Lesson, asker, situation, LESSON_POOL) if k else []
-    same: dict[str, list[Recalled[Lesson]]] = {}
-    for one in pool:
-        same.setdefault(one.record.text, []).append(one)
+    supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [
-        Recalled(
-            record=group[0].record,
-            similarity=group[0].similarity,
-            own=group[0].own,
-            support=len({one.record.visit for one in group}),
-            length=sum(one.record.length for one in group) / len(group),
-        )
-        for group in same.values()
+        replace(one, support=supported[one.record.text].support, length=supported[one.record.text].length)
+        for one in _distinct(pool, [one.record.text for one in pool])
     ]
 
     def rank(one: Recalled[Lesson]) -> tuple[bool, float, str]:
         return (not one.own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
 
     return sorted(grouped, key=rank)[:k]
+
+
+def merged(lessons: Iterable[Lesson]) -> list[Supported]:
+    """Return what lessons say, each text once, those that most visits taught first."""
+    same: dict[str, list[Lesson]] = {}
+    for lesson in lessons:
+        same.setdefault(lesson.text, []).append(lesson)
+    found = [
+        Supported(text, len({one.visit for one in group}), sum(one.length for one in group) / len(group))
+        for text, group in same.items()
+    ]
+    return sorted(found, key=lambda one: (-one.support, -one.length, one.text))
 
 
 async def recall_experiences(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Experience]]:

@@ -42,11 +42,14 @@ class Experience(BaseModel):
     genres: list[str]
     recent: list[str] = []
     """Ids of the items recommended before it, at most four, oldest first."""
-    predicted: float
+    predicted: float | None
+    """Rating that the logs model predicted; none where it is not known, as in memories of the original."""
     distance: float | None
-    reward: float
+    reward: float | None
+    """None where it is not known."""
     advantage: float
-    left: bool
+    left: bool | None
+    """None where it is not known."""
 
 
 class Value(BaseModel):
@@ -101,3 +104,8 @@ def private_space(space: str) -> str:
 def escape(label: str) -> str:
     """Return `label` as a namespace label: `%` and `.` as in URLs, `%00` for the empty one."""
     return label.replace("%", "%25").replace(".", "%2E") or "%00"
+
+
+def unescape(label: str) -> str:
+    """Return what `escape` made `label` of."""
+    return "" if label == "%00" else label.replace("%2E", ".").replace("%25", "%")

@@ -13,10 +13,10 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from langgraph.store.base import Item, SearchItem
+from langgraph.store.base import Item, PutOp, SearchItem
 
 from memory.embeddings import Vector, unit
 from memory.errors import BadRecordError
@@ -168,6 +168,8 @@ class Write:
     text: str | None
     vectors: Vector
     """(n, d), of length 1 each; n = 0: not indexed."""
+    times: tuple[datetime, datetime] | None = None
+    """When it was created and last changed, where that was elsewhere; None for now."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
@@ -189,8 +191,8 @@ class Write:
         if self.text is None:
             return None
         now = datetime.now(UTC)
-        created = former.created_at if former else now
-        return Record(self.namespace, self.key, self.text, created, now, len(self.vectors), self.token)
+        created, updated = self.times or (former.created_at if former else now, now)
+        return Record(self.namespace, self.key, self.text, created, updated, len(self.vectors), self.token)
 
     def head_vector(self, dimension: int) -> Vector:
         """Return the first vector; a record that has none gets an arbitrary one, as Chroma wants one for each row.
@@ -201,6 +203,16 @@ class Write:
             first: Vector = self.vectors[0]
             return first
         return unit(np.random.default_rng(int(self.head, 16)).standard_normal(dimension))
+
+
+class Kept(NamedTuple):
+    """A record from elsewhere, to be written as it was there."""
+
+    op: PutOp
+    times: tuple[datetime, datetime]
+    """When it was created, and when it was last changed."""
+    vectors: Vector | None = None
+    """(n, d), of length 1 each; None where they are to be computed."""
 
 
 @dataclass

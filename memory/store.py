@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace, check_filter
 from memory.opening import chroma_calls, connect, settle_identity
 from memory.remote import RemoteBackend
-from memory.rows import Chunk, Write, chunks, value_text
+from memory.rows import Chunk, Kept, Record, Write, chunks, value_text
 from memory.sharing import open_stores
 from memory.writer import Writer
 
@@ -117,13 +118,7 @@ class ChromaStore(BaseStore):
                 results[index] = self._backend.answer(op, query)
             else:
                 results[index] = self._in_worker(self._backend.answer, op, query)
-        writes: list[Write] = []
-        for part in _parts(puts):
-            texts = self._texts(part)
-            vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, texts, vectors)
-        for chunk in chunks(writes):
-            self._queued(chunk).result()
+        self._write(self._embedded(puts))
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -150,6 +145,40 @@ class ChromaStore(BaseStore):
             # Chroma held the interpreter: whoever waits comes first.
             await asyncio.sleep(0)
         return results
+
+    def records(self, prefix: Namespace = ()) -> list[Record]:
+        """Return all records below `prefix` as they are stored, by namespace and key; for people and tools.
+
+        Raises:
+            StoreError: The store is closed, or Chroma failed.
+        """
+        return self._in_worker(self._backend.records, prefix)
+
+    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+        """Return the vectors, (n, d), that each of `records` is found by; n = 0 for one that is not indexed.
+
+        Raises:
+            StoreError: The store is closed, or Chroma failed.
+        """
+        return self._in_worker(self._backend.vectors, records)
+
+    def restore(self, kept: Iterable[Kept]) -> None:
+        """Write records as they were elsewhere, with their times, and with their vectors where these are given.
+
+        Raises:
+            BadRecordError: A value is no JSON, or a vector does not fit; nothing is written.
+            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
+            StoreError: The store is closed, or Chroma failed.
+        """
+        by_place = {(one.op.namespace, one.op.key): one for one in kept}
+        _, _, puts = self._sort_out(one.op for one in by_place.values())
+        bare = {place: op for place, op in puts.items() if by_place[place].vectors is None}
+        writes = {(write.namespace, write.key): write for write in self._embedded(bare)}
+        for (namespace, key), one in by_place.items():
+            if one.vectors is not None:
+                text = value_text(namespace, key, one.op.value or {})
+                writes[namespace, key] = Write(namespace, key, text, one.vectors)
+        self._write([replace(write, times=by_place[place].times) for place, write in writes.items()])
 
     def close(self) -> None:
         """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone."""
@@ -203,6 +232,19 @@ class ChromaStore(BaseStore):
 
     def _closed_error(self) -> StoreError:
         return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
+
+    def _embedded(self, puts: Puts) -> list[Write]:
+        """Return what is to be written, with its vectors."""
+        writes: list[Write] = []
+        for part in _parts(puts):
+            texts = self._texts(part)
+            vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
+            writes += self._writes(part, texts, vectors)
+        return writes
+
+    def _write(self, writes: Sequence[Write]) -> None:
+        for chunk in chunks(writes):
+            self._queued(chunk).result()
 
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
         """Return, write by write, the texts that it is to be found by, each once."""
@@ -299,7 +341,7 @@ async def create_store() -> AsyncIterator[ChromaStore]:
     Raises:
         BadStoreError: The store cannot be used; the message says why and what to do.
     """
-    where = await asyncio.to_thread(_configured)
+    where = await asyncio.to_thread(configured)
     store = await asyncio.to_thread(open_stores.join, where, ChromaStore)
     try:
         yield store
@@ -307,7 +349,8 @@ async def create_store() -> AsyncIterator[ChromaStore]:
         await asyncio.to_thread(open_stores.leave, where)
 
 
-def _configured() -> str:
+def configured() -> str:
+    """Return where the memory is that the environment names: a folder, or the URL of a Chroma server."""
     url = os.environ.get("BILLP_CHROMA_URL", "").strip()
     return url or str((home() / "memory").resolve())
 

@@ -1,6 +1,6 @@
 """The Actor: one item for this user, guided by the plan and by experiences."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from langgraph.runtime import Runtime
@@ -83,9 +83,10 @@ def remembered(one: Recalled[Experience], situation: str) -> Remembered:
     """Return an experience as the Actor is told it in a situation."""
     told = one.record
     fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
-    before = round(told.reward, 2) if not told.left else "left"
-    same = one.own and told.situation == situation
-    return Remembered(**fields, similarity=one.similarity, before=before if same else None)
+    before: float | Literal["left"] | None = None
+    if one.own and told.situation == situation:
+        before = "left" if told.left else told.reward and round(told.reward, 2)
+    return Remembered(**fields, similarity=one.similarity, before=before)
 
 
 async def listed(

@@ -134,7 +134,7 @@ def read_recorded(paths: list[Path]) -> Recorded:
     for path in paths:
         if str(path) in recorded.files:
             raise BadInputError(f"{path} is given twice; name each file once")
-        lines = list(_lines(path))
+        lines = list(numbered_lines(path))
         if not lines:
             raise BadInputError(f"{path} is empty; give a file of recorded runs")
         kind = _kind(path, lines[0][1])
@@ -144,15 +144,20 @@ def read_recorded(paths: list[Path]) -> Recorded:
     return recorded
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the lines that are not blank, with their numbers."""
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Give the lines of a file that are not blank, with their numbers.
+
+    Raises:
+        BadInputError: A line is too long or not UTF-8, or there are too many.
+        OSError: The file cannot be read.
+    """
     with path.open("rb") as file:
         for number in range(1, MAX_LINES + 1):
             line = file.readline(MAX_LINE + 1)
             if not line:
                 return
             if len(line) > MAX_LINE:
-                raise BadInputError(f"{path}: line {number} is longer than {MAX_LINE:,} bytes; give a recorded file")
+                raise BadInputError(f"{path}: line {number} is longer than {MAX_LINE:,} bytes; leave it out")
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -182,7 +187,7 @@ def _kind(path: Path, first: str) -> str:
 def _rows(path: Path, lines: list[tuple[int, str]], adapter: TypeAdapter[T]) -> list[T]:
     rows = []
     for number, text in lines:
-        with _fault_at(path, number):
+        with fault_at(path, number):
             rows.append(adapter.validate_json(text))
     return rows
 
@@ -194,18 +199,23 @@ def _rewards(path: Path, lines: list[tuple[int, str]]) -> list[Rewarded]:
         raise BadInputError(f"{path}: the column {missing[0]} is missing; the header is {','.join(CSV_HEADER)}")
     rows = []
     for number, text in lines[1:]:
-        with _fault_at(path, number):
+        with fault_at(path, number):
             rows.append(Rewarded.model_validate(dict(zip(header, next(csv.reader([text])), strict=False))))
     return rows
 
 
 def _grounded(path: Path, lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
-    with _fault_at(path, lines[0][0]):
+    with fault_at(path, lines[0][0]):
         return list(_PAIRS.validate_json("".join(text for _, text in lines)).items())
 
 
 @contextmanager
-def _fault_at(path: Path, number: int) -> Iterator[None]:
+def fault_at(path: Path, number: int) -> Iterator[None]:
+    """Name the line where what is in the block does not fit its model.
+
+    Raises:
+        BadInputError: It does not.
+    """
     try:
         yield
     except ValidationError as error:

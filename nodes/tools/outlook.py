@@ -138,8 +138,10 @@ def _outlook(place: Place, experiences: Sequence[Experience]) -> Outlook | None:
             one.left,
         )
         for one in experiences
-        # What somebody wrote by hand may hold anything.
-        if 1 <= one.predicted <= 5
+        # Memories of the original do not say; what somebody wrote by hand may hold anything.
+        if one.predicted is not None
+        and one.left is not None
+        and 1 <= one.predicted <= 5
         and len(one.recent) <= WINDOW
         and all(item_id in catalogue for item_id in (one.item_id, *one.recent))
     ]

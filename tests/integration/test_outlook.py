@@ -217,3 +217,21 @@ async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStor
         assert found is not None and expected is not None
         risks, other = (one.risks([0], np.full(len(world.world.catalogue), 4.0)) for one in (found, expected))
         assert risks.shape == other.shape and found.pairs._logs is world.world.logs
+
+
+async def test_experiences_that_do_not_say_whether_the_user_left_teach_no_risk(store: ChromaStore) -> None:
+    known = await experiences(40)
+    unknown = [
+        one.model_copy(update={"key": f"{one.key}-", "value": one.value.model_copy(update=changes)})
+        for one in known
+        for changes in ({"left": None}, {"predicted": None})
+    ]
+    await remember(store, "tiny", unknown[:1])
+    output, _ = await run(store, OFF)
+    assert output.steps[0].risk is None
+    await remember(store, "tiny", known)
+    with_known, _ = await run(store, OFF)
+    await remember(store, "tiny", unknown[1:])
+    with_both, _ = await run(store, OFF)
+    risks = [[step.risk for step in one.steps] for one in (with_known, with_both)]
+    assert risks[0] == risks[1] and any(risks[0])

@@ -90,6 +90,13 @@ def test_inverted_experiences_and_values_say_the_opposite_and_nothing_else_chang
         assert found_by(one) == found_by(other)
 
 
+def test_what_is_unknown_of_an_experience_stays_unknown_when_it_is_inverted() -> None:
+    known = next(one for one in MEMORY if isinstance(one.value, Experience))
+    unknown = known.model_copy(update={"value": known.value.model_copy(update={"left": None, "reward": None})})
+    (turned,) = controlled([unknown], "inverted", 0)
+    assert isinstance(turned.value, Experience) and turned.value.left is None and turned.value.reward is None
+
+
 @pytest.mark.parametrize(
     ("text", "turned"),
     [

@@ -29,6 +29,7 @@ import memory.store
 from memory.backend import Backend
 from memory.errors import BadRecordError, BadStoreError, StoreError
 from memory.ranking import exact_scores
+from memory.rows import Kept
 from memory.store import ChromaStore, create_store
 
 DIMENSION = 16
@@ -223,6 +224,26 @@ class ChromaContract(StoreContract):
         assert [item.score for item in store.search(("a", "b"), query="green")] == [1.0]
         store.put(("a", "b"), "k", {"x": "green"}, index=False)
         assert [item.score for item in store.search(("a", "b"), query="green")] == [None]
+
+    def test_records_are_handed_out_and_taken_back_as_they_are_kept(self, store: ChromaStore) -> None:
+        store.put(("a", "b", "v"), "two", {"x": "red", "y": "blue"}, index=["x", "y"])
+        store.put(("a", "b", "u"), "none", {"x": "green"}, index=False)
+        store.put(("a", "c"), "one", {"x": "green"})
+        records = store.records()
+        assert [one.key for one in records] == ["none", "two", "one"] and store.records(("a", "c")) == records[2:]
+        vectors = store.vectors(records)
+        assert [one.shape for one in vectors] == [(0, DIMENSION), (2, DIMENSION), (1, DIMENSION)]
+        kept = [
+            Kept(PutOp(one.namespace, one.key, one.value), (one.created_at, one.updated_at), own)
+            for one, own in zip(records, vectors, strict=True)
+        ]
+        store.batch([PutOp(one.namespace, one.key, None) for one in records])
+        assert store.records() == [] and [len(one) for one in store.vectors(records)] == [0, 0, 0]
+        store.restore(kept)
+        again = store.records()
+        assert [one.item() for one in again] == [one.item() for one in records]
+        assert [one.tobytes() for one in store.vectors(again)] == [one.tobytes() for one in vectors]
+        assert store.search(("a", "b"), query="blue")[0].score == 1.0
 
     def test_empty_namespaces_are_not_listed(self, store: ChromaStore) -> None:
         store.put(("a", "b", "c"), "k", {})

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import BaseStore
 
-from memory.recall import Asker, recall_experiences, recall_lessons, recall_values, remember
+from memory.recall import Asker, Supported, merged, recall_experiences, recall_lessons, recall_values, remember
 from memory.records import Experience, Lesson, Record, Value, escape, namespace, record
 from memory.store import ChromaStore
 
@@ -174,3 +174,10 @@ def test_any_user_id_makes_a_namespace() -> None:
     for user_id in ("", "a.b", "%", "%00", "ü/../x", "langgraph"):
         assert all(label and "." not in label for label in namespace("lessons", user_id, user_id))
     assert len({escape(user_id) for user_id in ("", "%00", ".", "%2E", "%")}) == 5
+
+
+def test_what_several_visits_say_is_merged_and_the_most_supported_comes_first() -> None:
+    said = [("mix", "1", 2), ("keep apart", "2", 4), ("keep apart", "3", 7), ("keep apart", "3", 7), ("short", "4", 9)]
+    lessons = [lesson(text, visit, length=length).value for text, visit, length in said]
+    found = merged(one for one in lessons if isinstance(one, Lesson))
+    assert found == [Supported("keep apart", 2, 6.0), Supported("short", 1, 9.0), Supported("mix", 1, 2.0)]
