@@ -207,13 +207,13 @@ def _worth_section(study: Results) -> Section:
         [
             Table(
                 "What each part is worth",
-                ["part", "switched off by", "total reward without it\n(95% interval)", "worth\n(95% interval)"],
+                ["part", "worth\n(95% interval)", "total reward without it\n(95% interval)", "switched off by"],
                 [
                     [
                         name,
-                        setting_of(part),
-                        _with_interval(row.total_reward, row.total_reward_ci),
                         f"{_signed(value)} ({_signed(low)} to {_signed(high)})",
+                        _with_interval(row.total_reward, row.total_reward_ci),
+                        setting_of(part),
                     ]
                     for name, part, row, (value, low, high) in measured
                 ],

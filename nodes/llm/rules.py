@@ -284,7 +284,8 @@ class RulesModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        facts = read_facts(messages[-1].text)
+        # Where it is asked again, the facts stand in what it was asked first.
+        facts = read_facts(next((one.text for one in messages if one.type == "human"), ""))
         play = PLAYS.get(facts.get("role", ""))
         if play is None:
             raise BadInputError(f"the model `rules` has no rules for the role {facts.get('role')!r}")

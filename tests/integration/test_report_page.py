@@ -19,6 +19,7 @@ VARIANTS = ("billp", "act_only", "random", "greedy", "diverse_greedy", "oracle")
 STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 SECTIONS = [
     "Results",
+    "What each part is worth",
     "Learning curves",
     "Users who come back",
     "Return by variant",

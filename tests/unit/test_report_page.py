@@ -168,7 +168,7 @@ def test_the_agent_without_a_part_is_told_by_what_the_part_is_worth_and_in_no_ot
     page = report_page(study(*rows), [*visits, line("random", 5.0)])
     text = words(page)
     assert "billp_outlook without lessons 99.0 (6.0 to 8.0)" in text
-    assert "lessons lessons_k=0 99.0 (6.0 to 8.0) −1.2 (−3.0 to +0.5)" in text
+    assert "lessons −1.2 (−3.0 to +0.5) 99.0 (6.0 to 8.0) lessons_k=0" in text
     assert "What each part of the agent is worth. lessons -1.2 (-3.0 to +0.5)." in page
     assert "User user of 9.0 with billp_outlook, seed 0" in text
     assert "billp_outlook without lessons (shuffled) own 2 48.1 (31.5 to 66.0)" in text
