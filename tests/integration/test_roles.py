@@ -338,7 +338,7 @@ def test_memory_is_kept_in_the_space_asked_for_and_shared_only_where_allowed() -
 
 
 @pytest.mark.skipif(not available("movielens"), reason="needs the extra `movielens`")
-@pytest.mark.parametrize("role", ["planner", "actor", "plan_and_act", "critic", "reflector", "user"])
+@pytest.mark.parametrize("role", ["planner", "actor", "plan_and_act", "critic", "critic_titles", "reflector", "user"])
 def test_no_template_holds_anything_of_a_real_history(role: str) -> None:
     prompt = default_prompt(role)
     titles = {item.title for item in load_ratings("movielens").catalogue if len(item.title) > 5}
