@@ -65,7 +65,8 @@ class Sweeper:
     def _run(self, seconds: float, stop: threading.Event, ended: "Future[None]") -> None:
         while not stop.wait(seconds):
             try:
-                self._sweep()
+                if count := self._sweep():
+                    logger.info("%d expired records were removed.", count)
             except Exception:  # Whatever it is may have passed by the next time, and nobody waits for this one.
                 logger.exception("Expired records could not be removed; the next sweep tries again.")
         with suppress(InvalidStateError):  # It ended by being cancelled.

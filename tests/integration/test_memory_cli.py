@@ -27,7 +27,7 @@ from memory.store import ChromaStore
 from tests.integration.test_cli import ROOT, refused
 from tests.integration.test_cli import billp as billp_apart
 from tests.servers import ChromaServer
-from tests.unit.test_memory_store import FakeEmbeddings
+from tests.stores import FakeEmbeddings
 
 DOCUMENT = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
 WIDTH = 100
