@@ -252,6 +252,17 @@ def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> No
     assert [path.name for path in filled.iterdir()] == ["memory"]
 
 
+def test_what_is_to_expire_still_does_after_others_were_forgotten(filled: Path) -> None:
+    with ChromaStore(filled / "memory") as store:
+        store.put(("notes", "tiny", "1"), "k", {"text": "for now"}, ttl=60)
+        before = [(one.item(), one.lifetime) for one in store.records()]
+    told(filled, "forget", "--user", "2", "--yes")
+    with ChromaStore(filled / "memory") as store:
+        after = [(one.item(), one.lifetime) for one in store.records()]
+    assert after == [one for one in before if one[0].namespace[2] != "2"]
+    assert [lifetime.minutes for _, lifetime in after if lifetime] == [60]
+
+
 def test_a_user_can_be_forgotten_in_one_space(filled: Path) -> None:
     assert "records removed: 2" in told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
     assert read(filled, "list", "--user", "2")["kinds"] == {"experiences": 1, "lessons": 2, "values": 1}
