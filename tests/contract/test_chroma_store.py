@@ -1,6 +1,11 @@
 """What `ChromaStore` does beyond LangGraph's stores, wherever it keeps its data."""
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from langgraph.store.base import PutOp
@@ -8,6 +13,8 @@ from langgraph.store.base import PutOp
 from memory.errors import BadRecordError
 from memory.store import ChromaStore
 from tests.stores import DIMENSION
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_former_vectors_are_gone_after_a_replacement(ours: ChromaStore) -> None:
@@ -73,3 +80,11 @@ async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
     assert shared
     for text in shared.value.values():
         assert (await ours.asearch(("c", "x", "all"), query=text))[0].score == 1.0
+
+
+def test_the_example_for_other_projects_runs_as_it_stands(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "memory.md").read_text(encoding="utf-8"), re.DOTALL)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert run.stdout == "{'text': 'likes tea'}\n", run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["my-memory"]
