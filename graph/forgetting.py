@@ -35,6 +35,8 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
     """
     where = configured()
     if "://" in where:
+        # What has expired is found no more, but lies there until it is swept.
+        store.sweep_ttl()
         for start in range(0, len(records), PAGE):
             page = records[start : start + PAGE]
             store.batch([PutOp(one.namespace, one.key, None) for one in page])
