@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from graph.memories import Wanted, readable_memory
 from graph.visiting import BEGUN, Episode
-from memory.rows import Kept, Record
+from memory.rows import Record
 from memory.store import ChromaStore, configured, home
 from sim.errors import BillpError
 from sim.files import whole_folder
@@ -35,6 +35,8 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
     """
     where = configured()
     if "://" in where:
+        # What has expired is found no more, but lies there until it is swept.
+        store.sweep_ttl()
         for start in range(0, len(records), PAGE):
             page = records[start : start + PAGE]
             store.batch([PutOp(one.namespace, one.key, None) for one in page])
@@ -45,15 +47,8 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
     with whole_folder(Path(where)) as fresh, ChromaStore(fresh) as other:
         for start in range(0, len(rest), PAGE):
             page = rest[start : start + PAGE]
-            other.restore(_kept(page, store))
+            other.restore(one.kept(vectors) for one, vectors in zip(page, store.vectors(page), strict=True))
             progress(start + len(page))
-
-
-def _kept(records: Sequence[Record], store: ChromaStore) -> list[Kept]:
-    return [
-        Kept(PutOp(one.namespace, one.key, one.value), (one.created_at, one.updated_at), vectors)
-        for one, vectors in zip(records, store.vectors(records), strict=True)
-    ]
 
 
 def check_forgotten(user: str, space: str | None, others: int) -> None:

@@ -17,7 +17,7 @@ from memory.matching import Namespace
 from memory.recall import Supported, merged
 from memory.records import Lesson, escape, unescape
 from memory.rows import Record
-from memory.store import ChromaStore, configured
+from memory.store import ChromaStore, configured, open_configured
 from sim.errors import BadInputError
 
 Shown = Literal["lessons", "experiences", "values", "profiles"]
@@ -81,14 +81,14 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
     if cell:
         raise BadInputError("--cell names a part of a study: name the study with --run")
     where = configured()
-    with ChromaStore(where if "://" in where or Path(where).exists() else None) as store:
+    with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
         yield store
 
 
 @contextmanager
 def writable_memory() -> Iterator[ChromaStore]:
     """Open the memory that the environment names, made where there is none."""
-    with ChromaStore(configured()) as store:
+    with open_configured(configured()) as store:
         yield store
 
 

@@ -3,20 +3,31 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 from chromadb.api.models.Collection import Collection
 from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
 
+from memory.connection import Connection, chroma_calls
 from memory.embeddings import Vector
+from memory.expiry import now
 from memory.matching import Namespace, list_namespaces
 from memory.mirror import Scored, ranked
 from memory.nearest import SLICE, fetch_vectors, stacked
-from memory.opening import Connection, chroma_calls
-from memory.rows import Chunk, Record, Write, collection_name, labels_of, to_json
+from memory.rows import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, read_record, to_json
 
 ReadOp = GetOp | SearchOp | ListNamespacesOp
+
+
+class Answer(NamedTuple):
+    """What a read gives."""
+
+    result: Result
+    read: Sequence[Record] = ()
+    """Records whose time to live is to be started anew by it."""
+
 
 # All vectors have length 1, so the inner product is the cosine; unlike "cosine" it keeps the vectors' very bytes,
 # without which a reloaded store would score differently. Small thresholds: what Chroma saves up it does at one go,
@@ -73,14 +84,22 @@ class Backend(ABC):
         """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
 
     @abstractmethod
-    def former(self, chunk: Chunk) -> Mapping[str, Record]:
-        """Return the records, by head, that the heads of `chunk` will replace or delete."""
+    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+        """Return what a collection holds of `records`, by head, expired ones too."""
 
     @abstractmethod
     def written(self, write: Write, record: Record | None) -> None:
         """Take note that `record`, None if deleted, is durable now."""
 
-    def answer(self, op: ReadOp, query: Vector | None) -> Result:
+    @abstractmethod
+    def put_off(self, record: Record) -> bool:
+        """Let `record` live as long as it says now, and say whether it still does live."""
+
+    @abstractmethod
+    def swept(self, record: Record) -> None:
+        """Take note that an expired record is gone."""
+
+    def answer(self, op: ReadOp, query: Vector | None) -> Answer:
         """Return the result of a read.
 
         Args:
@@ -93,11 +112,14 @@ class Backend(ABC):
         with chroma_calls(self._connection):
             if isinstance(op, GetOp):
                 record = self.record(op.namespace, op.key)
-                return record.item() if record else None
+                read = [record] if record and op.refresh_ttl and record.worn else []
+                return Answer(record.item() if record else None, read)
             if isinstance(op, SearchOp):
-                return [record.found(score) for record, score in self._search(op, query)]
+                found = self._search(op, query)
+                read = [record for record, _ in found if op.refresh_ttl and record.worn]
+                return Answer([record.found(score) for record, score in found], read)
             namespaces = self.namespaces()
-        return list_namespaces(namespaces, op)
+        return Answer(list_namespaces(namespaces, op))
 
     def records(self, prefix: Namespace) -> list[Record]:
         """Return all records below `prefix`, by namespace and key.
@@ -143,12 +165,14 @@ class Backend(ABC):
     def write(self, chunk: Chunk) -> None:
         """Make a chunk durable, then visible. Extra rows before the heads that name them, former ones after.
 
+        A record that has expired since it was read stays so.
+
         Raises:
             StoreError: Chroma failed; each record is either the former or the new one.
         """
         with chroma_calls(self._connection):
             collection = self._collection(chunk.labels)
-            former = self.former(chunk)
+            former = self.held(chunk.labels, chunk.heads)
             self._put_extras(collection, chunk)
             self._put_heads(collection, chunk, former)
             if gone := [write for write in chunk.heads if write.text is None and write.head in former]:
@@ -157,6 +181,57 @@ class Backend(ABC):
                     self.written(write, None)
             if stale := [row for record in former.values() for row in record.extras]:
                 collection.delete(ids=stale)
+            if chunk.read:
+                self._start_anew(collection, chunk)
+
+    def labels_of_all(self) -> Sequence[Namespace]:
+        """Return the labels of all collections.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        with chroma_calls(self._connection):
+            return self.labels(())
+
+    def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
+        """Remove some of the expired records of a collection.
+
+        Args:
+            labels: Those of the collection.
+            offset: Rows to pass over.
+
+        Returns:
+            Records removed, and rows looked at: none if there are no more.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        with chroma_calls(self._connection):
+            collection = self._collection(labels)
+            # Others may have replaced some of them before they are deleted.
+            over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
+            page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
+            gone = [record for record in map(read_record, page["metadatas"] or []) if record.expired]
+            if gone:
+                theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
+                collection.delete(ids=[record.head for record in gone], where=theirs)
+            if extras := [row for record in gone for row in record.extras]:
+                collection.delete(ids=extras)
+            for record in gone:
+                self.swept(record)
+            return len(gone), len(page["ids"])
+
+    def _start_anew(self, collection: Collection, chunk: Chunk) -> None:
+        held = self.held(chunk.labels, chunk.read)
+        same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
+        later = [record.put_off() for record in same if not record.expired]
+        # Its time could run out while Chroma writes, so reads know of the new one before it is durable.
+        if living := [record for record in later if record.lifetime and self.put_off(record)]:
+            collection.update(
+                ids=[record.head for record in living],
+                # Nothing but this, or a client that has replaced one meanwhile would be undone.
+                metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
+            )
 
     @staticmethod
     def _put_extras(collection: Collection, chunk: Chunk) -> None:
@@ -174,7 +249,7 @@ class Backend(ABC):
             collection.upsert(
                 ids=[record.head for _, record in put],
                 embeddings=np.stack([write.head_vector(self._dimension) for write, _ in put]),
-                metadatas=[record.metadata() for _, record in put],
+                metadatas=[record.metadata(former.get(record.head)) for _, record in put],
             )
         for write, record in put:
             self.written(write, record)

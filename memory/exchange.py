@@ -9,6 +9,7 @@ from langgraph.store.base import PutOp, get_text_at_path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from memory.embeddings import Vector, identity
+from memory.expiry import LONGEST
 from memory.matching import Namespace
 from memory.records import INDEXED, Experience, Lesson, Value, escape
 from memory.rows import Kept, Record
@@ -37,6 +38,10 @@ class Line(BaseModel):
     value: dict[str, JsonValue]
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    ttl: float | None = Field(None, ge=-LONGEST, le=LONGEST)
+    """Minutes that it lives after its last write or read; null for ever."""
+    expires_at: AwareDatetime | None = None
+    """When it expires unless it is read before; null where it never does."""
     embedded: list[Annotated[str, Field(max_length=MAX_TEXT)]] | None = Field(None, max_length=MAX_FIELDS)
     """Paths of the fields that it is found by; null: the whole value."""
     embedding: str = Field("", max_length=MAX_TEXT)
@@ -52,6 +57,8 @@ class Line(BaseModel):
             json.dumps(self.value, allow_nan=False)
         except ValueError as error:
             raise ValueError("the value holds a number that is not finite") from error
+        if (self.ttl is None) != (self.expires_at is None):
+            raise ValueError("of ttl and expires_at there is one without the other")
         if self.vectors is not None and not self.embedding:
             raise ValueError("there are vectors, but not the name of their embedding")
         if self.vectors is not None and self.embedded is not None and len(self.vectors) != len(self.texts):
@@ -121,6 +128,8 @@ def exported(store: ChromaStore, records: Sequence[Record], *, with_vectors: boo
             "updated_at": record.updated_at.isoformat(),
             "embedded": embedded_fields(record),
         }
+        if record.lifetime:
+            line |= {"ttl": record.lifetime.minutes, "expires_at": record.lifetime.until.isoformat()}
         if vectors is not None:
             line |= {"embedding": name, "vectors": [_digits(vector) for vector in vectors[position]]}
         yield line
@@ -175,5 +184,5 @@ def kept(line: Line, *, recompute: bool, dimension: int) -> Kept:
     vectors = None if recompute or line.vectors is None else line.vector_array
     if vectors is not None:
         vectors = vectors.reshape(-1, dimension)
-    op = PutOp(namespace, line.key, dict(line.value), index=line.paths or False)
-    return Kept(op, (line.created_at, line.updated_at), vectors)
+    op = PutOp(namespace, line.key, dict(line.value), index=line.paths or False, ttl=line.ttl)
+    return Kept(op, (line.created_at, line.updated_at), vectors, line.expires_at)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from langgraph.store.base import GetOp, SearchOp
 
 from memory.backend import Backend, ReadOp, reaches
+from memory.connection import Connection
 from memory.embeddings import Vector
 from memory.errors import StoreError
 from memory.matching import Namespace, matches
 from memory.mirror import Mirror, Scored
 from memory.nearest import as_matrix, search_index, stacked
-from memory.opening import Connection
 from memory.rows import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, read_record
 
 EXACT_LIMIT = 20_000
@@ -107,11 +107,11 @@ class LocalBackend(Backend):
         where = prefix_filter(op.namespace_prefix)
         return search_index(self._collections[labels], query, where, wanted, resolve)
 
-    def former(self, chunk: Chunk) -> Mapping[str, Record]:
-        """Return the records, by head, that the heads of `chunk` will replace or delete."""
-        # Loaded before the first extra row is written, or the sweep would take that for an orphan.
-        mirror = self._mirror(chunk.labels)
-        found = [mirror.get(write.namespace, write.key) for write in chunk.heads] if mirror is not None else []
+    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+        """Return what a collection holds of `records`, by head, expired ones too."""
+        # Loaded before the first extra row is written, or it would be taken for an orphan.
+        mirror = self._mirror(labels)
+        found = [mirror.held(record.head) for record in records] if mirror is not None else []
         return {record.head: record for record in found if record}
 
     def written(self, write: Write, record: Record | None) -> None:
@@ -120,7 +120,17 @@ class LocalBackend(Backend):
         if mirror is not None and record:
             mirror.put(record, write.vectors)
         elif mirror is not None:
-            mirror.remove(write.namespace, write.key)
+            mirror.remove(write.head)
+
+    def put_off(self, record: Record) -> bool:
+        """Let `record` live as long as it says now, and say whether it still does live."""
+        mirror = self._mirror(labels_of(record.namespace))
+        return mirror is not None and mirror.put_off(record)
+
+    def swept(self, record: Record) -> None:
+        """Let the mirror, if it is loaded, forget a record."""
+        if mirror := self._mirrors.get(labels_of(record.namespace)):
+            mirror.remove(record.head)
 
     def write(self, chunk: Chunk) -> None:
         """Make a chunk durable, then visible.
@@ -162,10 +172,10 @@ class LocalBackend(Backend):
         for record in records:
             own = [record.head, *record.extras] if record.vectors else []
             mirror.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
-        self._sweep(labels, rows.difference(*([record.head, *record.extras] for record in records)))
+        self._remove_orphans(labels, rows.difference(*([record.head, *record.extras] for record in records)))
         return mirror
 
-    def _sweep(self, labels: Namespace, orphans: set[str]) -> None:
+    def _remove_orphans(self, labels: Namespace, orphans: set[str]) -> None:
         """Remove rows that no head names, left by a process that was killed.
 
         Only at the first load: later ones may belong to a record whose head is about to be written.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.embeddings import Vector
+from memory.expiry import Deadlines, now
 from memory.matching import Namespace, matches
 from memory.ranking import contenders, exact_scores
 from memory.rows import Record
@@ -62,6 +63,11 @@ class Matrix:
             self._rows[record.place] = rows
             self._most = max(self._most, len(rows))
 
+    def update(self, record: Record) -> None:
+        """Let `record` stand for the rows that it has already."""
+        for row in self._rows.get(record.place, ()):
+            self._records[row] = record
+
     def remove(self, place: tuple[Namespace, str]) -> None:
         """Forget the rows of a record, if it has any."""
         for row in self._rows.pop(place, ()):
@@ -99,6 +105,8 @@ class Matrix:
 class Mirror:
     """The records of one collection and, up to `limit` of them, their vectors. Safe to use from many threads.
 
+    Reads find no expired record. What still lies of one in Chroma, `held` says.
+
     Args:
         dimension: Numbers in a vector.
         limit: Records up to which vectors are kept: 20,000 of one vector with 384 numbers take 31 to 63 MB.
@@ -111,6 +119,8 @@ class Mirror:
         self._by_namespace: dict[Namespace, dict[str, Record]] = {}
         self._by_head: dict[str, Record] = {}
         self._matrix: Matrix | None = Matrix(dimension)
+        self._deadlines = Deadlines()
+        self._expired: dict[str, Record] = {}
 
     @property
     def has_vectors(self) -> bool:
@@ -132,45 +142,63 @@ class Mirror:
         with self._lock:
             self._by_namespace.setdefault(record.namespace, {})[record.key] = record
             self._by_head[record.head] = record
+            self._expired.pop(record.head, None)
+            self._note_deadline(record)
             if not self.should_have_vectors or vectors is None:
                 self._matrix = None
             elif self._matrix is not None:
                 self._matrix.replace(record, vectors)
 
-    def remove(self, namespace: Namespace, key: str) -> None:
+    def put_off(self, record: Record) -> bool:
+        """Let a record that lives expire as late as it says now; False where it has expired, or is gone."""
+        with self._lock:
+            self._bury()
+            if record.head not in self._by_head:
+                return False
+            self._by_namespace[record.namespace][record.key] = record
+            self._by_head[record.head] = record
+            self._note_deadline(record)
+            if self._matrix is not None:
+                self._matrix.update(record)
+            return True
+
+    def remove(self, head: str) -> None:
         """Forget a record, if it is there."""
         with self._lock:
-            group = self._by_namespace.get(namespace, {})
-            record = group.pop(key, None)
-            if record is None:
-                return
-            if not group:
-                del self._by_namespace[namespace]
-            del self._by_head[record.head]
-            if self._matrix is not None:
-                self._matrix.remove(record.place)
+            self._expired.pop(head, None)
+            self._take_out(head)
 
     def get(self, namespace: Namespace, key: str) -> Record | None:
         """Return a record, None if there is none."""
-        return self._by_namespace.get(namespace, {}).get(key)
+        record = self._by_namespace.get(namespace, {}).get(key)
+        return record if record and not record.expired else None
 
     def by_head(self, head: str) -> Record | None:
         """Return the record whose head is the row `head`, None if there is none."""
-        return self._by_head.get(head)
+        record = self._by_head.get(head)
+        return record if record and not record.expired else None
+
+    def held(self, head: str) -> Record | None:
+        """Return what lies in Chroma in the row `head`: a record, even an expired one, or None."""
+        with self._lock:
+            return self._by_head.get(head) or self._expired.get(head)
 
     def namespaces(self) -> list[Namespace]:
         """Return the namespaces that hold at least one record."""
         with self._lock:
+            self._bury()
             return list(self._by_namespace)
 
     def listed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
         """Return the first `wanted` records below `prefix`, by namespace and key, without scores."""
         with self._lock:
+            self._bury()
             return [(record, None) for record in islice(self._below(prefix, filter_), wanted)]
 
     def unindexed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
         """Return the first `wanted` records below `prefix` that have no vector, by namespace and key."""
         with self._lock:
+            self._bury()
             below = (record for record in self._below(prefix, filter_) if not record.vectors)
             return [(record, None) for record in islice(below, wanted)]
 
@@ -184,8 +212,40 @@ class Mirror:
         with self._lock:
             if self._matrix is None:
                 return None
+            self._bury()
             everything = len(prefix) <= 2 and not filter_
             return self._matrix.best(query, None if everything else self._below(prefix, filter_, False), wanted)
+
+    def _note_deadline(self, record: Record) -> None:
+        """Remember when a record expires, if it does; the lock is held."""
+        if record.lifetime is None:
+            return
+        self._deadlines.add(record.lifetime.until, record.head)
+        if len(self._deadlines) > 2 * len(self._by_head) + 64:
+            mortal = (one for one in self._by_head.values() if one.lifetime)
+            self._deadlines.renew((one.lifetime.until, one.head) for one in mortal if one.lifetime)
+
+    def _bury(self) -> None:
+        """Let reads find nothing more of what has expired; the lock is held."""
+        if not self._deadlines:
+            return
+        for head in self._deadlines.passed(now()):
+            record = self._by_head.get(head)
+            if record is not None and record.expired:
+                self._take_out(head)
+                self._expired[head] = record
+
+    def _take_out(self, head: str) -> None:
+        """Forget a living record, if it is there; the lock is held."""
+        record = self._by_head.pop(head, None)
+        if record is None:
+            return
+        group = self._by_namespace[record.namespace]
+        del group[record.key]
+        if not group:
+            del self._by_namespace[record.namespace]
+        if self._matrix is not None:
+            self._matrix.remove(record.place)
 
     def _below(self, prefix: Namespace, filter_: dict[str, Any] | None, in_order: bool = True) -> Iterator[Record]:
         """Yield the records below `prefix` that pass the filter; the lock is held."""

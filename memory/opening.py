@@ -2,92 +2,34 @@
 
 import sqlite3
 import uuid
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import chromadb
 from chromadb.api.client import Client
-from chromadb.config import Settings
 from filelock import FileLock, Timeout
 
-from memory.errors import BadStoreError, StoreError
+from memory.connection import Connection, client_settings, first_line
+from memory.errors import BadStoreError
+from memory.reaching import open_server
 from memory.rows import LAYOUT
+from memory.settings import check_ca, check_headers
 
 DATABASE = "chroma.sqlite3"
 LOCK = "billp.lock"
-MAJOR = "1."
-"""Versions of a server that speak as this client does."""
 REPAIR = "move the folder away, or restore it from a copy"
 FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
-@dataclass(frozen=True)
-class Connection:
-    """An open Chroma and how to leave it."""
-
-    client: Client
-    place: str
-    """Where it is, as messages name it: no credentials."""
-    advice: str
-    """What to do when it fails."""
-    shared: bool
-    """Whether others may write to it."""
-    prefix: str = ""
-    """What the names of this store's collections begin with."""
-    release: Callable[[], None] = field(default=lambda: None)
-
-    def collection_names(self) -> list[str]:
-        """Return the names of all collections of this store."""
-        names: list[str] = []
-        while page := self.client.list_collections(limit=100, offset=len(names)):
-            names.extend(collection.name for collection in page)
-        return [name for name in names if name.startswith(self.prefix)]
-
-    def close(self) -> None:
-        """Leave Chroma and let the folder be opened again; what was only in memory is gone."""
-        try:
-            if self.prefix:
-                for name in self.collection_names():
-                    self.client.delete_collection(name)
-            self.client.close()
-        finally:
-            self.release()
-
-
-@contextmanager
-def chroma_calls(connection: Connection) -> Iterator[None]:
-    """Turn whatever Chroma raises into one line that says where, and what to do.
-
-    Raises:
-        StoreError: Chroma failed.
-    """
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
-        raise StoreError(
-            f"The memory at {connection.place} failed ({first_line(error)}): {connection.advice}."
-        ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def connect(where: str | Path | None) -> Connection:
+def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path | None) -> Connection:
     """Open what `where` names.
 
     Args:
         where: A folder, the http(s) URL of a Chroma server, or None for memory only.
+        headers: Sent to a server with each request.
+        ca: PEM file with the certificate of the authority that signed a server's; None for the public ones.
 
     Raises:
         BadStoreError: It is no store, damaged, locked by someone else, not writable, or does not answer.
@@ -95,17 +37,13 @@ def connect(where: str | Path | None) -> Connection:
     if where is None:
         return _in_memory()
     if isinstance(where, str) and "://" in where:
-        return _server(where)
+        return open_server(where, check_headers(headers), check_ca(ca) if ca else None)
     return _folder(Path(where).expanduser())
-
-
-def _settings() -> Settings:
-    return Settings(anonymized_telemetry=False)
 
 
 def _in_memory() -> Connection:
     # All clients in memory share one database, so that stores are told apart by the names of their collections.
-    client = cast(Client, chromadb.EphemeralClient(settings=_settings()))
+    client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
     return Connection(client, "memory only", "open a new one", shared=False, prefix=f"x{uuid.uuid4().hex}-")
 
 
@@ -130,7 +68,7 @@ def _folder(path: Path) -> Connection:
     # process holds on it, those of another store here too.
     try:
         _refuse_damaged(path)
-        client = cast(Client, chromadb.PersistentClient(path=str(path), settings=_settings()))
+        client = cast(Client, chromadb.PersistentClient(path=str(path), settings=client_settings()))
     except Exception as error:  # as in chroma_calls
         if fresh_lock:
             (path / LOCK).unlink(missing_ok=True)
@@ -175,48 +113,6 @@ def _refuse_damaged(path: Path) -> None:
         raise BadStoreError(f"The database of the memory in {path} is damaged ({first_line(verdict)}): {REPAIR}.")
     if not tables >= CHROMA_TABLES:
         raise BadStoreError(f"{path / DATABASE} is not a database of Chroma: choose another folder.")
-
-
-def _server(url: str) -> Connection:
-    place, parts = public_url(url)
-    headers = {}
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    ssl = parts.scheme == "https"
-    port = parts.port or (443 if ssl else 80)
-    # A path (a proxy's) is only kept by Chroma's client if it gets the whole address.
-    host = f"{place.rstrip('/')}" if parts.path.strip("/") else str(parts.hostname)
-    try:
-        client = cast(Client, chromadb.HttpClient(host=host, port=port, ssl=ssl, headers=headers, settings=_settings()))
-        version = client.get_version()
-    except Exception as error:  # as in chroma_calls
-        raise BadStoreError(
-            f"No Chroma server answers at {place} ({first_line(error)}): start one with `chroma run --path FOLDER`, "
-            "or correct BILLP_CHROMA_URL."
-        ) from error
-    if not version.startswith(MAJOR):
-        client.close()
-        raise BadStoreError(f"The Chroma server at {place} has version {version}: version {MAJOR}x is needed.")
-    return Connection(client, place, "check that the server runs", shared=True)
-
-
-def public_url(url: str) -> tuple[str, SplitResult]:
-    """Return a URL without credentials, as messages may name it, and its parts.
-
-    Raises:
-        BadStoreError: It is no http(s) URL.
-    """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    place = f"{parts.scheme}://{host}{parts.path}"
-    try:
-        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise BadStoreError(f"{place} is no address of a Chroma server: write http://HOST:PORT or https://HOST:PORT.")
-    return place, parts
 
 
 def settle_identity(connection: Connection, name: str, dimension: int) -> None:

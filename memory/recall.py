@@ -157,18 +157,20 @@ def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
 
 
 async def remember(store: BaseStore, space: str, records: Iterable[Record]) -> None:
-    """Write records, each under its own key: writing one again changes nothing."""
-    await store.abatch(write_ops(space, list(records)))
+    """Write records, each under its own key: writing one again changes nothing but when it expires, if it does."""
+    # An operation of its own says itself how long it lives; only `put` goes by the store's setting.
+    await store.abatch(write_ops(space, list(records), (store.ttl_config or {}).get("default_ttl")))
 
 
-def write_ops(space: str, records: Sequence[Record]) -> list[PutOp]:
-    """Return the store operations that write `records`."""
+def write_ops(space: str, records: Sequence[Record], ttl: float | None = None) -> list[PutOp]:
+    """Return the store operations that write `records`, which live `ttl` minutes; for ever if None."""
     return [
         PutOp(
             namespace(one.value.kind, space, one.value.user_id),
             one.key,
             one.value.model_dump(),
             index=INDEXED[one.value.kind],
+            ttl=ttl,
         )
         for one in records
     ]

@@ -13,7 +13,7 @@ from memory.embeddings import Vector
 from memory.matching import Namespace, matches
 from memory.mirror import Scored, ranked
 from memory.nearest import search_index
-from memory.rows import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, read_record
+from memory.rows import Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, read_record
 
 
 class RemoteBackend(Backend):
@@ -32,7 +32,8 @@ class RemoteBackend(Backend):
     def record(self, namespace: Namespace, key: str) -> Record | None:
         """Return a record, None if there is none."""
         head = head_id(namespace, key)
-        return self._heads(self._existing(labels_of(namespace)), [head]).get(head)
+        record = self._heads(self._existing(labels_of(namespace)), [head]).get(head)
+        return record if record and not record.expired else None
 
     def namespaces(self) -> Sequence[Namespace]:
         """Return the namespaces that hold at least one record."""
@@ -72,16 +73,26 @@ class RemoteBackend(Backend):
             return {
                 row: record
                 for row in rows
-                if (record := heads.get(owner_of(row))) and record.owns(row) and matches(record.value, op.filter)
+                if (record := heads.get(owner_of(row)))
+                and record.owns(row)
+                and not record.expired
+                and matches(record.value, op.filter)
             }
 
         return search_index(collection, query, prefix_filter(op.namespace_prefix), wanted, resolve)
 
-    def former(self, chunk: Chunk) -> Mapping[str, Record]:
-        """Return the records, by head, that the heads of `chunk` will replace or delete."""
-        return self._heads(self._existing(chunk.labels), [write.head for write in chunk.heads])
+    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+        """Return what a collection holds of `records`, by head, expired ones too."""
+        return self._heads(self._existing(labels), [record.head for record in records])
 
     def written(self, write: Write, record: Record | None) -> None:
+        """Do nothing: the server knows."""
+
+    def put_off(self, record: Record) -> bool:
+        """Say yes: the server will know."""
+        return True
+
+    def swept(self, record: Record) -> None:
         """Do nothing: the server knows."""
 
     def _existing(self, labels: Namespace) -> Collection | None:
@@ -104,12 +115,12 @@ class RemoteBackend(Backend):
 
     @staticmethod
     def _records(collection: Collection | None, where: dict[str, Any] | None) -> Iterable[Record]:
-        """Yield the records of a collection that pass Chroma's filter."""
+        """Yield the living records of a collection that pass Chroma's filter."""
         if collection is not None:
             page = collection.get(where=where, include=["metadatas"])
             for row, metadata in zip(page["ids"], page["metadatas"] or [], strict=True):
-                if is_head(row):
-                    yield read_record(metadata)
+                if is_head(row) and not (record := read_record(metadata)).expired:
+                    yield record
 
     def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:
         records = self._records(self._existing(labels), where)

@@ -11,22 +11,34 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from langgraph.store.base import Item, PutOp, SearchItem
 
 from memory.embeddings import Vector, unit
 from memory.errors import BadRecordError
+from memory.expiry import PUT_OFF_FROM, end_of, now
 from memory.matching import Namespace
 
 LAYOUT = 1
+EXPIRY = "expires_at"
+"""Field of a head with the second, since 1970, at which the record expires; others have none."""
 CHUNK = 20
 """Rows a call to Chroma: it stops every thread of the process while it writes."""
 
 Metadata = Mapping[str, Any]
+
+
+class Lifetime(NamedTuple):
+    """How long a record lives."""
+
+    minutes: float
+    """From its last write or read."""
+    until: datetime
+    """When it expires unless it is written or read before."""
 
 
 def labels_of(namespace: Namespace) -> Namespace:
@@ -58,6 +70,8 @@ class Record:
     """Vectors that it is found by: 0 if it is not indexed."""
     token: str
     """Which extra rows are its own."""
+    lifetime: Lifetime | None = None
+    """None where it never expires."""
 
     @functools.cached_property
     def place(self) -> tuple[Namespace, str]:
@@ -79,9 +93,35 @@ class Record:
         """Ids of the rows of its second and later vectors."""
         return [extra_id(self.head, self.token, number) for number in range(1, self.vectors)]
 
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over: it counts as deleted, though it may still lie in Chroma."""
+        return self.lifetime is not None and self.lifetime.until <= now()
+
+    @property
+    def worn(self) -> bool:
+        """Whether so much of its time is gone that a read should start it anew."""
+        if self.lifetime is None:
+            return False
+        minutes = self.lifetime.minutes
+        return end_of(minutes * (1 - PUT_OFF_FROM), now()) >= self.lifetime.until
+
+    def put_off(self) -> Self:
+        """Return the record with its time to live, if it has one, started anew."""
+        if self.lifetime is None:
+            return self
+        minutes = self.lifetime.minutes
+        return replace(self, lifetime=Lifetime(minutes, end_of(minutes, now())))
+
     def owns(self, row_id: str) -> bool:
         """Say whether a row holds a vector of this record, not a former or an arbitrary one."""
         return (row_id == self.head and self.vectors > 0) or row_id in self.extras
+
+    def kept(self, vectors: Vector) -> "Kept":
+        """Return the record, and its `vectors`, as another store takes it in."""
+        minutes, until = self.lifetime or (None, None)
+        op = PutOp(self.namespace, self.key, self.value, ttl=minutes)
+        return Kept(op, (self.created_at, self.updated_at), vectors, until)
 
     def item(self) -> Item:
         """Return the record as `get` answers it."""
@@ -101,9 +141,13 @@ class Record:
         value: dict[str, Any] = json.loads(self.text)
         return value
 
-    def metadata(self) -> dict[str, str | int]:
-        """Return what the head's row holds."""
-        return {
+    def metadata(self, former: "Record | None" = None) -> dict[str, str | int | float | None]:
+        """Return what the head's row is to hold.
+
+        Args:
+            former: The record that it holds so far; Chroma keeps fields that it is not told to drop.
+        """
+        fields: dict[str, str | int | float | None] = {
             "namespace": to_json(list(self.namespace)),
             "key": to_json(self.key),
             "value": self.text,
@@ -113,6 +157,12 @@ class Record:
             "token": self.token,
             **prefix_fields(self.namespace),
         }
+        if self.lifetime:
+            # With the token: of two clients that write one record at once, one may not see the other's field.
+            fields |= {EXPIRY: self.lifetime.until.timestamp(), "ttl": to_json([self.lifetime.minutes, self.token])}
+        elif former and former.lifetime:
+            fields |= {EXPIRY: None, "ttl": None}
+        return fields
 
 
 def read_record(metadata: Metadata) -> Record:
@@ -125,7 +175,15 @@ def read_record(metadata: Metadata) -> Record:
         updated_at=datetime.fromisoformat(metadata["updated_at"]),
         vectors=metadata["vectors"],
         token=metadata["token"],
+        lifetime=_lifetime(metadata) if "ttl" in metadata else None,
     )
+
+
+def _lifetime(metadata: Metadata) -> Lifetime | None:
+    minutes, token = json.loads(metadata["ttl"])
+    if token != metadata["token"]:
+        return None
+    return Lifetime(minutes, datetime.fromtimestamp(metadata[EXPIRY], UTC))
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -170,6 +228,10 @@ class Write:
     """(n, d), of length 1 each; n = 0: not indexed."""
     times: tuple[datetime, datetime] | None = None
     """When it was created and last changed, where that was elsewhere; None for now."""
+    ttl: float | None = None
+    """Minutes to live; None for ever."""
+    until: datetime | None = None
+    """When it expires, where that was settled elsewhere; None for `ttl` from now on."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
@@ -187,12 +249,14 @@ class Write:
         return extra_id(self.head, self.token, number)
 
     def record(self, former: Record | None) -> Record | None:
-        """Return the record as it will be; it keeps the time at which `former` was created."""
+        """Return the record as it will be; it keeps the time at which `former`, if it lives, was created."""
         if self.text is None:
             return None
-        now = datetime.now(UTC)
-        created, updated = self.times or (former.created_at if former else now, now)
-        return Record(self.namespace, self.key, self.text, created, updated, len(self.vectors), self.token)
+        moment = now()
+        created = former.created_at if former and not former.expired else moment
+        created, updated = self.times or (created, moment)
+        lifetime = Lifetime(self.ttl, self.until or end_of(self.ttl, moment)) if self.ttl is not None else None
+        return Record(self.namespace, self.key, self.text, created, updated, len(self.vectors), self.token, lifetime)
 
     def head_vector(self, dimension: int) -> Vector:
         """Return the first vector; a record that has none gets an arbitrary one, as Chroma wants one for each row.
@@ -209,10 +273,13 @@ class Kept(NamedTuple):
     """A record from elsewhere, to be written as it was there."""
 
     op: PutOp
+    """Its time to live counts from now on, unless `until` is given."""
     times: tuple[datetime, datetime]
     """When it was created, and when it was last changed."""
     vectors: Vector | None = None
     """(n, d), of length 1 each; None where they are to be computed."""
+    until: datetime | None = None
+    """When it expires, for one that does."""
 
 
 @dataclass
@@ -222,22 +289,26 @@ class Chunk:
     labels: Namespace
     extras: list[tuple[Write, int]] = field(default_factory=list)
     heads: list[Write] = field(default_factory=list)
+    read: list[Record] = field(default_factory=list)
+    """Records whose time to live starts anew."""
 
     @property
     def records(self) -> set[str]:
         """Return the heads of all records that have rows in it."""
-        return {write.head for write in (*self.heads, *(write for write, _ in self.extras))}
+        writes = (*self.heads, *(write for write, _ in self.extras))
+        return {write.head for write in writes} | {record.head for record in self.read}
 
     def fits_beside(self, others: Sequence["Chunk"]) -> bool:
         """Say whether it can be written with others of its collection: not too many rows, and no record twice."""
-        rows = sum(len(one.extras) + len(one.heads) for one in (self, *others))
+        rows = sum(len(one.extras) + len(one.heads) + len(one.read) for one in (self, *others))
         return rows <= CHUNK and all(self.records.isdisjoint(other.records) for other in others)
 
     @classmethod
     def joined(cls, parts: Sequence["Chunk"]) -> "Chunk":
         """Return chunks of one collection as one."""
         extras = [extra for part in parts for extra in part.extras]
-        return cls(parts[0].labels, extras, [head for part in parts for head in part.heads])
+        heads = [head for part in parts for head in part.heads]
+        return cls(parts[0].labels, extras, heads, [record for part in parts for record in part.read])
 
 
 def chunks(writes: Sequence[Write]) -> Iterator[Chunk]:
@@ -258,6 +329,17 @@ def chunks(writes: Sequence[Write]) -> Iterator[Chunk]:
                     chunk.heads.append(write)
                 rows += 1
         yield chunk
+
+
+def read_chunks(records: Sequence[Record]) -> Iterator[Chunk]:
+    """Yield the chunks that start the time to live of `records` anew, each record once."""
+    by_labels: dict[Namespace, dict[str, Record]] = {}
+    for record in records:
+        by_labels.setdefault(labels_of(record.namespace), {})[record.head] = record
+    for labels, group in by_labels.items():
+        once = list(group.values())
+        for start in range(0, len(once), CHUNK):
+            yield Chunk(labels, read=once[start : start + CHUNK])
 
 
 def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,19 +22,24 @@ from langgraph.store.base import (
     PutOp,
     Result,
     SearchOp,
+    TTLConfig,
     get_text_at_path,
     validate_op_namespace,
 )
 
-from memory.backend import Backend, ReadOp
+from memory.backend import Answer, Backend, ReadOp
+from memory.connection import chroma_calls
 from memory.embeddings import Vector, identity, shared_embeddings, unit
 from memory.errors import BadRecordError, StoreError
+from memory.expiry import check_ttl
 from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace, check_filter
-from memory.opening import chroma_calls, connect, settle_identity
+from memory.opening import connect, settle_identity
 from memory.remote import RemoteBackend
-from memory.rows import Chunk, Kept, Record, Write, chunks, value_text
+from memory.rows import Chunk, Kept, Record, Write, chunks, read_chunks, value_text
+from memory.settings import configured_ca, configured_headers, configured_ttl
 from memory.sharing import open_stores
+from memory.sweeper import SWEEP_MINUTES, Sweeper
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
@@ -53,6 +58,10 @@ class ChromaStore(BaseStore):
     field does not pass `$gt` and its like. Searches with a query are exact, scores have 6 decimals, ties come by
     namespace and key: the same records give the same answer in whatever order they were written.
 
+    A record put with a time to live is found by no read once that is over, whether a sweep has removed it or not. A
+    read starts it anew, unless it says `refresh_ttl=False`, and is a write then; it leaves alone what has lost less
+    than a hundredth of its time.
+
     In a folder, or in memory, search is exact up to 20,000 records for each pair of first two namespace labels;
     above, Chroma's own index gives candidates that are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
 
@@ -67,11 +76,17 @@ class ChromaStore(BaseStore):
             another embedding than the one it was made with.
         fields: Paths of what is indexed where `put` does not say; "$" is the whole value.
         exact_limit: Records for each pair of labels up to which search in a folder is exact.
+        ttl: How long records live where `put` does not say, whether reads start that anew where they do not say, and
+            how often the sweeper sweeps, all in LangGraph's words; None: for ever, yes, and there is no sweeper.
+        headers: What a Chroma server, or the proxy before it, is sent with each request; never shown.
+        ca: PEM file with the certificate of the authority that signed the server's; None for the public ones.
 
     Raises:
         BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
             server does not answer.
     """
+
+    supports_ttl = True
 
     def __init__(
         self,
@@ -80,11 +95,15 @@ class ChromaStore(BaseStore):
         embeddings: Embeddings | None = None,
         fields: Sequence[str] = ("$",),
         exact_limit: int = EXACT_LIMIT,
+        ttl: TTLConfig | None = None,
+        headers: Mapping[str, str] | None = None,
+        ca: str | Path | None = None,
     ) -> None:
+        self.ttl_config = ttl
         self.embeddings = embeddings if embeddings is not None else shared_embeddings()
         self._fields = tuple(fields)
         name, self._dimension = identity(self.embeddings)
-        self._connection = connect(where)
+        self._connection = connect(where, headers or {}, ca)
         try:
             with chroma_calls(self._connection):
                 settle_identity(self._connection, name, self._dimension)
@@ -98,6 +117,7 @@ class ChromaStore(BaseStore):
             raise
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         self._writer = Writer(self._worker, self._backend.write)
+        self._sweeper = Sweeper(self.sweep_ttl)
         self._closing = threading.Lock()
         self._closed = False
 
@@ -105,19 +125,23 @@ class ChromaStore(BaseStore):
         """Answer reads, then apply writes, the last one for each key; see `BaseStore.batch`.
 
         Raises:
-            BadRecordError: A value is no JSON, or its vector does not fit; nothing is written.
+            BadRecordError: A value is no JSON, its vector does not fit, or its time to live is no number of minutes;
+                nothing is written.
             InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
             ValueError: A filter has an unknown operator, or a bound that is no number.
             StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([self.embeddings.embed_query(text)])[0] for text in _queries(reads)}
+        answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
             if self._backend.ready(op):
-                results[index] = self._backend.answer(op, query)
+                answers.append((index, self._backend.answer(op, query)))
             else:
-                results[index] = self._in_worker(self._backend.answer, op, query)
+                answers.append((index, self._in_worker(self._backend.answer, op, query)))
+        for chunk in _noted(answers, results):
+            self._queued(chunk).result()
         self._write(self._embedded(puts))
         return results
 
@@ -128,12 +152,15 @@ class ChromaStore(BaseStore):
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([await self.embeddings.aembed_query(text)])[0] for text in _queries(reads)}
+        answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
             if self._backend.ready(op):
-                results[index] = self._backend.answer(op, query)
+                answers.append((index, self._backend.answer(op, query)))
             else:
-                results[index] = await self._in_worker_async(self._backend.answer, op, query)
+                answers.append((index, await self._in_worker_async(self._backend.answer, op, query)))
+        for chunk in _noted(answers, results):
+            await asyncio.wrap_future(self._queued(chunk))
         writes: list[Write] = []
         for part in _parts(puts):
             texts = self._texts(part)
@@ -177,11 +204,66 @@ class ChromaStore(BaseStore):
         for (namespace, key), one in by_place.items():
             if one.vectors is not None:
                 text = value_text(namespace, key, one.op.value or {})
-                writes[namespace, key] = Write(namespace, key, text, one.vectors)
-        self._write([replace(write, times=by_place[place].times) for place, write in writes.items()])
+                writes[namespace, key] = Write(namespace, key, text, one.vectors, ttl=one.op.ttl)
+        as_they_were = (
+            replace(write, times=by_place[place].times, until=by_place[place].until) for place, write in writes.items()
+        )
+        self._write(list(as_they_were))
+
+    def sweep_ttl(self) -> int:
+        """Remove the records whose time to live is over, and return how many there were.
+
+        Nobody finds them before, either: this makes room. Other writes are let in between.
+
+        Raises:
+            StoreError: The store is closed, or Chroma failed.
+        """
+        count = 0
+        for labels in self._in_worker(self._backend.labels_of_all):
+            offset, seen = 0, 1
+            while seen:
+                gone, seen = self._in_worker(self._backend.sweep, labels, offset)
+                count += gone
+                offset += seen - gone
+        return count
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> "Future[None]":
+        """Call `sweep_ttl` again and again in a thread, until `stop_ttl_sweeper` or `close`.
+
+        Args:
+            sweep_interval_minutes: Between two sweeps; if None as the store's `ttl` says, else 5.
+
+        Returns:
+            A future which is done when the sweeper ends, at once in a store without `ttl`; cancelling it ends it.
+
+        Raises:
+            StoreError: The store is closed.
+        """
+        if self.ttl_config is None:
+            ended: Future[None] = Future()
+            ended.set_result(None)
+            return ended
+        with self._closing:
+            if self._closed:
+                raise self._closed_error()
+            return self._sweeper.start(
+                sweep_interval_minutes or self.ttl_config.get("sweep_interval_minutes") or SWEEP_MINUTES
+            )
+
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """End the sweeper, if there is one.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as it takes.
+
+        Returns:
+            Whether it has ended.
+        """
+        return self._sweeper.stop(timeout)
 
     def close(self) -> None:
         """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone."""
+        self.stop_ttl_sweeper()
         with self._closing:
             if self._closed:
                 return
@@ -220,6 +302,7 @@ class ChromaStore(BaseStore):
                 for condition in (op.filter or {}).values():
                     check_filter(condition)
             if isinstance(op, PutOp):
+                check_ttl(op)
                 puts[(op.namespace, op.key)] = op
             elif isinstance(op, GetOp | SearchOp | ListNamespacesOp):
                 reads.append((len(results), op))
@@ -273,6 +356,7 @@ class ChromaStore(BaseStore):
                 op.key,
                 value_text(op.namespace, op.key, op.value) if op.value is not None else None,
                 np.stack([place[text] for text in own]) if own else none,
+                ttl=op.ttl,
             )
             for op, own in zip(puts, texts, strict=True)
         ]
@@ -323,6 +407,15 @@ def _parts(puts: Puts) -> Iterator[list[PutOp]]:
         yield part
 
 
+def _noted(answers: Iterable[tuple[int, Answer]], results: list[Result]) -> Iterator[Chunk]:
+    """Put each answer into its place, and return what starts the time to live of what was read anew."""
+    read: list[Record] = []
+    for index, answer in answers:
+        results[index] = answer.result
+        read.extend(answer.read)
+    return read_chunks(read)
+
+
 def _query(op: ReadOp) -> str:
     return (op.query or "") if isinstance(op, SearchOp) else ""
 
@@ -336,17 +429,35 @@ async def create_store() -> AsyncIterator[ChromaStore]:
     """Open the memory that the environment names, for `"store"` in langgraph.json.
 
     That is the server at BILLP_CHROMA_URL if it is set, else the folder `memory` in BILLP_HOME (default `.billp` in
-    the working directory). Whoever asks again in the same process shares the store until the last one leaves.
+    the working directory). Whoever asks again in the same process shares the store until the last one leaves. Where
+    langgraph.json has a setting `store.ttl`, it holds, and expired records are swept.
 
     Raises:
         BadStoreError: The store cannot be used; the message says why and what to do.
     """
     where = await asyncio.to_thread(configured)
-    store = await asyncio.to_thread(open_stores.join, where, ChromaStore)
+    store = await asyncio.to_thread(open_stores.join, where, _open_swept)
     try:
         yield store
     finally:
         await asyncio.to_thread(open_stores.leave, where)
+
+
+def _open_swept(where: str) -> ChromaStore:
+    store = open_configured(where, configured_ttl())
+    store.start_ttl_sweeper()
+    return store
+
+
+def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
+    """Open the memory at `where`, which `configured` gave, with what the environment says about its server.
+
+    Raises:
+        BadStoreError: The store cannot be used; the message says why and what to do.
+    """
+    if "://" not in where:
+        return ChromaStore(where, ttl=ttl)
+    return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca())
 
 
 def configured() -> str:

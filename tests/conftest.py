@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import ChromaServer
+
 # Nothing leaves the machine, whatever the tests' own processes start.
 os.environ.update(LANGGRAPH_CLI_NO_ANALYTICS="1", LANGSMITH_TRACING="false", ANONYMIZED_TELEMETRY="False")
-for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BILLP_HOME", "BILLP_CHROMA_URL", "LANGSMITH_API_KEY"):
+for name in (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "BILLP_HOME",
+    "BILLP_CHROMA_URL",
+    "BILLP_CHROMA_HEADERS",
+    "BILLP_CHROMA_CA",
+    "LANGSMITH_API_KEY",
+):
     os.environ.pop(name, None)
 
 
@@ -42,3 +52,20 @@ def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("BILLP_HOME", str(base))
     yield base
     close_places()
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """A Chroma server that tests share; whoever needs it empty empties it."""
+    server = ChromaServer(tmp_path_factory.mktemp("chroma"))
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def chroma_url(chroma_server: ChromaServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return chroma_server.url

@@ -99,14 +99,16 @@ async def _up_to_date(learned: _Learned, store: BaseStore, prefix: Prefix, place
 
 async def _changed(store: BaseStore, prefix: Prefix, records: int) -> bool:
     """Return whether there are more or fewer records than before, as far as they count."""
-    around = await store.asearch(prefix, limit=2, offset=max(0, records - 1))
+    around = await store.asearch(prefix, limit=2, offset=max(0, records - 1), refresh_ttl=False)
     return not around if records >= MOST else len(around) != min(records, 1)
 
 
 async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     items: list[SearchItem] = []
     while len(items) < MOST:
-        page = await store.asearch(prefix, limit=min(PAGE, MOST - len(items)), offset=len(items))
+        limit = min(PAGE, MOST - len(items))
+        # Nothing would ever expire if looking at all of it counted as recalling it.
+        page = await store.asearch(prefix, limit=limit, offset=len(items), refresh_ttl=False)
         items += page
         if len(page) < PAGE:
             break

@@ -11,39 +11,18 @@ from langgraph.store.base import PutOp
 from memory.errors import BadStoreError, StoreError
 from memory.store import ChromaStore
 from tests.servers import ChromaServer
-from tests.unit.test_memory_store import ChromaContract, FakeEmbeddings, chroma
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = ChromaServer(Path(folder))
-        try:
-            server.wait()
-            yield server
-        finally:
-            server.stop()
+from tests.stores import FakeEmbeddings, chroma
 
 
 @pytest.fixture
-def url(server: ChromaServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return server.url
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[ChromaStore]:
-    with chroma(url) as store:
+def store(chroma_url: str) -> Iterator[ChromaStore]:
+    with chroma(chroma_url) as store:
         store.batch([PutOp(item.namespace, item.key, None) for item in store.search((), limit=10_000)])
         yield store
 
 
-class TestContract(ChromaContract):
-    """All that a store of one's own does."""
-
-
-def test_stores_on_one_server_see_each_others_writes(store: ChromaStore, url: str) -> None:
-    with chroma(url) as other:
+def test_stores_on_one_server_see_each_others_writes(store: ChromaStore, chroma_url: str) -> None:
+    with chroma(chroma_url) as other:
         store.put(("a", "b", "u"), "k", {"x": "red", "y": "blue"}, index=["x", "y"])
         assert other.search(("a", "b"), query="blue")[0].score == 1.0
         other.put(("a", "b", "u"), "k", {"x": "green", "y": "white"}, index=["x", "y"])
@@ -64,8 +43,8 @@ def test_search_is_exact_with_ties_by_key(store: ChromaStore) -> None:
     assert {item.namespace[2] for item in found} == {"u1"} and [item.score for item in found] == [1.0] * 3
 
 
-async def test_clients_that_write_one_record_at_once_leave_a_whole_one(store: ChromaStore, url: str) -> None:
-    async with chroma(url) as other:
+async def test_clients_that_write_one_record_at_once_leave_a_whole_one(store: ChromaStore, chroma_url: str) -> None:
+    async with chroma(chroma_url) as other:
         for turn in range(5):
             await asyncio.gather(
                 *(
@@ -80,12 +59,12 @@ async def test_clients_that_write_one_record_at_once_leave_a_whole_one(store: Ch
                 assert [(one.key, one.score) for one in found] == [("k", 1.0)]
 
 
-def test_another_embedding_is_refused(store: ChromaStore, url: str) -> None:
+def test_another_embedding_is_refused(store: ChromaStore, chroma_url: str) -> None:
     with pytest.raises(BadStoreError, match="made with the embedding fake"):
-        ChromaStore(url, embeddings=FakeEmbeddings("another"))
+        ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))
 
 
-def test_credentials_are_sent_and_never_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_are_sent_and_never_named(chroma_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with tempfile.TemporaryDirectory() as folder:
         own = ChromaServer(Path(folder))

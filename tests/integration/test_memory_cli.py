@@ -27,7 +27,7 @@ from memory.store import ChromaStore
 from tests.integration.test_cli import ROOT, refused
 from tests.integration.test_cli import billp as billp_apart
 from tests.servers import ChromaServer
-from tests.unit.test_memory_store import FakeEmbeddings
+from tests.stores import FakeEmbeddings
 
 DOCUMENT = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
 WIDTH = 100
@@ -252,6 +252,17 @@ def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> No
     assert [path.name for path in filled.iterdir()] == ["memory"]
 
 
+def test_what_is_to_expire_still_does_after_others_were_forgotten(filled: Path) -> None:
+    with ChromaStore(filled / "memory") as store:
+        store.put(("notes", "tiny", "1"), "k", {"text": "for now"}, ttl=60)
+        before = [(one.item(), one.lifetime) for one in store.records()]
+    told(filled, "forget", "--user", "2", "--yes")
+    with ChromaStore(filled / "memory") as store:
+        after = [(one.item(), one.lifetime) for one in store.records()]
+    assert after == [one for one in before if one[0].namespace[2] != "2"]
+    assert [lifetime.minutes for _, lifetime in after if lifetime] == [60]
+
+
 def test_a_user_can_be_forgotten_in_one_space(filled: Path) -> None:
     assert "records removed: 2" in told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
     assert read(filled, "list", "--user", "2")["kinds"] == {"experiences": 1, "lessons": 2, "values": 1}
@@ -350,8 +361,13 @@ def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: 
     assert "records imported: 9" in told(home, "import", str(file), **env)
     assert told(home, "export", "-", "--embeddings", **env) == file.read_text()
     assert read(home, "search", "war", **env) == read(filled, "search", "war")
+    with ChromaStore(server) as store:
+        store.put(("notes", "tiny", "2"), "expired", {"text": "for a while"}, ttl=-1)
+        (row,) = store._backend._collection(("notes", "tiny")).get()["ids"]
     said = told(home, "forget", "--user", "2", "--yes", **env)
     assert "records removed: 6" in said and NOTHING_LEFT in said
+    with ChromaStore(server) as store:
+        assert store._backend._collection(("notes", "tiny")).get(ids=[row])["ids"] == []
     assert told(home, "export", "-", **env) == told(filled, "export", "-", "--user", "1")
     assert not home.exists()
 

@@ -16,7 +16,7 @@ from memory.exchange import Line, check_vectors, exported, kept
 from memory.recall import write_ops
 from memory.records import Lesson, Value, escape, record, unescape
 from memory.store import ChromaStore
-from tests.unit.test_memory_store import DIMENSION, FakeEmbeddings
+from tests.stores import DIMENSION, FakeEmbeddings
 
 TIME = "2026-01-02T03:04:05.678901+00:00"
 GOOD: dict[str, Any] = {

@@ -1,0 +1,108 @@
+"""An open Chroma, and what its faults say: one line that names the place and the way out, and no secret."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import httpx
+from chromadb.api.client import Client
+from chromadb.config import Settings
+
+from memory.errors import StoreError
+
+E = TypeVar("E", bound=BaseException)
+
+
+def client_settings(ca: str | None = None) -> Settings:
+    """Return the settings of all clients.
+
+    Args:
+        ca: PEM file with the authority that a server's certificate is checked against; None for the public ones.
+    """
+    return Settings(anonymized_telemetry=False, chroma_server_ssl_verify=ca)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open Chroma and how to leave it."""
+
+    client: Client
+    place: str
+    """Where it is, as messages name it: no credentials."""
+    advice: str
+    """What to do when it fails."""
+    shared: bool
+    """Whether others may write to it."""
+    prefix: str = ""
+    """What the names of this store's collections begin with."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What no message may show."""
+    release: Callable[[], None] = field(default=lambda: None)
+
+    def collection_names(self) -> list[str]:
+        """Return the names of all collections of this store."""
+        names: list[str] = []
+        while page := self.client.list_collections(limit=100, offset=len(names)):
+            names.extend(collection.name for collection in page)
+        return [name for name in names if name.startswith(self.prefix)]
+
+    def close(self) -> None:
+        """Leave Chroma and let the folder be opened again; what was only in memory is gone."""
+        try:
+            if self.prefix:
+                for name in self.collection_names():
+                    self.client.delete_collection(name)
+            self.client.close()
+        finally:
+            self.release()
+
+
+@contextmanager
+def chroma_calls(connection: Connection) -> Iterator[None]:
+    """Turn whatever Chroma raises into one line that says where, and what to do.
+
+    Raises:
+        StoreError: Chroma failed.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
+        shown, cause = without(connection.secrets, error)
+        raise StoreError(f"The memory at {connection.place} failed ({shown}): {connection.advice}.") from cause
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    if refused := caused_by(error, httpx.HTTPStatusError):
+        answer = refused.response
+        # What a proxy says besides is for a browser.
+        if not answer.text.strip() or "html" in answer.headers.get("content-type", ""):
+            return f"{answer.status_code} {answer.reason_phrase}"
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def caused_by(error: BaseException | None, kind: type[E]) -> E | None:
+    """Return the error of a kind that led to `error`, None if there is none."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def without(secrets: tuple[str, ...], error: Exception) -> tuple[str, Exception | None]:
+    """Return what an error says, and the error itself as a cause to show, both without `secrets`.
+
+    A proxy may well send back what it was sent.
+    """
+    shown = first_line(error)
+    for secret in secrets:
+        shown = shown.replace(secret, "…")
+    chain: BaseException | None = error
+    while chain is not None:
+        if any(secret in str(chain) for secret in secrets):
+            return shown, None
+        chain = chain.__cause__ or chain.__context__
+    return shown, error

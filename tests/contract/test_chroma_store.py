@@ -1,0 +1,90 @@
+"""What `ChromaStore` does beyond LangGraph's stores, wherever it keeps its data."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from langgraph.store.base import PutOp
+
+from memory.errors import BadRecordError
+from memory.store import ChromaStore
+from tests.stores import DIMENSION
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_former_vectors_are_gone_after_a_replacement(ours: ChromaStore) -> None:
+    ours.put(("a", "b"), "k", {"x": "red", "y": "blue"}, index=["x", "y"])
+    ours.put(("a", "b"), "k", {"x": "green"}, index=["x"])
+    assert [item.score == 1.0 for item in ours.search(("a", "b"), query="blue")] == [False]
+    assert [item.score for item in ours.search(("a", "b"), query="green")] == [1.0]
+    ours.put(("a", "b"), "k", {"x": "green"}, index=False)
+    assert [item.score for item in ours.search(("a", "b"), query="green")] == [None]
+
+
+def test_records_are_handed_out_and_taken_back_as_they_are_kept(ours: ChromaStore) -> None:
+    ours.put(("a", "b", "v"), "two", {"x": "red", "y": "blue"}, index=["x", "y"])
+    ours.put(("a", "b", "u"), "none", {"x": "green"}, index=False)
+    ours.put(("a", "c"), "one", {"x": "green"})
+    records = ours.records()
+    assert [one.key for one in records] == ["none", "two", "one"] and ours.records(("a", "c")) == records[2:]
+    vectors = ours.vectors(records)
+    assert [one.shape for one in vectors] == [(0, DIMENSION), (2, DIMENSION), (1, DIMENSION)]
+    kept = [one.kept(own) for one, own in zip(records, vectors, strict=True)]
+    ours.batch([PutOp(one.namespace, one.key, None) for one in records])
+    assert ours.records() == [] and [len(one) for one in ours.vectors(records)] == [0, 0, 0]
+    ours.restore(kept)
+    again = ours.records()
+    assert [one.item() for one in again] == [one.item() for one in records]
+    assert [one.tobytes() for one in ours.vectors(again)] == [one.tobytes() for one in vectors]
+    assert ours.search(("a", "b"), query="blue")[0].score == 1.0
+
+
+def test_ties_come_by_namespace_and_key(ours: ChromaStore) -> None:
+    places = [(user, key) for user in ("u2", "u1", "u3") for key in ("b", "a")]
+    for user, key in places:
+        ours.put(("t", "x", user), key, {"text": "same", "of": user}, index=["text"])
+    found = ours.search(("t", "x"), query="same", limit=4)
+    assert [(item.namespace[2], item.key) for item in found] == sorted(places)[:4]
+
+
+def test_lone_surrogates_are_kept(ours: ChromaStore) -> None:
+    ours.put(("s", "\ud800"), "\udfff", {"text": "\ud800"})
+    found = ours.search(("s",), query="\ud800")
+    assert [(item.namespace, item.key, item.value) for item in found] == [
+        (("s", "\ud800"), "\udfff", {"text": "\ud800"})
+    ]
+
+
+def test_what_is_no_json_is_refused_and_nothing_written(ours: ChromaStore) -> None:
+    with pytest.raises(BadRecordError, match="JSON types only"):
+        ours.batch([PutOp(("a", "b"), "good", {}), PutOp(("a", "b"), "bad", {"x": object()}, False)])
+    assert ours.search(()) == []
+
+
+async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
+    async def write(task: int) -> None:
+        await ours.abatch(
+            [PutOp(("c", "x", f"u{task}"), str(n), {"a": f"{task}", "b": f"{n}"}, ["a", "b"]) for n in range(15)]
+        )
+        # All tasks write this one: in the end it is whole, whoever came last.
+        await ours.aput(("c", "x", "all"), "shared", {"a": f"red {task}", "b": f"blue {task}"}, ["a", "b"])
+
+    await asyncio.gather(*(write(task) for task in range(4)))
+    assert len(await ours.asearch(("c", "x"), limit=99)) == 61
+    shared = await ours.aget(("c", "x", "all"), "shared")
+    assert shared
+    for text in shared.value.values():
+        assert (await ours.asearch(("c", "x", "all"), query=text))[0].score == 1.0
+
+
+def test_the_example_for_other_projects_runs_as_it_stands(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "memory.md").read_text(encoding="utf-8"), re.DOTALL)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert run.stdout == "{'text': 'likes tea'}\n", run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["my-memory"]
