@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 from langgraph.store.base import PutOp
@@ -10,12 +12,13 @@ from pydantic import ValidationError
 
 from graph.memories import Wanted, readable_memory
 from graph.visiting import BEGUN, Episode
-from memory.rows import Record
+from memory.rows import Kept, Record
 from memory.store import ChromaStore, configured, home
 from sim.errors import BillpError
 from sim.files import whole_folder
 
 PAGE = 200
+WRITTEN_AT_ONCE = 2_000
 LOOKED_AT = 1_000
 """Records that the search looks at which proves that nothing is left."""
 Progress = Callable[[int], None]
@@ -26,7 +29,8 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
 
     Chroma keeps what it was told to delete in its files until it has written a few hundred other records, some of it
     for longer. So a folder is written anew without the records, and takes the place of the former one when it is
-    whole. From a server they are deleted; its files are its own.
+    whole. A process of its own writes it, which never had what is to be forgotten: Chroma leaves bits of its process's
+    memory in its files. From a server the records are deleted; its files are its own.
 
     Args:
         records: What is to be removed.
@@ -44,11 +48,18 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
         return
     gone = {one.place for one in records}
     rest = [one for one in store.records() if one.place not in gone]
-    with whole_folder(Path(where)) as fresh, ChromaStore(fresh) as other:
-        for start in range(0, len(rest), PAGE):
-            page = rest[start : start + PAGE]
-            other.restore(one.kept(vectors) for one, vectors in zip(page, store.vectors(page), strict=True))
+    with whole_folder(Path(where)) as fresh, ProcessPoolExecutor(1, get_context("spawn")) as writer:
+        # At least one page, or an empty memory would be no memory.
+        for start in range(0, max(1, len(rest)), WRITTEN_AT_ONCE):
+            page = rest[start : start + WRITTEN_AT_ONCE]
+            kept = [one.kept(vectors) for one, vectors in zip(page, store.vectors(page), strict=True)]
+            writer.submit(_restore, fresh, kept).result()
             progress(start + len(page))
+
+
+def _restore(folder: Path, kept: Sequence[Kept]) -> None:
+    with ChromaStore(folder) as store:
+        store.restore(kept)
 
 
 def check_forgotten(user: str, space: str | None, others: int) -> None:
