@@ -22,7 +22,8 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     A share of a study's train visits tries items at random instead: what is never tried is never learned.
     """
     context = settings(runtime)
-    if runtime.store is None or not context.outlook:
+    # Who writes any title is shown no list.
+    if runtime.store is None or not context.outlook or context.choices == "free":
         return {"foreseen": []}
     who = await visitor(state)
     n_items = len(who.predicted)
