@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
 from langgraph.store.base import BaseStore, PutOp, SearchItem
 from pydantic import ValidationError
 
@@ -17,10 +16,6 @@ _log = logging.getLogger(__name__)
 
 # A lesson that twice as many visits taught counts as this much likeness (cosine) more.
 SUPPORT_BONUS = 0.02
-# A lesson with which visits collected one standard deviation more than the mean visit counts as so much likeness more.
-CREDIT_BONUS = 0.3
-# Visits of the mean that a lesson's credit begins with, so that one good visit decides nothing.
-CREDIT_PRIOR = 3.0
 # So many more than asked for are looked at, since some may say what another one says.
 SPARE = 4
 # So many lessons are looked at, once a visit: many say the same, and their number is what supports them.
@@ -73,10 +68,7 @@ class Asker:
 
 
 async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
-    """Return at most `k` distinct lessons for a situation.
-
-    Those that many visits taught come sooner, and those with which visits collected more.
-    """
+    """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
     pool = await _recall(store, "lessons", Lesson, asker, situation, LESSON_POOL) if k else []
     supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [
@@ -84,32 +76,10 @@ async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int)
         for one in _distinct(pool, [one.record.text for one in pool])
     ]
 
-    worth = credits(one.record for one in pool)
-
     def rank(one: Recalled[Lesson]) -> tuple[bool, float, str]:
-        text = one.record.text
-        bonus = SUPPORT_BONUS * math.log2(one.support) + CREDIT_BONUS * worth.get(text, 0.0)
-        return (not one.own, -one.similarity - bonus, text)
+        return (not one.own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
 
     return sorted(grouped, key=rank)[:k]
-
-
-def credits(lessons: Iterable[Lesson]) -> dict[str, float]:
-    """Return how much more visits collected that were told a text than all that were told one, in standard deviations.
-
-    A text that few visits were told is drawn to the mean, at which those stand that none was told yet: they are worth a
-    try where another one did worse.
-    """
-    followed = [one for one in lessons if one.told]
-    rewards = np.array([one.total_reward for one in followed])
-    spread = float(rewards.std()) if followed else 0.0
-    if not spread:
-        return {}
-    told: dict[str, list[float]] = {}
-    for lesson, above in zip(followed, (rewards - rewards.mean()) / spread, strict=True):
-        for text in lesson.told:
-            told.setdefault(text, []).append(float(above))
-    return {text: sum(found) / (len(found) + CREDIT_PRIOR) for text, found in told.items()}
 
 
 def merged(lessons: Iterable[Lesson]) -> list[Supported]:

@@ -20,8 +20,6 @@ class Lesson(BaseModel):
     situation: str
     """Labels of the last titles before the visit, one a line: what the lesson is recalled by."""
     text: str
-    told: list[str] = []
-    """Texts of the lessons that the visit was planned with: what came of it is what came of them."""
     length: int
     """Rounds that the user stayed."""
     total_reward: float

@@ -54,7 +54,6 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
         user_id=who.user_id,
         situation=who.situation([]),
         text=answer.lesson,
-        told=[one.text for one in state.lessons],
         length=len(stayed),
         total_reward=total,
     )

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import BaseStore
 
-from memory.recall import Asker, Supported, credits, merged, recall_experiences, recall_lessons, recall_values, remember
+from memory.recall import Asker, Supported, merged, recall_experiences, recall_lessons, recall_values, remember
 from memory.records import Experience, Lesson, Record, Value, escape, namespace, record
 from memory.store import ChromaStore
 
@@ -134,36 +134,6 @@ async def test_many_copies_of_one_lesson_leave_room_for_others(store: BaseStore)
 async def test_of_equally_fitting_lessons_the_supported_one_is_preferred(store: BaseStore) -> None:
     await remember(store, "w", [lesson("a rare one", "1"), *(lesson("known", str(visit)) for visit in range(2, 6))])
     assert [one.record.text for one in await recall_lessons(store, ME, "space", 1)] == ["known"]
-
-
-def followed(text: str, told: str, visit: str, total_reward: float) -> Record:
-    found = lesson(text, visit)
-    return found.model_copy(
-        update={"value": found.value.model_copy(update={"told": [told], "total_reward": total_reward})}
-    )
-
-
-async def test_lessons_with_which_visits_collected_more_are_preferred(store: BaseStore) -> None:
-    both = [lesson("careful", "1"), lesson("bold", "2")]
-    careful = [followed("careful", "careful", f"c{number}", 40.0) for number in range(3)]
-    bold = [followed("bold", "bold", f"b{number}", 10.0) for number in range(3)]
-    await remember(store, "w", [*both, *careful, *bold])
-    assert [one.record.text for one in await recall_lessons(store, ME, "space", 2)] == ["careful", "bold"]
-    turned = [followed("careful", "careful", f"c{number}", 1.0) for number in range(3)]
-    await remember(store, "w", turned)
-    assert [one.record.text for one in await recall_lessons(store, ME, "space", 2)] == ["bold", "careful"]
-
-
-def test_credit_is_measured_against_visits_that_were_told_a_lesson() -> None:
-    def visit(told: list[str], total_reward: float) -> Lesson:
-        return Lesson(visit="v", user_id="u", situation="", text="t", told=told, length=1, total_reward=total_reward)
-
-    # Visits that were told nothing count for nothing, however little they collected.
-    found = credits([visit([], 1.0), visit(["good"], 30.0), visit(["bad", "good"], 10.0), visit(["bad"], 20.0)])
-    assert found["good"] == found["bad"] == 0.0
-    found = credits([visit(["good"], 30.0), visit(["good"], 30.0), visit(["bad"], 10.0), visit(["bad"], 10.0)])
-    assert found == {"good": pytest.approx(2 / (2 + 3)), "bad": pytest.approx(-2 / (2 + 3))}
-    assert credits([]) == credits([visit(["only"], 5.0)]) == {}
 
 
 async def test_values_are_distinct_by_situation_and_nearest_first(store: BaseStore) -> None:
