@@ -1,7 +1,6 @@
 """Any sequence of operations leaves `ChromaStore` as it leaves LangGraph's `InMemoryStore`."""
 
 import tempfile
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -103,12 +102,15 @@ class Model:
         return result
 
 
+def place_of(item: Any) -> tuple[tuple[str, ...], str]:
+    return item.namespace, item.key
+
+
 def alike(ours: Any, theirs: Any) -> None:
     """Both are the same result of a read; scores come out of other arithmetic."""
     if isinstance(theirs, list) and theirs and not isinstance(theirs[0], tuple):
-        by_place: Callable[[Any], Any] = lambda item: (item.namespace, item.key)  # noqa: E731
-        ours, theirs = sorted(ours, key=by_place), sorted(theirs, key=by_place)
-        assert [by_place(item) for item in ours] == [by_place(item) for item in theirs]
+        ours, theirs = sorted(ours, key=place_of), sorted(theirs, key=place_of)
+        assert [place_of(item) for item in ours] == [place_of(item) for item in theirs]
         assert [item.value for item in ours] == [item.value for item in theirs]
         assert [item.score for item in ours] == [item.score and pytest.approx(item.score, abs=1e-5) for item in theirs]
     elif theirs is None or isinstance(theirs, list):
