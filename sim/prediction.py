@@ -10,7 +10,6 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from scipy.stats import binomtest
 
 from sim.bootstrap import LEVEL, percentiles, resamples
 from sim.errors import BadInputError
@@ -140,6 +139,8 @@ def judge_risks(visits: Iterable[object]) -> list[Reliability] | None:
 
 
 def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> Reliability:
+    from scipy.stats import binomtest  # Here: it takes a second, which every command would wait for.
+
     low, high = binomtest(int(left.sum()), len(left)).proportion_ci(LEVEL, "wilson")
     return Reliability(
         risk=float(risks.mean()), left=float(left.mean()), left_ci=[float(low), float(high)], rounds=len(left)
