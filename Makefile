@@ -71,6 +71,9 @@ bench: $(VENV)/.dev ## Measure speed and prompts.
 	$(BIN)/python -m tests.benchmarks.endpoint
 	$(BIN)/python -m tests.benchmarks.prompts
 
+bench-memory: $(VENV)/.dev ## Measure the store at 10,000 and 100,000 records (FULL=1: 1,000,000 too).
+	$(BIN)/python -m tests.benchmarks.memory
+
 load: $(VENV)/.dev ## Measure a server under load (20 minutes).
 	$(BIN)/python -m tests.benchmarks.load
 
@@ -81,4 +84,4 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
 	$(BIN)/langgraph dev --n-jobs-per-worker 10
 
-.PHONY: help demo test test-rl lint format bench load dev local-model
+.PHONY: help demo test test-rl lint format bench bench-memory load dev local-model

@@ -202,6 +202,14 @@ class Mirror:
             below = (record for record in self._below(prefix, filter_) if not record.vectors)
             return [(record, None) for record in islice(below, wanted)]
 
+    def few(self, prefix: Namespace, filter_: dict[str, Any] | None, most: int) -> list[Record] | None:
+        """Return the indexed records below `prefix`, in any order; None where there are more than `most`."""
+        with self._lock:
+            self._bury()
+            below = (record for record in self._below(prefix, filter_, False) if record.vectors)
+            found = list(islice(below, most + 1))
+        return found if len(found) <= most else None
+
     def scored(
         self, prefix: Namespace, query: Vector, filter_: dict[str, Any] | None, wanted: int
     ) -> list[Scored] | None:

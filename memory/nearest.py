@@ -11,8 +11,10 @@ from memory.mirror import Scored, best_of
 from memory.ranking import MARGIN, exact_scores
 from memory.rows import Record
 
-OVERFETCH = 2_000
-"""Rows asked of the index at first: up to so many a collection the answer is exact, above nearly so."""
+FEW = 2_000
+"""Rows up to which a search is exact, whoever holds the vectors."""
+OVERFETCH = 400
+"""Rows asked of the index at first where there are more, and the answer is nearly exact."""
 SLICE = 100
 """Candidates whose vectors are fetched at a time."""
 
@@ -21,7 +23,12 @@ Resolve = Callable[[Sequence[str]], Mapping[str, Record]]
 
 
 def search_index(
-    collection: Collection, query: Vector, where: dict[str, Any] | None, wanted: int, resolve: Resolve
+    collection: Collection,
+    query: Vector,
+    where: dict[str, Any] | None,
+    wanted: int,
+    resolve: Resolve,
+    first: int = FEW,
 ) -> list[Scored]:
     """Return at least the best `wanted` records with their exact scores, in any order, or all there are.
 
@@ -31,8 +38,9 @@ def search_index(
         where: Chroma's metadata filter, one equality at most: others are slow.
         wanted: Records that are wanted.
         resolve: Says which records the rows found belong to.
+        first: Rows asked of the index at first.
     """
-    fetched = max(OVERFETCH, 4 * wanted)
+    fetched = max(first, 4 * wanted)
     while True:
         answer = collection.query(
             query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]
@@ -61,6 +69,17 @@ def _rank(
         rows.extend((owners[row], score) for row, score in zip(vectors, scores, strict=True))
         found = best_of(rows)
     return found
+
+
+def search_few(collection: Collection, query: Vector, records: Sequence[Record]) -> list[Scored]:
+    """Return `records`, indexed ones and not too many of them, with their exact scores, in any order."""
+    owners = {row: record for record in records for row in (record.head, *record.extras)}
+    ids = list(owners)
+    vectors: dict[str, Vector] = {}
+    for start in range(0, len(ids), SLICE):
+        vectors |= fetch_vectors(collection, ids[start : start + SLICE])
+    scores = exact_scores(stacked(list(vectors.values()), len(query)), query)
+    return best_of((owners[row], score) for row, score in zip(vectors, scores, strict=True))
 
 
 def fetch_vectors(collection: Collection, ids: list[str]) -> dict[str, Vector]:

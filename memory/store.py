@@ -36,10 +36,11 @@ from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace, check_filter
 from memory.opening import connect, settle_identity
 from memory.remote import RemoteBackend
-from memory.rows import Chunk, Kept, Record, Write, chunks, read_chunks, value_text
+from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, value_text
 from memory.settings import configured_ca, configured_headers, configured_ttl
 from memory.sharing import open_stores
 from memory.sweeper import SWEEP_MINUTES, Sweeper
+from memory.turns import Turns
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
@@ -63,9 +64,10 @@ class ChromaStore(BaseStore):
     than a hundredth of its time.
 
     In a folder, or in memory, search is exact up to 20,000 records for each pair of first two namespace labels;
-    above, Chroma's own index gives candidates that are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
+    above, it is so below a longer prefix with up to 2,000 of them, and else Chroma's own index gives candidates that
+    are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
 
-    All methods may be called from any thread and any event loop. Writes take turns in one thread, at most 20 rows at
+    All methods may be called from any thread and any event loop. Writes take turns in one thread, at most 10 rows at
     a time, and those that wait are written together; a record becomes visible when it is durable. Async reads of what
     is loaded are answered without a thread.
 
@@ -118,6 +120,7 @@ class ChromaStore(BaseStore):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
+        self._turns = Turns()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -155,10 +158,11 @@ class ChromaStore(BaseStore):
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
-            if self._backend.ready(op):
-                answers.append((index, self._backend.answer(op, query)))
-            else:
-                answers.append((index, await self._in_worker_async(self._backend.answer, op, query)))
+            async with self._turns.turn():
+                answer = self._backend.answer(op, query) if self._backend.ready(op) else None
+            if answer is None:
+                answer = await self._in_worker_async(self._backend.answer, op, query)
+            answers.append((index, answer))
         for chunk in _noted(answers, results):
             await asyncio.wrap_future(self._queued(chunk))
         writes: list[Write] = []
@@ -192,6 +196,8 @@ class ChromaStore(BaseStore):
     def restore(self, kept: Iterable[Kept]) -> None:
         """Write records as they were elsewhere, with their times, and with their vectors where these are given.
 
+        Many are written at one go, so others wait longer than they do beside `batch`.
+
         Raises:
             BadRecordError: A value is no JSON, or a vector does not fit; nothing is written.
             InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
@@ -208,7 +214,7 @@ class ChromaStore(BaseStore):
         as_they_were = (
             replace(write, times=by_place[place].times, until=by_place[place].until) for place, write in writes.items()
         )
-        self._write(list(as_they_were))
+        self._write(list(as_they_were), BULK)
 
     def sweep_ttl(self) -> int:
         """Remove the records whose time to live is over, and return how many there were.
@@ -325,8 +331,8 @@ class ChromaStore(BaseStore):
             writes += self._writes(part, texts, vectors)
         return writes
 
-    def _write(self, writes: Sequence[Write]) -> None:
-        for chunk in chunks(writes):
+    def _write(self, writes: Sequence[Write], most: int = CHUNK) -> None:
+        for chunk in chunks(writes, most):
             self._queued(chunk).result()
 
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:

@@ -1,16 +1,21 @@
 """Writes take turns in one thread, and those that wait for their turn are written together.
 
-A call to Chroma takes 40 ms on a disk, for one row as for twenty, and stops every thread of the process meanwhile. So
+A call to Chroma takes 40 ms on a disk, for one row as for ten, and stops every thread of the process meanwhile. So
 many visits at once would spend their time waiting if each of them wrote its few rows by itself.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
 from memory.rows import Chunk
+
+BREATH = 0.002
+"""Seconds between two calls, in which an event loop runs what has become ready. Without them, the next call begins at
+the loop's first look for news, and a task waits for two or three calls at a time."""
 
 
 class Waiting(NamedTuple):
@@ -55,6 +60,7 @@ class Writer:
         else:
             for one in turn:
                 one.written.set_result(None)
+        time.sleep(BREATH)
 
     def _take(self) -> list[Waiting]:
         turn: list[Waiting] = []

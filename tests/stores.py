@@ -20,7 +20,7 @@ from memory.store import ChromaStore
 
 DIMENSION = 16
 THEIRS = ["InMemoryStore", "SqliteStore"]
-OURS = ["memory", "folder", "index", "server"]
+OURS = ["memory", "folder", "few", "index", "server"]
 TTL: TTLConfig = {"refresh_on_read": True, "default_ttl": 30}
 
 
@@ -86,14 +86,21 @@ def langgraph_store(kind: str, ttl: TTLConfig | None = None) -> Iterator[BaseSto
 def chroma_store(
     kind: str, folder: Path, url: Callable[[], str], ttl: TTLConfig | None = None
 ) -> Iterator[ChromaStore]:
-    """Open an empty `ChromaStore`: in "memory", in a "folder", above its exact limit ("index") or on a "server"."""
+    """Open an empty `ChromaStore`.
+
+    In "memory", in a "folder", or on a "server"; in a folder above its exact limit, with "few" records below each
+    prefix or with so many that Chroma's "index" is asked.
+    """
     places: dict[str, Callable[[], ChromaStore]] = {
         "memory": lambda: chroma(ttl=ttl),
         "folder": lambda: chroma(folder / "memory", ttl=ttl),
+        "few": lambda: chroma(folder / "memory", ttl=ttl, exact_limit=0),
         "index": lambda: chroma(folder / "memory", ttl=ttl, exact_limit=0),
         "server": lambda: chroma(url(), ttl=ttl),
     }
-    with places[kind]() as store:
+    with pytest.MonkeyPatch.context() as patch, places[kind]() as store:
+        if kind == "index":
+            patch.setattr("memory.local.FEW", 0)
         store.sweep_ttl()
         store.batch([PutOp(record.namespace, record.key, None) for record in store.records()])
         yield store
