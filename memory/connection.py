@@ -1,8 +1,10 @@
 """An open Chroma, and what its faults say: one line that names the place and the way out, and no secret."""
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -12,6 +14,8 @@ from chromadb.config import Settings
 from memory.errors import StoreError
 
 E = TypeVar("E", bound=BaseException)
+SCANT = 2**20
+"""Bytes of room on a disk below which that is why a write failed."""
 
 
 def client_settings(ca: str | None = None) -> Settings:
@@ -38,7 +42,18 @@ class Connection:
     """What the names of this store's collections begin with."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no message may show."""
+    folder: Path | None = None
+    """Where its files are, if it is a folder."""
     release: Callable[[], None] = field(default=lambda: None)
+
+    def remedy(self) -> str:
+        """Return what to do when it fails. Chroma does not say that a disk is full, only what it could not finish."""
+        if self.folder is not None:
+            with suppress(OSError):
+                free = shutil.disk_usage(self.folder).free
+                if free < SCANT:
+                    return f"its disk has {free // 1024:,} kB left, so make room and try again; what was kept stays"
+        return self.advice
 
     def collection_names(self) -> list[str]:
         """Return the names of all collections of this store."""
@@ -71,7 +86,7 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
         raise
     except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
         shown, cause = without(connection.secrets, error)
-        raise StoreError(f"The memory at {connection.place} failed ({shown}): {connection.advice}.") from cause
+        raise StoreError(f"The memory at {connection.place} failed ({shown}): {connection.remedy()}.") from cause
 
 
 def first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ DATABASE = "chroma.sqlite3"
 LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
 FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
+INDEX_HEADER, INDEX_HEADER_SIZE = "header.bin", 100
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
@@ -78,7 +79,7 @@ def _folder(path: Path) -> Connection:
         raise BadStoreError(
             f"The memory in {path} cannot be opened ({first_line(error)}): move the folder away, or choose another."
         ) from error
-    return Connection(client, str(path), FOLDER_ADVICE, shared=False, release=lock.release)
+    return Connection(client, str(path), FOLDER_ADVICE, shared=False, folder=path, release=lock.release)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -113,6 +114,10 @@ def _refuse_damaged(path: Path) -> None:
         raise BadStoreError(f"The database of the memory in {path} is damaged ({first_line(verdict)}): {REPAIR}.")
     if not tables >= CHROMA_TABLES:
         raise BadStoreError(f"{path / DATABASE} is not a database of Chroma: choose another folder.")
+    for header in path.glob(f"*/{INDEX_HEADER}"):
+        # Of a shorter one Chroma reads past the end, and takes the process with it.
+        if header.stat().st_size < INDEX_HEADER_SIZE:
+            raise BadStoreError(f"The index of the memory in {path} is damaged ({INDEX_HEADER} is cut): {REPAIR}.")
 
 
 def settle_identity(connection: Connection, name: str, dimension: int) -> None:

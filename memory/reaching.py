@@ -1,5 +1,6 @@
 """Getting at a Chroma server, or at the proxy before it: who lets in whom, and who trusts whom."""
 
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,10 +16,15 @@ from memory.errors import BadStoreError
 
 MAJOR = "1."
 """Versions of a server that speak as this client does."""
+VERSION = re.compile(r"\d+(\.\w+){1,4}")
 SECRET_FROM = 4
 """Characters of a header's value from which on no message shows it: shorter ones are in any message by chance."""
 REFUSED = (401, 403, 407)
 """Answers to somebody who lacks the credentials."""
+VERSIONS = ("api/v2/version", "api/v1/version")
+"""Where servers say which version they are; those of other major versions know little else that the client asks."""
+PATIENCE = 5.0
+"""Seconds to wait for that answer."""
 
 
 def open_server(url: str, headers: Mapping[str, str], ca: str | None) -> Connection:
@@ -48,10 +54,13 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None) -> Connect
         version = client.get_version()
     except Exception as error:  # as in chroma_calls
         _, cause = without(secrets, error)
-        raise BadStoreError(_unreachable(place, secrets, error)) from cause
+        told = (
+            _unreachable(place, secrets, error) or _other_version(place, sent, ca) or _no_server(place, secrets, error)
+        )
+        raise BadStoreError(told) from cause
     if not version.startswith(MAJOR):
         client.close()
-        raise BadStoreError(f"The Chroma server at {place} has version {version}: version {MAJOR}x is needed.")
+        raise BadStoreError(_wrong_version(place, version))
     return Connection(client, place, "check that the server runs", shared=True, secrets=secrets)
 
 
@@ -67,8 +76,8 @@ def _credentials(place: str, parts: SplitResult, headers: Mapping[str, str]) -> 
     return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
-def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str:
-    """Return why there is no server at `place`, and what to do."""
+def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str | None:
+    """Return who does not trust whom at `place`, and what to do; None where that is not what is wrong."""
     if untrusted := caused_by(error, ssl.SSLCertVerificationError):
         return (
             f"The server at {place} is not trusted ({untrusted.verify_message}): name the file with the certificate "
@@ -80,6 +89,32 @@ def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str:
             f"The server at {place} lets nobody in with these credentials ({refused.response.status_code}): correct "
             "BILLP_CHROMA_HEADERS, or name and password in BILLP_CHROMA_URL."
         )
+    return None
+
+
+def _other_version(place: str, headers: Mapping[str, str], ca: str | None) -> str | None:
+    """Return that a Chroma of another major version answers at `place`, if one does."""
+    for path in VERSIONS:
+        try:
+            answer = httpx.get(
+                f"{place.rstrip('/')}/{path}",
+                headers=dict(headers),
+                verify=ssl.create_default_context(cafile=ca),
+                timeout=PATIENCE,
+            )
+            version = answer.json() if answer.is_success else None
+        except (httpx.HTTPError, ValueError, OSError):
+            return None
+        if isinstance(version, str) and VERSION.fullmatch(version) and not version.startswith(MAJOR):
+            return _wrong_version(place, version)
+    return None
+
+
+def _wrong_version(place: str, version: str) -> str:
+    return f"The Chroma server at {place} has version {version}: version {MAJOR}x is needed."
+
+
+def _no_server(place: str, secrets: tuple[str, ...], error: Exception) -> str:
     shown, _ = without(secrets, error)
     return (
         f"No Chroma server answers at {place} ({shown}): start one with `chroma run --path FOLDER`, "

@@ -1,8 +1,11 @@
 """`ChromaStore` on a real Chroma server, which several stores share."""
 
 import asyncio
+import json
 import tempfile
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,36 @@ def test_credentials_are_sent_and_never_named(chroma_url: str, tmp_path: Path, m
         # What a server kept can be opened as a folder once the server is gone.
         with chroma(folder) as here:
             assert [item.key for item in here.search(("a",))] == ["k"]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"/api/v1/version": "0.4.24"}, {"/api/v2/version": "2.1.0"}],
+    ids=["older", "newer"],
+)
+def test_a_server_of_another_major_version_is_named(known: dict[str, str]) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = json.dumps(known.get(self.path, {"detail": "Not Found"})).encode()
+            self.send_response(200 if self.path in known else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            (version,) = known.values()
+            with pytest.raises(BadStoreError, match=rf"has version {version}: version 1\.x is needed") as caught:
+                chroma(f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "\n" not in str(caught.value)

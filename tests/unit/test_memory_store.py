@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,19 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "memory"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted: {mounted.stderr.strip()}")
+    yield disk
+    # Lazily: Chroma's threads close their files a moment after it is closed.
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 class TestPersistence:
@@ -313,6 +326,35 @@ class TestRefusals:
         with pytest.raises(BadStoreError, match="damaged|cannot be opened") as caught:
             chroma(folder)
         assert "\n" not in str(caught.value) and tree(folder) == before
+
+    def test_a_cut_index_is_refused_and_not_touched(self, folder: Path) -> None:
+        with chroma(folder) as store:
+            store.batch([PutOp(("a", "b"), str(number), {}) for number in range(300)])
+        (folder / "billp.lock").unlink()
+        (header,) = folder.glob("*/header.bin")
+        header.write_bytes(header.read_bytes()[:50])
+        before = tree(folder)
+        with pytest.raises(BadStoreError, match=r"damaged \(header.bin is cut\): move the folder away"):
+            chroma(folder)
+        assert tree(folder) == before
+
+    def test_a_full_disk_is_named_and_takes_nothing_that_was_kept(self, small_disk: Path) -> None:
+        kept = 0
+        with (
+            chroma(small_disk / "memory") as store,
+            pytest.raises(StoreError, match=r"its disk has \d+ kB left, so make room"),
+        ):
+            for kept in range(5_000):
+                store.put(("a", "b"), str(kept), {"text": f"text {kept}", "long": "x" * 5_000}, index=["text"])
+        subprocess.run(["mount", "-o", "remount,size=30m", small_disk], check=True)
+        with chroma(small_disk / "memory") as store:
+            store.put(("a", "b"), "after", {"text": "room again"}, index=["text"])
+            keys = {item.key for item in store.search(("a", "b"), limit=9_999)}
+            # The write that failed may have come through.
+            assert {str(number) for number in range(kept)} | {"after"} <= keys <= {*map(str, range(kept + 1)), "after"}
+            for text, key in ((f"text {kept - 1}", str(kept - 1)), ("room again", "after")):
+                found = store.search(("a", "b"), query=text, limit=1)[0]
+                assert (found.key, found.score) == (key, 1.0)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_folder_without_permission_is_refused(self, tmp_path: Path) -> None:
