@@ -197,12 +197,24 @@ async def test_with_authentication_nobody_reaches_what_is_anothers(url: str) -> 
         bob.runs.wait(thread, "recommend", command={"resume": {"leave": True}}),
         bob.store.get_item(("profiles", "people:tiny", "ann"), "profile"),
         bob.store.search_items(("experiences",)),
+        bob.store.search_items(("profiles", "people:tiny")),
+        bob.store.search_items(("profiles", "people:tiny", "*")),
+        bob.store.search_items(("profiles", "people:tiny", "ann", "bob")),
+        bob.store.search_items(("profiles", "people:tiny", "bob", "..", "ann")),
+        bob.store.list_namespaces(prefix=["profiles", "people:tiny", "*"]),
+        bob.store.list_namespaces(prefix=["profiles", "people:tiny"], suffix=["ann"]),
+        bob.store.delete_item(("profiles", "people:tiny", "ann"), "profile"),
         bob.store.put_item(("lessons", "tiny", "bob"), "k", {"text": "for everybody"}),
         bob.store.list_namespaces(),
     ):
         with pytest.raises(httpx.HTTPStatusError) as refused:
             await forbidden
-        assert refused.value.response.status_code in (403, 404)
+        assert refused.value.response.status_code in (403, 404, 422)
+    for asked in ({}, {"filter": {"user_id": "ann"}}, {"query": "between us"}, {"offset": 1}, {"offset": 10**6}):
+        for kind in ("profiles", "lessons", "experiences", "values", "*"):
+            found = await bob.store.search_items((kind, "people:tiny", "bob"), **asked)
+            assert found["items"] == []
+    assert (await ann.store.search_items(("profiles", "people:tiny", "ann")))["items"]
     assert await bob.threads.search() == []
     other = (await bob.threads.create())["thread_id"]
     asked = await bob.runs.wait(other, "recommend", input=given | {"user_id": "ann", "wishes": ""})
