@@ -5,21 +5,14 @@ A record has two sides: whose it is, in which situation, and what was done; and 
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from itertools import groupby
+from typing import Any, Literal
 
 import numpy as np
 
-from memory.records import Experience, Kind, Lesson, Record, Value
+from memory.records import Record
 
 Control = Literal["full", "empty", "shuffled", "inverted"]
-
-# What came of it; of a lesson, what it says. Had an experience handed on its item too, what was done and what came of
-# it would stay together, and the shuffled memory would teach the same.
-_OUTCOMES: dict[Kind, set[str]] = {
-    "lessons": {"text", "length", "total_reward"},
-    "experiences": {"reward", "advantage", "left"},
-    "values": {"target"},
-}
 
 # What a sentence of a lesson asks for, and what its opposite asks for; the first of each pair that fits counts.
 _ASKS = {
@@ -54,8 +47,8 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
     """Return records as a control has them, in order of key.
 
     `full` leaves them as they are, and `empty` leaves none. `shuffled` deals out anew, within each kind, what came of
-    what was done, among users and rounds: each tells what came of another one. `inverted` turns round what they say:
-    advantages and values are negated, who left has stayed, and lessons ask for the opposite.
+    what was done, among users and rounds: each tells what came of another one (`outcome`). `inverted` turns round what
+    they say (`judgement`): advantages and values are negated, who left has stayed, and lessons ask for the opposite.
 
     Args:
         records: What was remembered.
@@ -66,34 +59,35 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
     if control == "empty":
         return []
     if control == "shuffled":
-        kinds = [[one for one in ordered if one.value.kind == kind] for kind in get_args(Kind)]
-        return sorted((one for kind in kinds for one in _shuffled(kind, seed)), key=lambda one: one.key)
+        by_kind = groupby(sorted(ordered, key=_kind), key=_kind)
+        return sorted((one for _, same in by_kind for one in _shuffled(list(same), seed)), key=lambda one: one.key)
     return [_inverted(one) for one in ordered] if control == "inverted" else ordered
+
+
+def _kind(record: Record) -> str:
+    return record.value.kind
 
 
 def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
     # Each gets what came of the next in a drawn order, so that none keeps its own.
     order = np.random.default_rng(seed).permutation(len(records))
     return [
-        _with(
-            records[taker], {name: getattr(records[giver].value, name) for name in _OUTCOMES[records[giver].value.kind]}
-        )
+        _with(records[taker], {name: getattr(records[giver].value, name) for name in records[giver].value.outcome})
         for taker, giver in zip(order, np.roll(order, -1), strict=True)
     ]
 
 
 def _inverted(record: Record) -> Record:
-    match record.value:
-        case Lesson():
-            return _with(record, {"text": opposite(record.value.text)})
-        case Experience():
-            left = record.value.left
-            # Subtracted, since a negated 0.0 is written as -0.0.
-            return _with(
-                record, {"advantage": 0.0 - record.value.advantage, "left": None if left is None else not left}
-            )
-        case Value():
-            return _with(record, {"target": 0.0 - record.value.target})
+    return _with(record, {name: _turned_round(getattr(record.value, name)) for name in record.value.judgement})
+
+
+def _turned_round(told: Any) -> Any:
+    if told is None:
+        return None
+    if isinstance(told, bool):
+        return not told
+    # Subtracted, since a negated 0.0 is written as -0.0.
+    return opposite(told) if isinstance(told, str) else 0.0 - told
 
 
 def _with(record: Record, changes: dict[str, object]) -> Record:

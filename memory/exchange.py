@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import numpy as np
 from langgraph.store.base import PutOp, get_text_at_path
@@ -11,18 +11,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Val
 from memory.embeddings import Vector, identity
 from memory.expiry import LONGEST
 from memory.matching import Namespace
-from memory.records import INDEXED, Experience, Lesson, Value, escape
+from memory.records import KINDS, escape
 from memory.rows import Kept, Record
 from memory.store import ChromaStore
 
 MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50
 # How far from 1 the length of a vector may be that was of length 1 before it was written.
 ROUNDED = 1e-4
-MODELS: Mapping[str, type[Lesson] | type[Experience] | type[Value]] = {
-    "lessons": Lesson,
-    "experiences": Experience,
-    "values": Value,
-}
 
 # What the store itself takes: no dot, no NUL.
 Label = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^.\x00]+$")]
@@ -69,7 +64,7 @@ class Line(BaseModel):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
-        model = MODELS.get(self.namespace[0])
+        model = KINDS.get(self.namespace[0])
         if model is None:
             return self
         if len(self.namespace) != 3:
@@ -143,8 +138,8 @@ def embedded_fields(record: Record) -> list[str] | None:
     """
     if not record.vectors:
         return []
-    fields = INDEXED.get(cast(Any, record.namespace[0]))
-    return fields if fields and len(texts_at(record.value, fields)) == record.vectors else None
+    kind = KINDS.get(record.namespace[0])
+    return list(kind.indexed) if kind and len(texts_at(record.value, kind.indexed)) == record.vectors else None
 
 
 def _digits(vector: Vector) -> list[float]:

@@ -9,9 +9,9 @@ from typing import Generic, NamedTuple, TypeVar
 from langgraph.store.base import BaseStore, PutOp, SearchItem
 from pydantic import ValidationError
 
-from memory.records import INDEXED, Experience, Kind, Lesson, Record, Value, escape, namespace
+from memory.records import Experience, Lesson, Memory, Record, Value, escape, namespace
 
-T = TypeVar("T", Lesson, Experience, Value)
+T = TypeVar("T", bound=Memory)
 _log = logging.getLogger(__name__)
 
 # A lesson that twice as many visits taught counts as this much likeness (cosine) more.
@@ -69,7 +69,7 @@ class Asker:
 
 async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
     """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
-    pool = await _recall(store, "lessons", Lesson, asker, situation, LESSON_POOL) if k else []
+    pool = await recall(store, Lesson, asker, situation, LESSON_POOL) if k else []
     supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [
         replace(one, support=supported[one.record.text].support, length=supported[one.record.text].length)
@@ -96,13 +96,13 @@ def merged(lessons: Iterable[Lesson]) -> list[Supported]:
 
 async def recall_experiences(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Experience]]:
     """Return at most `k` experiences of the likest situations, one a distinct situation and item."""
-    pool = await _recall(store, "experiences", Experience, asker, situation, k + SPARE) if k else []
+    pool = await recall(store, Experience, asker, situation, k + SPARE) if k else []
     return _distinct(pool, [f"{one.record.situation}\n{one.record.title}" for one in pool])[:k]
 
 
 async def recall_values(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Value]]:
     """Return at most `k` values of the likest situations, one a distinct situation."""
-    pool = await _recall(store, "values", Value, asker, situation, k + SPARE) if k else []
+    pool = await recall(store, Value, asker, situation, k + SPARE) if k else []
     return _distinct(pool, [one.record.situation for one in pool])[:k]
 
 
@@ -113,9 +113,9 @@ def _distinct(pool: list[Recalled[T]], texts: list[str]) -> list[Recalled[T]]:
     return list(first.values())
 
 
-async def _recall(
-    store: BaseStore, kind: Kind, model: type[T], asker: Asker, situation: str, k: int
-) -> list[Recalled[T]]:
+async def recall(store: BaseStore, model: type[T], asker: Asker, situation: str, k: int) -> list[Recalled[T]]:
+    """Return the `k` memories of a class that are nearest to a situation, the asker's own before those of others."""
+    kind = model.model_fields["kind"].default
     found: list[Recalled[T]] = []
     if asker.own:
         mine = namespace(kind, asker.space, asker.user_id)
@@ -169,7 +169,7 @@ def write_ops(space: str, records: Sequence[Record], ttl: float | None = None) -
             namespace(one.value.kind, space, one.value.user_id),
             one.key,
             one.value.model_dump(),
-            index=INDEXED[one.value.kind],
+            index=list(one.value.indexed),
             ttl=ttl,
         )
         for one in records

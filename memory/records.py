@@ -1,24 +1,75 @@
-"""What is remembered of a visit: lessons, experiences and values, as entries of a LangGraph store."""
+"""What is remembered of a visit, as entries of a LangGraph store: lessons, experiences, values, and what you add."""
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
-Kind = Literal["lessons", "experiences", "values"]
+KINDS: "dict[str, type[Memory]]" = {}
+"""The class of each kind of memory; a class enters when it is made."""
 
 
-class Lesson(BaseModel):
-    """What a visit taught as a whole (macro level), in words."""
+class Memory(BaseModel):
+    """What is remembered in one record. A role that remembers something else has a subclass with a `kind` of its own.
+
+    Raises:
+        TypeError: A subclass is made whose kind another class has.
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    kind: Literal["lessons"] = "lessons"
+    indexed: ClassVar[tuple[str, ...]] = ("situation",)
+    """Fields that it is found by; each is embedded on its own and the best one counts."""
+    outcome: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say what came of it. The control `shuffled` deals them out anew among the records of the kind."""
+    judgement: ClassVar[frozenset[str]] = frozenset()
+    """Those fields that say whether it was good; the control `inverted` turns them round."""
+
+    kind: str
+    """First label of its namespace."""
     visit: str
-    """Id of the visit that taught it."""
+    """Id of the visit that it is of."""
     user_id: str
     situation: str
-    """Labels of the last titles before the visit, one a line: what the lesson is recalled by."""
+    """Labels of the last titles when it arose, one a line."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the class known by its kind."""
+        super().__pydantic_init_subclass__(**kwargs)
+        kind = cls.model_fields["kind"].default
+        if not isinstance(kind, str):
+            return
+        known = KINDS.setdefault(kind, cls)
+        # A server loads a graph's file under a name of its own, and so the class again.
+        if known.__qualname__ != cls.__qualname__:
+            raise TypeError(f"{cls.__qualname__}: the kind {kind!r} is that of {known.__qualname__}: give it another")
+        KINDS[kind] = cls
+
+
+def of_its_kind(value: object) -> object:
+    """Return what a record holds as the class of its kind.
+
+    Raises:
+        ValueError: There is no such kind, or it does not fit.
+    """
+    if isinstance(value, Memory):
+        return value
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"there is no kind of memory {str(kind)[:80]!r}: known are {', '.join(KINDS)}")
+    return KINDS[kind].model_validate(value)
+
+
+class Lesson(Memory):
+    """What a visit taught as a whole (macro level), in words. Its situation is that before the visit."""
+
+    indexed: ClassVar[tuple[str, ...]] = ("text", "situation")
+    outcome: ClassVar[frozenset[str]] = frozenset({"text", "length", "total_reward"})
+    judgement: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    kind: Literal["lessons"] = "lessons"
     text: str
     length: int
     """Rounds that the user stayed."""
@@ -26,16 +77,14 @@ class Lesson(BaseModel):
     """Summed reward of those rounds."""
 
 
-class Experience(BaseModel):
-    """What one recommendation led to (micro level)."""
+class Experience(Memory):
+    """What one recommendation led to (micro level). Its situation is that before the recommendation."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    # Not the item: handed on with what came of it, it would teach the same in a shuffled memory.
+    outcome: ClassVar[frozenset[str]] = frozenset({"reward", "advantage", "left"})
+    judgement: ClassVar[frozenset[str]] = frozenset({"advantage", "left"})
 
     kind: Literal["experiences"] = "experiences"
-    visit: str
-    user_id: str
-    situation: str
-    """Labels of the last titles before the recommendation, one a line."""
     plan: str
     item_id: str = ""
     title: str
@@ -52,15 +101,13 @@ class Experience(BaseModel):
     """None where it is not known."""
 
 
-class Value(BaseModel):
+class Value(Memory):
     """What the Critic should have said of a situation."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    outcome: ClassVar[frozenset[str]] = frozenset({"target"})
+    judgement: ClassVar[frozenset[str]] = frozenset({"target"})
 
     kind: Literal["values"] = "values"
-    visit: str
-    user_id: str
-    situation: str
     distance: float | None
     """Least distance of the situation's last item to the four before it."""
     target: float
@@ -71,24 +118,16 @@ class Record(BaseModel):
     """One memory with the key that makes writing it again harmless."""
 
     key: str
-    value: Annotated[Lesson | Experience | Value, Field(discriminator="kind")]
+    value: Annotated[SerializeAsAny[Memory], BeforeValidator(of_its_kind)]
 
 
-# What each kind is found by; a field is embedded on its own and the best one counts.
-INDEXED: dict[Kind, list[str]] = {
-    "lessons": ["text", "situation"],
-    "experiences": ["situation"],
-    "values": ["situation"],
-}
-
-
-def record(value: Lesson | Experience | Value, step: int) -> Record:
+def record(value: Memory, step: int) -> Record:
     """Return `value` under a key derived from (visit, step, kind), so that replays and retries never duplicate."""
     digest = hashlib.sha256(f"{value.visit}\n{step}\n{value.kind}".encode()).hexdigest()
     return Record(key=digest[:32], value=value)
 
 
-def namespace(kind: Kind, space: str, user_id: str) -> tuple[str, ...]:
+def namespace(kind: str, space: str, user_id: str) -> tuple[str, ...]:
     """Return the store namespace of one user's records of one kind.
 
     LangGraph refuses empty labels and labels with a dot, so both parts are escaped.

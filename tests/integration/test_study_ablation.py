@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,7 +14,7 @@ from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without
 from graph.protocol import StudySettings
 from graph.report import ablation_table, comparison_table, name_of, results_table
 from graph.study import run_study, visits_done, visits_planned
-from memory.records import Kind
+from memory.records import KINDS
 from nodes.context import Context
 from nodes.worlds import load_world
 from sim.metrics import paired, summarize
@@ -103,7 +103,7 @@ def test_what_is_switched_off_plays_no_part_in_any_visit(ablated: Path) -> None:
         assert told(part, lambda visit: visit["lessons"]) == (part != "lessons")
         # What is not recalled is written all the same: parts are switched off one at a time.
         kinds = {record["value"]["kind"] for visit in visits_of(ablated, part) for record in visit["records"]}
-        assert kinds == set(get_args(Kind))
+        assert kinds == {*KINDS}
 
 
 def test_the_tables_fit_a_terminal_and_say_what_each_part_is_worth(ablated: Path) -> None:
