@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 from graph.ablation import without
 from graph.baselines import BASELINES, policy_of
 from graph.engines import Engine, VisitFailedError, local_engine, server_engine
-from graph.episode import VARIANTS, variant_settings
 from graph.ledger import Done, Ended, thread_of
 from graph.protocol import (
     MEMORY,
@@ -30,6 +29,7 @@ from graph.protocol import (
     visit_seed,
     visitors,
 )
+from graph.variants import VARIANTS, variant_settings
 from memory.controls import controlled
 from memory.errors import StoreError
 from memory.store import home

@@ -227,6 +227,7 @@ def episode(
 ) -> None:
     """Watch one visit round by round."""
     from graph.settings import context_of
+    from graph.variants import settings_schema
     from graph.visiting import Episode, resume_episode, run_episode
     from graph.watch import EpisodeView, narrate
     from nodes.state import VisitInput
@@ -236,7 +237,7 @@ def episode(
         begun, output = asyncio.run(resume_episode(view))
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
-        context = context_of(model, assignments or [])
+        context = context_of(model, assignments or [], schema=settings_schema([variant]))
         begun = Episode(variant=variant, visit=visit, context=context, remember=memory)
         output = asyncio.run(run_episode(begun, view))
     used = begun.context.model
@@ -344,14 +345,16 @@ def study(
     from graph.report import ablation_table, comparison_table, results_table, returning_table
     from graph.settings import DECIDED_BY_STUDY, context_of
     from graph.study import check_settings, run_study, visits_done, visits_planned
+    from graph.variants import settings_schema
     from graph.watch import StudyView, embed_with_progress
     from nodes.worlds import default_world
 
-    context = context_of(model, assignments or [], DECIDED_BY_STUDY)
+    named = listed(variants)
+    context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
     given = {
         "world": world or default_world(),
         "ablate": ablate,
-        "variants": listed(variants),
+        "variants": named,
         "train": train,
         "test": test,
         "seeds": seeds,

@@ -17,8 +17,9 @@ from langgraph_sdk.schema import Run
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from graph.checkpoints import checkpointer
-from graph.episode import build_variant, graph_id
+from graph.episode import build_variant
 from graph.remote import connected
+from graph.variants import VARIANTS, graph_id
 from memory.embeddings import shared_embeddings
 from memory.recall import remember, write_ops
 from memory.records import Record, private_space
@@ -114,7 +115,7 @@ async def local_engine(
         shutil.rmtree(memory, ignore_errors=True)
         async with (
             ChromaStore(memory, embeddings=shared_embeddings()) as store,
-            checkpointer(checkpoints) as saver,
+            checkpointer(checkpoints, VARIANTS[variant].nodes) as saver,
         ):
             yield LocalEngine(variant, space, saver, store)
     finally:

@@ -3,75 +3,20 @@
 A variant is the list of its nodes; a new role joins by standing in one.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START
-from langgraph.runtime import Runtime
 
 from graph.known import Graph, NamedBy
-from nodes.actor import actor
+from graph.schemas import Node, clearing, settings_of
+from graph.variants import VARIANTS as VARIANTS
+from graph.variants import Variant as Variant
 from nodes.context import Context, completed
-from nodes.critic import critic
 from nodes.frame import begin, finish, simulated_name
-from nodes.llm_user import llm_user
-from nodes.outlook import outlook
-from nodes.paper import PaperContext
-from nodes.plan_and_act import plan_and_act
-from nodes.planner import planner
-from nodes.reflector import reflector
 from nodes.state import VisitInput, VisitState
-from nodes.user import user
 from sim.errors import BadInputError
-
-Node = Callable[..., Awaitable[dict[str, Any]]]
-
-
-class Variant(NamedTuple):
-    """The nodes of each round, those after the last one, and the settings that they read."""
-
-    step: tuple[Node, ...]
-    at_end: tuple[Node, ...] = ()
-    context: type[Context] = Context
-
-    @property
-    def remembers(self) -> bool:
-        """Return whether its visits write memories: where none does, there is nothing to recall either."""
-        return any(node in (critic, reflector) for node in (*self.step, *self.at_end))
-
-
-def forgetful(node: Node) -> Node:
-    """Return the same role without memory, whatever other variants have written into the store that they share.
-
-    It neither recalls nor writes, nor does it hand back records for the end of a cohort.
-    """
-
-    @wraps(node)
-    async def without_memory(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-        update = await node(state, runtime.override(store=None))
-        return {name: value for name, value in update.items() if name != "records"}
-
-    return without_memory
-
-
-VARIANTS: dict[str, Variant] = {
-    "billp": Variant((planner, actor, user, critic), (reflector,)),
-    "act_only": Variant((forgetful(actor), user)),
-    "react": Variant((forgetful(planner), forgetful(actor), user)),
-    "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
-    # One level of learning without the other: no lessons, or neither experiences nor values.
-    "no_macro": Variant((forgetful(planner), actor, user, critic)),
-    "no_micro": Variant((planner, forgetful(actor), user, forgetful(critic)), (reflector,)),
-    # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the default
-    # settings, must not go on with other nodes than the visit began with.
-    "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
-    "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
-    "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
-    # The same roles with the original's settings.
-    "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
-}
 
 
 def build_episode(
@@ -88,16 +33,19 @@ def build_episode(
     Args:
         step_nodes: Nodes of one round, in order, each named as its function; one of them appends a `Step`.
         at_end: Nodes after the last round, in order.
-        context_schema: Settings that the nodes read, with the defaults for what a run does not set.
+        context_schema: Settings that the nodes read, with the defaults for what a run does not set; those that a node
+            brings of its own join them.
         begin: Node that checks the input and clears the state.
         input_schema: What a visit is given.
         variant: What its runs are called in traces and checkpoints.
         named_by: Tells the name of who visits, for the same purpose.
     """
-    builder = Graph(variant, named_by, context_schema, input_schema)
-    order = [begin, *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
-    if context_schema is not Context:
-        order = [defaulting(node, context_schema) for node in order]
+    roles = (*step_nodes, *at_end)
+    schema = settings_of(roles, context_schema)
+    builder = Graph(variant, named_by, schema, input_schema)
+    order = [clearing(begin, roles), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
+    if schema is not Context:
+        order = [defaulting(node, schema) for node in order]
     for node in order:
         builder.add_node(node)
     names = [node.__name__ for node in order]
@@ -152,23 +100,6 @@ def build_variant(name: str) -> Graph:
     """Return the uncompiled graph of a variant."""
     step, at_end, context = VARIANTS[name]
     return build_episode(*step, at_end=at_end, context_schema=context, variant=name)
-
-
-def variant_settings(name: str, given: Context) -> Context:
-    """Return the settings of a variant: what was set, and its own defaults for the rest; baselines have none."""
-    return completed(VARIANTS[name].context, given) if name in VARIANTS else given
-
-
-def own_settings(name: str, given: Context) -> dict[str, Any]:
-    """Return those settings of a variant that differ from what was given for all, as JSON values."""
-    common = given.model_dump(mode="json")
-    own = variant_settings(name, given).model_dump(mode="json")
-    return {setting: value for setting, value in own.items() if value != common[setting]}
-
-
-def graph_id(variant: str) -> str:
-    """Return the id under which langgraph.json serves a variant."""
-    return "episode" if variant == "billp" else variant
 
 
 builder = build_variant("billp")

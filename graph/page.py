@@ -7,7 +7,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.ablation import MEANING, setting_of, worth
-from graph.episode import VARIANTS
 from graph.lessons import ENOUGH, Kind, Recalled, most_telling, recalled_lessons
 from graph.plots import (
     Picture,
@@ -21,6 +20,7 @@ from graph.plots import (
 )
 from graph.report import name_of, part_of
 from graph.reported import Interval, Line, Results, Row, ShownVisit, shown
+from graph.variants import VARIANTS
 from nodes.state import Usage
 from sim.prediction import quantile_groups
 

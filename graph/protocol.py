@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from graph.ablation import PARTS, WHOLE, Part, named
+from graph.variants import settings_schema
 from memory.controls import Control
 from nodes.context import Context
 from sim.world import World
@@ -66,7 +67,7 @@ class StudySettings(BaseModel):
     recall: tuple[Recall, ...] = Field(("own", "shared", "none"), min_length=1)
     """Whose records users who come back are served with, besides those of the train visits: what their own former
     visits wrote, what other users' did, both, or none."""
-    context: Context = Context()
+    context: SerializeAsAny[Context] = Context()
     """Settings of the roles."""
 
     @field_validator("variants")
@@ -79,6 +80,13 @@ class StudySettings(BaseModel):
     def _full_first(cls, memory: tuple[Control, ...]) -> tuple[Control, ...]:
         # Once each, and the same however they were named.
         return tuple(dict.fromkeys(("full", *memory)))
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _with_those_of_roles(cls, context: Any, info: ValidationInfo) -> Any:
+        # Roles of one's own have settings of their own.
+        schema = settings_schema(info.data.get("variants", ()))
+        return schema.model_validate(context) if isinstance(context, dict) else context
 
     @field_validator("recall")
     @classmethod

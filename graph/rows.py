@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from graph.ablation import WHOLE, Part
 from graph.baselines import Effort
 from graph.cells import FAILED
-from graph.episode import own_settings, variant_settings
 from graph.protocol import CURVE, MEMORY, RETURNING, WITHOUT, StudySettings
+from graph.variants import own_settings, variant_settings
 from nodes.context import Context
 from nodes.state import COST_DIGITS, Usage
 from sim.metrics import gap_closed, paired, summarize

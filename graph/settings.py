@@ -14,13 +14,16 @@ DECIDED_BY_STUDY = ("learn", "space")
 PROMPT = "_prompt"
 
 
-def context_of(model: str, assignments: Sequence[str], decided: Sequence[str] = ()) -> Context:
+def context_of(
+    model: str, assignments: Sequence[str], decided: Sequence[str] = (), schema: type[Context] = Context
+) -> Context:
     """Return the settings of a run.
 
     Args:
         model: Model of all roles, where no assignment says otherwise.
         assignments: `NAME=VALUE` each; a prompt may be given as `@FILE`.
         decided: Names that cannot be set here.
+        schema: What can be set.
 
     Raises:
         BadInputError: A name is unknown or named twice, a value cannot be used, or a file is no text.
@@ -29,10 +32,10 @@ def context_of(model: str, assignments: Sequence[str], decided: Sequence[str] = 
     given: dict[str, str] = {}
     for one in assignments:
         name, is_given, value = one.partition("=")
-        _check_name(name.strip(), bool(is_given), {*given}, decided)
+        _check_name(name.strip(), bool(is_given), {*given}, decided, schema)
         given[name.strip()] = _text_of(value) if name.strip().endswith(PROMPT) else value.strip()
     try:
-        return Context.model_validate({"model": model} | given)
+        return schema.model_validate({"model": model} | given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = str(fault["loc"][0])
@@ -40,11 +43,11 @@ def context_of(model: str, assignments: Sequence[str], decided: Sequence[str] = 
         raise BadInputError(f"{source}: {fault['msg']} (got {str(fault['input'])[:80]!r})") from error
 
 
-def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[str]) -> None:
+def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[str], schema: type[Context]) -> None:
     if not is_given:
         raise BadInputError(f"--set {name[:80]!r}: write NAME=VALUE")
-    if name not in Context.model_fields:
-        near = get_close_matches(name, Context.model_fields, n=3) or sorted(Context.model_fields)
+    if name not in schema.model_fields:
+        near = get_close_matches(name, schema.model_fields, n=3) or sorted(schema.model_fields)
         raise BadInputError(f"--set: there is no setting {name[:80]!r}: choose among {', '.join(near)}")
     if name in decided:
         raise BadInputError(f"--set {name}: a study decides that itself")

@@ -21,10 +21,10 @@ from graph.ablation import check_whole
 from graph.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.checkpoints import costs_under_way
-from graph.episode import VARIANTS, own_settings
 from graph.ledger import Done
 from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
 from graph.rows import study_rows
+from graph.variants import VARIANTS, own_settings
 from memory.store import home
 from nodes.context import Context
 from nodes.llm.models import chat_model

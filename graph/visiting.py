@@ -9,10 +9,11 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from graph.checkpoints import checkpointer
-from graph.episode import VARIANTS, build_variant, variant_settings
+from graph.episode import build_variant
+from graph.variants import VARIANTS, settings_schema, variant_settings
 from memory.store import create_store, home
 from nodes.context import Context
 from nodes.frame import check_input
@@ -30,9 +31,15 @@ class Episode(BaseModel):
 
     variant: str
     visit: VisitInput
-    context: Context
+    context: SerializeAsAny[Context]
     remember: bool = True
     """Whether to recall memories and to write them."""
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _with_those_of_roles(cls, context: Any, info: ValidationInfo) -> Any:
+        schema = settings_schema([info.data["variant"]]) if "variant" in info.data else Context
+        return schema.model_validate(context) if isinstance(context, dict) else context
 
 
 async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOutput:
@@ -92,7 +99,7 @@ async def _run(episode: Episode, folder: Path, store: BaseStore | None, show: Ca
     """Run a visit, or the rest of it; its folder goes when it ends well."""
     variant, visit = episode.variant, episode.visit
     last = VARIANTS[variant].step[-1].__name__
-    async with checkpointer(folder / "checkpoints.sqlite") as saver:
+    async with checkpointer(folder / "checkpoints.sqlite", VARIANTS[variant].nodes) as saver:
         graph = build_variant(variant).compile(checkpointer=saver, store=store)
         # A thread of its own, so that the visit recalls what former ones of the same user taught.
         config: RunnableConfig = {"configurable": {"thread_id": folder.name}}

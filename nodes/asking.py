@@ -1,7 +1,7 @@
 """Put a question to the model of a role, and keep what was said and spent."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
@@ -10,20 +10,21 @@ from nodes.context import Context
 from nodes.llm.models import role_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.replies import ask
-from nodes.state import Exchange, Role, VisitState
+from nodes.state import Exchange, VisitState
 
 # A shorter text is no plan and no lesson, but a "Stop", "None" or "OK".
 SHORTEST_TEXT = 8
 Answer = TypeVar("Answer", bound=BaseModel)
+Settings = TypeVar("Settings", bound=Context)
 
 
-def settings(runtime: Runtime[Context]) -> Context:
+def settings(runtime: Runtime[Settings]) -> Settings:
     """Return the run's context; the library passes None where a caller gave none."""
-    return runtime.context or Context()
+    return runtime.context or cast(Settings, Context())
 
 
 async def consult(
-    role: Role,
+    role: str,
     state: VisitState,
     context: Context,
     facts: Facts,
@@ -32,11 +33,13 @@ async def consult(
     fallback: Callable[[], Answer],
     check: Callable[[Answer], str | None] = lambda _: None,
     rounds_listed: int | None = ROUNDS_LISTED,
+    looks_back: bool = False,
 ) -> tuple[Answer, dict[str, Any]]:
     """Ask the model that plays `role`.
 
     Args:
-        role: Who is asked; its prompt and model come from `context`.
+        role: Who is asked. Its prompt is the setting `{role}_prompt`; `{role}_model` and `{role}_temperature` count if
+            there are such settings and they are set.
         state: The visit.
         context: The settings.
         facts: What the role is told, besides its prompt.
@@ -44,6 +47,7 @@ async def consult(
         fallback: Gives the answer where the model has none even when asked again.
         check: Says in words what is wrong with a well-formed answer, or None.
         rounds_listed: Most rounds that the prompt lists; None for all that fit.
+        looks_back: Whether it is asked about the last round that stands in the state, not about the next one.
 
     Returns:
         The answer, and the update of the state that says what was said and spent.
@@ -65,7 +69,6 @@ async def consult(
         reply=reply.raw,
         outcome=reply.outcome,
         fault=reply.fault,
-        # Critic and Reflector look back on a round that stands in the state already.
-        round=len(state.steps) - (role in ("critic", "reflector")),
+        round=len(state.steps) - looks_back,
     )
     return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + reply.usage}

@@ -1,37 +1,41 @@
 """Every setting of a run, as LangGraph Studio draws it and a deployment's assistant keeps it."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from nodes.llm.prompts import default_prompt
-from nodes.state import Role
 
 # A model is named, never addressed: addresses and keys come from the environment of the process alone.
 MODEL_NAME = r"^(rules|openai:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})$"
 ROLE_MODEL_NAME = MODEL_NAME.replace("^(", "^(|")
 
 
-def nodes_of(role: Role) -> list[JsonValue]:
+def nodes_of(role: str) -> list[JsonValue]:
     """Return the node of a role; the one named `user` asks no model, so that no prompt is of use there."""
     return ["llm_user" if role == "user" else role]
 
 
-def prompt_field(role: Role, template: str = "") -> Any:
-    """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node."""
+def prompt_field(role: str, text: str | None = None) -> Any:
+    """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node.
+
+    Args:
+        role: Name of the role's node.
+        text: The default prompt; the one of this name in `nodes/llm/prompts` if None.
+    """
     return Field(
-        default_prompt(template or role),
+        default_prompt(role) if text is None else text,
         max_length=20_000,
         json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": nodes_of(role)},
     )
 
 
-def model_field(role: Role) -> Any:
+def model_field(role: str) -> Any:
     """Return the field of a role's own model."""
     return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
-def temperature_field(role: Role) -> Any:
+def temperature_field(role: str) -> Any:
     """Return the field of a role's own temperature."""
     return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
@@ -140,7 +144,8 @@ class Context(BaseModel):
     @property
     def models(self) -> set[str]:
         """Return the models that play the roles."""
-        return {getattr(self, f"{role}_model") or self.model for role in get_args(Role)}
+        own = (getattr(self, name) for name in type(self).model_fields if name.endswith("_model"))
+        return {model or self.model for model in own}
 
     @property
     def scripted(self) -> bool:

@@ -10,7 +10,7 @@ from memory.records import Experience, Record, Value, record
 from nodes.asking import consult, settings
 from nodes.context import Context
 from nodes.facts import history_facts, item_facts, round_facts
-from nodes.learning import keep
+from nodes.learning import keep, teaching
 from nodes.llm.prompting import Facts
 from nodes.state import Step, Usage, VisitState
 from nodes.visitor import WINDOW, Visitor, asker, visitor
@@ -25,6 +25,7 @@ class Judgement(BaseModel):
     value: float = Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)
 
 
+@teaching
 async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Judge V(s_{t+1}) without this round's reward, credit the recommendation, and remember both."""
     if not state.steps:
@@ -44,7 +45,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     if context.critic_titles_only:
         facts = titles_only(facts)
     answer, said = await consult(
-        "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value)
+        "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value), looks_back=True
     )
     step = credit(last, answer.value, context)
     step.outcomes = step.outcomes | {"critic": said["exchange"]["critic"].outcome}

@@ -4,6 +4,7 @@ from copy import copy
 from typing import Any, Literal
 
 from nodes.context import Context, prompt_field
+from nodes.llm.prompts import default_prompt
 
 
 def originally(name: str, value: object) -> Any:
@@ -16,7 +17,7 @@ def originally(name: str, value: object) -> Any:
 class PaperContext(Context):
     """How the original ran a visit; whatever is set goes before its settings."""
 
-    critic_prompt: str = prompt_field("critic", "critic_titles")
+    critic_prompt: str = prompt_field("critic", default_prompt("critic_titles"))
     """What the Critic is told, before the facts."""
 
     experiences_k: int = originally("experiences_k", 1)

@@ -9,7 +9,7 @@ from memory.records import Lesson, record
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import catalogue_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
-from nodes.learning import keep
+from nodes.learning import keep, teaching
 from nodes.state import VisitState
 from nodes.visitor import visitor
 
@@ -20,6 +20,7 @@ class Insight(BaseModel):
     lesson: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
+@teaching
 async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Write one lesson about the finished visit into macro memory."""
     if not state.steps:
@@ -42,7 +43,7 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     }
     no_lesson = Insight.model_construct(lesson="")
     answer, said = await consult(
-        "reflector", state, context, facts, Insight, fallback=lambda: no_lesson, rounds_listed=None
+        "reflector", state, context, facts, Insight, fallback=lambda: no_lesson, rounds_listed=None, looks_back=True
     )
     last = state.steps[-1]
     outcomes = last.outcomes | {"reflector": said["exchange"]["reflector"].outcome}

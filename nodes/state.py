@@ -24,7 +24,6 @@ from memory.records import Record
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 
-Role = Literal["planner", "actor", "plan_and_act", "critic", "reflector", "user"]
 GUEST = "guest"
 DEFAULT_STEPS = 20
 # Digits of a dollar; a token costs some 1e-7.

@@ -11,7 +11,6 @@ from nodes.context import Context
 from nodes.llm.calling import EndpointModel
 from nodes.llm.endpoint import shared_endpoint
 from nodes.llm.rules import RulesModel
-from nodes.state import Role
 from sim.errors import BadInputError
 
 Key = tuple[str, float]
@@ -19,10 +18,10 @@ Key = tuple[str, float]
 CLIENT_LOGGERS = ("httpx", "httpx2")
 
 
-async def role_model(context: Context, role: Role) -> BaseChatModel:
+async def role_model(context: Context, role: str) -> BaseChatModel:
     """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
-    own = getattr(context, f"{role}_temperature")
-    key: Key = (getattr(context, f"{role}_model") or context.model, context.temperature if own is None else own)
+    own = getattr(context, f"{role}_temperature", None)
+    key: Key = (getattr(context, f"{role}_model", "") or context.model, context.temperature if own is None else own)
     loop = asyncio.get_running_loop()
     made = _made.get(key) or _by_loop.get(loop, {}).get(key)
     if made is not None:

@@ -260,7 +260,8 @@ def use(facts: Facts) -> Facts:
     return {"rating": rating, "stay": not (tired or disliked), "reason": reason}
 
 
-PLAYS: dict[str, Callable[[Facts], Facts]] = {
+Rules = Callable[[Facts], Facts]
+PLAYS: dict[str, Rules] = {
     "planner": plan,
     "actor": act,
     "plan_and_act": plan_and_act,
@@ -268,6 +269,16 @@ PLAYS: dict[str, Callable[[Facts], Facts]] = {
     "reflector": reflect,
     "user": use,
 }
+
+
+def plays(role: str) -> Callable[[Rules], Rules]:
+    """Return what lets a function play a role of one's own: it makes the reply, a JSON object, of the role's facts."""
+
+    def known(rules: Rules) -> Rules:
+        PLAYS[role] = rules
+        return rules
+
+    return known
 
 
 class RulesModel(BaseChatModel):

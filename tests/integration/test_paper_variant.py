@@ -9,9 +9,10 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from graph.checkpoints import serializer
-from graph.episode import VARIANTS, billp_paper, build_episode, build_variant, own_settings, variant_settings
+from graph.episode import VARIANTS, billp_paper, build_episode, build_variant
 from graph.protocol import StudySettings
 from graph.study import run_study
+from graph.variants import own_settings, variant_settings
 from graph.visiting import Episode, resume_episode, run_episode
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore

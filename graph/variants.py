@@ -1,0 +1,163 @@
+"""The variants: each is the list of its nodes. Those of other packages join by the entry points `billp.variants`."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, wraps
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from langgraph.runtime import Runtime
+
+from graph.schemas import Node, settings_of, with_fields_of
+from nodes.actor import actor
+from nodes.context import Context, completed
+from nodes.critic import critic
+from nodes.learning import teaches
+from nodes.llm_user import llm_user
+from nodes.outlook import outlook
+from nodes.paper import PaperContext
+from nodes.plan_and_act import plan_and_act
+from nodes.planner import planner
+from nodes.reflector import reflector
+from nodes.state import VisitState
+from nodes.user import user
+from sim.errors import BadInputError
+
+GROUP = "billp.variants"
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_log = logging.getLogger(__name__)
+
+
+class Variant(NamedTuple):
+    """The nodes of each round, those after the last one, and the defaults of the settings that they read."""
+
+    step: tuple[Node, ...]
+    at_end: tuple[Node, ...] = ()
+    context: type[Context] = Context
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes, in order."""
+        return (*self.step, *self.at_end)
+
+    @property
+    def settings(self) -> type[Context]:
+        """Return the class of its settings: `context`, with what its nodes bring of their own."""
+        return settings_of(self.nodes, self.context)
+
+    @property
+    def remembers(self) -> bool:
+        """Return whether its visits write memories: where none does, there is nothing to recall either."""
+        return any(map(teaches, self.nodes))
+
+
+def forgetful(node: Node) -> Node:
+    """Return the same role without memory, whatever other variants have written into the store that they share.
+
+    It neither recalls nor writes, nor does it hand back records for the end of a cohort.
+    """
+
+    @wraps(node)
+    async def without_memory(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+        update = await node(state, runtime.override(store=None))
+        return {name: value for name, value in update.items() if name != "records"}
+
+    return without_memory
+
+
+class Variants(Mapping[str, Variant]):
+    """Variants by name: those given, and those of installed packages, looked for when another name is asked for.
+
+    One of a package that cannot be used is named in one line of the log and left out.
+
+    Args:
+        own: The variants that are known without looking.
+    """
+
+    def __init__(self, own: Mapping[str, Variant]) -> None:
+        self._own = own
+
+    def __getitem__(self, name: str) -> Variant:
+        return self._own[name] if name in self._own else self._installed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._own, *self._installed))
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._installed)
+
+    @cached_property
+    def _installed(self) -> dict[str, Variant]:
+        found: dict[str, Variant] = {}
+        for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+            try:
+                self._check_name(entry.name, found)
+                found[entry.name] = _loaded(entry)
+            except Exception as error:  # Whatever code of a stranger raises.
+                package = entry.dist.name if entry.dist else entry.value
+                told = " ".join(str(error).split()) or type(error).__name__
+                _log.warning("variant %s of the package %s is left out: %s", entry.name, package, told)
+        return found
+
+    def _check_name(self, name: str, found: Iterable[str]) -> None:
+        if not NAME.fullmatch(name):
+            raise BadInputError("its name has to be of small letters, digits and _")
+        if name in self._own or name in found:
+            raise BadInputError("there is another variant of that name")
+
+
+def _loaded(entry: EntryPoint) -> Variant:
+    """Return the variant that an entry point names, or that the function makes which it names."""
+    loaded: Variant | Callable[[], Variant] = entry.load()
+    variant = loaded if isinstance(loaded, Variant) else loaded()
+    if not isinstance(variant, Variant):
+        raise BadInputError(f"{entry.value} is no Variant, nor does it return one")
+    if not variant.step:
+        raise BadInputError("it has no node")
+    names = [node.__name__ for node in variant.nodes]
+    if len({*names}) < len(names):
+        raise BadInputError(f"two of its nodes have the same name ({', '.join(names)})")
+    return variant
+
+
+VARIANTS = Variants(
+    {
+        "billp": Variant((planner, actor, user, critic), (reflector,)),
+        "act_only": Variant((forgetful(actor), user)),
+        "react": Variant((forgetful(planner), forgetful(actor), user)),
+        "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
+        # One level of learning without the other: no lessons, or neither experiences nor values.
+        "no_macro": Variant((forgetful(planner), actor, user, critic)),
+        "no_micro": Variant((planner, forgetful(actor), user, forgetful(critic)), (reflector,)),
+        # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the
+        # default settings, must not go on with other nodes than the visit began with.
+        "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
+        "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
+        "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
+        # The same roles with the original's settings.
+        "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
+    }
+)
+
+
+def settings_schema(variants: Iterable[str]) -> type[Context]:
+    """Return the class of what may be set for some variants; names of none, as those of baselines, are passed over."""
+    return with_fields_of(VARIANTS[name].settings for name in variants if name in VARIANTS)
+
+
+def variant_settings(name: str, given: Context) -> Context:
+    """Return the settings of a variant: what was set, and its own defaults for the rest; baselines have none."""
+    return completed(VARIANTS[name].settings, given) if name in VARIANTS else given
+
+
+def own_settings(name: str, given: Context) -> dict[str, Any]:
+    """Return those settings of a variant that differ from what was given for all, as JSON values."""
+    common = given.model_dump(mode="json")
+    own = variant_settings(name, given).model_dump(mode="json")
+    return {setting: value for setting, value in own.items() if setting not in common or value != common[setting]}
+
+
+def graph_id(variant: str) -> str:
+    """Return the id under which langgraph.json serves a variant."""
+    return "episode" if variant == "billp" else variant
