@@ -344,12 +344,13 @@ def study(
     from graph.protocol import StudySettings
     from graph.report import ablation_table, comparison_table, results_table, returning_table
     from graph.settings import DECIDED_BY_STUDY, context_of
-    from graph.study import check_settings, run_study, visits_done, visits_planned
+    from graph.study import check_settings, check_variants, run_study, visits_done, visits_planned
     from graph.variants import settings_schema
     from graph.watch import StudyView, embed_with_progress
     from nodes.worlds import default_world
 
     named = listed(variants)
+    check_variants(named)
     context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
     given = {
         "world": world or default_world(),

@@ -96,9 +96,9 @@ def next_round(state: VisitState) -> str:
     return "visit over" if state.left or len(state.steps) >= state.max_steps else "next round"
 
 
-def build_variant(name: str) -> Graph:
-    """Return the uncompiled graph of a variant."""
-    step, at_end, context = VARIANTS[name]
+def build_variant(name: str, variant: Variant | None = None) -> Graph:
+    """Return the uncompiled graph of a variant: the one of that name, or `variant` called so."""
+    step, at_end, context = variant or VARIANTS[name]
     return build_episode(*step, at_end=at_end, context_schema=context, variant=name)
 
 

@@ -7,20 +7,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from langgraph.store.base import SearchItem
 from pydantic import ValidationError
 
+from graph.variants import VARIANTS
 from memory.errors import BadStoreError
 from memory.matching import Namespace
 from memory.recall import Supported, merged
-from memory.records import Lesson, escape, unescape
+from memory.records import KINDS, Lesson, escape, unescape
 from memory.rows import Record
 from memory.store import ChromaStore, configured, open_configured
 from sim.errors import BadInputError
 
-Shown = Literal["lessons", "experiences", "values", "profiles"]
+PROFILES = "profiles"
+
+
+def known_kinds() -> list[str]:
+    """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
+    # Loads them all.
+    _ = list(VARIANTS)
+    return [*KINDS, PROFILES]
+
+
+def checked_kind(kind: str | None) -> str | None:
+    """Return a kind of records, None for any.
+
+    Raises:
+        BadInputError: There is none of that name.
+    """
+    if kind is not None and kind not in (known := known_kinds()):
+        raise BadInputError(f"there is no kind of memory {kind[:80]!r}: choose among {', '.join(known)}")
+    return kind
 
 
 class Place(NamedTuple):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,8 +22,10 @@ memory = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
-Kind = Literal["lessons", "experiences", "values", "profiles"]
-OfKind = Annotated[Kind | None, typer.Option("--kind", help="Only records of this kind.")]
+OfKind = Annotated[
+    str | None,
+    typer.Option("--kind", help="Only records of this kind: lessons, experiences, values, profiles, or a role's own."),
+]
 InSpace = Annotated[str | None, typer.Option("--space", help="Only records of this space: a world, or people:WORLD.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Only records of the user with this id.")]
 OfRun = Annotated[str, typer.Option("--run", help="Read the memory of the study of this name.")]
@@ -32,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 LESSON_COLUMNS = ("visits", "length", "lesson")
 MAX_NAME = 500
 NUMBERS = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
-COLUMNS: Mapping[Kind, Sequence[str]] = {
+COLUMNS: Mapping[str, Sequence[str]] = {
     "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
     "values": ("space", "user", "target", "distance", "after"),
     "profiles": ("space", "user", "ratings", "text"),
@@ -50,10 +52,10 @@ def memory_list(
     as_json: AsJson = False,
 ) -> None:
     """List whose records there are, with their number, and the totals by kind."""
-    from graph.memories import Wanted, by_kind, counted, place_of, readable_memory
+    from graph.memories import Wanted, by_kind, checked_kind, counted, place_of, readable_memory
 
     with readable_memory(run, cell) as store:
-        counts = counted(Wanted(kind, space, user).records(store))
+        counts = counted(Wanted(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
         rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
@@ -78,10 +80,10 @@ def memory_search(
     as_json: AsJson = False,
 ) -> None:
     """Search records by meaning; the score is the likeness (cosine), 1 at most."""
-    from graph.memories import Wanted, described, found, readable_memory
+    from graph.memories import Wanted, checked_kind, described, found, readable_memory
 
     with readable_memory(run, cell) as store:
-        items = found(store, Wanted(kind, space, user), query, limit)
+        items = found(store, Wanted(checked_kind(kind), space, user), query, limit)
     if as_json:
         print_json([{"score": item.score, **described(item)} for item in items])
         return
@@ -97,7 +99,9 @@ def memory_search(
 
 @memory.command("show")
 def memory_show(
-    kind: Annotated[Kind, typer.Argument(help="Which records.")],
+    kind: Annotated[
+        str, typer.Argument(help="Which records: lessons, experiences, values, profiles, or a role's own.")
+    ],
     space: InSpace = None,
     user: OfUser = None,
     limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
@@ -106,10 +110,10 @@ def memory_show(
     as_json: AsJson = False,
 ) -> None:
     """Show records: lessons by how many visits taught them, all others the latest first."""
-    from graph.memories import Wanted, described, newest_first, readable_memory
+    from graph.memories import Wanted, checked_kind, described, newest_first, readable_memory
 
     with readable_memory(run, cell) as store:
-        records = Wanted(kind, space, user).records(store)
+        records = Wanted(checked_kind(kind), space, user).records(store)
     if kind == "lessons":
         show_lessons(records, limit, as_json)
         return
@@ -120,8 +124,14 @@ def memory_show(
     if not shown:
         typer.echo(f"no {kind}")
         return
-    print_table(COLUMNS[kind], [{**cells(kind, one["value"]), **one} for one in shown])
+    columns = COLUMNS.get(kind) or own_columns(shown[0]["value"])
+    print_table(columns, [{**cells(kind, one["value"]), **one} for one in shown])
     rest_line(len(records) - limit, kind)
+
+
+def own_columns(value: Mapping[str, Any]) -> list[str]:
+    """Return the columns of a table of records that a role of one's own writes."""
+    return ["space", "user", *(name for name in value if name not in ("kind", "visit", "user_id", "situation"))]
 
 
 def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
@@ -157,11 +167,13 @@ def memory_export(
     cell: OfCell = "",
 ) -> None:
     """Write records to a file as JSON Lines, one record a line."""
-    from graph.memories import Wanted, readable_memory
+    from graph.memories import Wanted, checked_kind, known_kinds, readable_memory
     from graph.memory_files import export_file, export_memory
 
+    # What a record of its own is found by, its class says.
+    known_kinds()
     with readable_memory(run, cell) as store:
-        records = Wanted(kind, space, user).records(store)
+        records = Wanted(checked_kind(kind), space, user).records(store)
         with progress_bar("Exporting", len(records)) as progress:
             if str(file) == "-":
                 refused = export_memory(store, records, sys.stdout, embeddings, progress)
@@ -181,10 +193,11 @@ def memory_import(
     ] = False,
 ) -> None:
     """Take in records from a file: all of them, or none where a line cannot be used."""
-    from graph.memories import writable_memory
+    from graph.memories import known_kinds, writable_memory
     from graph.memory_files import check_lines, import_memory
     from memory.embeddings import shared_embeddings
 
+    known_kinds()
     # Before the memory is opened, so that a bad file leaves nothing behind.
     with err.status(f"Checking {file} …"):
         count = check_lines(file, shared_embeddings(), recompute)
@@ -281,7 +294,7 @@ def checked_label(option: str, text: str) -> None:
         raise BadInputError(f"{option}: write a name of 1 to {MAX_NAME} characters")
 
 
-def cells(kind: Kind, value: Mapping[str, Any]) -> dict[str, str]:
+def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
     """Return what a table shows of a record; somebody may have put there whatever they liked."""
     texts = {name: cell(part) for name, part in value.items()}
     last = str(value.get("situation") or "").splitlines()

@@ -7,7 +7,7 @@ other role has `state: ItsState`, where these are subclasses of `Context` and `V
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from langgraph.types import Overwrite
 from pydantic import create_model
@@ -29,12 +29,28 @@ def settings_of(nodes: Iterable[Node], base: type[Context] = Context) -> type[Co
 def with_fields_of(schemas: Iterable[type[Context]]) -> type[Context]:
     """Return settings with all fields that one of `schemas` has and `Context` has not; the first of a name counts."""
     own: dict[str, FieldInfo] = {}
-    for schema in schemas:
+    for schema in (schemas := tuple(schemas)):
         own = {name: field for name, field in schema.model_fields.items() if name not in Context.model_fields} | own
     if not own:
         return Context
     fields: dict[str, Any] = {name: (field.annotation, field) for name, field in own.items()}
-    return create_model("Settings", __base__=Context, **fields)
+    made = create_model("Settings", __base__=Joined, **fields)
+    made.schemas = schemas
+    return made
+
+
+class Joined(Context):
+    """Settings with fields of several classes, which worker processes can be handed."""
+
+    schemas: ClassVar[tuple[type[Context], ...]] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled by what was set and by the classes, since the class itself can be imported from nowhere."""
+        return _joined, (self.schemas, self.model_dump(exclude_unset=True))
+
+
+def _joined(schemas: tuple[type[Context], ...], given: dict[str, Any]) -> Context:
+    return with_fields_of(schemas).model_validate(given)
 
 
 def state_fields_of(nodes: Iterable[Node]) -> dict[str, FieldInfo]:

@@ -262,13 +262,7 @@ def check_settings(settings: StudySettings) -> World:
         BadInputError: A variant, the model or the world is unknown, there are fewer users than asked for, or a part
             that is to be measured is switched off for all.
     """
-    known = [*VARIANTS, *BASELINES]
-    for variant in settings.variants:
-        if variant not in known:
-            raise BadInputError(f"there is no variant {variant!r}: choose among {', '.join(known)}")
-        check_baseline(variant)
-    if len(set(settings.variants)) < len(settings.variants):
-        raise BadInputError("a variant is named twice")
+    check_variants(settings.variants)
     if settings.ablate:
         check_whole(settings.context)
     for model in settings.context.models:
@@ -278,6 +272,21 @@ def check_settings(settings: StudySettings) -> World:
     if settings.curve:
         _check_users(world, "dev", settings.curve_users, "--curve-users")
     return world
+
+
+def check_variants(names: Sequence[str]) -> None:
+    """Check the variants and baselines of a study.
+
+    Raises:
+        BadInputError: One is unknown, cannot be used here, or is named twice.
+    """
+    known = [*VARIANTS, *BASELINES]
+    for name in names:
+        if name not in known:
+            raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
+        check_baseline(name)
+    if len(set(names)) < len(names):
+        raise BadInputError("a variant is named twice")
 
 
 def _check_users(world: World, split: Split, wanted: int, what: str) -> None:
