@@ -1,0 +1,238 @@
+"""What every role has to keep to, as tests that a role of one's own inherits.
+
+    from graph.conformance import RoleContract
+
+    class TestExplorer(RoleContract):
+        variant = "explorer"
+        role = "explorer"
+
+pytest then runs them on visits of the variant in the world `tiny`, with the model `rules`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import pytest
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.base import BaseStore
+from pydantic import TypeAdapter
+
+from graph.checkpoints import serializer
+from graph.episode import build_variant
+from graph.schemas import Node, state_fields_of
+from graph.variants import VARIANTS
+from memory.store import ChromaStore
+from nodes.context import Context
+from nodes.state import VisitInput, VisitState
+from nodes.worlds import close_places
+
+ROUNDS = 4
+STALL = 0.5
+"""Seconds that the event loop may stand still; a blocking call to a model takes longer, and to a disk no shorter."""
+
+
+class Babble(BaseChatModel):
+    """A model whose replies are of no use."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "babble"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("As an AI, I would rather not."))])
+
+
+class RoleContract:
+    """Tests of one role in one variant; a subclass names both."""
+
+    variant: ClassVar[str]
+    """The variant in which the role stands."""
+    role: ClassVar[str]
+    """The role's function, and so its node."""
+    _returned: list[dict[str, Any]]
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def tiny_home(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+        """Let worlds and memories lie in a folder of the class's own."""
+        home = tmp_path_factory.mktemp("home")
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("BILLP_HOME", str(home))
+            yield home
+            close_places()
+
+    def test_it_returns_what_is_declared_and_nothing_else(self) -> None:
+        """A field that no schema has is lost without a word, so that somebody would look for it in vain."""
+        declared = {*VisitState.model_fields, *state_fields_of(VARIANTS[self.variant].nodes)}
+        updates = asyncio.run(self._updates())
+        assert updates, f"{self.role} was never asked in {ROUNDS} rounds of {self.variant}"
+        for update in updates:
+            assert {*update} <= declared
+
+    def test_what_it_writes_keeps_its_types_when_somebody_edits_it(self) -> None:
+        """Studio shows the state as JSON and sends it back as JSON."""
+
+        async def edited() -> tuple[dict[str, Any], dict[str, Any]]:
+            async with self._graph(ChromaStore()) as (graph, config):
+                written = await self._until_it(graph, config)
+                values = (await graph.aget_state(config)).values
+                sent = {name: TypeAdapter(Any).dump_python(values[name], mode="json") for name in written}
+                await graph.aupdate_state(config, sent, as_node=self.role)
+                after = (await graph.aget_state(config)).values
+                await self._run_on(graph, config)
+                return {name: values[name] for name in written}, {name: after[name] for name in written}
+
+        written, after = asyncio.run(edited())
+        fields = {**VisitState.model_fields, **state_fields_of(VARIANTS[self.variant].nodes)}
+        for name in written:
+            kind: TypeAdapter[Any] = TypeAdapter(fields[name].annotation or Any)
+            assert kind.validate_python(after[name]) == kind.validate_python(written[name])
+
+    def test_what_it_remembers_is_written_once_however_often_it_runs(self) -> None:
+        """Records are named by visit, round and kind, so that a replay replaces what it wrote."""
+
+        async def replayed() -> tuple[set[Any], set[Any]]:
+            store = ChromaStore()
+            async with self._graph(store) as (graph, config):
+                self._returned = []
+                await graph.ainvoke(self._visit(), config, context=self._context())
+                once = _places(store)
+                async for snapshot in graph.aget_state_history(config):
+                    if self.role in snapshot.next:
+                        await graph.ainvoke(None, snapshot.config, context=self._context())
+                        break
+                return once, _places(store)
+
+        once, again = asyncio.run(replayed())
+        assert once == again
+
+    def test_the_same_visit_comes_out_the_same(self) -> None:
+        """Whatever is drawn at random is drawn by the seed of the visit, and nothing hangs on the order of a set."""
+
+        async def outcome() -> Any:
+            async with self._graph(ChromaStore()) as (graph, config):
+                self._returned = []
+                output = await graph.ainvoke(self._visit(), config, context=self._context(learn="cohort"))
+                return TypeAdapter(Any).dump_python(output, mode="json")
+
+        assert asyncio.run(outcome()) == asyncio.run(outcome())
+
+    def test_it_works_without_any_memory(self) -> None:
+        """Neither is there always a store, nor is anything in it at first."""
+        for store in (None, ChromaStore()):
+            assert asyncio.run(self._updates(store, learn="off"))
+
+    def test_it_works_where_the_model_is_of_no_use(self) -> None:
+        """A reply that cannot be used is no reason to end somebody's visit."""
+        with babbling():
+            assert asyncio.run(self._updates())
+
+    def test_the_event_loop_goes_on_meanwhile(self) -> None:
+        """Many visits share one loop: who waits, waits in a thread or by `await`."""
+
+        async def stalled() -> float:
+            # What is loaded at the first visit is loaded by then.
+            await self._updates()
+            return await longest_stall(self._updates)
+
+        assert min(asyncio.run(stalled()) for _ in range(2)) < STALL
+
+    def _noted(self, node: Node) -> Node:
+        """Return a node as it is; what the role returns is noted: LangGraph passes over what it does not know."""
+        if node.__name__ != self.role:
+            return node
+
+        @wraps(node)
+        async def noted(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            update = await node(*args, **kwargs)
+            self._returned.append(update)
+            return update
+
+        return noted
+
+    def _visit(self) -> VisitInput:
+        return VisitInput(world="tiny", max_steps=ROUNDS, seed=3)
+
+    def _context(self, **settings: Any) -> Context:
+        return VARIANTS[self.variant].settings.model_validate(settings)
+
+    @asynccontextmanager
+    async def _graph(self, store: BaseStore | None) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
+        variant = VARIANTS[self.variant]
+        step, at_end = (tuple(map(self._noted, nodes)) for nodes in (variant.step, variant.at_end))
+        saver = InMemorySaver(serde=serializer(variant.nodes))
+        noted = variant._replace(step=step, at_end=at_end)
+        graph: Any = build_variant(self.variant, noted).compile(checkpointer=saver, store=store)
+        try:
+            yield graph, {"configurable": {"thread_id": "one"}}
+        finally:
+            if isinstance(store, ChromaStore):
+                await store.aclose()
+
+    async def _updates(self, store: BaseStore | None = None, **settings: Any) -> list[dict[str, Any]]:
+        """Return what the role returns, each time that it is asked in a visit."""
+        async with self._graph(store) as (graph, config):
+            self._returned = []
+            await graph.ainvoke(self._visit(), config, context=self._context(**settings))
+            return self._returned
+
+    async def _until_it(self, graph: Any, config: dict[str, Any]) -> dict[str, Any]:
+        """Run a visit up to right after the role was asked for the first time, and return what it returned."""
+        self._returned = []
+        await graph.ainvoke(self._visit(), config, context=self._context(), interrupt_after=[self.role])
+        assert self._returned, f"{self.role} was never asked in {ROUNDS} rounds of {self.variant}"
+        return self._returned[0]
+
+    async def _run_on(self, graph: Any, config: dict[str, Any]) -> None:
+        output = await graph.ainvoke(None, config, context=self._context())
+        assert output["length_with_exit"] >= 1
+
+
+@contextmanager
+def babbling() -> Iterator[None]:
+    """Let every role be played by a model whose replies are of no use."""
+
+    async def model(*_: Any) -> BaseChatModel:
+        return Babble()
+
+    with patch("nodes.asking.role_model", model):
+        yield
+
+
+async def longest_stall(work: Callable[[], Awaitable[Any]]) -> float:
+    """Return the longest time in seconds that the event loop stood still during some work."""
+    stalls, over = [0.0], asyncio.Event()
+
+    async def beat() -> None:
+        last = time.perf_counter()
+        while not over.is_set():
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            stalls.append(now - last)
+            last = now
+
+    heart = asyncio.create_task(beat())
+    await work()
+    over.set()
+    await heart
+    return max(stalls)
+
+
+def _places(store: ChromaStore) -> set[Any]:
+    return {(record.namespace, record.key) for record in store.records()}

@@ -1,0 +1,95 @@
+"""Every built-in role keeps to the contract of roles, and roles that do not are found out."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from langgraph.runtime import Runtime
+
+from graph.variants import VARIANTS, Variant
+from memory.records import Lesson, record
+from nodes import asking
+from nodes.asking import settings
+from nodes.context import Context
+from nodes.learning import keep
+from nodes.state import VisitState
+from sim.errors import BadInputError
+from tests.contract.role import BUILT_IN, RoleContract
+
+
+class TestBuiltIn(RoleContract):
+    @pytest.fixture(params=BUILT_IN, autouse=True)
+    def of_each(self, request: pytest.FixtureRequest, home: Path) -> Iterator[None]:
+        cls = type(self)
+        cls.role, cls.variant = request.param, BUILT_IN[request.param]
+        yield
+
+
+def test_no_built_in_role_is_left_out() -> None:
+    assert {node.__name__ for variant in VARIANTS.values() for node in variant.nodes} == {*BUILT_IN}
+
+
+async def undeclared(state: VisitState) -> dict[str, Any]:
+    return {"plan": "Recommend Drama.", "mood": "good"}
+
+
+async def forgets_its_types(state: VisitState) -> dict[str, Any]:
+    return {"lessons": [{"text": "a lesson", "support": "many"}]}
+
+
+async def never_the_same_name(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    lesson = Lesson(
+        visit=str(random.random()), user_id="1", situation="", text="Recommend Drama.", length=1, total_reward=1.0
+    )
+    return await keep(runtime, state, settings(runtime), [record(lesson, 0)])
+
+
+async def rolls_dice(state: VisitState) -> dict[str, Any]:
+    return {"plan": f"Keep a distance of at least {random.random()} from the last four items."}
+
+
+async def needs_a_store(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    store: Any = runtime.store
+    return {"plan": f"Recommend {len(await store.asearch(('lessons',)))} of them."}
+
+
+async def takes_any_reply(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    model = await cast(Any, asking).role_model(settings(runtime), "planner")
+    facts = {"role": "planner", "history": [], "rounds": [], "lessons": []}
+    reply = await model.ainvoke(f"```json\n{json.dumps(facts)}\n```")
+    return {"plan": json.loads(reply.text)["plan"]}
+
+
+async def sleeps(state: VisitState) -> dict[str, Any]:
+    time.sleep(1)  # noqa: ASYNC251
+    return {}
+
+
+BROKEN: dict[Any, tuple[Any, type[Exception]]] = {
+    undeclared: (RoleContract.test_it_returns_what_is_declared_and_nothing_else, AssertionError),
+    forgets_its_types: (RoleContract.test_what_it_writes_keeps_its_types_when_somebody_edits_it, BadInputError),
+    never_the_same_name: (RoleContract.test_what_it_remembers_is_written_once_however_often_it_runs, AssertionError),
+    rolls_dice: (RoleContract.test_the_same_visit_comes_out_the_same, AssertionError),
+    needs_a_store: (RoleContract.test_it_works_without_any_memory, AttributeError),
+    takes_any_reply: (RoleContract.test_it_works_where_the_model_is_of_no_use, json.JSONDecodeError),
+    sleeps: (RoleContract.test_the_event_loop_goes_on_meanwhile, AssertionError),
+}
+
+
+@pytest.mark.parametrize("role", BROKEN, ids=lambda role: role.__name__)
+def test_a_role_that_breaks_the_contract_is_found_out(role: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(RoleContract):
+        variant = "broken"
+
+    Broken.role = role.__name__
+    planner, *rest = VARIANTS["billp"].step
+    known = {**VARIANTS, "broken": Variant((planner, role, *rest))}
+    monkeypatch.setattr("graph.conformance.VARIANTS", known)
+    monkeypatch.setattr("graph.episode.VARIANTS", known)
+    test, fault = BROKEN[role]
+    with pytest.raises(fault):
+        test(Broken())
