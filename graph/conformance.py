@@ -3,7 +3,7 @@
     from graph.conformance import RoleContract
 
     class TestExplorer(RoleContract):
-        variant = "explorer"
+        variant = explorer.variant
         role = "explorer"
 
 pytest then runs them on visits of the variant in the world `tiny`, with the model `rules`.
@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 from graph.checkpoints import serializer
 from graph.episode import build_variant
 from graph.schemas import Node, state_fields_of
-from graph.variants import VARIANTS
+from graph.variants import VARIANTS, Variant
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import VisitInput, VisitState
@@ -61,8 +61,8 @@ class Babble(BaseChatModel):
 class RoleContract:
     """Tests of one role in one variant; a subclass names both."""
 
-    variant: ClassVar[str]
-    """The variant in which the role stands."""
+    variant: ClassVar[str | Variant]
+    """The variant in which the role stands, or its name."""
     role: ClassVar[str]
     """The role's function, and so its node."""
     _returned: list[dict[str, Any]]
@@ -79,9 +79,9 @@ class RoleContract:
 
     def test_it_returns_what_is_declared_and_nothing_else(self) -> None:
         """A field that no schema has is lost without a word, so that somebody would look for it in vain."""
-        declared = {*VisitState.model_fields, *state_fields_of(VARIANTS[self.variant].nodes)}
+        declared = {*VisitState.model_fields, *state_fields_of(self._variant.nodes)}
         updates = asyncio.run(self._updates())
-        assert updates, f"{self.role} was never asked in {ROUNDS} rounds of {self.variant}"
+        assert updates, f"{self.role} was never asked in {ROUNDS} rounds of its variant"
         for update in updates:
             assert {*update} <= declared
 
@@ -99,7 +99,7 @@ class RoleContract:
                 return {name: values[name] for name in written}, {name: after[name] for name in written}
 
         written, after = asyncio.run(edited())
-        fields = {**VisitState.model_fields, **state_fields_of(VARIANTS[self.variant].nodes)}
+        fields = {**VisitState.model_fields, **state_fields_of(self._variant.nodes)}
         for name in written:
             kind: TypeAdapter[Any] = TypeAdapter(fields[name].annotation or Any)
             assert kind.validate_python(after[name]) == kind.validate_python(written[name])
@@ -153,6 +153,10 @@ class RoleContract:
 
         assert min(asyncio.run(stalled()) for _ in range(2)) < STALL
 
+    @property
+    def _variant(self) -> Variant:
+        return VARIANTS[self.variant] if isinstance(self.variant, str) else self.variant
+
     def _noted(self, node: Node) -> Node:
         """Return a node as it is; what the role returns is noted: LangGraph passes over what it does not know."""
         if node.__name__ != self.role:
@@ -170,15 +174,15 @@ class RoleContract:
         return VisitInput(world="tiny", max_steps=ROUNDS, seed=3)
 
     def _context(self, **settings: Any) -> Context:
-        return VARIANTS[self.variant].settings.model_validate(settings)
+        return self._variant.settings.model_validate(settings)
 
     @asynccontextmanager
     async def _graph(self, store: BaseStore | None) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
-        variant = VARIANTS[self.variant]
+        variant = self._variant
         step, at_end = (tuple(map(self._noted, nodes)) for nodes in (variant.step, variant.at_end))
         saver = InMemorySaver(serde=serializer(variant.nodes))
         noted = variant._replace(step=step, at_end=at_end)
-        graph: Any = build_variant(self.variant, noted).compile(checkpointer=saver, store=store)
+        graph: Any = build_variant("contract", noted).compile(checkpointer=saver, store=store)
         try:
             yield graph, {"configurable": {"thread_id": "one"}}
         finally:
@@ -196,7 +200,7 @@ class RoleContract:
         """Run a visit up to right after the role was asked for the first time, and return what it returned."""
         self._returned = []
         await graph.ainvoke(self._visit(), config, context=self._context(), interrupt_after=[self.role])
-        assert self._returned, f"{self.role} was never asked in {ROUNDS} rounds of {self.variant}"
+        assert self._returned, f"{self.role} was never asked in {ROUNDS} rounds of its variant"
         return self._returned[0]
 
     async def _run_on(self, graph: Any, config: dict[str, Any]) -> None:

@@ -83,6 +83,8 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
     train = [one for one in map(json.loads, lines) if one["variant"] == "explorer" and one["split"] == "train"]
     tried = [one["value"] for visit in train for one in visit["records"] if one["value"]["kind"] == "explorations"]
     assert tried and all(one["category"] and 1 <= one["reward"] <= 5 for one in tried)
+    contract = run(folder, home, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_explorer.py")
+    assert contract.returncode == 0 and "14 passed" in contract.stdout, contract.stdout
     drawn = run(folder, home, sys.executable, "-c", "import explorer; print(explorer.graph.get_graph().draw_mermaid())")
     assert "planner --> explorer;" in drawn.stdout and "explored --> reflector;" in drawn.stdout, drawn.stderr
 
