@@ -91,14 +91,16 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
     assert not killed(process, DEADLINE) and process.returncode == 0
     length = time.monotonic() - began - start_up
     whole = outcome(home)
-    rng, kills = random.Random(), 0
+    rng, kills, pace = random.Random(), 0, 1.0
     while kills < KILLS:
         process = start(home, *STUDY, *SMALL, *BESIDES)
         # A little after the usual start, so that it gets forward between two kills.
-        if killed(process, start_up + rng.uniform(0, length)):
+        if killed(process, pace * (start_up + rng.uniform(0, length))):
             kills += 1
         else:
             assert process.returncode == 0 and outcome(home) == whole
+            # The machine may have been busy when it was measured: sooner, or none would ever be killed.
+            pace *= 0.8
     assert billp(home, *STUDY, *SMALL, *BESIDES).returncode == 0
     assert outcome(home) == whole
     assert not unfinished.exists()
