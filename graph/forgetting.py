@@ -65,6 +65,8 @@ def _restore(folder: Path, kept: Sequence[Kept]) -> None:
 def check_forgotten(user: str, space: str | None, others: int) -> None:
     """Open the memory again and look whether all of a user is gone, and nothing else.
 
+    A process of its own does, for opening writes as well, and this one has had what is forgotten.
+
     Args:
         user: Who was to be forgotten.
         space: In which space; None for all.
@@ -73,16 +75,21 @@ def check_forgotten(user: str, space: str | None, others: int) -> None:
     Raises:
         BillpError: Something is left, or something else is gone.
     """
-    wanted = Wanted(None, space, user)
-    with readable_memory("", "") as store:
-        left = len(wanted.records(store))
-        # As recall looks: by likeness, in each space.
-        left += sum(wanted.means(item.namespace) for item in store.search((), query=user, limit=LOOKED_AT))
-        here = len(store.records())
+    with ProcessPoolExecutor(1, get_context("spawn")) as another:
+        left, here = another.submit(_looked, Wanted(None, space, user)).result()
     if left:
         raise BillpError(f"something of user {user!r} is there again: somebody writes it; stop them, and try once more")
     if here < others:
         raise BillpError(f"{others - here} records of others are gone too: if nobody deleted them, restore a copy")
+
+
+def _looked(wanted: Wanted) -> tuple[int, int]:
+    """Return how often something is found that is meant, and how many records there are."""
+    with readable_memory("", "") as store:
+        left = len(wanted.records(store))
+        # As recall looks: by likeness, in each space.
+        left += sum(wanted.means(item.namespace) for item in store.search((), query=wanted.user or "", limit=LOOKED_AT))
+        return left, len(store.records())
 
 
 def elsewhere(user: str) -> list[str]:

@@ -13,7 +13,7 @@ from langgraph.store.base import BaseStore, GetOp, PutOp
 from memory.backend import Backend
 from memory.errors import BadRecordError, BadStoreError, StoreError
 from memory.exchange import Line, exported, kept
-from memory.rows import Chunk
+from memory.rows import CHUNK, Chunk
 from memory.settings import configured_ttl
 from memory.store import ChromaStore, create_store
 from tests.stores import DIMENSION, Clock, FakeEmbeddings, chroma, chroma_store
@@ -233,10 +233,10 @@ async def test_only_reads_of_what_grows_old_are_writes_and_few_of_them(
         await store.asearch(("a", "b"), query="7", limit=30)
         assert noted == []
         await store.asearch(("a", "c"), query="7", limit=50)
-        assert [len(chunk.read) for chunk in noted] == [20, 20, 10]
+        assert [len(chunk.read) for chunk in noted] == [CHUNK] * (50 // CHUNK)
         for number in range(50):
             await store.aget(("a", "c"), str(number))
-        assert len(noted) == 3
+        assert len(noted) == 50 // CHUNK
 
 
 def test_records_without_a_time_to_live_have_no_field_for_it(tmp_path: Path) -> None:
