@@ -11,7 +11,7 @@ pytest then runs them on visits of the variant in the world `tiny`, with the mod
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -19,10 +19,7 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import pytest
-from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.base import BaseStore
 from pydantic import TypeAdapter
@@ -39,23 +36,6 @@ from nodes.worlds import close_places
 ROUNDS = 4
 STALL = 0.5
 """Seconds that the event loop may stand still; a blocking call to a model takes longer, and to a disk no shorter."""
-
-
-class Babble(BaseChatModel):
-    """A model whose replies are of no use."""
-
-    @property
-    def _llm_type(self) -> str:
-        return "babble"
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("As an AI, I would rather not."))])
 
 
 class RoleContract:
@@ -149,7 +129,7 @@ class RoleContract:
         async def stalled() -> float:
             # What is loaded at the first visit is loaded by then.
             await self._updates()
-            return await longest_stall(self._updates)
+            return await longest_stall(self._updates())
 
         assert min(asyncio.run(stalled()) for _ in range(2)) < STALL
 
@@ -213,13 +193,13 @@ def babbling() -> Iterator[None]:
     """Let every role be played by a model whose replies are of no use."""
 
     async def model(*_: Any) -> BaseChatModel:
-        return Babble()
+        return FakeListChatModel(responses=["As an AI, I would rather not."])
 
     with patch("nodes.asking.role_model", model):
         yield
 
 
-async def longest_stall(work: Callable[[], Awaitable[Any]]) -> float:
+async def longest_stall(work: Awaitable[Any]) -> float:
     """Return the longest time in seconds that the event loop stood still during some work."""
     stalls, over = [0.0], asyncio.Event()
 
@@ -232,7 +212,7 @@ async def longest_stall(work: Callable[[], Awaitable[Any]]) -> float:
             last = now
 
     heart = asyncio.create_task(beat())
-    await work()
+    await work
     over.set()
     await heart
     return max(stalls)

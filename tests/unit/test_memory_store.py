@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from langgraph.store.base import BaseStore, PutOp
 
 import memory.store
+from graph.conformance import longest_stall
 from memory.backend import Backend
 from memory.errors import BadRecordError, BadStoreError, StoreError
 from memory.ranking import exact_scores
@@ -387,26 +387,6 @@ class TestRefusals:
 def test_a_filter_that_means_nothing_is_refused(query: str | None, wanted: dict[str, Any], message: str) -> None:
     with chroma() as store, pytest.raises(ValueError, match=message):
         store.search(("a", "b"), query=query, filter=wanted)
-
-
-async def longest_stall(work: Any) -> float:
-    """Return the longest time in seconds that the loop stood still during `work`."""
-    stalls = [0.0]
-    done = asyncio.Event()
-
-    async def beat() -> None:
-        last = time.perf_counter()
-        while not done.is_set():
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            stalls.append(now - last)
-            last = now
-
-    heart = asyncio.create_task(beat())
-    await work
-    done.set()
-    await heart
-    return max(stalls)
 
 
 async def test_a_hundred_at_once_leave_the_loop_free(folder: Path) -> None:
