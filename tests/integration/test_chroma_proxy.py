@@ -28,6 +28,8 @@ def proxy(chroma_url: str) -> Iterator[ReverseProxy]:
 
 
 def use(store: ChromaStore) -> None:
+    # What tests before it left on the server, and what has expired meanwhile.
+    store.sweep_ttl()
     store.put(("proxied", "b"), "k", {"x": "red", "y": "blue"}, index=["x", "y"], ttl=10)
     assert [(item.key, item.score) for item in store.search(("proxied", "b"), query="blue")] == [("k", 1.0)]
     assert store.list_namespaces(prefix=("proxied",)) == [("proxied", "b")] and store.sweep_ttl() == 0
