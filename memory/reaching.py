@@ -104,7 +104,7 @@ def _other_version(place: str, headers: Mapping[str, str], ca: str | None) -> st
             )
             version = answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError, OSError):
-            return None
+            continue
         if isinstance(version, str) and VERSION.fullmatch(version) and not version.startswith(MAJOR):
             return _wrong_version(place, version)
     return None
