@@ -14,6 +14,8 @@ from chromadb.config import Settings
 from memory.errors import StoreError
 
 E = TypeVar("E", bound=BaseException)
+DATABASE = "chroma.sqlite3"
+"""The file in a folder that makes it Chroma's."""
 SCANT = 2**20
 """Bytes of room on a disk below which that is why a write failed."""
 

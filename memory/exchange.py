@@ -1,18 +1,18 @@
 """Records as lines of JSON: what a memory is exported to, and imported from whoever wrote the file."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Self
 
 import numpy as np
-from langgraph.store.base import PutOp, get_text_at_path
+from langgraph.store.base import PutOp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from memory.embeddings import Vector, identity
 from memory.expiry import LONGEST
 from memory.matching import Namespace
 from memory.records import KINDS, escape
-from memory.rows import Kept, Record
+from memory.rows import Kept, Record, texts_at
 from memory.store import ChromaStore
 
 MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50
@@ -105,11 +105,6 @@ class Line(BaseModel):
         return array
 
 
-def texts_at(value: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """Return the texts of a value at some paths, each once."""
-    return list(dict.fromkeys(text for path in paths for text in get_text_at_path(value, path)))
-
-
 def exported(store: ChromaStore, records: Sequence[Record], *, with_vectors: bool) -> Iterator[dict[str, Any]]:
     """Yield records as the fields of a `Line`."""
     name, _ = identity(store.embeddings)
@@ -121,25 +116,13 @@ def exported(store: ChromaStore, records: Sequence[Record], *, with_vectors: boo
             "value": record.value,
             "created_at": record.created_at.isoformat(),
             "updated_at": record.updated_at.isoformat(),
-            "embedded": embedded_fields(record),
+            "embedded": list(record.paths),
         }
         if record.lifetime:
             line |= {"ttl": record.lifetime.minutes, "expires_at": record.lifetime.until.isoformat()}
         if vectors is not None:
             line |= {"embedding": name, "vectors": [_digits(vector) for vector in vectors[position]]}
         yield line
-
-
-def embedded_fields(record: Record) -> list[str] | None:
-    """Return the paths of what a record is found by; None for its whole value.
-
-    The store keeps vectors, not paths; by its own kinds it is known what they are of. A record that somebody put into
-    the store by paths of their own counts as embedded whole.
-    """
-    if not record.vectors:
-        return []
-    kind = KINDS.get(record.namespace[0])
-    return list(kind.indexed) if kind and len(texts_at(record.value, kind.indexed)) == record.vectors else None
 
 
 def _digits(vector: Vector) -> list[float]:

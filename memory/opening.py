@@ -10,17 +10,16 @@ import chromadb
 from chromadb.api.client import Client
 from filelock import FileLock, Timeout
 
-from memory.connection import Connection, client_settings, first_line
+from memory.connection import DATABASE, Connection, client_settings, first_line
 from memory.errors import BadStoreError
+from memory.mending import OPEN, set_aside_unreadable
 from memory.reaching import open_server
-from memory.rows import LAYOUT
+from memory.rows import IDENTITY, LAYOUT
 from memory.settings import check_ca, check_headers
 
-DATABASE = "chroma.sqlite3"
 LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
 FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
-INDEX_HEADER, INDEX_HEADER_SIZE = "header.bin", 100
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
@@ -69,7 +68,10 @@ def _folder(path: Path) -> Connection:
     # process holds on it, those of another store here too.
     try:
         _refuse_damaged(path)
+        if (path / DATABASE).exists():
+            set_aside_unreadable(path)
         client = cast(Client, chromadb.PersistentClient(path=str(path), settings=client_settings()))
+        (path / OPEN).touch()
     except Exception as error:  # as in chroma_calls
         if fresh_lock:
             (path / LOCK).unlink(missing_ok=True)
@@ -79,7 +81,12 @@ def _folder(path: Path) -> Connection:
         raise BadStoreError(
             f"The memory in {path} cannot be opened ({first_line(error)}): move the folder away, or choose another."
         ) from error
-    return Connection(client, str(path), FOLDER_ADVICE, shared=False, folder=path, release=lock.release)
+
+    def release() -> None:
+        (path / OPEN).unlink(missing_ok=True)
+        lock.release()
+
+    return Connection(client, str(path), FOLDER_ADVICE, shared=False, folder=path, release=release)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -114,10 +121,6 @@ def _refuse_damaged(path: Path) -> None:
         raise BadStoreError(f"The database of the memory in {path} is damaged ({first_line(verdict)}): {REPAIR}.")
     if not tables >= CHROMA_TABLES:
         raise BadStoreError(f"{path / DATABASE} is not a database of Chroma: choose another folder.")
-    for header in path.glob(f"*/{INDEX_HEADER}"):
-        # Of a shorter one Chroma reads past the end, and takes the process with it.
-        if header.stat().st_size < INDEX_HEADER_SIZE:
-            raise BadStoreError(f"The index of the memory in {path} is damaged ({INDEX_HEADER} is cut): {REPAIR}.")
 
 
 def settle_identity(connection: Connection, name: str, dimension: int) -> None:
@@ -127,7 +130,7 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
         BadStoreError: The store is for another embedding, of another layout, or not this project's.
     """
     client, place = connection.client, connection.place
-    own = f"{connection.prefix}billp"
+    own = f"{connection.prefix}{IDENTITY}"
     names = connection.collection_names()
     if own not in names:
         if names and not connection.shared:

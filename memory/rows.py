@@ -9,21 +9,26 @@ and the former ones deleted after it, so whoever looks sees the old record or th
 import functools
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from langgraph.store.base import Item, PutOp, SearchItem
+from langgraph.store.base import Item, PutOp, SearchItem, get_text_at_path
 
 from memory.embeddings import Vector, unit
 from memory.errors import BadRecordError
 from memory.expiry import PUT_OFF_FROM, end_of, now
 from memory.matching import Namespace
 
-LAYOUT = 1
+LAYOUT = 2
+IDENTITY = "billp"
+"""Name of the collection that says whose and what a memory is."""
+OURS = re.compile(r"m-[0-9a-f]{32}")
+"""Names of the collections that hold records."""
 EXPIRY = "expires_at"
 """Field of a head with the second, since 1970, at which the record expires; others have none."""
 CHUNK = 10
@@ -68,8 +73,10 @@ class Record:
     """Its value as JSON."""
     created_at: datetime
     updated_at: datetime
+    paths: tuple[str, ...]
+    """Of the texts in its value that it is found by; none if it is not indexed."""
     vectors: int
-    """Vectors that it is found by: 0 if it is not indexed."""
+    """Vectors that it is found by, one for each distinct text."""
     token: str
     """Which extra rows are its own."""
     lifetime: Lifetime | None = None
@@ -122,7 +129,7 @@ class Record:
     def kept(self, vectors: Vector) -> "Kept":
         """Return the record, and its `vectors`, as another store takes it in."""
         minutes, until = self.lifetime or (None, None)
-        op = PutOp(self.namespace, self.key, self.value, ttl=minutes)
+        op = PutOp(self.namespace, self.key, self.value, list(self.paths) or False, ttl=minutes)
         return Kept(op, (self.created_at, self.updated_at), vectors, until)
 
     def item(self) -> Item:
@@ -155,6 +162,7 @@ class Record:
             "value": self.text,
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
+            "paths": to_json(list(self.paths)),
             "vectors": self.vectors,
             "token": self.token,
             **prefix_fields(self.namespace),
@@ -175,10 +183,17 @@ def read_record(metadata: Metadata) -> Record:
         text=metadata["value"],
         created_at=datetime.fromisoformat(metadata["created_at"]),
         updated_at=datetime.fromisoformat(metadata["updated_at"]),
+        paths=_paths(metadata["paths"]),
         vectors=metadata["vectors"],
         token=metadata["token"],
         lifetime=_lifetime(metadata) if "ttl" in metadata else None,
     )
+
+
+@functools.lru_cache(maxsize=1_024)
+def _paths(text: str) -> tuple[str, ...]:
+    """Return the paths that a head's row tells: one tuple for all records of them, which are many."""
+    return tuple(json.loads(text))
 
 
 def _lifetime(metadata: Metadata) -> Lifetime | None:
@@ -209,6 +224,19 @@ def is_head(row_id: str) -> bool:
     return "-" not in row_id
 
 
+def arbitrary_vector(row_id: str, dimension: int) -> Vector:
+    """Return a vector for a row that nothing is to be found by, as Chroma wants one for each.
+
+    Equal ones would make a knot in Chroma's graph that searches cannot pass, so it is drawn by the row's head.
+    """
+    return unit(np.random.default_rng(int(owner_of(row_id), 16)).standard_normal(dimension))
+
+
+def texts_at(value: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
+    """Return the texts of a value at some paths, each once."""
+    return list(dict.fromkeys(text for path in paths for text in get_text_at_path(value, path)))
+
+
 def prefix_fields(namespace: Namespace) -> dict[str, str]:
     """Return one field for each prefix longer than two labels, so that one equality finds what is below it."""
     return {f"p{depth}": to_json(list(namespace[:depth])) for depth in range(3, len(namespace) + 1)}
@@ -226,8 +254,10 @@ class Write:
     namespace: Namespace
     key: str
     text: str | None
+    paths: tuple[str, ...]
+    """Of the texts in the value that it is to be found by."""
     vectors: Vector
-    """(n, d), of length 1 each; n = 0: not indexed."""
+    """(n, d), of length 1: one for each of these texts, in order."""
     times: tuple[datetime, datetime] | None = None
     """When it was created and last changed, where that was elsewhere; None for now."""
     ttl: float | None = None
@@ -258,17 +288,15 @@ class Write:
         created = former.created_at if former and not former.expired else moment
         created, updated = self.times or (created, moment)
         lifetime = Lifetime(self.ttl, self.until or end_of(self.ttl, moment)) if self.ttl is not None else None
-        return Record(self.namespace, self.key, self.text, created, updated, len(self.vectors), self.token, lifetime)
+        count = len(self.vectors)
+        return Record(self.namespace, self.key, self.text, created, updated, self.paths, count, self.token, lifetime)
 
     def head_vector(self, dimension: int) -> Vector:
-        """Return the first vector; a record that has none gets an arbitrary one, as Chroma wants one for each row.
-
-        Equal ones would make a knot in Chroma's graph that searches cannot pass, so it is drawn by the record's id.
-        """
+        """Return the first vector, or for a record that has none an arbitrary one."""
         if len(self.vectors):
             first: Vector = self.vectors[0]
             return first
-        return unit(np.random.default_rng(int(self.head, 16)).standard_normal(dimension))
+        return arbitrary_vector(self.head, dimension)
 
 
 class Kept(NamedTuple):

@@ -23,7 +23,6 @@ from langgraph.store.base import (
     Result,
     SearchOp,
     TTLConfig,
-    get_text_at_path,
     validate_op_namespace,
 )
 
@@ -34,9 +33,10 @@ from memory.errors import BadRecordError, StoreError
 from memory.expiry import check_ttl
 from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace, check_filter
+from memory.mending import mend
 from memory.opening import connect, settle_identity
 from memory.remote import RemoteBackend
-from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, value_text
+from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_at, value_text
 from memory.settings import configured_ca, configured_headers, configured_ttl
 from memory.sharing import open_stores
 from memory.sweeper import SWEEP_MINUTES, Sweeper
@@ -109,6 +109,7 @@ class ChromaStore(BaseStore):
         try:
             with chroma_calls(self._connection):
                 settle_identity(self._connection, name, self._dimension)
+                mend(self._connection, self._dimension, self._vectors_of)
                 self._backend: Backend = (
                     RemoteBackend(self._connection, self._dimension)
                     if self._connection.shared
@@ -210,7 +211,8 @@ class ChromaStore(BaseStore):
         for (namespace, key), one in by_place.items():
             if one.vectors is not None:
                 text = value_text(namespace, key, one.op.value or {})
-                writes[namespace, key] = Write(namespace, key, text, one.vectors, ttl=one.op.ttl)
+                paths = self._paths(one.op)
+                writes[namespace, key] = Write(namespace, key, text, paths, one.vectors, ttl=one.op.ttl)
         as_they_were = (
             replace(write, times=by_place[place].times, until=by_place[place].until) for place, write in writes.items()
         )
@@ -337,14 +339,11 @@ class ChromaStore(BaseStore):
 
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
         """Return, write by write, the texts that it is to be found by, each once."""
-        texts: list[list[str]] = []
-        for op in puts:
-            paths = self._fields if op.index is None else (op.index or ())
-            found = (
-                [text for path in paths for text in get_text_at_path(op.value, path)] if op.value is not None else []
-            )
-            texts.append(list(dict.fromkeys(found)))
-        return texts
+        return [texts_at(op.value, self._paths(op)) if op.value is not None else [] for op in puts]
+
+    def _paths(self, op: PutOp) -> tuple[str, ...]:
+        """Return the paths of the texts that a record is to be found by."""
+        return self._fields if op.index is None else tuple(op.index or ())
 
     def _writes(self, puts: Sequence[PutOp], texts: list[list[str]], vectors: list[list[float]]) -> list[Write]:
         """Return what is to be written.
@@ -361,11 +360,15 @@ class ChromaStore(BaseStore):
                 op.namespace,
                 op.key,
                 value_text(op.namespace, op.key, op.value) if op.value is not None else None,
+                self._paths(op),
                 np.stack([place[text] for text in own]) if own else none,
                 ttl=op.ttl,
             )
             for op, own in zip(puts, texts, strict=True)
         ]
+
+    def _vectors_of(self, texts: list[str]) -> Vector:
+        return self._fitting(self.embeddings.embed_documents(texts))
 
     def _fitting(self, vectors: list[list[float]]) -> Vector:
         """Return vectors, (n, d), scaled to length 1.

@@ -327,17 +327,6 @@ class TestRefusals:
             chroma(folder)
         assert "\n" not in str(caught.value) and tree(folder) == before
 
-    def test_a_cut_index_is_refused_and_not_touched(self, folder: Path) -> None:
-        with chroma(folder) as store:
-            store.batch([PutOp(("a", "b"), str(number), {}) for number in range(300)])
-        (folder / "billp.lock").unlink()
-        (header,) = folder.glob("*/header.bin")
-        header.write_bytes(header.read_bytes()[:50])
-        before = tree(folder)
-        with pytest.raises(BadStoreError, match=r"damaged \(header.bin is cut\): move the folder away"):
-            chroma(folder)
-        assert tree(folder) == before
-
     def test_a_full_disk_is_named_and_takes_nothing_that_was_kept(self, small_disk: Path) -> None:
         kept = 0
         with (

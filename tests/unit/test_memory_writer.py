@@ -14,7 +14,7 @@ VECTOR = np.ones((1, 2), dtype=np.float32)
 
 
 def chunk(*keys: str, kind: str = "lessons", text: str = "{}") -> Chunk:
-    return Chunk((kind, "w"), heads=[Write((kind, "w", "u"), key, text, VECTOR) for key in keys])
+    return Chunk((kind, "w"), heads=[Write((kind, "w", "u"), key, text, ("$",), VECTOR) for key in keys])
 
 
 class Disk:

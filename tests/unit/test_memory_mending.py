@@ -1,0 +1,149 @@
+"""An index that cannot be read is made anew from the records, whoever is killed meanwhile."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+import pytest
+from chromadb.api.collection_configuration import CreateCollectionConfiguration
+from langgraph.store.base import PutOp
+
+from memory import backend
+from memory.errors import BadStoreError, StoreError
+from memory.mending import OPEN, TO_MEND
+from memory.store import ChromaStore
+from tests.stores import FakeEmbeddings, chroma
+
+RECORDS = 150
+WHERE = ("notes", "w", "ann")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A memory whose index lies in files: records with none, one or two vectors, and a row that no record names."""
+    folder = tmp_path_factory.mktemp("built") / "memory"
+    often: CreateCollectionConfiguration = {"hnsw": {"space": "ip", "batch_size": 50, "sync_threshold": 50}}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(backend, "INDEX", often)
+        with chroma(folder) as store:
+            for number in range(RECORDS):
+                store.put(WHERE, str(number), {"texts": texts(number), "other": "x"}, index=["texts[*]"])
+            store.put(("other", "w"), "1", {"text": "elsewhere"}, index=["text"])
+            (notes,) = (one for one in store._connection.client.list_collections() if one.count() > RECORDS)
+            left = "f" * 32
+            notes.upsert(ids=[f"{left}-t-1"], embeddings=[1.0] * store._dimension, metadatas=[{"owner": left}])
+    return folder
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "memory"))
+
+
+def texts(number: int) -> list[str]:
+    return [f"{number}/{part}" for part in range(number % 3)]
+
+
+def whole(store: ChromaStore) -> bool:
+    """Say whether each record is there, and found by its own texts, and nothing else is."""
+    found: dict[str, Any] = {item.key: item.value for item in store.search(WHERE, limit=999)}
+    assert found == {str(number): {"texts": texts(number), "other": "x"} for number in range(RECORDS)}
+    for number in range(RECORDS):
+        for text in texts(number):
+            best, second = store.search(WHERE, query=text, limit=2)
+            assert (best.key, best.score) == (str(number), 1.0) and second.score is not None and second.score < 1.0
+    assert store.search(("other",), query="elsewhere")[0].score == 1.0
+    return sum(len(vectors) for vectors in store.vectors(store.records(WHERE))) == sum(
+        len(texts(number)) for number in range(RECORDS)
+    )
+
+
+def index_of(folder: Path) -> Path:
+    return max(folder.glob("*/data_level0.bin"), key=lambda file: file.stat().st_size).parent
+
+
+def damaged(folder: Path, file: str, part: float) -> None:
+    """Leave a part of a file of the index, and the folder as a kill does."""
+    cut = index_of(folder) / file
+    cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * part)])
+    (folder / OPEN).touch()
+
+
+@pytest.mark.parametrize(
+    ("file", "part"),
+    [
+        ("header.bin", 0.5),
+        ("data_level0.bin", 0.0),
+        ("data_level0.bin", 0.5),
+        ("data_level0.bin", 0.95),
+        ("index_metadata.pickle", 0.5),
+    ],
+)
+def test_an_unreadable_index_is_made_anew_and_said(
+    folder: Path, file: str, part: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged(folder, file, part)
+    with chroma(folder) as store:
+        assert whole(store)
+        # The row that no record names is gone by now.
+        assert not any("-t-" in row for one in store._backend._collections.values() for row in one.get()["ids"])
+        store.put(WHERE, "0", {"texts": ["new"], "other": "x"}, index=["texts[*]"])
+        assert store.search(WHERE, query="new")[0].score == 1.0
+    (said,) = caplog.messages
+    assert f"The index of the memory in {folder} cannot be read" in said and "are computed again" in said
+    caplog.clear()
+    with chroma(folder) as store:
+        assert store.search(WHERE, query="new")[0].score == 1.0
+    assert not caplog.messages and not {OPEN, TO_MEND} & {file.name for file in folder.iterdir()}
+
+
+def test_one_index_of_several_is_made_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with chroma(folder) as store:
+        store.batch([PutOp(("more", "w"), str(number), {"text": f"more {number}"}, ["text"]) for number in range(60)])
+    damaged(folder, "data_level0.bin", 0.0)
+    with chroma(folder) as store:
+        assert whole(store) and store.search(("more",), query="more 7")[0].key == "7"
+    assert len(caplog.messages) == 1
+
+
+def test_after_a_kill_an_index_that_is_whole_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / OPEN).touch()
+    with chroma(folder) as store:
+        assert whole(store)
+    assert not caplog.messages
+
+
+class Failing(FakeEmbeddings):
+    """Fails at its second call, as a process that is killed between them."""
+
+    calls = 0
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("killed")
+        return super().embed_documents(texts)
+
+
+def test_mending_that_was_interrupted_begins_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory.mending.PAGE", 40)
+    damaged(folder, "data_level0.bin", 0.5)
+    with pytest.raises(StoreError, match="killed"):
+        ChromaStore(folder, embeddings=Failing())
+    assert (folder / TO_MEND).exists()
+    with chroma(folder) as store:
+        assert whole(store)
+
+
+def test_the_index_of_another_chroma_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    client = chromadb.PersistentClient(folder)
+    theirs = client.create_collection("m-" + "0" * 32, configuration={"hnsw": {"sync_threshold": 10, "batch_size": 5}})
+    theirs.upsert(ids=[str(number) for number in range(30)], embeddings=np.eye(30, dtype=np.float32))
+    client.close()  # type: ignore[attr-defined]
+    damaged(folder, "header.bin", 0.5)
+    with pytest.raises(BadStoreError, match="holds other collections"):
+        chroma(folder)
+    assert index_of(folder).exists() and not (folder / TO_MEND).exists()
