@@ -211,7 +211,7 @@ def episode(
     user: Annotated[str, typer.Option("--user", help="Id of the user; empty for the world's first dev user.")] = "",
     world: WorldName = "",
     variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
-    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, `openai:NAME`, or a package's.")] = "rules",
     seed: Seed = 0,
     max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
     history: Annotated[
@@ -255,7 +255,7 @@ def recommend(
     world: WorldName = "",
     like: Annotated[list[str] | None, typer.Option(help="A title that you like; repeatable.")] = None,
     wishes: Annotated[str, typer.Option(help="What you would like, in your own words: 'slow films, no horror'.")] = "",
-    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, `openai:NAME`, or a package's.")] = "rules",
     max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
     server: Annotated[str, typer.Option(help="URL of a LangGraph server to visit instead of this process.")] = "",
 ) -> None:
@@ -283,7 +283,7 @@ def study(
         bool, typer.Option("--ablate", help="Measure each part of the agent: `billp_outlook` without it, besides.")
     ] = False,
     world: WorldName = "",
-    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, or `openai:NAME`.")] = "rules",
+    model: Annotated[str, typer.Option(help="Model of all roles: `rules`, `openai:NAME`, or a package's.")] = "rules",
     train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
     test: Annotated[int, typer.Option(min=1, help="Users visited with what was learned.")] = 40,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,

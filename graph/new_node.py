@@ -7,9 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from graph.variants import NAME, VARIANTS
+from graph.variants import VARIANTS
 from sim.errors import BadInputError
 from sim.files import whole_folder
+from sim.plugins import NAME
 
 FILES: Mapping[str, str] = {
     "{name}/__init__.py": "role.py.jinja",

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nodes.context import Context
+from nodes.llm.models import check_model
 from sim.errors import BadInputError
 
 # What a study decides itself, visit by visit.
@@ -26,7 +27,8 @@ def context_of(
         schema: What can be set.
 
     Raises:
-        BadInputError: A name is unknown or named twice, a value cannot be used, or a file is no text.
+        BadInputError: A name is unknown or named twice, a value cannot be used, nobody provides a model, or a file is
+            no text.
         OSError: A file cannot be read.
     """
     given: dict[str, str] = {}
@@ -35,12 +37,15 @@ def context_of(
         _check_name(name.strip(), bool(is_given), {*given}, decided, schema)
         given[name.strip()] = _text_of(value) if name.strip().endswith(PROMPT) else value.strip()
     try:
-        return schema.model_validate({"model": model} | given)
+        context = schema.model_validate({"model": model} | given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = str(fault["loc"][0])
         source = f"--set {name}" if name in given else name
         raise BadInputError(f"{source}: {fault['msg']} (got {str(fault['input'])[:80]!r})") from error
+    for name in context.models:
+        check_model(name)
+    return context
 
 
 def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[str], schema: type[Context]) -> None:

@@ -1,10 +1,7 @@
 """The variants: each is the list of its nodes. Those of other packages join by the entry points `billp.variants`."""
 
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property, wraps
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, NamedTuple
 
 from langgraph.runtime import Runtime
@@ -23,10 +20,7 @@ from nodes.reflector import reflector
 from nodes.state import VisitState
 from nodes.user import user
 from sim.errors import BadInputError
-
-GROUP = "billp.variants"
-NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_log = logging.getLogger(__name__)
+from sim.plugins import Registry
 
 
 class Variant(NamedTuple):
@@ -66,53 +60,11 @@ def forgetful(node: Node) -> Node:
     return without_memory
 
 
-class Variants(Mapping[str, Variant]):
-    """Variants by name: those given, and those of installed packages, looked for when another name is asked for.
-
-    One of a package that cannot be used is named in one line of the log and left out.
-
-    Args:
-        own: The variants that are known without looking.
-    """
-
-    def __init__(self, own: Mapping[str, Variant]) -> None:
-        self._own = own
-
-    def __getitem__(self, name: str) -> Variant:
-        return self._own[name] if name in self._own else self._installed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*self._own, *self._installed))
-
-    def __len__(self) -> int:
-        return len(self._own) + len(self._installed)
-
-    @cached_property
-    def _installed(self) -> dict[str, Variant]:
-        found: dict[str, Variant] = {}
-        for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
-            try:
-                self._check_name(entry.name, found)
-                found[entry.name] = _loaded(entry)
-            except Exception as error:  # Whatever code of a stranger raises.
-                package = entry.dist.name if entry.dist else entry.value
-                told = " ".join(str(error).split()) or type(error).__name__
-                _log.warning("variant %s of the package %s is left out: %s", entry.name, package, told)
-        return found
-
-    def _check_name(self, name: str, found: Iterable[str]) -> None:
-        if not NAME.fullmatch(name):
-            raise BadInputError("its name has to be of small letters, digits and _")
-        if name in self._own or name in found:
-            raise BadInputError("there is another variant of that name")
-
-
-def _loaded(entry: EntryPoint) -> Variant:
-    """Return the variant that an entry point names, or that the function makes which it names."""
-    loaded: Variant | Callable[[], Variant] = entry.load()
+def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
+    """Return a variant, or the one that a function makes."""
     variant = loaded if isinstance(loaded, Variant) else loaded()
     if not isinstance(variant, Variant):
-        raise BadInputError(f"{entry.value} is no Variant, nor does it return one")
+        raise BadInputError("it is no Variant, nor does it return one")
     if not variant.step:
         raise BadInputError("it has no node")
     names = [node.__name__ for node in variant.nodes]
@@ -121,7 +73,9 @@ def _loaded(entry: EntryPoint) -> Variant:
     return variant
 
 
-VARIANTS = Variants(
+VARIANTS = Registry(
+    "variant",
+    "billp.variants",
     {
         "billp": Variant((planner, actor, user, critic), (reflector,)),
         "act_only": Variant((forgetful(actor), user)),
@@ -137,7 +91,8 @@ VARIANTS = Variants(
         "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
         # The same roles with the original's settings.
         "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
-    }
+    },
+    _checked,
 )
 
 

@@ -15,6 +15,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import ArrayLike, NDArray
 
 from memory.errors import BadStoreError
+from memory.settings import chosen_embedding
 
 Vector = NDArray[np.float32]
 
@@ -315,20 +316,18 @@ _shared_lock = threading.Lock()
 
 
 def shared_embeddings() -> LineMean:
-    """Return the embedding of this process: one `MiniLM` by lines, with one cache for all stores."""
+    """Return the embedding of this process, by lines and with one cache for all stores.
+
+    It is the bundled MiniLM, or the one that BILLP_EMBEDDING names of those that packages bring.
+
+    Raises:
+        BadStoreError: There is none of that name, or it cannot be loaded.
+    """
     # functools.cache would let two threads that come at once have one each.
     with _shared_lock:
         if not _shared:
-            _shared.append(LineMean(MiniLM()))
+            _shared.append(LineMean(chosen_embedding() or MiniLM()))
         return _shared[0]
-
-
-def shared_minilm() -> MiniLM:
-    """Return the one `MiniLM` of this process: what `shared_embeddings()` embeds lines with."""
-    inner = shared_embeddings().inner
-    if not isinstance(inner, MiniLM):
-        raise TypeError(f"The shared embedding is a {type(inner).__qualname__}, not a MiniLM.")
-    return inner
 
 
 def forget_shared_embeddings() -> None:

@@ -1,11 +1,13 @@
-"""What the environment says of the memory besides its place: headers and trust for a server, and times to live."""
+"""What the environment says of the memory besides its place: its embedding, a server's headers, times to live."""
 
 import os
 import ssl
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
+from langchain_core.embeddings import Embeddings
 from langgraph.store.base import TTLConfig
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -69,6 +71,31 @@ def configured_headers() -> dict[str, str]:
 def configured_ca() -> str | None:
     """Return the path in BILLP_CHROMA_CA, None where it is not set."""
     return os.environ.get("BILLP_CHROMA_CA", "").strip() or None
+
+
+def chosen_embedding() -> Embeddings | None:
+    """Return the embedding that BILLP_EMBEDDING names, None where it is not set.
+
+    Packages bring embeddings by the entry points `billp.embeddings`, each a function that makes one.
+
+    Raises:
+        BadStoreError: There is none of that name, or it cannot be loaded.
+    """
+    name = os.environ.get("BILLP_EMBEDDING", "").strip()
+    if not name:
+        return None
+    known = {entry.name: entry for entry in entry_points(group="billp.embeddings")}
+    if name not in known:
+        there = f"there are {', '.join(sorted(known))}" if known else "no installed package brings any"
+        raise BadStoreError(f"BILLP_EMBEDDING names {name[:80]!r}: {there}; not set, it is the bundled MiniLM.")
+    try:
+        made = known[name].load()()
+    except Exception as error:  # Whatever code of a stranger raises.
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded: {told}.") from error
+    if not isinstance(made, Embeddings):
+        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) is none of LangChain's Embeddings.")
+    return made
 
 
 class _Lifetime(BaseModel):

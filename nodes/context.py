@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from nodes.llm.prompts import default_prompt
 
 # A model is named, never addressed: addresses and keys come from the environment of the process alone.
-MODEL_NAME = r"^(rules|openai:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})$"
-ROLE_MODEL_NAME = MODEL_NAME.replace("^(", "^(|")
+MODEL_NAME = r"^[a-z][a-z0-9_]{0,63}(:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})?$"
+ROLE_MODEL_NAME = f"^$|{MODEL_NAME}"
 
 
 def nodes_of(role: str) -> list[JsonValue]:
@@ -46,7 +46,8 @@ class Context(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     model: str = Field("rules", pattern=MODEL_NAME, examples=["rules", "openai:gpt-4o-mini"])
-    """Model of all roles: `rules` (no LLM, deterministic) or `openai:NAME` on the configured endpoint."""
+    """Model of all roles: `rules` (no LLM, deterministic), `openai:NAME` on the configured endpoint, or an installed
+    package's."""
     planner_model: str = model_field("planner")
     """Model of the Planner; empty for the one of all roles."""
     actor_model: str = model_field("actor")

@@ -1,23 +1,30 @@
-"""Where ratings come from: the sources by name."""
+"""Where ratings come from: the sources by name. Those of other packages join by the entry points `billp.sources`."""
 
 import importlib
 import pkgutil
 
 import sim.sources
 from sim.errors import BadInputError
+from sim.plugins import Registry
 from sim.ratings import Ratings
 from sim.sources import Given, Source
 
 __all__ = ["SOURCES", "Given", "Ratings", "available", "load_ratings"]
 
 
-def _find_sources() -> dict[str, Source]:
+def _own_sources() -> dict[str, Source]:
     modules = sorted(module.name for module in pkgutil.iter_modules(sim.sources.__path__))
     sources: list[Source] = [importlib.import_module(f"sim.sources.{module}").SOURCE for module in modules]
     return {source.name: source for source in sources}
 
 
-SOURCES = _find_sources()
+def _checked(loaded: Source) -> Source:
+    if not isinstance(loaded, Source):
+        raise BadInputError("it is no Source")
+    return loaded
+
+
+SOURCES = Registry("source", "billp.sources", _own_sources(), _checked)
 
 
 def load_ratings(source: str, seed: int = 0, given: Given | None = None) -> Ratings:

@@ -15,6 +15,7 @@ for name in (
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
     "BILLP_HOME",
+    "BILLP_EMBEDDING",
     "BILLP_CHROMA_URL",
     "BILLP_CHROMA_HEADERS",
     "BILLP_CHROMA_CA",

@@ -1,9 +1,10 @@
-"""Chat models by name."""
+"""Chat models by name. Those of other packages join by the entry points `billp.models`."""
 
 import asyncio
 import logging
 import threading
 import warnings
+from collections.abc import Callable
 
 from langchain_core.language_models import BaseChatModel
 
@@ -12,6 +13,7 @@ from nodes.llm.calling import EndpointModel
 from nodes.llm.endpoint import shared_endpoint
 from nodes.llm.rules import RulesModel
 from sim.errors import BadInputError
+from sim.plugins import Registry
 
 Key = tuple[str, float]
 # Loggers that would write the endpoint's address for each call.
@@ -23,15 +25,13 @@ async def role_model(context: Context, role: str) -> BaseChatModel:
     own = getattr(context, f"{role}_temperature", None)
     key: Key = (getattr(context, f"{role}_model", "") or context.model, context.temperature if own is None else own)
     loop = asyncio.get_running_loop()
-    made = _made.get(key) or _by_loop.get(loop, {}).get(key)
+    made = _by_loop.get(loop, {}).get(key)
     if made is not None:
         return made
     # Made in a thread: reading certificates would block the event loop.
     return await asyncio.to_thread(_made_for, loop, key)
 
 
-# Models that run in this process.
-_made: dict[Key, BaseChatModel] = {}
 # Connections belong to the event loop in which they were opened, and so do the models that hold them.
 _by_loop: dict[asyncio.AbstractEventLoop, dict[Key, BaseChatModel]] = {}
 _making = threading.Lock()
@@ -52,23 +52,57 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
     """Return a chat model.
 
     Args:
-        name: `rules`, or `openai:NAME` for any endpoint that speaks OpenAI's protocol. Its address and key come from
-            the environment alone, never from a request.
+        name: `rules`, or `openai:NAME` for any endpoint that speaks OpenAI's protocol, or what an installed package
+            brings. Addresses and keys come from the environment alone, never from a request.
         temperature: Sampling temperature of an LLM.
 
     Raises:
         BadInputError: The name is unknown, or the environment names no usable endpoint.
     """
-    if name == "rules":
-        return _made.setdefault((name, temperature), RulesModel())
+    check_model(name)
     provider, _, model = name.partition(":")
-    if provider != "openai" or not model:
+    return PROVIDERS[provider](model, temperature)
+
+
+def check_model(name: str) -> None:
+    """Raise where nobody provides a model of that name; whether it answers is found out when it is asked.
+
+    Raises:
+        BadInputError: Nobody does.
+    """
+    if name.partition(":")[0] not in PROVIDERS:
+        others = "".join(f", `{one}`" for one in PROVIDERS if one not in OWN)
         raise BadInputError(
-            f"there is no model {name!r}: use `rules`, or `openai:NAME` for an OpenAI-compatible endpoint"
+            f"there is no model {name!r}: use `rules`, or `openai:NAME` for an OpenAI-compatible endpoint{others}"
         )
+
+
+Provider = Callable[[str, float], BaseChatModel]
+"""Makes a model of the name after the colon, empty where there is none, and a temperature."""
+
+
+def _rules(model: str, temperature: float) -> BaseChatModel:
+    if model:
+        raise BadInputError(f"there is no model 'rules:{model}': it is called `rules`")
+    return RulesModel()
+
+
+def _openai(model: str, temperature: float) -> BaseChatModel:
+    if not model:
+        raise BadInputError("there is no model 'openai': write `openai:NAME`")
     for logger in map(logging.getLogger, CLIENT_LOGGERS):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
     # What it warns of is tried again without a schema.
     warnings.filterwarnings("ignore", "(This model does not support|Invalid schema for) OpenAI's structured output")
     return EndpointModel.behind(shared_endpoint(), model, temperature)
+
+
+def _checked(loaded: Provider) -> Provider:
+    if not callable(loaded):
+        raise BadInputError("it is no function that makes a model")
+    return loaded
+
+
+OWN: dict[str, Provider] = {"rules": _rules, "openai": _openai}
+PROVIDERS = Registry("model", "billp.models", OWN, _checked)

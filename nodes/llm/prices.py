@@ -41,14 +41,16 @@ def price_of(model: str) -> Price | None:
     0.6}}`; then what genai-prices knows of OpenAI.
 
     Args:
-        model: `rules`, which costs nothing, or `openai:NAME`.
+        model: `rules`, which costs nothing, `openai:NAME`, or a model of another package, whose price is not known.
 
     Raises:
         BadInputError: BILLP_PRICES names no table of prices.
     """
-    name = model.removeprefix("openai:")
-    if name == "rules":
+    provider, _, name = model.partition(":")
+    if provider == "rules":
         return Price(input=0, output=0)
+    if provider != "openai":
+        return None
     own = _own_table(os.environ.get(TABLE, ""))
     return own[name] if name in own else _published(name)
 

@@ -1,6 +1,7 @@
 """Readers of data sets: one a file, each of which registers itself as its `SOURCE`.
 
-A new file in this folder with a `SOURCE` is a new source; nothing else has to know of it.
+A new file in this folder with a `SOURCE` is a new source; nothing else has to know of it. Packages bring theirs by the
+entry points `billp.sources`.
 """
 
 from collections.abc import Callable, Mapping

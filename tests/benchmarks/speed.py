@@ -29,7 +29,7 @@ from memory.recall import Asker, recall_experiences, remember
 from memory.records import Experience, record
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.llm.models import chat_model
+from nodes.llm.models import role_model
 from nodes.llm.rules import RulesModel
 from nodes.state import Step, VisitInput, VisitOutput, VisitState
 from nodes.worlds import default_world, embed_labels, load_world, open_place
@@ -141,7 +141,7 @@ async def run_visits(variant: str, users: list[str], store: ChromaStore | None, 
 async def measure_study(folder: Path, seed: int = 0) -> tuple[float, int, int, int, Stopwatch]:
     """Run the train visits of `billp`; return seconds, rounds, records, embeddings for them, and where time went."""
     place = await open_place(default_world())
-    await asyncio.to_thread(chat_model, "rules", Context().temperature)
+    await role_model(Context(), "planner")
     shared_embeddings().embed_query("warm up")
     watch = Stopwatch()
     users = visitors(place.world, "train", VISITS, seed)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import chromadb
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ def install(folder: Path) -> None:
     """Leave what `pip install -e` leaves of a package: how it is called, and its entry points."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     told = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    shutil.rmtree(told, ignore_errors=True)
     told.mkdir()
     (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     groups = [
@@ -40,13 +42,42 @@ def install(folder: Path) -> None:
     (told / "entry_points.txt").write_text("\n".join(groups))
 
 
-def run(folder: Path, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+def run(folder: Path, home: Path, *command: str, **given: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | given
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def billp(folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run(folder, home, sys.executable, "-m", "graph.cli", *arguments)
+
+
+def run_line(folder: Path, home: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of a shell that the tutorial shows."""
+    words = line.split()
+    given = []
+    while re.match(r"[A-Z_]+=", words[0]):
+        given.append(words.pop(0).partition("="))
+    name, *arguments = words
+    modules = {"billp": ["graph.cli"], "pytest": ["pytest", "-p", "no:cacheprovider"]}
+    command = [sys.executable, "-m", *modules[name], *arguments]
+    return run(folder, home, *command, **{variable: value for variable, _, value in given})
+
+
+def write_jokes(folder: Path, home: Path) -> None:
+    """Leave the data that the commands of the tutorial read."""
+    (folder / "data").mkdir()
+    code = "import pathlib, test_jokes; test_jokes.write(pathlib.Path('data'))"
+    done = run(folder, home, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def identity_of(memory: Path) -> Any:
+    """Return the name of the embedding that a memory was made with."""
+    client = chromadb.PersistentClient(memory)
+    try:
+        return (client.get_collection("billp", embedding_function=None).metadata or {})["embedding"]
+    finally:
+        client.close()  # type: ignore[attr-defined]
 
 
 def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
@@ -58,17 +89,23 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
             (folder / block.file).write_text(block.text, encoding="utf-8")
             if block.file == "pyproject.toml":
                 install(folder)
+            if block.file == "test_jokes.py":
+                write_jokes(folder, home)
         elif block.language == "sh":
             for line in block.text.splitlines():
-                name, *arguments = line.split()
-                assert name == "billp"
-                done = billp(folder, home, *arguments)
-                assert done.returncode == 0, done.stderr
+                done = run_line(folder, home, line)
+                assert done.returncode == 0, done.stdout + done.stderr
                 said.append(done.stdout)
         else:
             pytest.fail(f"a block of {block.language} that nobody runs")
 
-    episode, study, listed, shown = said
+    episode, study, listed, shown, tests, built, more, stocked, lettered = said
+    # Seven of each role, ten of the user, seven of the source, seven of the embedding, five of the model.
+    assert re.search(r"^43 passed", tests, re.MULTILINE), tests
+    assert "jokes" in built
+    assert re.search(r"^ bored +\d", more, re.MULTILINE)
+    assert "Recommend animals." in stocked
+    assert re.search(r"\d rounds", lettered) and identity_of(folder / "other" / "memory") == "letters/line-mean"
     assert "4 rounds" in episode or "5 rounds" in episode and "Recommend" in episode
     assert re.search(r"^ explorer +\d", study, re.MULTILINE)
     results = json.loads((home / "runs" / "explorer" / "results.json").read_text(encoding="utf-8"))
@@ -83,8 +120,6 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
     train = [one for one in map(json.loads, lines) if one["variant"] == "explorer" and one["split"] == "train"]
     tried = [one["value"] for visit in train for one in visit["records"] if one["value"]["kind"] == "explorations"]
     assert tried and all(one["category"] and 1 <= one["reward"] <= 5 for one in tried)
-    contract = run(folder, home, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_explorer.py")
-    assert contract.returncode == 0 and "14 passed" in contract.stdout, contract.stdout
     drawn = run(folder, home, sys.executable, "-c", "import explorer; print(explorer.graph.get_graph().draw_mermaid())")
     assert "planner --> explorer;" in drawn.stdout and "explored --> reflector;" in drawn.stdout, drawn.stderr
 
@@ -108,11 +143,68 @@ def packaged(tmp_path: Path) -> Path:
     """Return a folder with the tutorial's package installed in it."""
     folder = tmp_path / "installed"
     folder.mkdir()
-    for block in blocks():
-        if block.file in ("explorer.py", "pyproject.toml"):
-            (folder / block.file).write_text(block.text, encoding="utf-8")
+    content = {block.file: block.text for block in reversed(blocks())}
+    for file in ("explorer.py", "pyproject.toml"):
+        (folder / file).write_text(content[file], encoding="utf-8")
     install(folder)
     return folder
+
+
+def named(tmp_path: Path, group: str, entry: str, content: str) -> Path:
+    """Return a folder in which a package of one module is installed, with one entry point."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "theirs.py").write_text(content)
+    (folder / "pyproject.toml").write_text(
+        f'[project]\nname = "their-package"\nversion = "1"\n[project.entry-points."{group}"]\n{entry} = "theirs:it"\n'
+    )
+    install(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "told"),
+    [
+        ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
+        ("broken", "it = 1", "it is no Source"),
+        ("tiny", "it = 1", "there is another source of that name"),
+    ],
+)
+def test_a_source_that_cannot_be_loaded_is_named_and_left_out(
+    home: Path, tmp_path: Path, entry: str, content: str, told: str
+) -> None:
+    done = billp(named(tmp_path, "billp.sources", entry, content), home, "world", "list")
+    assert done.returncode == 0 and "sources: amazon, csv, movielens, steam, tiny " in done.stdout
+    assert f"source {entry} of the package their-package is left out: {told}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("raise RuntimeError('no\\nlicence')", "model broken of the package their-package is left out: no licence"),
+        ("it = 1", "it is no function that makes a model"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, content: str, told: str) -> None:
+    folder = named(tmp_path, "billp.models", "broken", content)
+    done = billp(folder, home, "episode", "--world", "tiny", "--model", "broken:x")
+    assert done.returncode == 2 and told in done.stderr and "there is no model 'broken:x'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("raise RuntimeError('no\\nlicence')", "cannot be loaded: no licence"),
+        ("it = 1", "cannot be loaded: 'int' object is not callable"),
+        ("it = dict", "is none of LangChain's Embeddings"),
+    ],
+)
+def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Path, content: str, told: str) -> None:
+    folder = named(tmp_path, "billp.embeddings", "broken", content)
+    command = [sys.executable, "-m", "graph.cli", "episode", "--world", "tiny"]
+    done = run(folder, home, *command, BILLP_EMBEDDING="broken")
+    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict
 
     def put(answer: Callable[[dict[str, Any]], str]) -> Scripted:
         model = Scripted(answer=answer, prompts=[])
-        monkeypatch.setitem(models._made, ("rules", Context().temperature), model)
+        monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
         return model
 
     yield put
@@ -235,7 +235,7 @@ async def test_without_the_category_tool_no_role_is_told_of_categories_but_those
 
 async def test_a_role_can_have_a_model_of_its_own(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Scripted(answer=lambda facts: json.dumps({"plan": "Recommend the other."}), prompts=[])
-    monkeypatch.setitem(models._made, ("openai:other", Context().temperature), other)
+    monkeypatch.setitem(models.OWN, "openai", lambda *_: other)
     state = await run("react", VisitInput(world="tiny", max_steps=2), Context(planner_model="openai:other"))
     assert {step.plan for step in state["steps"]} == {"Recommend the other."}
     assert len(other.prompts) == len(state["steps"])

@@ -51,11 +51,7 @@ class RoleContract:
     @classmethod
     def tiny_home(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         """Let worlds and memories lie in a folder of the class's own."""
-        home = tmp_path_factory.mktemp("home")
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("BILLP_HOME", str(home))
-            yield home
-            close_places()
+        yield from at_home(tmp_path_factory)
 
     def test_it_returns_what_is_declared_and_nothing_else(self) -> None:
         """A field that no schema has is lost without a word, so that somebody would look for it in vain."""
@@ -186,6 +182,15 @@ class RoleContract:
     async def _run_on(self, graph: Any, config: dict[str, Any]) -> None:
         output = await graph.ainvoke(None, config, context=self._context())
         assert output["length_with_exit"] >= 1
+
+
+def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder in which worlds and memories lie for some tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("BILLP_HOME", str(home))
+        yield home
+        close_places()
 
 
 @contextmanager

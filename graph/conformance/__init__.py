@@ -1,0 +1,9 @@
+"""What everything that joins by a name has to keep to, as tests that one's own inherits."""
+
+from graph.conformance.embeddings import EmbeddingContract
+from graph.conformance.models import ModelContract
+from graph.conformance.roles import RoleContract
+from graph.conformance.sources import SourceContract
+from graph.conformance.users import UserContract
+
+__all__ = ["EmbeddingContract", "ModelContract", "RoleContract", "SourceContract", "UserContract"]

@@ -1,0 +1,59 @@
+"""What is known by name: this project's own, and what installed packages bring by their entry points."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from sim.errors import BadInputError
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """Things by name: those given, and those of installed packages, looked for when another name is asked for.
+
+    One of a package that cannot be used is named in one line of the log and left out.
+
+    Args:
+        what: What one of them is called in that line.
+        group: Group of the entry points by which packages bring them.
+        own: Those that are known without looking.
+        checked: Returns one from the object that an entry point names, or raises where it is none.
+    """
+
+    def __init__(self, what: str, group: str, own: Mapping[str, T], checked: Callable[[Any], T]) -> None:
+        self._what = what
+        self._group = group
+        self._own = own
+        self._checked = checked
+
+    def __getitem__(self, name: str) -> T:
+        return self._own[name] if name in self._own else self._installed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._own, *self._installed))
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._installed)
+
+    @cached_property
+    def _installed(self) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for entry in sorted(entry_points(group=self._group), key=lambda one: one.name):
+            try:
+                if not NAME.fullmatch(entry.name):
+                    raise BadInputError("its name has to be of small letters, digits and _")
+                if entry.name in self._own or entry.name in found:
+                    raise BadInputError(f"there is another {self._what} of that name")
+                found[entry.name] = self._checked(entry.load())
+            except Exception as error:  # Whatever code of a stranger raises.
+                package = entry.dist.name if entry.dist else entry.value
+                told = " ".join(str(error).split()) or type(error).__name__
+                _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, told)
+        return found

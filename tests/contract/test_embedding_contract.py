@@ -1,0 +1,104 @@
+"""The bundled embedding keeps to the contract of embeddings, and embeddings that do not are found out."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.embeddings import Embeddings
+
+from graph.conformance import EmbeddingContract
+from memory.embeddings import LineMean, MiniLM
+from memory.errors import BadStoreError
+from memory.settings import chosen_embedding
+from tests.stores import FakeEmbeddings
+
+
+class TestMiniLM(EmbeddingContract):
+    make = MiniLM
+
+
+class TestLineMean(EmbeddingContract):
+    make = staticmethod(lambda: LineMean(MiniLM()))
+
+
+class InCompany(FakeEmbeddings):
+    """Centres its vectors on what comes with them."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        vectors = np.array(super().embed_documents(texts))
+        centred: list[list[float]] = (vectors - vectors.mean(axis=0)).tolist() if len(texts) else []
+        return centred
+
+
+class OneAtATime(FakeEmbeddings):
+    """Keeps what it works on in itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._working = threading.Lock()
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        if not self._working.acquire(blocking=False):
+            raise RuntimeError("busy")
+        try:
+            for _ in range(20):
+                vectors = super().embed_documents(texts)
+            return vectors
+        finally:
+            self._working.release()
+
+
+class Nobody(FakeEmbeddings):
+    """Has another name each time."""
+
+    def __init__(self) -> None:
+        super().__init__(name=str(id(self)))
+        alive.append(self)
+
+
+class Blind(FakeEmbeddings):
+    """Has one vector for all."""
+
+    def embed_query(self, text: str) -> list[float]:
+        return super().embed_query("")
+
+
+class Undefined(FakeEmbeddings):
+    """Divides by the number of letters."""
+
+    def embed_query(self, text: str) -> list[float]:
+        return [value / len(text) if text else float("nan") for value in super().embed_query(text)]
+
+
+alive: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (InCompany, EmbeddingContract.test_a_text_has_the_same_vector_in_whatever_company),
+        (OneAtATime, EmbeddingContract.test_many_threads_may_ask_at_once),
+        (Nobody, EmbeddingContract.test_it_says_who_it_is),
+        (Blind, EmbeddingContract.test_different_texts_are_told_apart),
+        (Undefined, EmbeddingContract.test_every_text_has_a_vector_of_that_many_finite_numbers),
+    ],
+)
+def test_an_embedding_that_breaks_the_contract_is_found_out(broken: type[Embeddings], test: Any) -> None:
+    class Good(EmbeddingContract):
+        make = FakeEmbeddings
+
+    class Broken(EmbeddingContract):
+        make = broken
+
+    test(Good(), FakeEmbeddings())
+    with pytest.raises((AssertionError, RuntimeError)):
+        test(Broken(), broken())
+
+
+def test_an_embedding_that_nobody_brings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BILLP_EMBEDDING", raising=False)
+    assert chosen_embedding() is None
+    monkeypatch.setenv("BILLP_EMBEDDING", "nobodys")
+    with pytest.raises(BadStoreError, match="names 'nobodys': no installed package brings any"):
+        chosen_embedding()

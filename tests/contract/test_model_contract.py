@@ -1,0 +1,90 @@
+"""The models keep to the contract of models, and models that do not are found out."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+
+from graph.conformance import ModelContract
+from nodes.llm import models
+from nodes.llm.endpoint import shared_endpoint
+from nodes.llm.models import chat_model
+from sim.errors import BadInputError
+from tests.scripted import by_rules, serving
+
+
+class TestRules(ModelContract):
+    model = "rules"
+
+
+class TestOpenAI(ModelContract):
+    model = "openai:anything"
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def served(cls) -> Iterator[None]:
+        with serving(by_rules) as endpoint, pytest.MonkeyPatch.context() as environment:
+            environment.setenv("OPENAI_BASE_URL", endpoint.url)
+            shared_endpoint.cache_clear()
+            yield
+        shared_endpoint.cache_clear()
+
+
+class OfOneLoop(FakeListChatModel):
+    """Holds on to the event loop in which it was asked first."""
+
+    lock: Any = None
+
+    async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
+        if self.lock is None:
+            self.lock = asyncio.get_running_loop()
+        assert self.lock is asyncio.get_running_loop()
+        return await super().ainvoke(*args, **kwargs)
+
+
+class Asleep(FakeListChatModel):
+    """Waits without letting others go on."""
+
+    async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        time.sleep(1)  # noqa: ASYNC251
+        return await super()._agenerate(messages, *args, **kwargs)
+
+
+shared = OfOneLoop(responses=["{}"])
+
+
+@pytest.mark.parametrize(
+    ("made", "test"),
+    [
+        (lambda name, temperature: shared, ModelContract.test_one_event_loop_after_the_other_may_use_it),
+        (lambda name, temperature: Asleep(responses=["{}"]), ModelContract.test_the_event_loop_goes_on_meanwhile),
+        (lambda name, temperature: object(), ModelContract.test_it_is_made_by_its_name),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_found_out(
+    made: Any, test: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def good(name: str, temperature: float) -> BaseChatModel:
+        return FakeListChatModel(responses=["{}"])
+
+    class Stock(ModelContract):
+        model = "stock:x"
+
+    monkeypatch.setitem(models.OWN, "stock", good)
+    test(Stock())
+    monkeypatch.setitem(models.OWN, "stock", made)
+    with pytest.raises(AssertionError):
+        test(Stock())
+
+
+@pytest.mark.parametrize("name", ["gpt", "anthropic:claude", "rules:x", "openai", "openai:"])
+def test_a_model_that_nobody_provides_is_said_to_be_none(name: str) -> None:
+    with pytest.raises(BadInputError, match="there is no model") as caught:
+        chat_model(name, 0.5)
+    assert "\n" not in str(caught.value)
