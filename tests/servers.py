@@ -38,6 +38,11 @@ def start(folder: Path, home: Path, port: int, *, jobs: int = 10, **settings: An
         (folder / name).symlink_to(ROOT / name)
     configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
     (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
+    return develop(folder, home, port, jobs=jobs)
+
+
+def develop(folder: Path, home: Path, port: int, *, jobs: int = 10, **environment: str) -> subprocess.Popen[bytes]:
+    """Start `langgraph dev` in a folder with a `langgraph.json`."""
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             [
@@ -45,7 +50,7 @@ def start(folder: Path, home: Path, port: int, *, jobs: int = 10, **settings: An
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
             cwd=folder,
-            env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)},
+            env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)} | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -88,9 +93,16 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]
     shutil.copytree(built_home, folder / "home")
     port = free_port()
     process = start(folder / "deployment", folder / "home", port, **settings)
+    with answering(process, port, folder / "deployment" / "log") as server:
+        yield server
+
+
+@contextmanager
+def answering(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[Server]:
+    """Wait for a server that was started, and end it after the block."""
     url = f"http://127.0.0.1:{port}"
     try:
-        assert asyncio.run(answers(url, process)), last_words(folder / "deployment" / "log")
+        assert asyncio.run(answers(url, process)), last_words(log)
         yield Server(url, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)

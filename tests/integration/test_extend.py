@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import chromadb
+import httpx
 import pytest
+
+from tests.servers import answering, develop, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -122,6 +125,30 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
     assert tried and all(one["category"] and 1 <= one["reward"] <= 5 for one in tried)
     drawn = run(folder, home, sys.executable, "-c", "import explorer; print(explorer.graph.get_graph().draw_mermaid())")
     assert "planner --> explorer;" in drawn.stdout and "explored --> reflector;" in drawn.stdout, drawn.stderr
+
+
+def test_a_server_plays_the_tutorial_s_variant_and_keeps_what_it_remembers(home: Path, tmp_path: Path) -> None:
+    folder = packaged(tmp_path)
+    content = {block.file: block.text for block in blocks()}
+    (folder / "langgraph.json").write_text(content["langgraph.json"], encoding="utf-8")
+    port = free_port()
+    process = develop(folder, home, port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
+    with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        asked = {"assistant_id": "explorer", "input": {"world": "tiny", "max_steps": 6}}
+        thread = client.post("/threads", json={}).json()["thread_id"]
+        given = asked | {"context": {"explorer_prompt": "Say one."}}
+        output = client.post(f"/threads/{thread}/runs/wait", json=given).json()
+        state = client.get(f"/threads/{thread}/state").json()["values"]
+        assert "Say one." in state["exchange"]["explorer"]["prompt"] and {*state["tried"]} <= {*"0123456"}
+        assert output["steps"] and all(step["outcomes"]["explorer"] == "ok" for step in output["steps"][1:])
+        kinds = [one[0] for one in client.post("/store/namespaces", json={}).json()["namespaces"]]
+        assert {"experiences", "explorations", "lessons", "values"} <= {*kinds}
+        (assistant,) = client.post("/assistants/search", json={"graph_id": "explorer"}).json()
+        drawn = client.get(f"/assistants/{assistant['assistant_id']}/graph").json()
+        assert {"planner", "explorer", "explored"} <= {node["id"] for node in drawn["nodes"]}
+        schemas = client.get(f"/assistants/{assistant['assistant_id']}/schemas").json()
+        prompt = schemas["context_schema"]["properties"]["explorer_prompt"]
+        assert prompt["langgraph_nodes"] == ["explorer"] and prompt["langgraph_type"] == "prompt"
 
 
 def test_settings_of_its_own_are_checked_and_kept(home: Path, tmp_path: Path) -> None:

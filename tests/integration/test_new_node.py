@@ -1,12 +1,14 @@
 """`billp new-node`: a role that works as it is written, by lint, types and its own tests."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.servers import answering, develop, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,8 +37,12 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
         done = run(folder, *check)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
-    served = json.loads((folder / "langgraph.json").read_text(encoding="utf-8"))["graphs"]["fairness_guard"]
-    assert (folder / served.partition(":")[0]).is_file()
+    port = free_port()
+    process = develop(folder, tmp_path / "home", port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
+    with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        asked = {"assistant_id": "fairness_guard", "input": {"world": "tiny", "max_steps": 3}}
+        output = client.post("/runs/wait", json=asked).json()
+        assert all(step["outcomes"]["fairness_guard"] == "ok" for step in output["steps"])
 
 
 @pytest.mark.parametrize(
