@@ -49,10 +49,14 @@ class OfOneLoop(FakeListChatModel):
 
 
 class Asleep(FakeListChatModel):
-    """Waits without letting others go on."""
+    """Waits now and then without letting others go on."""
+
+    asked: int = 0
 
     async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        time.sleep(1)  # noqa: ASYNC251
+        self.asked += 1
+        if self.asked % 5 == 0:
+            time.sleep(1)  # noqa: ASYNC251
         return await super()._agenerate(messages, *args, **kwargs)
 
 

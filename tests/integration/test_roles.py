@@ -58,6 +58,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict
     def put(answer: Callable[[dict[str, Any]], str]) -> Scripted:
         model = Scripted(answer=answer, prompts=[])
         monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
+        # A test may put one in the place of another.
+        models._by_loop.clear()
         return model
 
     yield put
