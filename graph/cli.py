@@ -263,8 +263,11 @@ def recommend(
     from graph.talk import converse, here, there
     from graph.watch import ask_person
     from nodes.context import Context
+    from nodes.llm.models import check_model
 
     context = checked(lambda: Context(model=model))
+    if not server:
+        check_model(model)
     given = {"world": world, "user_id": user, "history": like or [], "wishes": wishes, "max_steps": max_steps}
 
     async def visit() -> dict[str, Any]:

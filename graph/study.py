@@ -302,6 +302,8 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
         BadInputError: They have to be and are not, or the calls would be made elsewhere.
     """
     unknown = sorted(model for model in context.models if price_of(model) is None)
+    if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
+        raise BadInputError(f"--max-cost does not hold for {', '.join(others)}: what it costs is its package's matter")
     if max_cost is not None and unknown:
         raise BadInputError(f"--max-cost needs the price of {', '.join(unknown)}: name it in a table (BILLP_PRICES)")
     if max_cost is not None and server:

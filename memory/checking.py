@@ -6,8 +6,10 @@ whichever process asks. So the one that asks here is a child: what it does not l
 Run as `python -m memory.checking FOLDER NAME…`, it writes a line of JSON for each collection of these names.
 """
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +27,10 @@ from memory.errors import BadStoreError
 from memory.nearest import as_matrix
 
 PAGE = 250
+FATAL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
+"""What ends a process that reads what is not there."""
+DIE_WITH_PARENT = 1
+"""Linux' PR_SET_PDEATHSIG."""
 
 
 def unreadable(folder: Path, names: Sequence[str]) -> list[str]:
@@ -51,18 +57,23 @@ def unreadable(folder: Path, names: Sequence[str]) -> list[str]:
 
 def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bool]:
     """Return what a child says of the first of `names`, in order, and whether it came to its end."""
+    # Nothing of the working directory that is not on the path here, either: it may have modules of the same names.
+    path = os.pathsep.join(one or os.getcwd() for one in sys.path)
     child = subprocess.run(  # noqa: S603 - this very module
-        [sys.executable, "-m", __name__, str(folder), *names],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        [sys.executable, "-P", "-m", "memory.checking", str(folder), *names],
+        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
     said = [cast(tuple[str, bool], tuple(json.loads(line))) for line in child.stdout.splitlines()]
-    if child.returncode > 0:
-        reason = (child.stderr.strip().splitlines() or ["it did not say why"])[-1]
-        raise BadStoreError(f"The memory in {folder} cannot be checked ({reason}): move the folder away.")
-    return said, child.returncode == 0
+    if -child.returncode in FATAL:
+        return said, False
+    if child.returncode:
+        # Somebody stopped it, or it could not begin: no fault of an index.
+        told = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
+        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({told[0]}): try again.")
+    return said, True
 
 
 def _whole(collection: Collection) -> bool:
@@ -80,8 +91,7 @@ def _whole(collection: Collection) -> bool:
             vectors = as_matrix(collection.get(ids=page, include=["embeddings"])["embeddings"])
         except InternalError:
             return False
-        # What was never written reads as zeros.
-        if len(vectors) != len(page) or not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
+        if len(vectors) != len(page) or not np.isfinite(vectors).all():
             return False
     return True
 
@@ -96,4 +106,7 @@ def main(folder: str, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux":
+        # The folder's lock is the parent's: whoever takes it next should find nobody in the folder.
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     main(sys.argv[1], sys.argv[2:])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import httpx
@@ -46,7 +47,10 @@ class Connection:
     """What no message may show."""
     folder: Path | None = None
     """Where its files are, if it is a folder."""
-    release: Callable[[], None] = field(default=lambda: None)
+    release: Callable[[bool], None] = field(default=lambda unharmed: None)
+    """Gives it free; is told whether Chroma never failed meanwhile."""
+    failed: Event = field(default_factory=Event)
+    """Set once Chroma has failed: what it had in hand may be half written."""
 
     def remedy(self) -> str:
         """Return what to do when it fails. Chroma does not say that a disk is full, only what it could not finish."""
@@ -72,7 +76,7 @@ class Connection:
                     self.client.delete_collection(name)
             self.client.close()
         finally:
-            self.release()
+            self.release(not self.failed.is_set())
 
 
 @contextmanager
@@ -87,6 +91,7 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
+        connection.failed.set()
         shown, cause = without(connection.secrets, error)
         raise StoreError(f"The memory at {connection.place} failed ({shown}): {connection.remedy()}.") from cause
 

@@ -8,22 +8,25 @@ room left, begins again at the next opening.
 
 import json
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 from chromadb.api.models.Collection import Collection
 
 from memory.checking import unreadable
-from memory.connection import DATABASE, Connection
+from memory.connection import DATABASE, SCANT, Connection
 from memory.embeddings import Vector
+from memory.errors import BadStoreError
 from memory.rows import IDENTITY, OURS, Record, arbitrary_vector, is_head, read_record, texts_at
 
 OPEN = "billp.open"
-"""File that is there while a store has the folder open: whoever finds it comes after one that was killed."""
+"""File that is there while a store has the folder open, and stays where Chroma failed: whoever finds it comes after one
+that was killed, or had no room left."""
 TO_MEND = "billp.mend"
 """File with the names of the collections whose vectors are to be computed again, as a list of JSON."""
 HEADER, HEADER_SIZE = "header.bin", 100
@@ -40,28 +43,44 @@ Embed = Callable[[list[str]], Vector]
 def set_aside_unreadable(folder: Path) -> None:
     """Remove the indexes that cannot be read, and note that they are to be made anew; a stranger's are left alone.
 
-    It looks only where the folder was not closed, or where the header of an index is cut.
+    It looks only where the folder was not closed, or closed after a failure, or where the header of an index is cut.
 
     Args:
         folder: A folder of Chroma's; nobody has it open.
 
     Raises:
-        BadStoreError: The folder cannot be opened.
+        BadStoreError: The folder cannot be opened, or its disk has no room.
     """
     headers = folder.glob(f"*/{HEADER}")
-    if not (folder / OPEN).exists() and all(header.stat().st_size >= HEADER_SIZE for header in headers):
+    left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
+    if not left and all(header.stat().st_size >= HEADER_SIZE for header in headers):
         return
     indexes = _indexes(folder)
     if IDENTITY not in indexes:
         return
     lost = unreadable(folder, [name for name in indexes if OURS.fullmatch(name)])
     if lost:
+        if (free := shutil.disk_usage(folder).free) < SCANT:
+            raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
         # First what is to be done, then the deed: it may be interrupted in between.
         scratch = folder / f"{TO_MEND}.new"
         scratch.write_text(json.dumps(sorted({*_to_mend(folder), *lost})))
         scratch.replace(folder / TO_MEND)
     for name in lost:
         shutil.rmtree(folder / indexes[name], ignore_errors=True)
+
+
+def mark_open(folder: Path) -> os.stat_result:
+    """Note that the folder is open, and return what tells this mark from another owner's."""
+    (folder / OPEN).touch()
+    return (folder / OPEN).stat()
+
+
+def unmark(folder: Path, marker: os.stat_result) -> None:
+    """Note that the folder was closed whole, unless another one has taken its place meanwhile."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat((folder / OPEN).stat(), marker):
+            (folder / OPEN).unlink()
 
 
 def _indexes(folder: Path) -> dict[str, str]:

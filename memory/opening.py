@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from memory.connection import DATABASE, Connection, client_settings, first_line
 from memory.errors import BadStoreError
-from memory.mending import OPEN, set_aside_unreadable
+from memory.mending import mark_open, set_aside_unreadable, unmark
 from memory.reaching import open_server
 from memory.rows import IDENTITY, LAYOUT
 from memory.settings import check_ca, check_headers
@@ -71,7 +71,11 @@ def _folder(path: Path) -> Connection:
         if (path / DATABASE).exists():
             set_aside_unreadable(path)
         client = cast(Client, chromadb.PersistentClient(path=str(path), settings=client_settings()))
-        (path / OPEN).touch()
+        try:
+            marker = mark_open(path)
+        except OSError:
+            client.close()
+            raise
     except Exception as error:  # as in chroma_calls
         if fresh_lock:
             (path / LOCK).unlink(missing_ok=True)
@@ -82,8 +86,9 @@ def _folder(path: Path) -> Connection:
             f"The memory in {path} cannot be opened ({first_line(error)}): move the folder away, or choose another."
         ) from error
 
-    def release() -> None:
-        (path / OPEN).unlink(missing_ok=True)
+    def release(unharmed: bool) -> None:
+        if unharmed:
+            unmark(path, marker)
         lock.release()
 
     return Connection(client, str(path), FOLDER_ADVICE, shared=False, folder=path, release=release)

@@ -99,7 +99,7 @@ class RoleContract:
         assert once == again
 
     def test_the_same_visit_comes_out_the_same(self) -> None:
-        """Whatever is drawn at random is drawn by the seed of the visit, and nothing hangs on the order of a set."""
+        """Whatever is drawn at random is drawn by the seed of the visit."""
 
         async def outcome() -> Any:
             async with self._graph(ChromaStore()) as (graph, config):

@@ -12,7 +12,7 @@ from nodes.context import Context
 from nodes.llm.calling import EndpointModel
 from nodes.llm.endpoint import shared_endpoint
 from nodes.llm.rules import RulesModel
-from sim.errors import BadInputError
+from sim.errors import BadInputError, BillpError
 from sim.plugins import Registry
 
 Key = tuple[str, float]
@@ -57,11 +57,19 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
         temperature: Sampling temperature of an LLM.
 
     Raises:
-        BadInputError: The name is unknown, or the environment names no usable endpoint.
+        BadInputError: The name is unknown, the environment names no usable endpoint, or a package makes no model of it.
     """
     check_model(name)
     provider, _, model = name.partition(":")
-    return PROVIDERS[provider](model, temperature)
+    try:
+        made = PROVIDERS[provider](model, temperature)
+    except BillpError:
+        raise
+    except Exception as error:  # Whatever code of a stranger raises. What it says may hold a key.
+        raise BadInputError(f"the model {name!r} cannot be made ({type(error).__name__})") from None
+    if not isinstance(made, BaseChatModel):
+        raise BadInputError(f"what makes the model {name!r} returned none of LangChain's chat models")
+    return made
 
 
 def check_model(name: str) -> None:
@@ -70,7 +78,8 @@ def check_model(name: str) -> None:
     Raises:
         BadInputError: Nobody does.
     """
-    if name.partition(":")[0] not in PROVIDERS:
+    provider, _, model = name.partition(":")
+    if provider not in PROVIDERS or (provider == "rules" and model) or (provider == "openai" and not model):
         others = "".join(f", `{one}`" for one in PROVIDERS if one not in OWN)
         raise BadInputError(
             f"there is no model {name!r}: use `rules`, or `openai:NAME` for an OpenAI-compatible endpoint{others}"
@@ -82,14 +91,10 @@ Provider = Callable[[str, float], BaseChatModel]
 
 
 def _rules(model: str, temperature: float) -> BaseChatModel:
-    if model:
-        raise BadInputError(f"there is no model 'rules:{model}': it is called `rules`")
     return RulesModel()
 
 
 def _openai(model: str, temperature: float) -> BaseChatModel:
-    if not model:
-        raise BadInputError("there is no model 'openai': write `openai:NAME`")
     for logger in map(logging.getLogger, CLIENT_LOGGERS):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)

@@ -83,8 +83,18 @@ def test_a_model_that_breaks_the_contract_is_found_out(
     monkeypatch.setitem(models.OWN, "stock", good)
     test(Stock())
     monkeypatch.setitem(models.OWN, "stock", made)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, BadInputError)):
         test(Stock())
+
+
+def test_what_a_strangers_function_raises_is_told_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str, temperature: float) -> BaseChatModel:
+        raise KeyError("sk-secret")
+
+    monkeypatch.setitem(models.OWN, "stock", broken)
+    with pytest.raises(BadInputError, match=r"the model 'stock:x' cannot be made \(KeyError\)") as caught:
+        chat_model("stock:x", 0.5)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("name", ["gpt", "anthropic:claude", "rules:x", "openai", "openai:"])

@@ -53,7 +53,7 @@ def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedPro
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=bare | {"PYTHONPATH": str(installed)},
+        env=bare | {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=300,

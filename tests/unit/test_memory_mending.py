@@ -1,6 +1,9 @@
 """An index that cannot be read is made anew from the records, whoever is killed meanwhile."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import chromadb
 import numpy as np
 import pytest
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
+from chromadb.errors import InternalError
 from langgraph.store.base import PutOp
 
 from memory import backend
@@ -16,6 +20,7 @@ from memory.mending import OPEN, TO_MEND
 from memory.store import ChromaStore
 from tests.stores import FakeEmbeddings, chroma
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 150
 WHERE = ("notes", "w", "ann")
 
@@ -147,3 +152,69 @@ def test_the_index_of_another_chroma_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(BadStoreError, match="holds other collections"):
         chroma(folder)
     assert index_of(folder).exists() and not (folder / TO_MEND).exists()
+
+
+def test_after_a_failure_of_chroma_the_next_opening_looks_at_its_indexes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise InternalError("database or disk is full")
+
+    with chroma(folder) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr("chromadb.api.models.Collection.Collection.upsert", full)
+            with pytest.raises(StoreError, match="disk is full"):
+                store.put(WHERE, "0", {"texts": ["new"]}, index=["texts[*]"])
+        index = index_of(folder) / "index_metadata.pickle"
+    index.write_bytes(index.read_bytes()[:-9])
+    with chroma(folder) as store:
+        assert whole(store)
+    assert len(caplog.messages) == 1 and not (folder / OPEN).exists()
+
+
+def test_a_check_that_somebody_stops_condemns_no_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / OPEN).touch()
+    stopped = subprocess.CompletedProcess[str]([], -signal.SIGINT, "", "")
+    with monkeypatch.context() as patched:
+        patched.setattr("memory.checking.subprocess.run", lambda *args, **kwargs: stopped)
+        with pytest.raises(BadStoreError, match="could not be checked after a kill .*: try again"):
+            chroma(folder)
+    assert index_of(folder).exists() and (folder / OPEN).exists() and not (folder / TO_MEND).exists()
+    with chroma(folder) as store:
+        assert whole(store)
+
+
+def test_what_lies_in_the_working_directory_is_not_run(folder: Path, tmp_path: Path, caplog: Any) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "memory.py").write_text("raise SystemExit('a stranger')")
+    (folder / OPEN).touch()
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from tests.stores import chroma\n"
+        "with chroma(sys.argv[2]) as store: print(len(store.records()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(ROOT), str(folder)], cwd=elsewhere, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and int(done.stdout) == RECORDS + 1, done.stderr
+
+
+def test_a_text_without_direction_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Directionless(FakeEmbeddings):
+        def embed_query(self, text: str) -> list[float]:
+            return [0.0] * self.dimension if text == "none" else super().embed_query(text)
+
+    with ChromaStore(tmp_path / "memory", embeddings=Directionless()) as store:
+        store.put(WHERE, "1", {"text": "none"}, index=["text"])
+    (tmp_path / "memory" / OPEN).touch()
+    with ChromaStore(tmp_path / "memory", embeddings=Directionless()) as store:
+        assert store.get(WHERE, "1") is not None
+    assert not caplog.messages
+
+
+def test_the_mark_of_another_owner_is_left(folder: Path, tmp_path: Path) -> None:
+    with chroma(folder):
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        (folder / OPEN).touch()
+    assert (folder / OPEN).exists()
