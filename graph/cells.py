@@ -191,8 +191,11 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     lines = []
     world = load_world(work.settings.world)
     for course in courses(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
-        if any(done.missing(stage) for stage in course.stages):
+        # Its visits may all be done, and what the last of them taught not be written.
+        ended = folder / f"{course.name or TRAIN}.ended"
+        if not ended.exists() or any(done.missing(stage) for stage in course.stages):
             await _follow(course, cell, work, done)
+            ended.touch()
         for stage in course.stages:
             lines += _stage_lines(cell, stage, done)
     return lines
