@@ -1,9 +1,11 @@
-"""What every embedding has to keep to.
+"""What every embedding has to keep to; a subclass names the function that makes it.
 
-from graph.conformance import EmbeddingContract
+    from graph.conformance import EmbeddingContract
 
-class TestLetters(EmbeddingContract):
-make = staticmethod(letters.letters)
+    class TestLetters(EmbeddingContract):
+        make = staticmethod(letters.letters)
+
+pytest then runs them on new ones.
 """
 
 import re

@@ -1,9 +1,11 @@
 """What every chat model has to keep to.
 
-from graph.conformance import ModelContract
+    from graph.conformance import ModelContract
 
-class TestStock(ModelContract):
-model = "stock:drama"
+    class TestStock(ModelContract):
+        model = "stock:drama"
+
+pytest then runs them in visits of the world `tiny`.
 """
 
 import asyncio

@@ -1,13 +1,15 @@
 """What every reader of a data set has to keep to.
 
-from graph.conformance import SourceContract
+    from graph.conformance import SourceContract
 
-class TestJokes(SourceContract):
-source = jokes.SOURCE
+    class TestJokes(SourceContract):
+        source = jokes.SOURCE
 
-def given(self, folder: Path) -> Given:
-(folder / "jokes.jsonl").write_text(…)
-return Given(path=folder)
+        def given(self, folder: Path) -> Given:
+            (folder / "jokes.jsonl").write_text(…)
+            return Given(path=folder)
+
+pytest then runs them on that data set, and on what becomes of it when its files are damaged.
 """
 
 from dataclasses import fields, replace
