@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -104,15 +104,16 @@ async def _run(episode: Episode, folder: Path, store: BaseStore | None, show: Ca
         # A thread of its own, so that the visit recalls what former ones of the same user taught.
         config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
         begun = await saver.aget_tuple(config) is not None
-        stream = graph.astream(
+        stream: Any = graph.astream(
             None if begun else visit, config, context=episode.context, stream_mode=["updates", "values"]
         )
-        async for mode, chunk in stream:
-            content: Any = chunk
-            if mode == "values":
-                final = content
-            elif last in content:
-                show(content[last]["steps"][-1])
+        # Closed before the checkpoints are: a write that is cut off in the middle would keep their file locked.
+        async with aclosing(stream):
+            async for mode, content in stream:
+                if mode == "values":
+                    final = content
+                elif last in content:
+                    show(content[last]["steps"][-1])
     output = VisitOutput.model_validate(final)
     shutil.rmtree(folder)
     return output
