@@ -22,6 +22,7 @@ from memory.checking import unreadable
 from memory.connection import DATABASE, SCANT, Connection
 from memory.embeddings import Vector
 from memory.errors import BadStoreError
+from memory.hnsw import HEADER, holds_together
 from memory.rows import IDENTITY, OURS, Record, arbitrary_vector, is_head, read_record, texts_at
 
 OPEN = "billp.open"
@@ -29,7 +30,6 @@ OPEN = "billp.open"
 that was killed, or had no room left."""
 TO_MEND = "billp.mend"
 """File with the names of the collections whose vectors are to be computed again, as a list of JSON."""
-HEADER, HEADER_SIZE = "header.bin", 100
 PAGE = 200
 """Rows whose vectors are computed and written at a time."""
 TOLD_EACH = 10_000
@@ -43,7 +43,7 @@ Embed = Callable[[list[str]], Vector]
 def set_aside_unreadable(folder: Path) -> None:
     """Remove the indexes that cannot be read, and note that they are to be made anew; a stranger's are left alone.
 
-    It looks only where the folder was not closed, or closed after a failure, or where the header of an index is cut.
+    Each vector is read only where the folder was not closed, or closed after a failure, or where an index is torn.
 
     Args:
         folder: A folder of Chroma's; nobody has it open.
@@ -51,14 +51,15 @@ def set_aside_unreadable(folder: Path) -> None:
     Raises:
         BadStoreError: The folder cannot be opened, or its disk has no room.
     """
-    headers = folder.glob(f"*/{HEADER}")
     left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
-    if not left and all(header.stat().st_size >= HEADER_SIZE for header in headers):
+    if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
         return
     indexes = _indexes(folder)
     if IDENTITY not in indexes:
         return
-    lost = unreadable(folder, [name for name in indexes if OURS.fullmatch(name)])
+    ours = [name for name in indexes if OURS.fullmatch(name)]
+    torn = [name for name in ours if not holds_together(folder / indexes[name])]
+    lost = torn + unreadable(folder, [name for name in ours if name not in torn])
     if lost:
         if (free := shutil.disk_usage(folder).free) < SCANT:
             raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")

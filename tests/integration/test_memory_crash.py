@@ -16,6 +16,8 @@ from tests.stores import chroma
 
 KILLS = 50
 TASKS = 8
+BYTES = 20_000_000
+"""Many times what these records take."""
 KEYS = 7
 """Keys that each task writes in turn, so that most writes replace a record of other vectors."""
 
@@ -147,6 +149,8 @@ def test_after_fifty_kills_amid_concurrent_writes_all_that_was_acknowledged_is_t
                 (place[0], number) for place, number in known.items() if number is not None and now[place] != number
             ]
             assert not any(found_by(store, text) for task, number in former for text in texts(task, number))
+        # What Chroma is told wrong about its own files it makes files of gigabytes of.
+        assert sum(file.stat().st_size for file in folder.glob("**/*") if file.is_file()) < BYTES
         known = now
     # It was killed amid work, not before it.
     assert heard > 5 * KILLS

@@ -83,6 +83,8 @@ def damaged(folder: Path, file: str, part: float) -> None:
         ("data_level0.bin", 0.0),
         ("data_level0.bin", 0.5),
         ("data_level0.bin", 0.95),
+        ("link_lists.bin", 0.0),
+        ("link_lists.bin", 0.5),
         ("index_metadata.pickle", 0.5),
     ],
 )
@@ -102,6 +104,23 @@ def test_an_unreadable_index_is_made_anew_and_said(
     with chroma(folder) as store:
         assert store.search(WHERE, query="new")[0].score == 1.0
     assert not caplog.messages and not {OPEN, TO_MEND} & {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_torn_size_makes_no_file_of_gigabytes(folder: Path, closed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    links = index_of(folder) / "link_lists.bin"
+    before = links.stat().st_size
+    content = bytearray(links.read_bytes())
+    # As a kill has left it: a number of something else where the size of an element's links stood.
+    content[:4] = (1_353_687_424).to_bytes(4, "little")
+    links.write_bytes(content)
+    if not closed:
+        (folder / OPEN).touch()
+    with chroma(folder) as store:
+        assert whole(store)
+        store.batch([PutOp(WHERE, str(number), {"texts": texts(number), "other": "x"}) for number in range(RECORDS)])
+    assert all(file.stat().st_size < 2 * before for file in folder.glob("*/link_lists.bin"))
+    assert len(caplog.messages) == 1
 
 
 def test_one_index_of_several_is_made_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
