@@ -47,7 +47,7 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 
 # By files, since what the tests of a file share is made once for each process; a few of them start servers, so few processes.
 test: $(VENV)/.dev $(WEIGHTS) lint ## Run lint, types and all tests.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # PyTorch as most indexes have it comes with CUDA, several gigabytes that nothing here uses.
 test-rl: $(VENV)/.dev ## Run the tests that need the extra `rl`, on PyTorch's CPU build.

@@ -55,7 +55,7 @@ class Asleep(FakeListChatModel):
 
     async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         self.asked += 1
-        if self.asked % 5 == 0:
+        if self.asked % 20 == 0:
             time.sleep(1)  # noqa: ASYNC251
         return await super()._agenerate(messages, *args, **kwargs)
 

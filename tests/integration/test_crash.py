@@ -94,8 +94,8 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
     rng, kills, pace = random.Random(), 0, 1.0
     while kills < KILLS:
         process = start(home, *STUDY, *SMALL, *BESIDES)
-        # A little after the usual start, so that it gets forward between two kills.
-        if killed(process, pace * (start_up + rng.uniform(0, length))):
+        # A little after the usual start, so that it gets forward between two kills, and comes to its end by several.
+        if killed(process, pace * (start_up + rng.uniform(0, length / 2))):
             kills += 1
         else:
             assert process.returncode == 0 and outcome(home) == whole
