@@ -35,3 +35,13 @@ async def connected(url: str) -> AsyncIterator[LangGraphClient]:
         raise BillpError(f"the server at {place} refuses: {error.response.text[:200]}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BillpError(f"no LangGraph server answers at {place}: `make dev` starts one") from error
+
+
+async def check_server(url: str) -> None:
+    """Ask the LangGraph server at `url` once, so that a wrong address is known before anything waits for it patiently.
+
+    Raises:
+        BillpError: The server does not answer, or refuses.
+    """
+    async with connected(url) as client:
+        await client.assistants.search(limit=1)

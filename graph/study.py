@@ -23,6 +23,7 @@ from graph.cells import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_
 from graph.checkpoints import costs_under_way
 from graph.ledger import Done
 from graph.protocol import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
+from graph.remote import check_server
 from graph.rows import study_rows
 from graph.variants import VARIANTS, own_settings
 from memory.store import home
@@ -94,11 +95,14 @@ def run_study(
 
     Raises:
         BadInputError: The settings ask for what there is not, or an unfinished study of that name had others.
+        BillpError: The server does not answer.
         BudgetSpentError: Another call could cost more than is left; what was done is kept.
         VisitFailedError: Most visits fail; what was done is kept.
     """
     world = check_settings(settings)
     priced = check_prices(settings.context, max_cost, server)
+    if server:
+        asyncio.run(check_server(server))
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")

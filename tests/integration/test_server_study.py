@@ -164,3 +164,5 @@ def start_study(home: Path, *args: str) -> subprocess.Popen[bytes]:
 def test_a_server_that_does_not_answer_is_named_in_one_line(home: Path) -> None:
     run = billp(home, *STUDY, "--out", "x", "--server", f"http://me:secret@127.0.0.1:{free_port()}")
     assert run.returncode == 1 and "no LangGraph server answers" in run.stderr and "secret" not in run.stderr
+    # Before it began anything.
+    assert not (home / "runs").exists()
