@@ -46,6 +46,7 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
 
 # By files, since what the tests of a file share is made once for each process; a few of them start servers, so few processes.
+# In the order of their folders: the longest files have few tests, and would come last, for one process alone.
 test: $(VENV)/.dev $(WEIGHTS) lint ## Run lint, types and all tests.
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

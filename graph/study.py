@@ -101,14 +101,14 @@ def run_study(
     """
     world = check_settings(settings)
     priced = check_prices(settings.context, max_cost, server)
-    if server:
-        asyncio.run(check_server(server))
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
     if not fresh and _same(_begun(target), _beginning(settings)):
         # It had ended when it was stopped, but for what is no longer needed.
         return _tidied(target)
+    if server:
+        asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)

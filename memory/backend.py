@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 # All vectors have length 1, so the inner product is the cosine; unlike "cosine" it keeps the vectors' very bytes,
 # without which a reloaded store would score differently. A small batch, since what Chroma saves up it does at one go,
 # with every thread of the process standing still. Its index goes to files every thousand rows: whoever is killed
-# meanwhile leaves one that cannot be read and is to be mended, so not too often (one of some 250 kills at 200); but
-# until then each write after an opening reads the log again, 22 ms for a thousand rows, so not too seldom.
+# meanwhile may leave one that is torn and has to be mended, so not too often; but until then each write after an
+# opening reads the log again, 22 ms for a thousand rows, so not too seldom.
 INDEX: CreateCollectionConfiguration = {
     "hnsw": {"space": "ip", "ef_search": 200, "batch_size": 50, "sync_threshold": 1_000}
 }

@@ -25,6 +25,7 @@ from nodes.worlds import open_place_now
 from sim.errors import BadInputError
 from tests.benchmarks.prompts import patient
 from tests.integration.test_study import Heard, disk_full
+from tests.integration.test_visiting import stop_at_second
 
 pytestmark = pytest.mark.usefixtures("home")
 PAPER = "billp_paper"
@@ -135,10 +136,6 @@ async def test_a_resume_without_context_goes_on_with_the_originals_settings(cont
 
 
 async def test_the_command_line_gives_them_and_keeps_what_was_set_over_a_stop() -> None:
-    def stop_at_second(step: Any) -> None:
-        if step.index == 1:
-            raise KeyboardInterrupt
-
     begun = Episode(variant=PAPER, visit=VISIT, context=Context(hints=3), remember=False)
     with pytest.raises(KeyboardInterrupt):
         await run_episode(begun, stop_at_second)

@@ -5,10 +5,13 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import chromadb
 import numpy as np
 import pytest
+from chromadb.api.client import Client
+from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
 from memory.hnsw import HEADER, LINKS, ROWS, Header, holds_together
 
@@ -21,9 +24,9 @@ Change = Callable[[bytearray], object]
 
 def written(folder: Path, elements: int, deleted: int = 0) -> Path:
     """Let Chroma write an index of some elements, some of which are replaced or deleted; return its folder."""
-    client = chromadb.PersistentClient(folder)
-    often = {"hnsw": {"space": "ip", "batch_size": 5, "sync_threshold": 10}}
-    collection = client.create_collection("vectors", configuration=often)  # type: ignore[arg-type]
+    client = cast(Client, chromadb.PersistentClient(folder))
+    often: CreateCollectionConfiguration = {"hnsw": {"space": "ip", "batch_size": 5, "sync_threshold": 10}}
+    collection = client.create_collection("vectors", configuration=often)
     vectors = np.random.default_rng(0).normal(size=(elements, DIMENSION)).astype(np.float32)
     for start in range(0, elements, 10):
         ids = [str(number) for number in range(start, min(start + 10, elements))]
@@ -31,7 +34,7 @@ def written(folder: Path, elements: int, deleted: int = 0) -> Path:
         collection.upsert(ids=ids[:3], embeddings=vectors[start : start + 3][::-1])
     if deleted:
         collection.delete(ids=[str(number) for number in range(deleted)])
-    client.close()  # type: ignore[attr-defined]
+    client.close()
     (header,) = folder.glob(f"*/{HEADER}")
     return header.parent
 
