@@ -8,14 +8,17 @@ from typing import Any
 
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START
+from langgraph.runtime import get_runtime
 
 from graph.known import Graph, NamedBy
-from graph.schemas import Node, clearing, settings_of
+from graph.schemas import Node, clearing, settings_of, state_schema
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
 from nodes.context import Context, completed
 from nodes.frame import begin, finish, simulated_name
+from nodes.guard import check_owner, check_state, scoped_runtime
 from nodes.state import VisitInput, VisitState
+from nodes.visit_memory import signed_in
 from sim.errors import BadInputError
 
 
@@ -46,6 +49,7 @@ def build_episode(
     order = [clearing(begin, roles), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
     if schema is not Context:
         order = [defaulting(node, schema) for node in order]
+    order = [guarded(node) for node in order]
     for node in order:
         builder.add_node(node)
     names = [node.__name__ for node in order]
@@ -88,9 +92,31 @@ def defaulting(node: Node, schema: type[Context]) -> Node:
     return with_defaults
 
 
+def guarded(node: Node) -> Node:
+    """Return a node that refuses a state out of bounds or of somebody else, and reaches its own account's memory alone.
+
+    Every node is guarded, those of other packages too, since a state can be edited before any of them.
+    """
+    schema = state_schema(node)
+
+    @wraps(node)
+    async def with_guard(state: Any, **given: Any) -> dict[str, Any]:
+        # LangGraph hands on as it came what a command sends to a node.
+        state = state if isinstance(state, schema) else schema.model_validate(state)
+        # The first node sees the input alone, and checks that itself.
+        if isinstance(state, VisitState):
+            check_state(state)
+            check_owner(state, signed_in(get_runtime()))
+        if "runtime" in given:
+            given["runtime"] = scoped_runtime(given["runtime"])
+        return await node(state, **given)
+
+    return with_guard
+
+
 def next_round(state: VisitState) -> str:
     """Return where a finished round leads to."""
-    state.check_types()
+    check_state(state)
     if not state.steps:
         raise BadInputError("no round was played: one of the nodes of a round has to append a `Step`")
     return "visit over" if state.left or len(state.steps) >= state.max_steps else "next round"

@@ -1,11 +1,13 @@
-"""What a run is known by in traces, event streams and checkpoints: its name, tags and metadata.
+"""Compiled graph of a visit: it names its runs for traces and checkpoints, and notes that a state was edited.
 
-LangGraph takes them from whoever starts a run, and a client that starts one with an empty form gives none. Who visits
-which world is said by the input alone, so the graph reads it there and completes the configuration of each run itself.
+LangGraph takes a run's name, tags and metadata from whoever starts it, and a client that starts one with an empty form
+gives none. Who visits which world is said by the input alone, so the graph reads it there and completes the
+configuration of each run itself. Edits arrive here in two ways, by an update of the state and by a command.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,14 +15,16 @@ from langchain_core.runnables.config import merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command
-from pydantic import ValidationError
+from langgraph.types import Command, Send, StateUpdate
+from pydantic import BaseModel, ValidationError
 
 from nodes.context import Context
 from nodes.frame import check_input
 from nodes.state import Beginning, VisitInput, VisitOutput, VisitState
 from sim.errors import BillpError
 
+INPUT = "__input__"
+"""LangGraph's name for an update that stands for a new input."""
 NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Tells the name of who visits, from a checked input and the identity under which the server knows them, if it does."""
 
@@ -33,10 +37,20 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
     async def astream(self, input: Any, config: RunnableConfig | None = None, **run: Any) -> AsyncIterator[Any]:
         """Stream a run, as every other way of running it does in the end."""
         known = merge_configs(await self._known(input, config or {}), config)
-        stream: Any = super().astream(input, known, **run)
+        stream: Any = super().astream(marked_command(input), known, **run)
         async with aclosing(stream):
             async for chunk in stream:
                 yield chunk
+
+    def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
+        """Edit the state, as `update_state` does in the end; the state says from then on that it was edited."""
+        return super().bulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """Edit the state, as `aupdate_state` does in the end; the state says from then on that it was edited."""
+        return await super().abulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
 
     async def _known(self, input: Any, config: RunnableConfig) -> RunnableConfig:
         variant = self.builder.variant
@@ -66,6 +80,35 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
         visit = VisitState(identity=identity)
         visit.check_types()
         return visit
+
+
+def marked_command(input: Any) -> Any:
+    """Return what a run is started with; a command that edits the state, or sends a node one, says so in the state."""
+    if not isinstance(input, Command) or not (input.update or input.goto):
+        return input
+    goto: Any = list(input.goto) if isinstance(input.goto, list | tuple) else [input.goto] * bool(input.goto)
+    goto = [Send(one.node, _marked_values(one.arg)) if isinstance(one, Send) else one for one in goto]
+    return replace(input, update={**dict(input._update_as_tuples()), "edited": True}, goto=goto)
+
+
+def _marked_update(update: StateUpdate) -> StateUpdate:
+    values, as_node, task_id = (*update, None, None)[:3]
+    # An input begins a visit, which is nobody's edit.
+    return update if as_node == INPUT else StateUpdate(_marked_values(values), as_node, task_id)
+
+
+def _marked_values(values: Any) -> Any:
+    """Return the values of an edit with the mark; none where nothing is edited, as in a fork."""
+    if isinstance(values, dict):
+        return {**values, "edited": True}
+    if isinstance(values, BaseModel):
+        return values.model_copy(update={"edited": True})
+    if isinstance(values, Command):
+        return marked_command(values)
+    if isinstance(values, list):
+        # A copy of a checkpoint with edits, each with the node that it stands for.
+        return [(_marked_values(one[0]), *one[1:]) if isinstance(one, list | tuple) else one for one in values]
+    return values
 
 
 class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):

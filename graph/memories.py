@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +20,15 @@ from memory.recall import Supported, merged
 from memory.records import KINDS, Lesson, escape, unescape
 from memory.rows import Record
 from memory.store import ChromaStore, configured, open_configured
+from nodes.profile import OLD_KIND, profile_of
 from sim.errors import BadInputError
-
-PROFILES = "profiles"
 
 
 def known_kinds() -> list[str]:
     """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
     # Loads them all.
     _ = list(VARIANTS)
-    return [*KINDS, PROFILES]
+    return [*KINDS, OLD_KIND]
 
 
 def checked_kind(kind: str | None) -> str | None:
@@ -177,6 +177,22 @@ def lessons_by_space(records: Sequence[Record]) -> tuple[list[Lessons], int]:
             # Put there by hand.
             foreign += 1
     return [Lessons(space, merged(lessons)) for space, lessons in spaces.items() if lessons], foreign
+
+
+def profiles(statements: Sequence[Record]) -> list[Record]:
+    """Return the profile that follows from each person's statements, in the form of a record."""
+    by_person: dict[Namespace, list[Record]] = {}
+    for one in statements:
+        by_person.setdefault(one.namespace, []).append(one)
+    return [
+        replace(
+            max(said, key=lambda one: one.updated_at),
+            namespace=(OLD_KIND, *namespace[1:]),
+            key=OLD_KIND,
+            text=profile_of(said).model_dump_json(),
+        )
+        for namespace, said in by_person.items()
+    ]
 
 
 def newest_first(records: Iterable[Record]) -> list[Record]:

@@ -24,7 +24,7 @@ out = Console()
 err = Console(stderr=True)
 OfKind = Annotated[
     str | None,
-    typer.Option("--kind", help="Only records of this kind: lessons, experiences, values, profiles, or a role's own."),
+    typer.Option("--kind", help="Only records of this kind: lessons, experiences, values, statements, or your own."),
 ]
 InSpace = Annotated[str | None, typer.Option("--space", help="Only records of this space: a world, or people:WORLD.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Only records of the user with this id.")]
@@ -38,6 +38,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
     "values": ("space", "user", "target", "distance", "after"),
     "profiles": ("space", "user", "ratings", "text"),
+    "statements": ("space", "user", "said", "title", "rating", "text"),
 }
 
 
@@ -100,7 +101,7 @@ def memory_search(
 @memory.command("show")
 def memory_show(
     kind: Annotated[
-        str, typer.Argument(help="Which records: lessons, experiences, values, profiles, or a role's own.")
+        str, typer.Argument(help="Which records: lessons, experiences, values, statements, profiles, or a role's own.")
     ],
     space: InSpace = None,
     user: OfUser = None,
@@ -109,11 +110,14 @@ def memory_show(
     cell: OfCell = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show records: lessons by how many visits taught them, all others the latest first."""
-    from graph.memories import Wanted, checked_kind, described, newest_first, readable_memory
+    """Show records: lessons by how many visits taught them, profiles as statements make them, others latest first."""
+    from graph.memories import Wanted, checked_kind, described, newest_first, profiles, readable_memory
 
     with readable_memory(run, cell) as store:
-        records = Wanted(checked_kind(kind), space, user).records(store)
+        wanted = Wanted(checked_kind(kind), space, user)
+        records = wanted.records(store)
+        if kind == "profiles":
+            records = [*profiles(wanted._replace(kind="statements").records(store)), *records]
     if kind == "lessons":
         show_lessons(records, limit, as_json)
         return
@@ -230,6 +234,41 @@ def memory_import_recorded(
     with writable_memory() as store, progress_bar("Importing", len(records)) as progress:
         write_recorded(records, space, store, progress)
     typer.echo(f"{records[0].value.kind} imported into the space {space}: {len(records):,}")
+
+
+@memory.command("check")
+def memory_check(
+    kind: OfKind = None,
+    space: InSpace = None,
+    user: OfUser = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the records that are found.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find records that no visit writes: out of bounds, or with another title than the item has.
+
+    Recall passes over the former. Exit code 1 if any are found and kept.
+    """
+    from graph.memories import Wanted, checked_kind, readable_memory
+    from graph.memory_check import described_fault, faults, removed
+
+    with readable_memory("", "") as store:
+        records = Wanted(checked_kind(kind), space, user).records(store)
+        found = faults(records)
+        if as_json:
+            print_json({"records": len(records), "faults": [described_fault(one) for one in found]})
+        else:
+            typer.echo(f"records checked: {len(records):,}; not as visits write them: {len(found):,}")
+            if found:
+                print_table(("kind", "space", "user", "key", "why"), [described_fault(one) for one in found[:limit]])
+            rest_line(len(found) - limit, "records")
+        if found and remove and (yes or agreed(f"records to delete: {len(found):,}")):
+            with progress_bar("Deleting", len(found)) as progress:
+                for done in removed(store, found):
+                    progress(done)
+        elif found:
+            raise typer.Exit(1)
 
 
 @memory.command("forget")

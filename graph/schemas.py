@@ -14,7 +14,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from nodes.context import Context
-from nodes.state import VisitState
+from nodes.state import VisitInput, VisitState
 
 Node = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -51,6 +51,15 @@ class Joined(Context):
 
 def _joined(schemas: tuple[type[Context], ...], given: dict[str, Any]) -> Context:
     return with_fields_of(schemas).model_validate(given)
+
+
+def state_schema(node: Node) -> type[VisitInput]:
+    """Return the class of the state that a node declares to take; `VisitState` where it declares none."""
+    hint: Any = _hints(node).get("state")
+    if not _is_a(hint, VisitInput):
+        return VisitState
+    schema: type[VisitInput] = hint
+    return schema
 
 
 def state_fields_of(nodes: Iterable[Node]) -> dict[str, FieldInfo]:

@@ -10,7 +10,6 @@ from graph.schemas import Node, settings_of, with_fields_of
 from nodes.actor import actor
 from nodes.context import Context, completed
 from nodes.critic import critic
-from nodes.learning import teaches
 from nodes.llm_user import llm_user
 from nodes.outlook import outlook
 from nodes.paper import PaperContext
@@ -19,6 +18,7 @@ from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import VisitState
 from nodes.user import user
+from nodes.visit_memory import is_writer
 from sim.errors import BadInputError
 from sim.plugins import Registry
 
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     @property
     def remembers(self) -> bool:
         """Return whether its visits write memories: where none does, there is nothing to recall either."""
-        return any(map(teaches, self.nodes))
+        return any(map(is_writer, self.nodes))
 
 
 def forgetful(node: Node) -> Node:

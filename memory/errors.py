@@ -11,3 +11,7 @@ class BadStoreError(StoreError, ValueError):
 
 class BadRecordError(StoreError, ValueError):
     """Raised where a record cannot be stored as it is (no JSON, a vector that does not fit)."""
+
+
+class AccessDeniedError(StoreError):
+    """Raised where an account may not reach a namespace."""

@@ -5,19 +5,24 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from langgraph.store.base import BaseStore, PutOp, SearchItem
 from pydantic import ValidationError
 
+from memory.access import whole_store
 from memory.records import Experience, Lesson, Memory, Record, Value, escape, namespace
 
 T = TypeVar("T", bound=Memory)
 _log = logging.getLogger(__name__)
+_warned: WeakKeyDictionary[BaseStore, set[tuple[str, ...]]] = WeakKeyDictionary()
 
 # A lesson that twice as many visits taught counts as this much likeness (cosine) more.
 SUPPORT_BONUS = 0.02
 # So many more than asked for are looked at, since some may say what another one says.
 SPARE = 4
+# Namespaces of a store that are warned of, once each.
+MOST_WARNINGS = 1_000
 # So many lessons are looked at, once a visit: many say the same, and their number is what supports them.
 LESSON_POOL = 1000
 
@@ -48,28 +53,33 @@ class Supported(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asker:
-    """On whose behalf memory is asked, and what must stay hidden."""
+class RecallScope:
+    """Which records one visit may recall: its user's own, and those of shared spaces, without the visit's own."""
 
     space: str
-    """Where the asker's own records are kept."""
+    """Space of the user's own records."""
     user_id: str
     visit: str
     """Id of the visit under way, which never recalls its own records."""
-    shared: str | None
-    """Space whose records may be recalled, whoever's they are; None for own records only."""
+    shared: tuple[str, ...] = ()
+    """Spaces in which the records of all users may be recalled; empty for own records only."""
     own: bool = True
     """Whether the user's own records of former visits may be recalled."""
+    copied_from: str = ""
+    """Id of the visit that this one continues as a copy; its records are the visit's own, too."""
 
-    @property
-    def left_out(self) -> str | None:
-        """Return whose records in the shared space are not those of others; elsewhere, that id is somebody else."""
-        return self.user_id if self.shared == self.space else None
+    def hides(self, record: Memory) -> bool:
+        """Return whether a record was written by the visit under way."""
+        return record.visit in (self.visit, self.copied_from)
+
+    def left_out(self, space: str) -> str | None:
+        """Return the user whose records in a shared space are not those of others; elsewhere that id is another's."""
+        return self.user_id if space == self.space else None
 
 
-async def recall_lessons(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Lesson]]:
+async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Lesson]]:
     """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
-    pool = await recall(store, Lesson, asker, situation, LESSON_POOL) if k else []
+    pool = await recall(store, Lesson, scope, situation, LESSON_POOL) if k else []
     supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [
         replace(one, support=supported[one.record.text].support, length=supported[one.record.text].length)
@@ -94,15 +104,17 @@ def merged(lessons: Iterable[Lesson]) -> list[Supported]:
     return sorted(found, key=lambda one: (-one.support, -one.length, one.text))
 
 
-async def recall_experiences(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Experience]]:
+async def recall_experiences(
+    store: BaseStore, scope: RecallScope, situation: str, k: int
+) -> list[Recalled[Experience]]:
     """Return at most `k` experiences of the likest situations, one a distinct situation and item."""
-    pool = await recall(store, Experience, asker, situation, k + SPARE) if k else []
+    pool = await recall(store, Experience, scope, situation, k + SPARE) if k else []
     return _distinct(pool, [f"{one.record.situation}\n{one.record.title}" for one in pool])[:k]
 
 
-async def recall_values(store: BaseStore, asker: Asker, situation: str, k: int) -> list[Recalled[Value]]:
+async def recall_values(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Value]]:
     """Return at most `k` values of the likest situations, one a distinct situation."""
-    pool = await recall(store, Value, asker, situation, k + SPARE) if k else []
+    pool = await recall(store, Value, scope, situation, k + SPARE) if k else []
     return _distinct(pool, [one.record.situation for one in pool])[:k]
 
 
@@ -113,16 +125,23 @@ def _distinct(pool: list[Recalled[T]], texts: list[str]) -> list[Recalled[T]]:
     return list(first.values())
 
 
-async def recall(store: BaseStore, model: type[T], asker: Asker, situation: str, k: int) -> list[Recalled[T]]:
-    """Return the `k` memories of a class that are nearest to a situation, the asker's own before those of others."""
+async def recall(store: BaseStore, model: type[T], scope: RecallScope, situation: str, k: int) -> list[Recalled[T]]:
+    """Return the `k` memories of a class nearest to a situation, the user's own before those of others."""
     kind = model.model_fields["kind"].default
     found: list[Recalled[T]] = []
-    if asker.own:
-        mine = namespace(kind, asker.space, asker.user_id)
-        found = [replace(one, own=True) for one in await _search(store, mine, model, asker, situation, k)]
-    if asker.shared is not None and len(found) < k:
-        everyone = (kind, escape(asker.shared))
-        found += await _search(store, everyone, model, asker, situation, k - len(found), but=asker.left_out)
+    if scope.own:
+        mine = namespace(kind, scope.space, scope.user_id)
+        found = [replace(one, own=True) for one in await _search(store, mine, model, scope, situation, k)]
+    if scope.shared and len(found) < k:
+        others = [
+            one
+            for space in scope.shared
+            for one in await _search(
+                store, (kind, escape(space)), model, scope, situation, k - len(found), but=scope.left_out(space)
+            )
+        ]
+        # The sort is stable: equals stay in the order of the spaces.
+        found += sorted(others, key=lambda one: -one.similarity)[: k - len(found)]
     return found
 
 
@@ -130,7 +149,7 @@ async def _search(
     store: BaseStore,
     prefix: tuple[str, ...],
     model: type[T],
-    asker: Asker,
+    scope: RecallScope,
     situation: str,
     k: int,
     but: str | None = None,
@@ -139,8 +158,10 @@ async def _search(
     limit = 2 * k if but else k
     while True:
         items = await store.asearch(prefix, query=situation, limit=limit)
-        valid = (one for item in items if (one := _valid(item, model)) is not None)
-        found = [one for one in valid if one.record.visit != asker.visit and one.record.user_id != but]
+        valid = [one for item in items if (one := _valid(item, model)) is not None]
+        if len(valid) < len(items):
+            _warn_once(store, prefix)
+        found = [one for one in valid if not scope.hides(one.record) and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
         # What is left out crowded others out: look further.
@@ -148,12 +169,21 @@ async def _search(
 
 
 def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
-    """Return an item as a record, or None for what somebody else put there by hand."""
+    """Return an item as a record; None for one that no visit wrote."""
     try:
         return Recalled(model.model_validate(item.value), round(item.score or 0.0, 4))
     except ValidationError:
-        _log.warning("memory holds an entry that is no record: namespace %s, key %s", item.namespace, item.key)
         return None
+
+
+def _warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
+    warned = _warned.setdefault(whole_store(store), set())
+    if prefix not in warned and len(warned) < MOST_WARNINGS:
+        warned.add(prefix)
+        _log.warning(
+            "passed over entries below %s that are no records or break their bounds: `billp memory check` lists them",
+            "/".join(prefix),
+        )
 
 
 async def remember(store: BaseStore, space: str, records: Iterable[Record]) -> None:

@@ -1,10 +1,32 @@
-"""What is remembered of a visit, as entries of a LangGraph store: lessons, experiences, values, and what you add."""
+"""Memory records of a visit, as entries of a LangGraph store: lessons, experiences, values, statements, your own kinds.
+
+A record that is read may have been written by anybody, so every field has bounds; recall passes over what breaks them.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+
+# Bounds of what a record holds, in characters and entries; a visit writes far less.
+MAX_NAME = 2_000
+MAX_TITLE = 1_000
+MAX_SITUATION = 50_000
+MAX_TEXT = 10_000
+MAX_CATEGORIES = 100
+MAX_ROUNDS = 100_000
+MAX_ADVANTAGE = 200.0
+
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Title = Annotated[str, Field(max_length=MAX_TITLE)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Categories = Annotated[list[Annotated[str, Field(max_length=MAX_TITLE)]], Field(max_length=MAX_CATEGORIES)]
+# Predictions are ratings from 1 to 5; a reward of 0 stands for none.
+Rating = Annotated[float, Field(ge=0, le=5)]
+Distance = Annotated[float, Field(ge=-0.01, le=2.01)]
+"""Cosine distance, with room for rounding."""
 
 KINDS: "dict[str, type[Memory]]" = {}
 """The class of each kind of memory; a class enters when it is made."""
@@ -17,7 +39,7 @@ class Memory(BaseModel):
         TypeError: A subclass is made whose kind another class has.
     """
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
 
     indexed: ClassVar[tuple[str, ...]] = ("situation",)
     """Fields that it is found by; each is embedded on its own and the best one counts."""
@@ -28,10 +50,10 @@ class Memory(BaseModel):
 
     kind: str
     """First label of its namespace."""
-    visit: str
+    visit: Name
     """Id of the visit that it is of."""
-    user_id: str
-    situation: str
+    user_id: Name
+    situation: str = Field(max_length=MAX_SITUATION)
     """Labels of the last titles when it arose, one a line."""
 
     @classmethod
@@ -70,10 +92,10 @@ class Lesson(Memory):
     judgement: ClassVar[frozenset[str]] = frozenset({"text"})
 
     kind: Literal["lessons"] = "lessons"
-    text: str
-    length: int
+    text: Text
+    length: int = Field(ge=0, le=MAX_ROUNDS)
     """Rounds that the user stayed."""
-    total_reward: float
+    total_reward: float = Field(ge=0, le=5 * MAX_ROUNDS)
     """Summed reward of those rounds."""
 
 
@@ -85,18 +107,18 @@ class Experience(Memory):
     judgement: ClassVar[frozenset[str]] = frozenset({"advantage", "left"})
 
     kind: Literal["experiences"] = "experiences"
-    plan: str
-    item_id: str = ""
-    title: str
-    genres: list[str]
-    recent: list[str] = []
+    plan: Text
+    item_id: Name = ""
+    title: Title
+    genres: Categories
+    recent: list[Name] = Field([], max_length=20)
     """Ids of the items recommended before it, at most four, oldest first."""
-    predicted: float | None
+    predicted: Rating | None
     """Rating that the logs model predicted; none where it is not known, as in memories of the original."""
-    distance: float | None
-    reward: float | None
+    distance: Distance | None
+    reward: Rating | None
     """None where it is not known."""
-    advantage: float
+    advantage: float = Field(ge=-MAX_ADVANTAGE, le=MAX_ADVANTAGE)
     left: bool | None
     """None where it is not known."""
 
@@ -108,10 +130,30 @@ class Value(Memory):
     judgement: ClassVar[frozenset[str]] = frozenset({"target"})
 
     kind: Literal["values"] = "values"
-    distance: float | None
+    distance: Distance | None
     """Least distance of the situation's last item to the four before it."""
-    target: float
+    target: float = Field(ge=-5, le=5)
     """Target of V, -5 to 5."""
+
+
+class Statement(Memory):
+    """One thing that a person said: a rating, a comment, a correction. Their profile follows from all of them."""
+
+    indexed: ClassVar[tuple[str, ...]] = ()
+
+    kind: Literal["statements"] = "statements"
+    situation: str = Field("", max_length=MAX_SITUATION)
+    number: int = Field(ge=0, le=MAX_ROUNDS * 10)
+    """Orders the statements of one visit; visits are ordered by when their statements were first written."""
+    said: Literal["wish", "liked", "rating", "skip", "leave", "seen", "never", "comment", "correction"]
+    item_ids: list[Name] = Field([], max_length=1_000)
+    """Items that it is about: one, or the titles that a person brought (`liked`)."""
+    title: Title = ""
+    rating: float | None = Field(None, ge=1, le=5)
+    text: Text = ""
+    """A wish or comment in the person's own words; lines that a correction added."""
+    removed: Text = ""
+    """Lines that a correction took out."""
 
 
 class Record(BaseModel):
@@ -138,6 +180,16 @@ def namespace(kind: str, space: str, user_id: str) -> tuple[str, ...]:
 def private_space(space: str) -> str:
     """Return where records lie that only their own users recall. A colon stands in no name of a world or space."""
     return f"private:{space}"
+
+
+def people_space(space: str) -> str:
+    """Return the space of people's records. Simulated users lie apart from people, whose names they may have."""
+    return f"people:{space}"
+
+
+def account_space(account: str, space: str) -> str:
+    """Return the space of what an account's simulated visits teach where the account may not share."""
+    return f"account:{quote(account, safe='')}:{space}"
 
 
 def escape(label: str) -> str:

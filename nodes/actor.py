@@ -6,7 +6,7 @@ import numpy as np
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.recall import Recalled, recall_experiences
+from memory.recall import Recalled
 from memory.records import Experience
 from nodes.asking import consult, settings
 from nodes.context import Context
@@ -28,7 +28,9 @@ from nodes.state import Candidate, Proposal, Remembered, VisitState
 from nodes.tools.categories import drawn_categories
 from nodes.tools.grounding import looks_like_no_item
 from nodes.tools.shortlist import shortlist, with_former
-from nodes.visitor import Visitor, asker, visitor
+from nodes.visit_memory import visit_memory
+from nodes.visitor import Visitor, visitor
+from sim.catalogue import Catalogue
 
 
 class Choice(BaseModel):
@@ -71,18 +73,21 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Remembered]:
     """Return the experiences recalled for the round."""
-    if runtime.store is None:
-        return []
-    context = settings(runtime)
     situation = who.situation(state.steps)
-    found = await recall_experiences(runtime.store, asker(state, context), situation, context.experiences_k)
-    return [remembered(one, situation) for one in found]
+    found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
+    return [remembered(one, situation, who.place.world.catalogue) for one in found]
 
 
-def remembered(one: Recalled[Experience], situation: str) -> Remembered:
-    """Return an experience as the Actor is told it in a situation."""
+def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> Remembered:
+    """Return an experience as the Actor is told it in a situation.
+
+    The catalogue says what an item is called, where it has it: a record may have been written by anybody.
+    """
     told = one.record
     fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
+    if told.item_id in catalogue:
+        item = catalogue.item(told.item_id)
+        fields |= {"title": item.title, "genres": list(item.genres)}
     before: float | Literal["left"] | None = None
     if one.own and told.situation == situation:
         before = "left" if told.left else told.reward and round(told.reward, 2)

@@ -5,15 +5,14 @@ from typing import Any, Literal
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.recall import recall_values
-from memory.records import Experience, Record, Value, record
+from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
 from nodes.asking import consult, settings
 from nodes.context import Context
 from nodes.facts import history_facts, item_facts, round_facts
-from nodes.learning import keep, teaching
 from nodes.llm.prompting import Facts
 from nodes.state import Step, Usage, VisitState
-from nodes.visitor import WINDOW, Visitor, asker, visitor
+from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
+from nodes.visitor import WINDOW, Visitor, visitor
 from sim.errors import BadInputError
 
 V_MAX = 5.0
@@ -25,7 +24,7 @@ class Judgement(BaseModel):
     value: float = Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)
 
 
-@teaching
+@writes_memory
 async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Judge V(s_{t+1}) without this round's reward, credit the recommendation, and remember both."""
     if not state.steps:
@@ -33,9 +32,8 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     context = settings(runtime)
     who = await visitor(state)
     last = state.steps[-1]
-    values = []
-    if runtime.store is not None:
-        values = await recall_values(runtime.store, asker(state, context), who.situation(state.steps), context.values_k)
+    memory = visit_memory(state, runtime)
+    values = await memory.values(who.situation(state.steps), context.values_k)
     facts = {
         "history": history_facts(who),
         "rounds": round_facts(state.steps[:-1]),
@@ -50,7 +48,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     step = credit(last, answer.value, context)
     step.outcomes = step.outcomes | {"critic": said["exchange"]["critic"].outcome}
     step.usage = said["usage"] - sum((one.usage for one in state.steps[:-1]), Usage())
-    learnt = await keep(runtime, state, context, memories(state, who, step, context))
+    learnt = await memory.save(memories(memory, state, who, step, context))
     return {"steps": [step], "value": answer.value, **said, **learnt}
 
 
@@ -117,8 +115,11 @@ def advantage(
     return reward - reward_offset + gamma * next_value - value
 
 
-def memories(state: VisitState, who: Visitor, step: Step, context: Context) -> list[Record]:
-    """Return the experience and the value of a round; both are about the situation before it."""
+def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, context: Context) -> list[Record]:
+    """Return the experience and the value of a round; both are about the situation before it.
+
+    What the world knows of the item is asked of the world again, since a state may be edited.
+    """
     before = state.steps[:-1]
     target = advantage(
         step.reward,
@@ -130,16 +131,29 @@ def memories(state: VisitState, who: Visitor, step: Step, context: Context) -> l
         reward_offset=context.reward_offset,
         rule="td",
     )
-    common = {"visit": state.visit_id, "user_id": who.user_id, "situation": who.situation(before)}
-    experience = Experience(
-        **common,
-        **step.model_dump(include={"plan", "item_id", "title", "genres", "predicted", "distance", "reward", "left"}),
+    catalogue = who.place.world.catalogue
+    item = catalogue.item(step.item_id)
+    situation = who.situation(before)
+    experience = memory.record(
+        Experience,
+        step.index,
+        situation=situation,
+        plan=step.plan,
+        item_id=item.id,
+        title=item.title[:MAX_TITLE],
+        genres=[genre[:MAX_TITLE] for genre in item.genres[:MAX_CATEGORIES]],
         recent=[one.item_id for one in before[-WINDOW:]],
+        predicted=who.predicted_rating(item),
+        distance=who.distance(before, item),
+        reward=step.reward,
         advantage=step.advantage or 0.0,
+        left=step.left,
     )
-    value = Value(
-        **common,
-        distance=before[-1].distance if before else None,
+    value = memory.record(
+        Value,
+        step.index,
+        situation=situation,
+        distance=who.distance(before[:-1], catalogue.item(before[-1].item_id)) if before else None,
         target=round(max(-V_MAX, min(V_MAX, target)), 4),
     )
-    return [record(experience, step.index), record(value, step.index)]
+    return [experience, value]

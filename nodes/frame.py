@@ -1,20 +1,18 @@
-"""Begin and end of a visit."""
+"""First and last node of a visit, and the bounds of its input."""
 
 from typing import Any
 
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
-from nodes.asking import settings
 from nodes.context import Context
-from nodes.state import Beginning, Identity, Profile, Usage, VisitState
+from nodes.state import MAX_STEPS, Beginning, Identity, Profile, Usage, VisitInput, VisitState
+from nodes.visit_memory import visit_origin
 from nodes.visitor import visitor
 from nodes.worlds import default_world
 from sim.errors import BadInputError
 
-# Limits of what a request may bring.
-# Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
-MAX_STEPS = 2_000
+# Bounds of what a request may bring.
 MAX_HISTORY = 1_000
 MAX_HISTORY_TEXT = 50_000
 MAX_TEXT = 500
@@ -43,19 +41,16 @@ async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
 def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
     """Return the state of a visit that begins."""
     world = state.world or default_world()
-    thread = runtime.execution_info.thread_id if runtime.execution_info else None
-    if profile is None and settings(runtime).learn == "cohort":
-        # A study tells its visits apart by seed. Threads are named by whoever runs it, and with them the order of
-        # equally good memories would change from run to run.
-        thread = None
-    origin = thread or f"{world}/{user_id}/{state.seed}"
+    origin = visit_origin(runtime, f"{world}/{user_id}/{state.seed}", is_person=profile is not None)
     return {
         "identity": Identity(
             world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps
         ),
         "profile": profile,
+        "said": [],
         "visit": state.visit + 1,
         "visit_id": f"{origin}#{state.visit + 1}",
+        "edited": False,
         "plan": "",
         "lessons": [],
         "experiences": [],
@@ -73,30 +68,39 @@ def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime
 
 
 def check_input(state: Beginning) -> VisitState:
-    """Check the limits of what a visit is given, and return it as the nodes know it.
+    """Check the bounds of what a visit is given, and return it as the nodes know it.
 
     Raises:
         BadInputError: One is not kept.
     """
     state.check_types()
-    if state.seed >= 2**63:
-        raise BadInputError("seed has more than 63 bits")
-    if any("\0" in text for text in (state.world, state.user_id)):
-        raise BadInputError("a name holds a character that no name can hold")
-    if not 1 <= state.max_steps <= MAX_STEPS:
-        raise BadInputError(f"max_steps is {state.max_steps}: it must be between 1 and {MAX_STEPS:,}")
-    if state.seed < 0:
-        raise BadInputError(f"seed is {state.seed}: it must be 0 or more")
-    if len(state.history) > MAX_HISTORY:
-        raise BadInputError(f"the history has {len(state.history):,} titles: at most {MAX_HISTORY:,} are taken")
-    if any(len(text) > MAX_TEXT for text in (state.world, state.user_id, *state.history)):
-        raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
-    if (length := sum(map(len, state.history))) > MAX_HISTORY_TEXT:
-        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
+    check_limits(state)
     if len(state.wishes) > MAX_WISHES:
         raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
     given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}
     return VisitState(world=state.world or default_world(), **given)
+
+
+def check_limits(visit: VisitInput) -> None:
+    """Check the bounds of the identity of a visit, of a new one and of an edited state alike.
+
+    Raises:
+        BadInputError: One is not kept.
+    """
+    if visit.seed >= 2**63:
+        raise BadInputError("seed has more than 63 bits")
+    if any("\0" in text for text in (visit.world, visit.user_id)):
+        raise BadInputError("a name holds a character that no name can hold")
+    if not 1 <= visit.max_steps <= MAX_STEPS:
+        raise BadInputError(f"max_steps is {visit.max_steps}: it must be between 1 and {MAX_STEPS:,}")
+    if visit.seed < 0:
+        raise BadInputError(f"seed is {visit.seed}: it must be 0 or more")
+    if len(visit.history) > MAX_HISTORY:
+        raise BadInputError(f"the history has {len(visit.history):,} titles: at most {MAX_HISTORY:,} are taken")
+    if any(len(text) > MAX_TEXT for text in (visit.world, visit.user_id, *visit.history)):
+        raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if (length := sum(map(len, visit.history))) > MAX_HISTORY_TEXT:
+        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
 
 
 async def finish(state: VisitState) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from nodes.context import Context
 from nodes.state import VisitState
 from nodes.tools.outlook import learned_outlook
 from nodes.tools.shortlist import shortlist
-from nodes.visitor import WINDOW, asker, visitor
+from nodes.visit_memory import visit_memory
+from nodes.visitor import WINDOW, visitor
 from sim.outlook import worth
 
 
@@ -27,7 +28,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         return {"foreseen": []}
     who = await visitor(state)
     n_items = len(who.predicted)
-    fitted = await learned_outlook(runtime.store, asker(state, context), who.place, begins=not state.steps)
+    fitted = await learned_outlook(runtime.store, visit_memory(state, runtime).scope, who.place, begins=not state.steps)
     risks: NDArray[np.float64] | None = None
     if fitted is not None:
         recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])

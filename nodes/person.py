@@ -1,31 +1,30 @@
-"""A person as the user: greeted with what is known of them, asked about each item, remembered for themselves alone."""
+"""Person as the user: greeted with their profile, asked about each item, remembered for themselves alone."""
 
 import asyncio
 from typing import Any, Self
 
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from memory.records import escape
 from nodes.asking import settings
 from nodes.context import Context
 from nodes.frame import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
 from nodes.llm.wording import read_wishes
+from nodes.profile import greeting, stated, statements, stored_profile
 from nodes.state import GUEST, Beginning, Profile, Step, VisitState
 from nodes.user import describe_round, proposed_item
-from nodes.visitor import known_titles, memory_space, visitor
+from nodes.visit_memory import signed_in, visit_memory
+from nodes.visitor import known_titles, visitor
 from nodes.worlds import open_place
 from sim.errors import BadInputError
-from sim.world import ASSUMED_RATING
 
 # What a skipped item counts as: neither liked nor disliked.
 NEUTRAL = 3.0
-PROFILE_KEY = "profile"
 
 
 class Answer(BaseModel):
-    """What a person answers: one of `rating`, `skip` and `leave`; comment and profile as they like."""
+    """Answer of a person: one of `rating`, `skip`, `leave`, `seen` and `never`; comment and profile as they like."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -35,6 +34,10 @@ class Answer(BaseModel):
     """Go on to another item without rating this one."""
     leave: bool = Field(False, strict=True)
     """End the visit."""
+    seen: bool = Field(False, strict=True)
+    """They know the item already; it is not recommended again. May come with a rating."""
+    never: bool = Field(False, strict=True)
+    """They want neither this item nor to see it again."""
     comment: str = Field("", max_length=MAX_TEXT)
     """Anything to bear in mind from now on, in their own words; goes into their profile."""
     profile: str | None = Field(None, max_length=MAX_WISHES)
@@ -42,8 +45,12 @@ class Answer(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:
-        if (self.rating is not None) + self.skip + self.leave != 1:
-            raise ValueError('answer with exactly one of {"rating": 1-5}, {"skip": true} and {"leave": true}')
+        rated = self.rating is not None and not self.seen
+        if rated + self.skip + self.leave + self.seen + self.never != 1:
+            raise ValueError(
+                'answer with exactly one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true} and '
+                '{"never": true}; a rating may come with "seen"'
+            )
         return self
 
 
@@ -59,13 +66,17 @@ async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
         BadInputError: The input cannot be used; the message says why.
     """
     visit = check_input(state)
-    identity = runtime.server_info.user.identity if runtime.server_info and runtime.server_info.user else ""
-    user_id = await person_name(visit, identity)
+    account = signed_in(runtime)
+    user_id = await person_name(visit, account.name if account else "")
     place = await open_place(visit.world)
-    stored = await stored_profile(visit.model_copy(update={"user_id": user_id, "profile": Profile()}), runtime)
-    liked = {item.id: ASSUMED_RATING for item in await asyncio.to_thread(known_titles, place, state.history)}
-    profile = add_words(stored.model_copy(update={"ratings": liked | stored.ratings}), state.wishes)
-    return fresh_visit(state, user_id, profile, runtime)
+    begun = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
+    memory = visit_memory(begun, runtime)
+    liked = await asyncio.to_thread(known_titles, place, state.history)
+    # Written with the first answer: who is only shown an item has not visited yet.
+    said = greeting(memory, state.wishes, liked)
+    profile = await stored_profile(memory)
+    profile = stated(profile, said)
+    return fresh_visit(state, user_id, profile, runtime) | {"said": said}
 
 
 async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -80,16 +91,14 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     item = proposed_item(state.proposal, who)
     step = describe_round(state, who, item)
     answer = interrupt(question(state, step, state.profile), response_schema=Answer)
-    step.left, step.skipped = answer.leave, answer.skip
+    step.left, step.skipped = answer.leave, answer.rating is None and not answer.leave
     step.reward = NEUTRAL if answer.rating is None else answer.rating
-    profile = state.profile if answer.profile is None else state.profile.model_copy(update={"text": answer.profile})
-    if answer.rating is not None:
-        profile = profile.model_copy(update={"ratings": profile.ratings | {item.id: answer.rating}})
-    profile = add_words(profile, answer.comment)
-    context = settings(runtime)
-    if runtime.store is not None and context.learn != "off":
-        await runtime.store.aput(profile_namespace(state, context), PROFILE_KEY, profile.model_dump(), index=False)
-    return {"steps": [step], "left": answer.leave, "profile": profile}
+    memory = visit_memory(state, runtime)
+    said = statements(memory, step.index, item, answer, state.profile)
+    memory.check(state.said)
+    if settings(runtime).learn != "off":
+        await memory.write([*state.said, *said])
+    return {"steps": [step], "left": answer.leave, "profile": stated(state.profile, said), "said": []}
 
 
 def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
@@ -107,30 +116,6 @@ def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
         "why": "; ".join(reasons),
         "plan": state.plan,
         "profile": profile.text,
-        "answer": 'one of {"rating": 1-5}, {"skip": true}, {"leave": true}; "comment" and "profile" may be added',
+        "answer": 'one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true}, {"never": true}; '
+        '"comment" and "profile" may be added, and "rating" to "seen"',
     }
-
-
-def add_words(profile: Profile, words: str) -> Profile:
-    """Return the profile with a wish or comment added; the oldest lines go where it gets too long."""
-    line = " ".join(words.split())
-    lines = [one for one in profile.text.splitlines() if one != line] + [line] * bool(line)
-    while len("\n".join(lines)) > MAX_WISHES:
-        lines = lines[1:]
-    return profile.model_copy(update={"text": "\n".join(lines)})
-
-
-def profile_namespace(state: VisitState, context: Context) -> tuple[str, ...]:
-    """Return where the profile of the person who visits is kept; nothing but `greet` reads it."""
-    return ("profiles", escape(memory_space(state, context)), escape(state.user_id))
-
-
-async def stored_profile(state: VisitState, runtime: Runtime[Context]) -> Profile:
-    """Return the profile that former visits left, or an empty one."""
-    if runtime.store is None:
-        return Profile()
-    item = await runtime.store.aget(profile_namespace(state, settings(runtime)), PROFILE_KEY)
-    try:
-        return Profile() if item is None else Profile.model_validate(item.value)
-    except ValidationError as error:
-        raise BadInputError(f"the stored profile of {state.user_id!r} is damaged: delete it, or correct it") from error

@@ -5,7 +5,6 @@ from typing import Any
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.recall import recall_lessons
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import (
@@ -19,7 +18,8 @@ from nodes.facts import (
 from nodes.llm.prompting import Facts
 from nodes.state import Told, VisitState
 from nodes.tools.categories import count_categories
-from nodes.visitor import WINDOW, Visitor, asker, visitor
+from nodes.visit_memory import visit_memory
+from nodes.visitor import WINDOW, Visitor, visitor
 
 
 class Plan(BaseModel):
@@ -46,11 +46,10 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
 
 async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Told]:
     """Return the visit's lessons: recalled in its first round, and the same ones from then on."""
-    if runtime.store is None or state.steps:
+    if state.steps or runtime.store is None:
         # Once a visit: a prompt whose lessons stay the same shares a long prefix with the one before.
         return state.lessons
-    context = settings(runtime)
-    found = await recall_lessons(runtime.store, asker(state, context), who.situation([]), context.lessons_k)
+    found = await visit_memory(state, runtime).lessons(who.situation([]), settings(runtime).lessons_k)
     return [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
 
 

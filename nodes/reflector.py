@@ -5,12 +5,12 @@ from typing import Any
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.records import Lesson, record
+from memory.records import Lesson
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import catalogue_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
-from nodes.learning import keep, teaching
 from nodes.state import VisitState
+from nodes.visit_memory import visit_memory, writes_memory
 from nodes.visitor import visitor
 
 
@@ -20,7 +20,7 @@ class Insight(BaseModel):
     lesson: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
-@teaching
+@writes_memory
 async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Write one lesson about the finished visit into macro memory."""
     if not state.steps:
@@ -50,12 +50,13 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     said["steps"] = [last.model_copy(update={"outcomes": outcomes})]
     if not answer.lesson:
         return said
-    lesson = Lesson(
-        visit=state.visit_id,
-        user_id=who.user_id,
+    memory = visit_memory(state, runtime)
+    lesson = memory.record(
+        Lesson,
+        len(state.steps),
         situation=who.situation([]),
         text=answer.lesson,
         length=len(stayed),
         total_reward=total,
     )
-    return said | await keep(runtime, state, context, [record(lesson, len(state.steps))])
+    return said | await memory.save([lesson])

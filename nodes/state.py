@@ -1,8 +1,9 @@
-"""What a visit is given, what its nodes hand on to each other, and what comes out of it.
+"""State of a visit: its input, what its nodes hand on to each other, and its output.
 
 LangGraph validates a whole state whenever it is read, so one bad input or edit would make a thread unreadable for good.
-Therefore fields carry types only, limits being checked by the node `begin`; and what does not fit a type is not refused
-on reading but marked, and refused by the first node that works with the state.
+Therefore a value that breaks its type or its bounds is not refused on reading but marked as `InvalidValue`, and refused
+before the next node works with the state (`nodes.guard`). Fields of the input carry types only, so that their form
+stays plain; `nodes.frame.check_limits` has their bounds.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +21,29 @@ from pydantic import (
     model_validator,
 )
 
-from memory.records import Record
+from memory.records import MAX_ADVANTAGE, Categories, Distance, Name, Rating, Record, Text
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 
 GUEST = "guest"
 DEFAULT_STEPS = 20
+# Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
+MAX_STEPS = 2_000
 # Digits of a dollar; a token costs some 1e-7.
 COST_DIGITS = 12
+# The longest title of a catalogue; prompts and memory show its beginning.
+MAX_TITLE = 25_000
+# Longest prompt or reply that a state shows, and most roles whose last conversation it shows.
+MAX_PROMPT = 2_000_000
+MAX_ROLES = 50
+# Most entries of one write that a reducer looks at: all records of the longest visit.
+MAX_ENTRIES = 10_000
+MAX_KEY = 100
+Title = Annotated[str, Field(max_length=MAX_TITLE)]
+Stance = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
+"""How well things stand, as the Critic says."""
+Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -36,17 +52,17 @@ class Usage(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    calls: int = 0
+    calls: Count = 0
     """Number of model calls."""
-    prompt_tokens: int = 0
+    prompt_tokens: Count = 0
     """Tokens of all prompts."""
-    completion_tokens: int = 0
+    completion_tokens: Count = 0
     """Tokens of all replies."""
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     """Tokens of prompts that the provider had in its cache; among `prompt_tokens` too."""
-    retries: int = 0
+    retries: Count = 0
     """Attempts that failed before a call succeeded; not among `calls`."""
-    cost: float = 0.0
+    cost: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False)
     """US dollars, for calls whose price is known."""
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -60,13 +76,14 @@ class Usage(BaseModel):
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
+        # Never below 0: an edited state may say that rounds took more than the visit.
         return Usage(
-            calls=self.calls - other.calls,
-            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
-            completion_tokens=self.completion_tokens - other.completion_tokens,
-            cached_tokens=self.cached_tokens - other.cached_tokens,
-            retries=self.retries - other.retries,
-            cost=round(self.cost - other.cost, COST_DIGITS),
+            calls=max(0, self.calls - other.calls),
+            prompt_tokens=max(0, self.prompt_tokens - other.prompt_tokens),
+            completion_tokens=max(0, self.completion_tokens - other.completion_tokens),
+            cached_tokens=max(0, self.cached_tokens - other.cached_tokens),
+            retries=max(0, self.retries - other.retries),
+            cost=max(0.0, round(self.cost - other.cost, COST_DIGITS)),
         )
 
 
@@ -75,13 +92,13 @@ class Exchange(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    prompt: str = ""
+    prompt: str = Field("", max_length=MAX_PROMPT)
     """What the model was sent: the role's prompt, then the facts."""
-    reply: str = ""
+    reply: str = Field("", max_length=MAX_PROMPT)
     """What the model wrote, as it came."""
-    outcome: str = ""
+    outcome: str = Field("", max_length=100)
     """How the reply was used: ok, repaired, asked_again or fallback."""
-    fault: str = ""
+    fault: Text = ""
     """What was wrong with the reply, empty when nothing was."""
     round: int = 0
     """Number of the round that it was about, from 0."""
@@ -92,30 +109,30 @@ class Candidate(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    item_id: str
-    title: str
-    genres: list[str] = []
-    predicted: float
+    item_id: Name
+    title: Title
+    genres: Categories = []
+    predicted: Rating
     """Rating that the logs model predicts, 1 to 5."""
-    distance: float | None = None
+    distance: Distance | None = None
     """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none at first."""
-    risk: float | None = None
+    risk: Risk | None = None
     """Risk that the user leaves after it, as the outlook has learned; none without an outlook."""
-    before: float | Literal["left"] | None = None
+    before: Rating | Literal["left"] | None = None
     """What the user made of it in this very situation on a former visit: the rating, or `left`."""
 
 
 class Proposal(BaseModel):
     """What the Actor proposes: what it wrote, and the catalogue item that this stands for."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
-    text: str = ""
+    text: Title = ""
     """The title as the Actor wrote it."""
-    item_id: str = ""
+    item_id: Name = ""
     """Id of the item; change this, or the title, to recommend something else."""
-    title: str = ""
-    genres: list[str] = []
+    title: Title = ""
+    genres: Categories = []
 
 
 class Profile(BaseModel):
@@ -123,10 +140,12 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    text: str = ""
+    text: Text = ""
     """Wishes and comments, one a line, the latest last."""
-    ratings: dict[str, float] = {}
+    ratings: dict[Name, Annotated[float, Field(ge=1, le=5)]] = Field({}, max_length=100_000)
     """Ratings (1 to 5) by item id, of this visit and earlier ones."""
+    seen: list[Name] = Field([], max_length=100_000)
+    """Ids of items that they know already, or never want: neither is recommended again."""
 
 
 class Told(BaseModel):
@@ -134,128 +153,153 @@ class Told(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    text: str
-    support: int = 1
+    text: Text
+    support: Count = 1
     """Number of visits that taught the same."""
-    length: float = 0.0
+    length: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)
     """Mean number of rounds of those visits."""
 
 
 class Remembered(BaseModel):
     """An experience as the Actor is told it."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
-    item_id: str = ""
-    title: str
-    genres: list[str] = []
-    distance: float | None = None
+    item_id: Name = ""
+    title: Title
+    genres: Categories = []
+    distance: Distance | None = None
     """Distance of the item to the four before it, as in the shortlist."""
-    advantage: float
+    advantage: float = Field(ge=-MAX_ADVANTAGE, le=MAX_ADVANTAGE)
     """How much better than expected the recommendation turned out; below 0 is worse."""
-    similarity: float
+    similarity: float = Field(ge=-1.01, le=1.01)
     """Cosine similarity of the situation then to the situation now."""
-    before: float | Literal["left"] | None = None
+    before: Rating | Literal["left"] | None = None
     """The user's rating, or `left`, where it is of this very user and situation."""
 
 
 class Step(BaseModel):
     """One round of a visit. The user appends it, the Critic completes it."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
-    index: int
+    index: int = Field(ge=0, lt=MAX_STEPS)
     """Number of the round, from 0."""
-    plan: str = ""
-    proposed: str = ""
+    plan: Text = ""
+    proposed: Title = ""
     """What the Actor wrote."""
-    item_id: str = ""
-    title: str = ""
-    genres: list[str] = []
-    predicted: float = 0.0
+    item_id: Name = ""
+    title: Title = ""
+    genres: Categories = []
+    predicted: Rating = 0.0
     """Rating that the logs model predicted."""
-    distance: float | None = None
+    distance: Distance | None = None
     """Least distance to the last four recommended items, by the logs model; none in the first round."""
-    risk: float | None = None
+    risk: Risk | None = None
     """Risk that the user would leave, by the outlook; none where it did not list the item."""
-    reward: float = 0.0
+    reward: Rating = 0.0
     """The user's rating, 1 to 5."""
-    value: float = 0.0
+    value: Stance = 0.0
     """V(s_t): how well things stood before the round, -5 to 5."""
-    next_value: float | None = None
+    next_value: Stance | None = None
     """V(s_{t+1}), given before the round's reward is known; none where no Critic takes part."""
-    advantage: float | None = None
+    advantage: Annotated[float, Field(ge=-MAX_ADVANTAGE, le=MAX_ADVANTAGE)] | None = None
     """How much better than expected the round went; none where no Critic takes part."""
     skipped: bool = False
     """Whether a person passed over the item without a rating; the reward is then a neutral 3."""
-    reason: str = ""
+    reason: Text = ""
     """Why an LLM as the user rates so, and stays or leaves, in its words; empty for every other user."""
     left: bool = False
     """Whether the user left after this round."""
-    outcomes: dict[str, str] = {}
+    outcomes: dict[Name, Annotated[str, Field(max_length=100)]] = Field({}, max_length=MAX_ROLES)
     """How the reply of each role in this round was used, as in `exchange`; the Reflector's stands in the last round."""
     usage: Usage = Usage()
     """Model calls and tokens of this round."""
 
 
-def keyed(model: type[Entry], key: Callable[[Entry], Any]) -> Callable[[Any, Sequence[Any]], list[Entry]]:
+class InvalidValue(BaseModel):
+    """Stand-in for a value that breaks the type or the bounds of its field."""
+
+    fault: str
+    key: int | str = ""
+    """Key of the entry in its list, where it is one."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return what is wrong first, with the place in the value, such as `0.title: …`."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place[:200]}: {fault['msg']}" if place else fault["msg"]
+
+
+def keyed(model: type[Entry], key: Callable[[Entry], Any], name: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
     """Return a reducer for a `DeltaChannel` that keeps one entry a key, the latest winning, in order of arrival.
 
-    The reducer never raises, since one that does makes a thread unreadable for good: what is no valid entry
-    (an edit over the API may bring anything) is left out.
+    The reducer never raises, since one that does makes a thread unreadable for good. An edit over the API may bring
+    anything: an object with the key's field `name` that is no valid entry is kept as an `InvalidValue` in its place, so
+    that the next node names it and another edit mends it; everything else is left out.
     """
     entry: TypeAdapter[Entry] = TypeAdapter(model)
 
-    def valid(entries: Any) -> list[Entry]:
-        found = []
-        for one in entries if isinstance(entries, list) else [entries]:
-            try:
-                found.append(one if isinstance(one, model) else entry.validate_python(one))
-            except ValidationError:
-                continue
+    def valid(entries: Any) -> list[tuple[Any, Any]]:
+        found: list[tuple[Any, Any]] = []
+        for one in (entries if isinstance(entries, list) else [entries])[:MAX_ENTRIES]:
+            if isinstance(one, model):
+                found.append((key(one), one))
+            elif isinstance(one, InvalidValue):
+                found.append((one.key, one))
+            else:
+                try:
+                    made = entry.validate_python(one)
+                except ValidationError as error:
+                    place = one.get(name) if isinstance(one, dict) else None
+                    if isinstance(place, str):
+                        place = place[:MAX_KEY]
+                    if isinstance(place, int | str):
+                        found.append((place, InvalidValue(fault=first_fault(error), key=place)))
+                else:
+                    found.append((key(made), made))
         return found
 
-    def reduce(current: Any, writes: Sequence[Any]) -> list[Entry]:
-        merged = {key(one): one for one in valid(current or [])}
+    def reduce(current: Any, writes: Sequence[Any]) -> list[Any]:
+        merged = dict(valid(current or []))
         for write in writes:
-            merged.update((key(one), one) for one in valid(write))
+            merged.update(valid(write))
         return list(merged.values())
 
     return reduce
 
 
-class Unusable(BaseModel):
-    """Stands in a state for a value that does not fit its field."""
-
-    fault: str
-
-
 class _Readable(BaseModel):
-    """A state that can always be read; `check_types` says what is wrong with it."""
+    """State that can always be read; `check_types` says what is wrong with it."""
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _mark_unusable(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    def _mark_invalid(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        entries = value if isinstance(value, list) else []
+        for one in entries:
+            if isinstance(one, InvalidValue):
+                return InvalidValue(fault=f"{one.key}: {one.fault}")
         try:
             return handler(value)
         except ValidationError as error:
-            return Unusable(fault=error.errors(include_url=False)[0]["msg"])
+            return InvalidValue(fault=first_fault(error))
 
     def check_types(self) -> None:
-        """Check that every field holds what it should.
+        """Check that every field keeps to its type and bounds.
 
         Raises:
             BadInputError: One does not; the message names it.
         """
         for name, value in self.__dict__.items():
-            if isinstance(value, Unusable):
+            if isinstance(value, InvalidValue):
                 raise BadInputError(f"{name}: {value.fault}")
 
 
 class VisitInput(_Readable):
     """The identity of a visit: who visits which world, from which seed, for how long."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     world: str = Field("", examples=["movielens", "tiny"])
     """Name of the world; empty for the default one (movielens where the extra is installed, else tiny)."""
@@ -309,33 +353,37 @@ class VisitState(VisitInput):
     """What a person would like, as they put it this time; `begin` makes it a part of their profile."""
     identity: Identity | None = None
     """Who visits which world in the visit under way."""
-    visit: int = 0
+    visit: Count = 0
     """Number of this visit on its thread, from 1."""
-    visit_id: str = ""
-    """Id of this visit; its memories are kept under it, and it never recalls them itself."""
+    visit_id: Name = ""
+    """Id of this visit as it began; a copy of the thread continues under an id of its own (`VisitMemory.visit_id`)."""
+    edited: bool = False
+    """Whether somebody edited the state of this visit; from then on it teaches nobody but whoever runs it."""
     profile: Profile | None = None
     """What is known of the person who visits; none where the user is simulated."""
-    plan: str = ""
+    said: list[Record] = Field([], max_length=10)
+    """What a person said as the visit began; written with their first answer."""
+    plan: Text = ""
     """The Planner's plan for this round; edit it, and the Actor follows the edit."""
-    lessons: list[Told] = []
+    lessons: list[Told] = Field([], max_length=100)
     """Lessons recalled for this visit."""
-    experiences: list[Remembered] = []
+    experiences: list[Remembered] = Field([], max_length=200)
     """Experiences recalled for this round."""
-    shortlist: list[Candidate] = []
+    shortlist: list[Candidate] = Field([], max_length=1_000)
     """Items among which the Actor chooses in this round."""
-    foreseen: list[Candidate] = []
+    foreseen: list[Candidate] = Field([], max_length=1_000)
     """What the outlook puts before the Actor in this round; without any, the Actor makes its own shortlist."""
     proposal: Proposal | None = None
     """The item about to be recommended; edit it, and the user gets the edit."""
-    value: float = 0.0
+    value: Stance = 0.0
     """V(s_t): the Critic's view of how well things stand, -5 to 5."""
-    exchange: dict[str, Exchange] = {}
+    exchange: dict[Name, Exchange] = Field({}, max_length=MAX_ROLES)
     """Last prompt, raw reply and repair of each role."""
     usage: Usage = Usage()
     """Model calls and tokens of the visit so far."""
-    steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index))] = []
+    steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index, "index"))] = []
     """The rounds so far."""
-    records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key))] = []
+    records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key, "key"))] = []
     """Memories to be written when the cohort ends."""
     left: bool = False
     """Whether the user has left."""

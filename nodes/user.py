@@ -54,8 +54,6 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
 
 def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
     """Return the round as it stands before the user's reaction."""
-    position = who.place.world.catalogue.position(item.id)
-    distances = who.distances(state.steps)
     spent_before = sum((step.usage for step in state.steps), Usage())
     return Step(
         index=len(state.steps),
@@ -64,8 +62,8 @@ def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
         item_id=item.id,
         title=item.title,
         genres=list(item.genres),
-        predicted=round(float(who.predicted[position]), 2),
-        distance=None if distances is None else round(float(distances[position]), 2),
+        predicted=who.predicted_rating(item),
+        distance=who.distance(state.steps, item),
         risk=next((one.risk for one in state.foreseen if one.item_id == item.id), None),
         value=state.value,
         outcomes={role: one.outcome for role, one in state.exchange.items() if one.round == len(state.steps)},

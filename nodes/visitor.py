@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.recall import Asker
-from memory.records import private_space
-from nodes.context import Context
 from nodes.state import Profile, Step, VisitState
 from nodes.worlds import Place, open_place
 from sim.catalogue import Item
@@ -20,6 +17,8 @@ STATE_TITLES = 10
 # Items closer in time than this count for distances: the window of the leave rule.
 WINDOW = 4
 VISITORS_KEPT = 1000
+# Characters of an item's label in a situation; real ones have some fifty.
+MAX_LABEL = 1_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Visitor:
 
     def situation(self, steps: Sequence[Step]) -> str:
         """Return the state as memory knows it: one label a line."""
-        return "\n".join(item.label for item in self.titles(steps))
+        return "\n".join(item.label[:MAX_LABEL] for item in self.titles(steps))
 
     def distances(self, steps: Sequence[Step]) -> NDArray[np.float32] | None:
         """Return each item's least distance to the last four recommended ones; None before the first."""
@@ -53,6 +52,15 @@ class Visitor:
             return None
         least: NDArray[np.float32] = np.min([self.place.world.logs.distances(item) for item in recent], axis=0)
         return least
+
+    def predicted_rating(self, item: Item) -> float:
+        """Return the rating that the logs model predicts for an item, to two digits."""
+        return round(float(self.predicted[self.place.world.catalogue.position(item.id)]), 2)
+
+    def distance(self, steps: Sequence[Step], item: Item) -> float | None:
+        """Return an item's least distance to the last four recommended ones, to two digits; None before the first."""
+        distances = self.distances(steps)
+        return None if distances is None else round(float(distances[self.place.world.catalogue.position(item.id)]), 2)
 
 
 async def visitor(state: VisitState) -> Visitor:
@@ -104,7 +112,7 @@ def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visi
         tuple(catalogue.item(item_id) for item_id in before),
         tuple(ratings[item_id] for item_id in before),
         logs.fold_in(list(ratings), list(ratings.values())),
-        seen=frozenset(before),
+        seen=frozenset(before) | {item_id for item_id in profile.seen if item_id in catalogue},
     )
 
 
@@ -129,18 +137,3 @@ def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[
             f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that it has"
         )
     return history
-
-
-def memory_space(state: VisitState, context: Context) -> str:
-    """Return where the visit's records are kept; private ones lie apart, where only their user's are looked for."""
-    space = context.space or state.world
-    # Simulated users lie apart from people, whose names they may have.
-    if state.profile is not None:
-        return f"people:{space}"
-    return private_space(space) if context.private else space
-
-
-def asker(state: VisitState, context: Context) -> Asker:
-    """Return on whose behalf memory is asked in this visit."""
-    shared = (context.space or state.world) if context.share_memory else None
-    return Asker(memory_space(state, context), state.user_id, state.visit_id, shared, context.recall_own)

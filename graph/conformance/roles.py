@@ -25,6 +25,7 @@ from langgraph.store.base import BaseStore
 from pydantic import TypeAdapter
 
 from graph.checkpoints import serializer
+from graph.conformance.isolation import faults_of_isolation
 from graph.episode import build_variant
 from graph.schemas import Node, state_fields_of
 from graph.variants import VARIANTS, Variant
@@ -118,6 +119,11 @@ class RoleContract:
         """A reply that cannot be used is no reason to end somebody's visit."""
         with babbling():
             assert asyncio.run(self._updates())
+
+    def test_a_state_that_names_another_account_reaches_nothing_of_its_own(self) -> None:
+        """Whoever is signed in may edit their own thread, and is still nobody else."""
+        builder = build_variant("contract", self._variant)
+        assert asyncio.run(faults_of_isolation(builder, self._variant.nodes, self.role)) == []
 
     def test_the_event_loop_goes_on_meanwhile(self) -> None:
         """Many visits share one loop: who waits, waits in a thread or by `await`."""

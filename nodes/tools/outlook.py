@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 from langgraph.store.base import BaseStore, SearchItem
 from pydantic import ValidationError
 
-from memory.recall import Asker
+from memory.access import whole_store
+from memory.recall import RecallScope
 from memory.records import Experience, escape, namespace
 from nodes.visitor import WINDOW
 from nodes.worlds import Place
@@ -41,7 +42,7 @@ class _Learned:
     """What was learned from one store."""
 
     fitted: dict[Prefix, _Fitted] = field(default_factory=dict)
-    of_visits: "OrderedDict[tuple[Prefix, str], Outlook | None]" = field(default_factory=OrderedDict)
+    of_visits: "OrderedDict[tuple[tuple[Prefix, ...], str], Outlook | None]" = field(default_factory=OrderedDict)
     """The outlook that each visit began with, the latest last."""
     locks: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = field(default_factory=WeakKeyDictionary)
     """A store may be used from several event loops, and a lock cannot: each loop fits on its own."""
@@ -51,38 +52,43 @@ _stores: WeakKeyDictionary[BaseStore, _Learned] = WeakKeyDictionary()
 _looking_up = threading.Lock()
 
 
-async def learned_outlook(store: BaseStore, asker: Asker, place: Place, *, begins: bool) -> Outlook | None:
-    """Return the outlook that the experiences teach which `asker` may recall; None where there are none.
+async def learned_outlook(store: BaseStore, scope: RecallScope, place: Place, *, begins: bool) -> Outlook | None:
+    """Return the outlook that the experiences in a visit's scope teach; None where there are none.
 
     A visit keeps the outlook that it began with. It is fitted anew for one that begins when the number of experiences
-    has changed; one that was replaced by another is not noticed. Of more than `MOST`, the first by namespace and key
-    count.
+    has changed; one that was replaced by another is not noticed. Of more than `MOST` in a space, the first by namespace
+    and key count.
 
     Args:
         store: The memory.
-        asker: On whose behalf; the asking visit's own experiences are left out.
+        scope: What the visit may recall.
         place: The world that the experiences are from.
         begins: Whether the visit begins.
     """
-    if not asker.own and asker.shared is None:
+    if not scope.own and not scope.shared:
         return None
-    own = namespace("experiences", asker.space, asker.user_id)
-    prefix: Prefix = own if asker.shared is None else ("experiences", escape(asker.shared))
+    own = namespace("experiences", scope.space, scope.user_id)
+    prefixes: tuple[Prefix, ...] = tuple(("experiences", escape(space)) for space in scope.shared) or (own,)
     with _looking_up:
-        learned = _stores.setdefault(store, _Learned())
+        learned = _stores.setdefault(whole_store(store), _Learned())
         lock = learned.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    visit = (prefix, asker.visit)
+    visit = (prefixes, scope.visit)
     if begins or visit not in learned.of_visits:
         # Visits that begin together wait for one of them.
         async with lock:
-            fitted = await _up_to_date(learned, store, prefix, place)
-        left_out = None if asker.own else asker.left_out
+            fitted = [await _up_to_date(learned, store, prefix, place) for prefix in prefixes]
         # A visit has experiences of its own where it was gone back in, or goes on in another process.
-        known = [one for one in fitted.experiences if one.visit != asker.visit and one.user_id != left_out]
-        lies_apart = asker.own and prefix != own and asker.shared != asker.space
-        private = [one for one in _valid(await _read(store, own)) if one.visit != asker.visit] if lies_apart else []
-        same = len(known) == len(fitted.experiences) and not private
-        learned.of_visits[visit] = fitted.outlook if same else await asyncio.to_thread(_outlook, place, known + private)
+        known = [
+            one
+            for space, of_space in zip(scope.shared or (scope.space,), fitted, strict=True)
+            for one in of_space.experiences
+            if not scope.hides(one) and (scope.own or one.user_id != scope.left_out(space))
+        ]
+        if scope.own and scope.shared and scope.space not in scope.shared:
+            known += [one for one in _valid(await _read(store, own)) if not scope.hides(one)]
+        # Most visits learn from one space, all of it: its outlook is there.
+        same = next((one for one in fitted if list(one.experiences) == known), None)
+        learned.of_visits[visit] = same.outlook if same else await asyncio.to_thread(_outlook, place, known)
         while len(learned.of_visits) > VISITS_KEPT:
             learned.of_visits.popitem(last=False)
     return learned.of_visits[visit]

@@ -90,7 +90,8 @@ def with_former(
     known = {one.item_id: one.before for one in experiences if one.before is not None and one.item_id in catalogue}
     listed = {one.item_id for one in candidates}
     told = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
-    stayed = [item_id for item_id, before in known.items() if before != "left" and item_id not in listed | had]
+    gone = listed | had | visitor.seen
+    stayed = [item_id for item_id, before in known.items() if before != "left" and item_id not in gone]
     distances = visitor.distances(steps)
     joining = [_candidate(visitor, catalogue.position(item_id), distances, None) for item_id in stayed]
     return told + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]

@@ -25,7 +25,7 @@ from graph.episode import build_episode, build_variant
 from graph.protocol import visitors
 from memory.catalogue import CatalogueIndex
 from memory.embeddings import LineMean, MiniLM, shared_embeddings
-from memory.recall import Asker, recall_experiences, remember
+from memory.recall import RecallScope, recall_experiences, remember
 from memory.records import Experience, record
 from memory.store import ChromaStore
 from nodes.context import Context
@@ -112,7 +112,7 @@ async def bench_recall() -> list[Row]:
         for number in range(200):
             situation = "\n".join(labels[position] for position in rng.integers(0, len(labels), 10))
             start = time.perf_counter()
-            await recall_experiences(store, Asker("w", str(number % 100), "now", "w"), situation, 8)
+            await recall_experiences(store, RecallScope("w", str(number % 100), "now", ("w",)), situation, 8)
             times.append(time.perf_counter() - start)
     p50, p95 = np.percentile(times, [50, 95]) * 1e3
     return [

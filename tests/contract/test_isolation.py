@@ -1,4 +1,4 @@
-"""Nobody is shown what is another user's: recall without shared memory, and the store by whatever namespace."""
+"""Nobody is shown what is another user's: recall without shared memory, the store by any namespace, edited states."""
 
 import asyncio
 from contextlib import suppress
@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.store.base import InvalidNamespaceError
 
-from memory.recall import Asker, recall_experiences, recall_lessons, recall_values, remember
+from graph import episode
+from graph.conformance.isolation import faults_of_isolation
+from graph.recommend import graph as recommend
+from graph.variants import VARIANTS
+from memory.recall import RecallScope, recall_experiences, recall_lessons, recall_values, remember
 from memory.records import Experience, Lesson, Value, escape, record
 from memory.store import ChromaStore
 from tests.stores import chroma
@@ -41,6 +45,23 @@ async def fill(store: ChromaStore, users: list[str]) -> None:
         await remember(store, "w", [record(one, 0) for one in (experience, lesson, value)])
 
 
+PERSON = ["planner", "actor", "person", "critic", "reflector", "finish"]
+
+
+@pytest.mark.parametrize("node", PERSON)
+@pytest.mark.usefixtures("home")
+async def test_a_person_who_edits_their_visit_reaches_nothing_of_another(node: str) -> None:
+    assert await faults_of_isolation(recommend.builder, VARIANTS["billp"].nodes, node) == []
+
+
+@pytest.mark.usefixtures("home")
+async def test_without_the_guard_an_edited_state_does_reach_another_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So the test above finds what it looks for.
+    monkeypatch.setattr(episode, "guarded", lambda node: node)
+    faults = await faults_of_isolation(episode.build_variant("billp"), VARIANTS["billp"].nodes, "planner")
+    assert any("identity, profile: reached lessons/people:tiny/ann" in fault for fault in faults)
+
+
 @settings(max_examples=40, deadline=None)
 @given(users=IDS)
 def test_without_shared_memory_a_user_recalls_their_own_alone(users: list[str]) -> None:
@@ -48,7 +69,7 @@ def test_without_shared_memory_a_user_recalls_their_own_alone(users: list[str]) 
         async with chroma() as store:
             await fill(store, users[1:])
             for user in users:
-                alone = Asker("w", user, "now", None)
+                alone = RecallScope("w", user, "now", ())
                 found = [
                     one.record.user_id
                     for recall in (recall_experiences, recall_lessons, recall_values)

@@ -11,12 +11,12 @@ import pytest
 from langgraph.runtime import Runtime
 
 from graph.variants import VARIANTS, Variant
-from memory.records import Lesson, record
+from memory.records import Lesson
 from nodes import asking
 from nodes.asking import settings
 from nodes.context import Context
-from nodes.learning import keep
 from nodes.state import VisitState
+from nodes.visit_memory import visit_memory
 from sim.errors import BadInputError
 from tests.contract.role import BUILT_IN, RoleContract
 
@@ -42,10 +42,11 @@ async def forgets_its_types(state: VisitState) -> dict[str, Any]:
 
 
 async def never_the_same_name(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    lesson = Lesson(
-        visit=str(random.random()), user_id="1", situation="", text="Recommend Drama.", length=1, total_reward=1.0
+    memory = visit_memory(state, runtime)
+    step = random.randrange(10**9)
+    return await memory.save(
+        [memory.record(Lesson, step, situation="", text="Recommend Drama.", length=1, total_reward=1.0)]
     )
-    return await keep(runtime, state, settings(runtime), [record(lesson, 0)])
 
 
 async def rolls_dice(state: VisitState) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from graph.episode import build_variant
 from memory.embeddings import shared_embeddings
-from memory.recall import Asker, remember
+from memory.recall import RecallScope, remember
 from memory.records import Experience, Record, record
 from memory.store import ChromaStore
 from nodes.context import Context
@@ -118,7 +118,7 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
     world = await place()
     await remember(store, "tiny", await experiences(30, visit="mine", user="1"))
     others = await experiences(30, visit="theirs", user="2", first=100)
-    mine = Asker("tiny", "1", "mine", "tiny")
+    mine = RecallScope("tiny", "1", "mine", ("tiny",))
     assert await learned_outlook(store, mine, world, begins=True) is None
     await remember(store, "tiny", others)
     found = await learned_outlook(store, mine, world, begins=True)
@@ -127,7 +127,7 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
         await remember(alone, "tiny", others)
         expected = await learned_outlook(alone, mine, world, begins=True)
     assert found is not None and expected is not None and found.weights.tolist() == expected.weights.tolist()
-    own = Asker("tiny", "3", "x", None)
+    own = RecallScope("tiny", "3", "x", ())
     assert await learned_outlook(store, own, world, begins=True) is None
 
 
@@ -137,24 +137,24 @@ async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_le
     await remember(store, "tiny", shared)
     await remember(store, "private:tiny", mine)
 
-    async def weights(asker: Asker) -> list[float]:
+    async def weights(asker: RecallScope) -> list[float]:
         found = await learned_outlook(store, asker, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
-    of_others = await weights(Asker("tiny", "1", "a", "tiny"))
-    assert await weights(Asker("private:tiny", "1", "b", "tiny")) != of_others
-    assert await weights(Asker("private:tiny", "1", "c", "tiny", own=False)) == of_others
-    assert await weights(Asker("private:tiny", "7", "d", "tiny")) == of_others
+    of_others = await weights(RecallScope("tiny", "1", "a", ("tiny",)))
+    assert await weights(RecallScope("private:tiny", "1", "b", ("tiny",))) != of_others
+    assert await weights(RecallScope("private:tiny", "1", "c", ("tiny",), own=False)) == of_others
+    assert await weights(RecallScope("private:tiny", "7", "d", ("tiny",))) == of_others
     await remember(store, "tiny", mine)
-    assert await weights(Asker("tiny", "1", "e", "tiny", own=False)) == of_others
-    assert await weights(Asker("tiny", "1", "f", "tiny")) != of_others
-    assert await learned_outlook(store, Asker("tiny", "1", "g", None, own=False), world, begins=True) is None
+    assert await weights(RecallScope("tiny", "1", "e", ("tiny",), own=False)) == of_others
+    assert await weights(RecallScope("tiny", "1", "f", ("tiny",))) != of_others
+    assert await learned_outlook(store, RecallScope("tiny", "1", "g", (), own=False), world, begins=True) is None
 
 
 async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
     await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
-    assert await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), begins=True) is None
+    assert await learned_outlook(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True) is None
 
 
 async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(store: ChromaStore) -> None:
@@ -183,7 +183,11 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
         return fit_outlook(pairs, seen)
 
     monkeypatch.setattr(tool, "fit_outlook", counted)
-    world, mine, theirs = await place(), Asker("tiny", "1", "mine", "tiny"), Asker("tiny", "2", "theirs", "tiny")
+    world, mine, theirs = (
+        await place(),
+        RecallScope("tiny", "1", "mine", ("tiny",)),
+        RecallScope("tiny", "2", "theirs", ("tiny",)),
+    )
     began = await learned_outlook(store, mine, world, begins=True)
     await remember(store, "tiny", await experiences(5, visit="mine", user="1", first=40))
     other = await learned_outlook(store, theirs, world, begins=True)
@@ -195,7 +199,7 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
 
 def test_it_is_learned_in_any_thread_and_event_loop() -> None:
     async def learn(store: ChromaStore) -> list[float]:
-        found = await learned_outlook(store, Asker("tiny", "1", "x", "tiny"), await place(), begins=True)
+        found = await learned_outlook(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -210,7 +214,7 @@ async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStor
     small = World.build("small", load_ratings("tiny", 1))
     small.save(home / "worlds" / "small")
     await remember(store, "shared", await experiences(40))
-    asker = Asker("shared", "1", "x", "shared")
+    asker = RecallScope("shared", "1", "x", ("shared",))
     for world in (await place(), await open_place("small"), await place()):
         found = await learned_outlook(store, asker, world, begins=True)
         expected = fit_outlook(Pairs(world.world.catalogue, world.world.logs), [Observation(1, (0,), 4.0, True)])

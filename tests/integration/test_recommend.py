@@ -17,7 +17,8 @@ from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
-from nodes.person import Answer, add_words
+from nodes.person import Answer
+from nodes.profile import add_words
 from nodes.state import Profile, VisitInput
 from nodes.worlds import open_place_now
 from sim.errors import BadInputError

@@ -16,7 +16,7 @@ from langgraph.runtime import Runtime
 from graph.checkpoints import serializer
 from graph.episode import VARIANTS, build_episode, build_variant
 from memory.embeddings import shared_embeddings
-from memory.recall import Asker, recall_values
+from memory.recall import RecallScope, recall_values
 from memory.records import Experience, Value
 from memory.store import ChromaStore
 from nodes.context import Context
@@ -26,7 +26,8 @@ from nodes.llm.prompting import read_facts
 from nodes.llm.prompts import default_prompt
 from nodes.state import Exchange, Profile, Step, VisitInput, VisitState
 from nodes.user import describe_round, proposed_item
-from nodes.visitor import Visitor, asker, visitor
+from nodes.visit_memory import visit_memory
+from nodes.visitor import Visitor, visitor
 from nodes.worlds import open_place_now
 from sim.datasets import available, load_ratings
 from sim.world import Split
@@ -269,7 +270,7 @@ async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None
         state: dict[str, Any] = (await compiled.aget_state(config)).values
         assert facts_of(state, "reflector")["lessons"] == [one.model_dump() for one in state["lessons"]] != []
         who = await visitor(VisitState.model_validate(state))
-        asker = Asker("tiny", state["user_id"], state["visit_id"], "tiny")
+        asker = RecallScope("tiny", state["user_id"], state["visit_id"], ("tiny",))
         after = await recall_values(store, asker, who.situation(state["steps"]), Context().values_k)
         told = facts_of(state, "critic")["values"]
         assert [one["target"] for one in told] == [round(one.record.target, 2) for one in after] != []
@@ -314,29 +315,39 @@ def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
     ]
     who = Visitor(place, "u", (items[5],), (4.0,), np.zeros(len(items), np.float32))
     state = VisitState(world="tiny", user_id="u", visit_id="v#1", steps=steps)
-    experience, value = (one.value for one in memories(state, who, steps[2], Context()))
+    memory = visit_memory(state, Runtime())
+    experience, value = (one.value for one in memories(memory, state, who, steps[2], Context()))
     assert isinstance(experience, Experience) and isinstance(value, Value)
     situation = "\n".join(item.label for item in (items[5], items[0], items[1]))
     assert experience.situation == value.situation == situation
-    assert (experience.title, experience.advantage, experience.distance) == ("C", 1.5, 0.75)
-    # r' + gamma V(s') = 4 - 3 + 0.5 x 3, of the situation whose last item lay at 0.25.
-    assert (value.target, value.distance) == (2.5, 0.25)
+    # What the world knows of the item is asked of the world: the state says another title and other distances.
+    assert (experience.title, experience.advantage) == (items[2].title, 1.5)
+    assert experience.genres == list(items[2].genres)
+    assert experience.distance == who.distance(steps[:2], items[2]) != 0.75
+    # r' + gamma V(s') = 4 - 3 + 0.5 x 3, of the situation after the second item.
+    assert (value.target, value.distance) == (2.5, who.distance(steps[:1], items[1]))
     left = steps[2].model_copy(update={"left": True})
-    kept = memories(state, who, left, Context(leave_penalty=50))
+    kept = memories(memory, state, who, left, Context(leave_penalty=50))
     assert isinstance(kept[1].value, Value) and kept[1].value.target == -5.0
     rich = steps[2].model_copy(update={"reward": 5.0, "next_value": 5.0})
-    kept = memories(state, who, rich, Context(reward_offset=0))
+    kept = memories(memory, state, who, rich, Context(reward_offset=0))
     assert isinstance(kept[1].value, Value) and kept[1].value.target == 5.0
 
 
 def test_memory_is_kept_in_the_space_asked_for_and_shared_only_where_allowed() -> None:
-    state = VisitState(world="tiny", user_id="u", visit_id="v#1")
-    assert asker(state, Context()) == Asker("tiny", "u", "v#1", "tiny")
-    assert asker(state, Context(space="mine", share_memory=False)) == Asker("mine", "u", "v#1", None)
-    assert asker(state, Context(private=True)) == Asker("private:tiny", "u", "v#1", "tiny")
-    assert asker(state, Context(recall_own=False)) == Asker("tiny", "u", "v#1", "tiny", own=False)
+    state = VisitState(world="tiny", user_id="u", visit_id="tiny/u/0#0")
+
+    def scope(state: VisitState, context: Context) -> RecallScope:
+        return visit_memory(state, Runtime(context=context)).scope
+
+    assert scope(state, Context()) == RecallScope("tiny", "u", "tiny/u/0#0", ("tiny",))
+    assert scope(state, Context(space="mine", share_memory=False)) == RecallScope("mine", "u", "tiny/u/0#0", ())
+    assert scope(state, Context(private=True)) == RecallScope("private:tiny", "u", "tiny/u/0#0", ("tiny",))
+    assert scope(state, Context(recall_own=False)) == RecallScope("tiny", "u", "tiny/u/0#0", ("tiny",), own=False)
+    edited = state.model_copy(update={"edited": True})
+    assert scope(edited, Context()) == RecallScope("private:tiny", "u", "tiny/u/0#0", ("tiny",))
     person = state.model_copy(update={"profile": Profile()})
-    assert asker(person, Context()) == Asker("people:tiny", "u", "v#1", "tiny")
+    assert scope(person, Context()) == RecallScope("people:tiny", "u", "tiny/u/0#0", ("tiny",))
 
 
 @pytest.mark.skipif(not available("movielens"), reason="needs the extra `movielens`")

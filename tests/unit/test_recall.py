@@ -6,7 +6,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import BaseStore
 
-from memory.recall import Asker, Supported, merged, recall_experiences, recall_lessons, recall_values, remember
+from memory.recall import RecallScope, Supported, merged, recall_experiences, recall_lessons, recall_values, remember
 from memory.records import Experience, Lesson, Record, Value, escape, namespace, record
 from memory.store import ChromaStore
 
@@ -48,7 +48,7 @@ def experience(visit: str, situation: str, title: str = "t", user_id: str = "u",
     )  # fmt: skip
 
 
-ME = Asker("w", "me", "now", "w")
+ME = RecallScope("w", "me", "now", ("w",))
 
 
 async def test_own_records_come_before_others_and_then_the_likest(store: BaseStore) -> None:
@@ -68,25 +68,25 @@ async def test_own_records_come_before_others_and_then_the_likest(store: BaseSto
 
 async def test_without_sharing_only_own_records_are_recalled(store: BaseStore) -> None:
     await remember(store, "w", [experience("1", "space", "mine", "me"), experience("2", "space", "yours", "you")])
-    found = await recall_experiences(store, Asker("w", "me", "now", None), "space", 5)
+    found = await recall_experiences(store, RecallScope("w", "me", "now", ()), "space", 5)
     assert [one.record.title for one in found] == ["mine"]
 
 
 async def test_own_records_can_be_left_out_however_many_crowd_in(store: BaseStore) -> None:
     mine = [experience(str(visit), "space", f"mine {visit}", "me") for visit in range(40)]
     await remember(store, "w", [*mine, experience("x", "war", "yours", "you"), lesson("mine", "1", "me")])
-    others = Asker("w", "me", "now", "w", own=False)
+    others = RecallScope("w", "me", "now", ("w",), own=False)
     assert [one.record.title for one in await recall_experiences(store, others, "space", 3)] == ["yours"]
     assert await recall_lessons(store, others, "space", 3) == []
     # Who has the same id in another space is somebody else.
-    person = Asker("people:w", "me", "now", "w", own=False)
+    person = RecallScope("people:w", "me", "now", ("w",), own=False)
     assert len(await recall_experiences(store, person, "space", 3)) == 3
 
 
 async def test_private_records_come_before_those_that_are_shared(store: BaseStore) -> None:
     await remember(store, "w", [experience("1", "space", "everybody's", "you")])
     await remember(store, "private:w", [experience("2", "love", "mine", "me"), experience("3", "space", "hers", "you")])
-    found = await recall_experiences(store, Asker("private:w", "me", "now", "w"), "space", 5)
+    found = await recall_experiences(store, RecallScope("private:w", "me", "now", ("w",)), "space", 5)
     assert [one.record.title for one in found] == ["mine", "everybody's"]
 
 

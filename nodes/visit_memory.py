@@ -1,0 +1,206 @@
+"""Memory of the visit under way: what its nodes may recall, and where they save, by who is signed in.
+
+Whose records it reaches is asked of LangGraph's runtime each time, never read from the state, which anybody may edit.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from langgraph.runtime import Runtime
+from langgraph.store.base import BaseStore
+
+from memory.access import SHARE, Account
+from memory.recall import (
+    Recalled,
+    RecallScope,
+    recall,
+    recall_experiences,
+    recall_lessons,
+    recall_values,
+    remember,
+)
+from memory.records import (
+    Experience,
+    Lesson,
+    Memory,
+    Record,
+    Value,
+    account_space,
+    escape,
+    people_space,
+    private_space,
+    record,
+)
+from nodes.asking import settings
+from nodes.context import Context
+from nodes.state import VisitState
+from sim.errors import BadInputError
+
+Role = TypeVar("Role", bound=Callable[..., Awaitable[dict[str, Any]]])
+M = TypeVar("M", bound=Memory)
+_writers: set[Callable[..., Any]] = set()
+_log = logging.getLogger(__name__)
+
+# Records of one kind that an account without the permission to share may keep in one space.
+ACCOUNT_RECORDS = 20_000
+
+
+def writes_memory(role: Role) -> Role:
+    """Mark a role that writes memories, so that a study trains the variants in which it stands."""
+    _writers.add(role)
+    return role
+
+
+def is_writer(role: Callable[..., Any]) -> bool:
+    """Return whether a role writes memories."""
+    return role in _writers
+
+
+def signed_in(runtime: Runtime[Any]) -> Account | None:
+    """Return the account that a run belongs to, as the server's authentication says; None without authentication."""
+    user = runtime.server_info.user if runtime.server_info else None
+    if user is None or not user.identity:
+        return None
+    return Account(user.identity, SHARE in (getattr(user, "permissions", None) or ()))
+
+
+@dataclass(frozen=True)
+class VisitMemory:
+    """Memory as one visit may use it.
+
+    Example:
+        A role recalls and saves records of a kind of its own::
+
+            memory = visit_memory(state, runtime)
+            found = await memory.recall(Exploration, who.situation(state.steps), k=20)
+            new = memory.record(Exploration, step.index, situation="…", category="Drama", reward=4.0, left=False)
+            return await memory.save([new])
+    """
+
+    store: BaseStore | None
+    """The store, as far as this visit may reach it; None where there is none."""
+    scope: RecallScope
+    account: Account | None
+    learn: str
+    """When memories are written, as in `Context.learn`."""
+
+    @property
+    def visit_id(self) -> str:
+        """Id under which this visit's records are kept."""
+        return self.scope.visit
+
+    async def lessons(self, situation: str, k: int) -> list[Recalled[Lesson]]:
+        """Return at most `k` lessons for a situation."""
+        return await recall_lessons(self.store, self.scope, situation, k) if self.store is not None else []
+
+    async def experiences(self, situation: str, k: int) -> list[Recalled[Experience]]:
+        """Return at most `k` experiences of the likest situations."""
+        return await recall_experiences(self.store, self.scope, situation, k) if self.store is not None else []
+
+    async def values(self, situation: str, k: int) -> list[Recalled[Value]]:
+        """Return at most `k` values of the likest situations."""
+        return await recall_values(self.store, self.scope, situation, k) if self.store is not None else []
+
+    async def recall(self, kind: type[M], situation: str, k: int) -> list[Recalled[M]]:
+        """Return the `k` records of any kind that are nearest to a situation."""
+        return await recall(self.store, kind, self.scope, situation, k) if self.store is not None else []
+
+    def record(self, kind: type[Memory], step: int, **fields: Any) -> Record:
+        """Return a record of this visit, named by visit, round and kind, so that a replay replaces it.
+
+        Args:
+            kind: Class of the record.
+            step: Number of the round; for a lesson the number of rounds.
+            fields: The class's own fields, and the situation.
+        """
+        return record(kind(visit=self.scope.visit, user_id=self.scope.user_id, **fields), step)
+
+    async def save(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Save records as the run asks for it: now, with the visit's output, or not at all.
+
+        Returns:
+            The update of the state that it takes.
+
+        Raises:
+            BadInputError: A record is of another visit or user: `record` makes them.
+        """
+        self.check(records)
+        if self.learn == "cohort":
+            return {"records": list(records)}
+        if self.learn == "now":
+            await self.write(records)
+        return {}
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Check that records are of this visit and user.
+
+        Raises:
+            BadInputError: One is not.
+        """
+        for one in records:
+            if (one.value.visit, one.value.user_id) != (self.scope.visit, self.scope.user_id):
+                raise BadInputError("a record names another visit or user than this one: make it by VisitMemory.record")
+
+    async def write(self, records: Sequence[Record]) -> None:
+        """Write records at once; an account that may not share keeps `ACCOUNT_RECORDS` of a kind."""
+        if self.store is not None:
+            room = {kind: await self._has_room(kind) for kind in {one.value.kind for one in records}}
+            await remember(self.store, self.scope.space, [one for one in records if room[one.value.kind]])
+
+    async def _has_room(self, kind: str) -> bool:
+        """Return whether the account may keep another record of a kind; accounts that share are trusted to."""
+        if self.store is None or self.account is None or self.account.shares:
+            return True
+        prefix: tuple[str, ...] = (kind, escape(self.scope.space))
+        if self.scope.space.startswith(people_space("")):
+            prefix = (*prefix, escape(self.scope.user_id))
+        full = await self.store.asearch(prefix, offset=ACCOUNT_RECORDS - 1, limit=1, refresh_ttl=False)
+        if full:
+            _log.warning("the account %r has %d %s: no more are kept", self.account.name, ACCOUNT_RECORDS, kind)
+        return not full
+
+
+def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
+    """Return the memory of the visit under way.
+
+    Raises:
+        BadInputError: The account may not name a space of its own choice.
+    """
+    context, account = settings(runtime), signed_in(runtime)
+    if context.space and account is not None and not account.shares:
+        raise BadInputError(f"the account {account.name!r} may not choose a space: leave `space` empty")
+    common = context.space or state.world
+    of_account = account_space(account.name, common) if account is not None and not account.shares else ""
+    origin = visit_origin(runtime, f"{state.world}/{state.user_id}/{state.seed}", is_person=state.profile is not None)
+    visit = f"{origin}#{state.visit}"
+    scope = RecallScope(
+        _own_space(state, context, common, of_account),
+        state.user_id,
+        visit,
+        tuple(filter(None, (of_account, common))) if context.share_memory else (),
+        context.recall_own,
+        copied_from=state.visit_id if state.visit_id != visit else "",
+    )
+    return VisitMemory(runtime.store, scope, account, context.learn)
+
+
+def _own_space(state: VisitState, context: Context, common: str, of_account: str) -> str:
+    """Return the space to which the visit writes, and in which its user's own records are looked for."""
+    if state.profile is not None:
+        return people_space(common)
+    # What an edited round taught may be true of nobody.
+    return private_space(of_account or common) if context.private or state.edited else of_account or common
+
+
+def visit_origin(runtime: Runtime[Any], unnamed: str, *, is_person: bool) -> str:
+    """Return what the ids of a thread's visits begin with: the thread, or `unnamed` where it says nothing.
+
+    The runtime is asked for the thread, so a copied thread continues under an id of its own, and none can be forged.
+    """
+    thread = runtime.execution_info.thread_id if runtime.execution_info else None
+    # A study tells its visits apart by seed. Threads are named by whoever runs it, and with them the order of equally
+    # good memories would change from run to run.
+    by_seed = settings(runtime).learn == "cohort" and not is_person
+    return unnamed if by_seed or not thread else thread
