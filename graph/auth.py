@@ -1,30 +1,47 @@
-"""An example of authentication: each person reaches only their own threads, memories and profile.
+"""An example of authentication: accounts with tokens, each of which reaches its own threads, memories and profile.
 
-Switch it on with `"auth": {"path": "./graph/auth.py:auth"}` in langgraph.json, and name the tokens in the environment:
-`BILLP_TOKENS={"a long random token": "ann"}`. `recommend` then takes the person's name from the token, whatever the
-input says. A deployment with accounts of its own replaces `authenticate`.
+`langgraph.auth.json` switches it on; BILLP_TOKENS has the accounts. `recommend` takes the person's name from the token,
+whatever the input says. A deployment with accounts of its own replaces `authenticate`, and hands on `permissions` with
+"share" for those who may teach. docs/security.md has what is protected.
 """
 
-import hmac
 import json
+import logging
 import os
 from typing import Any
 
 from langgraph_sdk import Auth
 
-from memory.records import escape
+from graph.memories import known_kinds
+from graph.server.accounts import SHARE, configured_accounts
+from graph.server.store_access import RefusedRecordError, check_record, may_use
 
 auth = Auth()
 
+# Read as the server starts: one that knows nobody, or has an entry that cannot be used, does not start.
+ACCOUNTS = configured_accounts()
+# Loads the kinds of memory that other packages bring.
+known_kinds()
+
+if not json.loads(os.environ.get("LANGGRAPH_AUTH") or "{}").get("disable_studio_auth"):
+    logging.getLogger(__name__).warning(
+        "Authentication is on, but LangGraph takes Studio's header `x-auth-scheme` instead of a token: set "
+        '"disable_studio_auth": true in the part "auth" of the configuration, as langgraph.auth.json has it.'
+    )
+
 
 @auth.authenticate
-async def authenticate(authorization: str | None) -> Auth.types.MinimalUserDict:
+async def authenticate(headers: dict[bytes, bytes]) -> Auth.types.MinimalUserDict:
     """Return who sends a request, by its bearer token."""
-    given = (authorization or "").removeprefix("Bearer ").encode()
-    for token, name in json.loads(os.environ.get("BILLP_TOKENS") or "{}").items():
-        if hmac.compare_digest(given, token.encode()):
-            return {"identity": name}
+    # Headers as bytes: one that is no text is no fault of the server.
+    if account := ACCOUNTS.holder(headers.get(b"authorization", b"")):
+        return {"identity": account.name, "permissions": account.permissions}
     raise Auth.exceptions.HTTPException(status_code=401, detail="no valid token: send `Authorization: Bearer …`")
+
+
+def is_account(ctx: Auth.types.AuthContext) -> bool:
+    """Say whether a request is an account's: LangGraph lets Studio's users in past `authenticate`."""
+    return bool(ctx.user.identity) and not isinstance(ctx.user, Auth.types.StudioUser)
 
 
 @auth.on
@@ -36,12 +53,14 @@ async def deny(ctx: Auth.types.AuthContext, value: Any) -> bool:
 @auth.on.assistants
 async def share_graphs(ctx: Auth.types.AuthContext, value: Any) -> bool:
     """Let everybody see which graphs there are, and nobody change them."""
-    return ctx.action in ("read", "search")
+    return is_account(ctx) and ctx.action in ("read", "search")
 
 
 @auth.on.threads
-async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Auth.types.FilterType:
-    """Let a person create threads, and reach only their own."""
+async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Auth.types.FilterType | bool:
+    """Let an account create threads, and reach only its own."""
+    if not is_account(ctx) or ctx.action not in ("create", "read", "update", "delete", "search", "create_run"):
+        return False
     owner = {"owner": ctx.user.identity}
     # Changed in place: the server keeps the dictionary that it hands over, not what replaces it.
     value.setdefault("metadata", {}).update(owner)
@@ -50,6 +69,17 @@ async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Aut
 
 @auth.on.store
 async def own_memories(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> bool:
-    """Let a person read and delete what is remembered of them, in the spaces of people, and nothing else."""
-    namespace = tuple(value.get("namespace") or ())
-    return len(namespace) == 3 and namespace[1].startswith("people:") and namespace[2] == escape(ctx.user.identity)
+    """Let an account read and delete what is its own, and one that may share read and write what all visits recall.
+
+    Raises:
+        HTTPException: What it writes is no record of a known kind.
+    """
+    labels = tuple(value.get("namespace") or ())
+    if not is_account(ctx) or not may_use(ctx.user.identity, SHARE in ctx.permissions, ctx.action, labels):
+        return False
+    if ctx.action == "put":
+        try:
+            check_record(value)
+        except RefusedRecordError as error:
+            raise Auth.exceptions.HTTPException(status_code=422, detail=str(error)) from error
+    return True
