@@ -14,12 +14,17 @@ from langgraph_sdk import Auth
 
 from graph.memories import known_kinds
 from graph.server.accounts import SHARE, configured_accounts
+from graph.server.limits import configured_limits, visits_under_way
 from graph.server.store_access import RefusedRecordError, check_record, may_use
 
 auth = Auth()
 
 # Read as the server starts: one that knows nobody, or has an entry that cannot be used, does not start.
 ACCOUNTS = configured_accounts()
+LIMITS = configured_limits()
+# Seconds after which a client may try again to start a visit.
+SOON = "10"
+A_DAY = 86_400
 # Loads the kinds of memory that other packages bring.
 known_kinds()
 
@@ -56,15 +61,36 @@ async def share_graphs(ctx: Auth.types.AuthContext, value: Any) -> bool:
     return is_account(ctx) and ctx.action in ("read", "search")
 
 
-@auth.on.threads
-async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Auth.types.FilterType | bool:
-    """Let an account create threads, and reach only its own."""
-    if not is_account(ctx) or ctx.action not in ("create", "read", "update", "delete", "search", "create_run"):
-        return False
+def marked_as_own(ctx: Auth.types.AuthContext, metadata: dict[str, Any]) -> dict[str, str]:
+    """Write the account into the metadata of what a request makes, and return the filter for what is the account's."""
     owner = {"owner": ctx.user.identity}
     # Changed in place: the server keeps the dictionary that it hands over, not what replaces it.
-    value.setdefault("metadata", {}).update(owner)
+    metadata.update(owner)
     return owner
+
+
+@auth.on.threads
+async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> dict[str, str] | bool:
+    """Let an account create threads, and reach only its own."""
+    known = ctx.action in ("create", "read", "update", "delete", "search")
+    return is_account(ctx) and known and marked_as_own(ctx, value.setdefault("metadata", {}))
+
+
+@auth.on.threads.create_run
+async def start_visit(ctx: Auth.types.AuthContext, value: Auth.types.RunsCreate) -> dict[str, str] | bool:
+    """Let an account start a visit on a thread of its own, unless it has too many under way.
+
+    Raises:
+        HTTPException: It has, or it is to start in more than a day, of which LangGraph's clock may know no date.
+    """
+    if not is_account(ctx):
+        return False
+    if not 0 <= value.get("after_seconds", 0) <= A_DAY:
+        raise Auth.exceptions.HTTPException(status_code=422, detail=f"after_seconds is at most {A_DAY:,}")
+    if await visits_under_way(ctx.user.identity) >= LIMITS.visits:
+        detail = f"{LIMITS.visits:,} visits at once are under way"
+        raise Auth.exceptions.HTTPException(status_code=429, detail=detail, headers={"Retry-After": SOON})
+    return marked_as_own(ctx, value.setdefault("metadata", {}))
 
 
 @auth.on.store
@@ -72,10 +98,15 @@ async def own_memories(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> bo
     """Let an account read and delete what is its own, and one that may share read and write what all visits recall.
 
     Raises:
-        HTTPException: What it writes is no record of a known kind.
+        HTTPException: It may not write, or what it writes is no record of a known kind.
     """
-    labels = tuple(value.get("namespace") or ())
-    if not is_account(ctx) or not may_use(ctx.user.identity, SHARE in ctx.permissions, ctx.action, labels):
+    if not is_account(ctx):
+        return False
+    share = SHARE in ctx.permissions
+    if ctx.action == "put" and not share:
+        detail = 'this account may not write memories: those that may have "share": true in BILLP_TOKENS'
+        raise Auth.exceptions.HTTPException(status_code=403, detail=detail)
+    if not may_use(ctx.user.identity, share, ctx.action, tuple(value.get("namespace") or ())):
         return False
     if ctx.action == "put":
         try:
