@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ChromaServer
+from tests.servers import GUARDED, ChromaServer, Server, serving
 
 # Nothing leaves the machine, whatever the tests' own processes start.
 os.environ.update(LANGGRAPH_CLI_NO_ANALYTICS="1", LANGSMITH_TRACING="false", ANONYMIZED_TELEMETRY="False")
@@ -53,6 +53,13 @@ def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("BILLP_HOME", str(base))
     yield base
     close_places()
+
+
+@pytest.fixture(scope="session")
+def guarded(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with authentication, which tests share: ann may share memories, bob may not."""
+    with serving(tmp_path_factory.mktemp("guarded"), built_home, configuration=GUARDED) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGGRAPH = Path(sys.executable).with_name("langgraph")
 START_SECONDS = 90
-TOKENS = {"token-of-ann": "ann", "token-of-bob": "bob"}
+TOKEN_OF = {"ann": "token-of-ann-0123456789", "bob": "token-of-bob-0123456789"}
+# Ann may share: teach, and write memories that others recall.
+TOKENS: dict[str, Any] = {TOKEN_OF["ann"]: {"name": "ann", "share": True}, TOKEN_OF["bob"]: "bob"}
+OPEN, GUARDED = "langgraph.json", "langgraph.auth.json"
 DEADLINE = 30.0
 
 
@@ -31,13 +36,15 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(folder: Path, home: Path, port: int, *, jobs: int = 10, **settings: Any) -> subprocess.Popen[bytes]:
-    """Start a server on a copy of the configuration, so that its own files stay out of the checkout."""
+def start(
+    folder: Path, home: Path, port: int, *, jobs: int = 10, configuration: str = OPEN, **settings: Any
+) -> subprocess.Popen[bytes]:
+    """Start a server on a copy of a configuration, so that its own files stay out of the checkout."""
     folder.mkdir()
     for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
-    configuration = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8")) | settings
-    (folder / "langgraph.json").write_text(json.dumps(configuration), encoding="utf-8")
+    changed = json.loads((ROOT / configuration).read_text(encoding="utf-8")) | settings
+    (folder / "langgraph.json").write_text(json.dumps(changed), encoding="utf-8")
     return develop(folder, home, port, jobs=jobs)
 
 
@@ -79,6 +86,20 @@ class Server(NamedTuple):
 
     url: str
     pid: int
+    log: Path
+
+    def http(self, name: str = "", **headers: str) -> httpx.AsyncClient:
+        """Return a client that shows the token of ann or bob, or none for the empty name."""
+        return httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False, headers=authorization(name) | headers)
+
+    def client(self, name: str, **headers: str) -> LangGraphClient:
+        """Return LangGraph's client for ann or bob."""
+        return get_client(url=self.url, timeout=60, api_key=None, headers=authorization(name) | headers)
+
+
+def authorization(name: str) -> dict[str, str]:
+    """Return the header that shows the token of ann or bob, none for the empty name."""
+    return {"Authorization": f"Bearer {TOKEN_OF[name]}"} if name else {}
 
 
 @contextmanager
@@ -88,7 +109,8 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]
     Args:
         folder: An empty folder for its files.
         built_home: A home with the worlds that it needs, which is copied.
-        settings: `jobs` at once, and what langgraph.json gets besides, such as `env`.
+        settings: `jobs` at once, the `configuration` to start from (OPEN, or GUARDED with authentication), and what it
+            gets besides, such as `env`.
     """
     shutil.copytree(built_home, folder / "home")
     port = free_port()
@@ -103,7 +125,7 @@ def answering(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterato
     url = f"http://127.0.0.1:{port}"
     try:
         assert asyncio.run(answers(url, process)), last_words(log)
-        yield Server(url, process.pid)
+        yield Server(url, process.pid, log)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

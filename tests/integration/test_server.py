@@ -16,11 +16,14 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from graph.episode import VARIANTS
-from tests.servers import LANGGRAPH, ROOT, TOKENS, answers, free_port, last_words, start
+from tests.servers import GUARDED, LANGGRAPH, OPEN, ROOT, Server, answers, free_port, last_words, start
 
 
-def test_the_configuration_is_valid() -> None:
-    run = subprocess.run([LANGGRAPH, "validate"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("configuration", [OPEN, GUARDED])
+def test_the_configuration_is_valid(configuration: str) -> None:
+    run = subprocess.run(
+        [LANGGRAPH, "validate", "--config", configuration], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
 
@@ -175,13 +178,10 @@ async def check_mcp(url: str) -> None:
         assert "total_reward" in result["content"][0]["text"]
 
 
-@pytest.mark.parametrize("url", [{"auth": {"path": "./graph/auth.py:auth"}}], indirect=True)
-async def test_with_authentication_nobody_reaches_what_is_anothers(url: str) -> None:
-    ann, bob = (
-        get_client(url=url, timeout=60, headers={"Authorization": f"Bearer {token}"}, api_key=None) for token in TOKENS
-    )
-    async with httpx.AsyncClient() as stranger:
-        assert (await stranger.post(f"{url}/threads", json={})).status_code == 401
+async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Server) -> None:
+    ann, bob = guarded.client("ann"), guarded.client("bob")
+    async with guarded.http() as stranger:
+        assert (await stranger.post("/threads", json={})).status_code == 401
     thread = (await ann.threads.create())["thread_id"]
     given = {"world": "tiny", "user_id": "bob", "wishes": "no crime"}
     asked: Any = await ann.runs.wait(thread, "recommend", input=given)

@@ -1,6 +1,7 @@
 """What a server does with requests that mean it no good: a clear refusal within a second, and on it goes."""
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -128,6 +129,31 @@ async def test_a_hostile_request_is_refused_within_a_second_and_says_why(url: st
             again = [(await send(client, body)).seconds for _ in range(2)]
             assert statistics.median([outcome.seconds, *again]) < SECONDS
         assert (await client.get("/ok")).is_success
+
+
+async def test_numbers_that_the_store_cannot_count_with_are_refused_with_what_is_allowed(url: str) -> None:
+    requests: list[tuple[str, dict[str, Any]]] = [
+        *(("/store/items/search", {"namespace_prefix": ["lessons"], "limit": number}) for number in (2**63, 1e20, -1)),
+        *(("/store/namespaces", {"limit": number}) for number in (2**63, 1e20, -1, 1.5)),
+        *(("/store/namespaces", {"max_depth": number}) for number in (2**63, 1e20, -1, 1.5)),
+    ]
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        for path, body in requests:
+            answer = await client.post(path, json=body)
+            assert answer.status_code == 422 and re.search("than or equal to|valid integer", answer.json()["detail"])
+        assert (await client.post("/store/namespaces", json={"limit": 10, "max_depth": 2})).is_success
+
+
+async def test_no_page_empties_a_server_without_authentication_and_studio_reaches_it(url: str) -> None:
+    studio = {"origin": "https://smith.langchain.com"}
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, headers=studio) as client:
+        thread = (await client.post("/threads", json={})).json()["thread_id"]
+        assert (await client.post("/internal/truncate")).status_code == 404
+        assert (await client.get(f"/internal/debug/thread/{thread}")).status_code == 404
+        for path in ("/", "/ok", "/info", "/docs", "/openapi.json", f"/threads/{thread}"):
+            answer = await client.get(path)
+            assert answer.is_success and answer.headers["access-control-allow-origin"] == "*", path
+        assert "/runs/stream" in (await client.get("/openapi.json")).json()["paths"]
 
 
 async def test_a_server_still_serves_after_all_that(url: str) -> None:

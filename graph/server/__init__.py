@@ -1,0 +1,1 @@
+"""Border of a LangGraph server: accounts, what each may reach, limits on requests."""

@@ -1,0 +1,163 @@
+"""Accounts of a server: the holders of its tokens and what each may do, from the variable BILLP_TOKENS."""
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nodes.frame import MAX_TEXT
+from sim.errors import BillpError
+
+VARIABLE = "BILLP_TOKENS"
+SHARE = "share"
+FORM = f'write {VARIABLE}={{"TOKEN": "ann", "TOKEN": {{"name": "bob", "share": true}}}}, each token random: '
+FORM += "`openssl rand -hex 24`"
+# A text of 16 random letters and digits has 95 bits: nobody finds it by trying.
+SHORTEST_TOKEN, LONGEST_TOKEN = 16, 500
+
+
+class AccountsError(BillpError):
+    """Raised where the accounts of a server cannot be used. The message names the entry and shows no token."""
+
+
+def _user_id(name: str) -> str:
+    """Check that a name can be a user id and a label of the store.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not 0 < len(name) <= MAX_TEXT:
+        raise ValueError(f"a name has 1 to {MAX_TEXT} characters")
+    # `account:NAME:SPACE` is a space of the store, and `*` stands for any label where namespaces are listed.
+    if not name.isprintable() or name != name.strip() or ":" in name or name == "*":
+        raise ValueError("a name has visible characters, no colon, no blank at its ends, and is not *")
+    return name
+
+
+def _from_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Account(BaseModel):
+    """Who holds a token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(strict=True), AfterValidator(_user_id)]
+    """Identity of the account, and user id of the person in their own visits."""
+    share: bool = Field(False, strict=True)
+    """Whether the account may teach: write memories that others recall."""
+
+    @property
+    def permissions(self) -> list[str]:
+        """Permissions as LangGraph hands them to handlers and runs."""
+        return [SHARE] if self.share else []
+
+
+_ENTRY: TypeAdapter[Account] = TypeAdapter(Annotated[Account, BeforeValidator(_from_name)])
+_TOKEN: TypeAdapter[str] = TypeAdapter(
+    Annotated[str, Field(min_length=SHORTEST_TOKEN, max_length=LONGEST_TOKEN, pattern=r"^[!-~]*$")]
+)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """Members of a JSON object as they are written; `json.loads` alone keeps the last of two equal keys."""
+
+
+class _Holder(NamedTuple):
+    digest: bytes
+    account: Account
+
+
+class Accounts:
+    """Accounts by token. Of a token only a digest is kept, so that none gets into a log."""
+
+    def __init__(self, text: str) -> None:
+        """Read the accounts.
+
+        Args:
+            text: A JSON object from token to name, or to an object with `name` and `share`.
+
+        Raises:
+            AccountsError: An entry cannot be used.
+        """
+        self._holders: list[_Holder] = []
+        for number, (token, value) in enumerate(_members(text), 1):
+            holder = _Holder(_digest(_checked_token(number, token).encode()), _account(number, value))
+            for before, other in enumerate(self._holders, 1):
+                if other.digest == holder.digest:
+                    raise AccountsError(f"{VARIABLE}: entry {number} has the token of entry {before}")
+                if other.account.name == holder.account.name:
+                    raise AccountsError(f"{VARIABLE}: entry {number} has the name of entry {before}")
+            self._holders.append(holder)
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def holder(self, authorization: bytes) -> Account | None:
+        """Return the account whose token a header `Authorization` shows, None if it shows none."""
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        shown, found = _digest(token.strip()), None
+        # All entries are compared, so that the time says nothing about which of them is near.
+        for holder in self._holders:
+            if hmac.compare_digest(shown, holder.digest):
+                found = holder.account
+        return found
+
+
+def configured_accounts(environment: Mapping[str, str] = os.environ) -> Accounts:
+    """Return the accounts in BILLP_TOKENS.
+
+    Raises:
+        AccountsError: There are none, or an entry cannot be used.
+    """
+    text = environment.get(VARIABLE, "").strip()
+    if not text:
+        raise AccountsError(f"authentication is on, and {VARIABLE} is not set: {FORM}")
+    return Accounts(text)
+
+
+def _members(text: str) -> _Pairs:
+    try:
+        members = json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        # Not as its cause: the message of the cause may show what was given.
+        raise AccountsError(f"{VARIABLE} is no JSON: {FORM}") from None
+    if not isinstance(members, _Pairs) or not members:
+        raise AccountsError(f"{VARIABLE} is no JSON object with an entry for each account: {FORM}")
+    return members
+
+
+def _checked_token(number: int, token: str) -> str:
+    try:
+        return _TOKEN.validate_python(token)
+    except ValidationError:
+        raise AccountsError(
+            f"{VARIABLE}: the token of entry {number} has to be of {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII "
+            f"characters, and has {len(token)}"
+        ) from None
+
+
+def _account(number: int, value: object) -> Account:
+    if isinstance(value, _Pairs):
+        if len({key for key, _ in value}) < len(value):
+            raise AccountsError(f"{VARIABLE}: entry {number} says something twice")
+        value = dict(value)
+    try:
+        return _ENTRY.validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise AccountsError(
+            f"{VARIABLE}: entry {number} cannot be used ({f'{where}: ' if where else ''}{fault['msg']}): {FORM}"
+        ) from None
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
