@@ -56,7 +56,7 @@ async def test_nobody_becomes_another_by_editing_a_thread(
         run = {"assistant_id": graph}
         edit = {"identity": ANN} | ({"profile": PROFILE} if graph == "episode" else {})
         if way == "superstep":
-            begun = edit | {"visit": 1, "visit_id": "x#1"}
+            begun = edit | {"profile": PROFILE, "visit": 1, "visit_id": "x#1"}
             first = {"values": TINY, "as_node": "__input__"}
             steps = [first, {"values": begun, "as_node": "begin" if graph == "episode" else "greet"}]
             thread = await new_thread(bob, metadata={"graph_id": graph}, supersteps=[{"updates": [one]} for one in steps])
