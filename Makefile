@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8080
+CONFIG ?= langgraph.json
 WEIGHTS = .billp/models/SmolLM2-135M-Instruct.Q4_1.gguf
 export LANGGRAPH_CLI_NO_ANALYTICS = 1
 
@@ -83,7 +84,7 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 	$(BIN)/billp local-model $(WEIGHTS) --port $(PORT)
 
 # Left to itself, the development server runs one visit at a time.
-dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine.
-	$(BIN)/langgraph dev --n-jobs-per-worker 10
+dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine (CONFIG=langgraph.auth.json: with accounts).
+	$(BIN)/langgraph dev --config $(CONFIG) --n-jobs-per-worker 10
 
 .PHONY: help demo test test-rl lint format bench bench-memory load dev local-model

@@ -6,6 +6,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
@@ -53,23 +54,31 @@ class ClosedRoutes:
         return self._accounts and (unasked or path == "/runs/batch")
 
 
-class _Listing(BaseModel):
-    """Numbers of a search or a listing; LangGraph hands them to the store as they come."""
+# Least and largest number that a search or a listing may give; LangGraph hands them to the store as they come.
+NUMBERS = {"limit": (0, 10_000), "offset": (0, 1_000_000_000), "max_depth": (1, 100)}
 
-    limit: int = Field(10, strict=True, ge=0, le=10_000)
-    offset: int = Field(0, strict=True, ge=0, le=1_000_000_000)
-    max_depth: int | None = Field(None, strict=True, ge=1, le=100)
+
+def _allowed(name: str) -> Any:
+    least, largest = NUMBERS[name]
+    return Field(None, strict=True, ge=least, le=largest)
+
+
+class _Listing(BaseModel):
+    limit: int | None = _allowed("limit")
+    offset: int | None = _allowed("offset")
+    max_depth: int | None = _allowed("max_depth")
 
 
 def unusable_number(body: bytes) -> str:
-    """Return what is wrong with a number of a request to the store, empty if nothing is."""
+    """Return what a number of a request to the store has to be, empty if all are."""
     try:
         _Listing.model_validate_json(body)
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             # Anything else that may be wrong is LangGraph's to say.
             if fault["loc"]:
-                return f"{fault['loc'][0]}: {fault['msg']}"
+                least, largest = NUMBERS[str(fault["loc"][0])]
+                return f"{fault['loc'][0]} has to be an integer from {least:,} to {largest:,}"
     return ""
 
 

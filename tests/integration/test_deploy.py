@@ -85,6 +85,19 @@ def test_the_dockerfile_has_the_project_as_working_directory_and_no_key(tmp_path
     assert PRIVATE not in text
 
 
+def test_an_image_with_accounts_has_the_authentication_and_the_application_around_the_routes(tmp_path: Path) -> None:
+    folder = tmp_path / "billp"
+    copy_checkout(folder)
+    command = [LANGGRAPH, "dockerfile", "Dockerfile", "--config", "langgraph.auth.json"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    text = (folder / "Dockerfile").read_text(encoding="utf-8")
+    auth, http = (re.findall(rf"^ENV LANGGRAPH_{name}='(.*)'$", text, re.MULTILINE) for name in ("AUTH", "HTTP"))
+    assert json.loads(*auth) == {"path": "/deps/billp/graph/auth.py:auth", "disable_studio_auth": True}
+    around = json.loads(*http)
+    assert around["app"] == "/deps/billp/graph/server/app.py:app" and around["middleware_order"] == "auth_first"
+
+
 class Engine(BaseHTTPRequestHandler):
     """As much of a Docker engine as a client needs to send a build to; it keeps what was sent and builds nothing."""
 
@@ -160,7 +173,7 @@ def copy_checkout(folder: Path) -> set[str]:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     wanted = set(files_below(folder))
-    for name in ("langgraph.json", ".dockerignore", "docker-compose.yml"):
+    for name in ("langgraph.json", "langgraph.auth.json", ".dockerignore", "docker-compose.yml"):
         shutil.copy(ROOT / name, folder)
     return wanted
 

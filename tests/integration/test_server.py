@@ -1,6 +1,7 @@
 """LangGraph Server on this machine, as `make dev` starts it: a real process, no key."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -26,6 +27,13 @@ def test_the_configuration_is_valid(configuration: str) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
+
+
+def test_the_configuration_with_accounts_has_all_else_as_the_one_without() -> None:
+    without, accounts = (json.loads((ROOT / name).read_text(encoding="utf-8")) for name in (OPEN, GUARDED))
+    assert accounts.pop("auth") == {"path": "./graph/auth.py:auth", "disable_studio_auth": True}
+    assert accounts["http"].items() >= without["http"].items()
+    assert accounts | {"http": without["http"]} == without
 
 
 @pytest.fixture

@@ -277,7 +277,8 @@ async def test_numbers_that_no_store_counts_with_are_refused_with_what_is_allowe
         for path, numbers in LISTED:
             name = "namespace_prefix" if path.endswith("search") else "prefix"
             answer = await bob.post(path, json={name: ["profiles", "people:tiny", "bob"]} | numbers)
-            assert answer.status_code == 422 and next(iter(numbers)) in answer.json()["detail"], (numbers, answer.text)
+            assert answer.status_code == 422, (numbers, answer.text)
+            assert answer.json()["detail"].startswith(f"{next(iter(numbers))} has to be an integer from ")
         usual = {"namespace_prefix": ["profiles", "people:tiny", "bob"], "limit": 10_000, "offset": 0}
         assert (await bob.post("/store/items/search", json=usual)).status_code == 200
 

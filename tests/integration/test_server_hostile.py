@@ -1,7 +1,6 @@
 """What a server does with requests that mean it no good: a clear refusal within a second, and on it goes."""
 
 import json
-import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -140,7 +139,7 @@ async def test_numbers_that_the_store_cannot_count_with_are_refused_with_what_is
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         for path, body in requests:
             answer = await client.post(path, json=body)
-            assert answer.status_code == 422 and re.search("than or equal to|valid integer", answer.json()["detail"])
+            assert answer.status_code == 422 and "has to be an integer from" in answer.json()["detail"]
         assert (await client.post("/store/namespaces", json={"limit": 10, "max_depth": 2})).is_success
 
 
