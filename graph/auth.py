@@ -13,9 +13,10 @@ from typing import Any
 from langgraph_sdk import Auth
 
 from graph.memories import known_kinds
-from graph.server.accounts import SHARE, configured_accounts
+from graph.server.accounts import configured_accounts
 from graph.server.limits import configured_limits, visits_under_way
 from graph.server.store_access import RefusedRecordError, check_record, may_use
+from memory.access import SHARE, Account
 
 auth = Auth()
 
@@ -102,11 +103,11 @@ async def own_memories(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> bo
     """
     if not is_account(ctx):
         return False
-    share = SHARE in ctx.permissions
-    if ctx.action == "put" and not share:
+    account = Account(ctx.user.identity, SHARE in ctx.permissions)
+    if ctx.action == "put" and not account.shares:
         detail = 'this account may not write memories: those that may have "share": true in BILLP_TOKENS'
         raise Auth.exceptions.HTTPException(status_code=403, detail=detail)
-    if not may_use(ctx.user.identity, share, ctx.action, tuple(value.get("namespace") or ())):
+    if not may_use(account, ctx.action, tuple(value.get("namespace") or ())):
         return False
     if ctx.action == "put":
         try:

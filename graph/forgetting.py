@@ -88,7 +88,8 @@ def _looked(wanted: Wanted) -> tuple[int, int]:
     with readable_memory("", "") as store:
         left = len(wanted.records(store))
         # As recall looks: by likeness, in each space.
-        left += sum(wanted.means(item.namespace) for item in store.search((), query=wanted.user or "", limit=LOOKED_AT))
+        found = store.search((), query=wanted.user or "", limit=LOOKED_AT, refresh_ttl=False)
+        left += sum(wanted.means(item.namespace) for item in found)
         return left, len(store.records())
 
 

@@ -202,7 +202,11 @@ def newest_first(records: Iterable[Record]) -> list[Record]:
 
 def found(store: ChromaStore, wanted: Wanted, query: str, limit: int) -> list[SearchItem]:
     """Return the records that are meant and nearest in meaning to a text, the nearest first."""
-    items = [item for prefix in wanted.prefixes(store) for item in store.search(prefix, query=query, limit=limit)]
+    items = [
+        item
+        for prefix in wanted.prefixes(store)
+        for item in store.search(prefix, query=query, limit=limit, refresh_ttl=False)
+    ]
     scored = [item for item in items if item.score is not None]
     return sorted(scored, key=lambda item: (-(item.score or 0.0), item.namespace, item.key))[:limit]
 

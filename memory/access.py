@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, Result, SearchOp
 
 from memory.errors import AccessDeniedError
-from memory.records import account_space, people_space, private_space, unescape
+from memory.records import account_space, escape, people_space, private_space, unescape
 
 SHARE = "share"
 """Permission of an account whose visits teach others."""
@@ -28,30 +28,45 @@ class Account:
     shares: bool = False
     """Whether its visits teach others, and its edits of the shared memory are taken."""
 
-    def may_read(self, prefix: tuple[str, ...]) -> bool:
-        """Return whether all records below a prefix may be read: shared spaces and its own, never another account's."""
-        space, user = self._place(prefix)
-        return bool(space) and (self._common(space) or self._owns(space, user))
-
-    def may_write(self, namespace: tuple[str, ...]) -> bool:
-        """Return whether records of a namespace may be written or deleted."""
-        space, user = self._place(namespace)
-        return bool(space and user) and ((self.shares and self._common(space)) or self._owns(space, user))
-
-    def _common(self, space: str) -> bool:
-        # No name of a world or of a space has a colon.
-        return ":" not in (space.removeprefix(private_space("")) if self.shares else space)
-
-    def _owns(self, space: str, user: str) -> bool:
+    def owns(self, labels: tuple[str, ...]) -> bool:
+        """Return whether all records below a prefix are this account's: as a person, or of its simulated visits."""
+        space, user = _place(labels)
         if space.startswith(people_space("")):
             return user == self.name
-        own = account_space(self.name, "")
-        return space.startswith((own, private_space(own)))
+        return space.removeprefix(private_space("")).startswith(account_space(self.name, ""))
 
-    def _place(self, labels: tuple[str, ...]) -> tuple[str, str]:
-        """Return space and user of a namespace, empty where it names none."""
-        _, space, user = (*map(unescape, labels[:3]), "", "", "")[:3]
-        return space, user
+    def may_read(self, labels: tuple[str, ...]) -> bool:
+        """Return whether all records below a prefix may be recalled: shared ones and its own, no other account's."""
+        return self.owns(labels) or is_shared(labels) or (self.shares and _is_private(labels))
+
+    def may_write(self, labels: tuple[str, ...]) -> bool:
+        """Return whether records of a namespace may be written."""
+        if not all(_place(labels)):
+            return False
+        return self.owns(labels) or (self.shares and (is_shared(labels) or _is_private(labels)))
+
+
+def is_shared(labels: tuple[str, ...]) -> bool:
+    """Return whether all records below a prefix are in a space that the visits of everybody recall.
+
+    No name of a world or of a space has a colon, and every other space has one. `*` stands for any label in a listing.
+    """
+    space, _ = _place(labels)
+    return bool(space) and ":" not in space and space != "*"
+
+
+def _is_private(labels: tuple[str, ...]) -> bool:
+    """Return whether records are in the private part of a shared space, which only their own simulated users recall."""
+    space, _ = _place(labels)
+    return space.startswith(private_space("")) and is_shared(("", escape(space.removeprefix(private_space("")))))
+
+
+def _place(labels: tuple[str, ...]) -> tuple[str, str]:
+    """Return space and user of a namespace, empty where it names none."""
+    if not 2 <= len(labels) <= 3:
+        return "", ""
+    _, space, user = (*map(unescape, labels), "")[:3]
+    return space, user
 
 
 class ScopedStore(BaseStore):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 # Bounds of what a record holds, in characters and entries; a visit writes far less.
 MAX_NAME = 2_000
 MAX_TITLE = 1_000
-MAX_SITUATION = 50_000
+MAX_SITUATION = 300_000
 MAX_TEXT = 10_000
 MAX_CATEGORIES = 100
 MAX_ROUNDS = 100_000

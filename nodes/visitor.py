@@ -17,8 +17,6 @@ STATE_TITLES = 10
 # Items closer in time than this count for distances: the window of the leave rule.
 WINDOW = 4
 VISITORS_KEPT = 1000
-# Characters of an item's label in a situation; real ones have some fifty.
-MAX_LABEL = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Visitor:
 
     def situation(self, steps: Sequence[Step]) -> str:
         """Return the state as memory knows it: one label a line."""
-        return "\n".join(item.label[:MAX_LABEL] for item in self.titles(steps))
+        return "\n".join(item.label for item in self.titles(steps))
 
     def distances(self, steps: Sequence[Step]) -> NDArray[np.float32] | None:
         """Return each item's least distance to the last four recommended ones; None before the first."""

@@ -9,11 +9,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from memory.access import SHARE
 from nodes.frame import MAX_TEXT
 from sim.errors import BillpError
 
 VARIABLE = "BILLP_TOKENS"
-SHARE = "share"
 FORM = f'write {VARIABLE}={{"TOKEN": "ann", "TOKEN": {{"name": "bob", "share": true}}}}, each token random: '
 FORM += "`openssl rand -hex 24`"
 # A text of 16 random letters and digits has 95 bits: nobody finds it by trying.
@@ -42,7 +42,7 @@ def _from_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Account(BaseModel):
+class AccountEntry(BaseModel):
     """Who holds a token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -58,7 +58,7 @@ class Account(BaseModel):
         return [SHARE] if self.share else []
 
 
-_ENTRY: TypeAdapter[Account] = TypeAdapter(Annotated[Account, BeforeValidator(_from_name)])
+_ENTRY: TypeAdapter[AccountEntry] = TypeAdapter(Annotated[AccountEntry, BeforeValidator(_from_name)])
 _TOKEN: TypeAdapter[str] = TypeAdapter(
     Annotated[str, Field(min_length=SHORTEST_TOKEN, max_length=LONGEST_TOKEN, pattern=r"^[!-~]*$")]
 )
@@ -70,7 +70,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 class _Holder(NamedTuple):
     digest: bytes
-    account: Account
+    account: AccountEntry
 
 
 class Accounts:
@@ -98,7 +98,7 @@ class Accounts:
     def __len__(self) -> int:
         return len(self._holders)
 
-    def holder(self, authorization: bytes) -> Account | None:
+    def holder(self, authorization: bytes) -> AccountEntry | None:
         """Return the account whose token a header `Authorization` shows, None if it shows none."""
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
@@ -144,7 +144,7 @@ def _checked_token(number: int, token: str) -> str:
         ) from None
 
 
-def _account(number: int, value: object) -> Account:
+def _account(number: int, value: object) -> AccountEntry:
     if isinstance(value, _Pairs):
         if len({key for key, _ in value}) < len(value):
             raise AccountsError(f"{VARIABLE}: entry {number} says something twice")

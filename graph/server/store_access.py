@@ -4,53 +4,34 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from memory.records import Record, escape, namespace, unescape
+from memory.access import Account
+from memory.records import Record, namespace, unescape
 
 # A record of the built-in kinds has some 2 kB.
 MOST_BYTES = 64_000
 LONGEST_LABEL = 200
-PEOPLE = "people:"
 
 
 class RefusedRecordError(ValueError):
     """Raised where an account that may share writes something that is no record of a known kind."""
 
 
-def is_own(name: str, labels: tuple[str, ...]) -> bool:
-    """Say whether all records below a prefix are an account's own.
+def may_use(account: Account, action: str, labels: tuple[str, ...]) -> bool:
+    """Return whether an account may do something in a part of the store over HTTP.
 
-    These are a person's records, `(KIND, people:SPACE, NAME)`, and what the account's simulated visits taught,
-    `(KIND, account:NAME:SPACE, USER)`.
-    """
-    if not 2 <= len(labels) <= 3:
-        return False
-    if labels[1].startswith(escape(f"account:{name}:")):
-        return True
-    return labels[1].startswith(PEOPLE) and labels[2:] == (escape(name),)
-
-
-def is_common(labels: tuple[str, ...]) -> bool:
-    """Say whether all records below a prefix are in a space that visits of all accounts recall.
-
-    Every other space has a colon in its name: `people:`, `private:` and `account:`. In a listing `*` is any label.
-    """
-    return 2 <= len(labels) <= 3 and ":" not in labels[1] and labels[1] != "*"
-
-
-def may_use(name: str, share: bool, action: str, labels: tuple[str, ...]) -> bool:
-    """Say whether an account may do something in a part of the store.
+    Its own records it reads and deletes; visits alone write them. One that may share reads and writes what all recall.
 
     Args:
-        name: Name of the account.
-        share: Whether it may write memories that others recall.
+        account: Who asks.
         action: `get`, `search`, `list_namespaces`, `put` or `delete`; any other is refused.
         labels: The namespace, or the prefix of those that are looked at.
     """
+    own = account.owns(labels)
     if action in ("get", "search", "list_namespaces"):
-        return is_own(name, labels) or (share and is_common(labels))
+        return own or (account.shares and account.may_read(labels))
     if action == "delete":
-        return is_own(name, labels)
-    return action == "put" and share and is_common(labels)
+        return own
+    return action == "put" and not own and account.may_write(labels)
 
 
 def check_record(request: dict[str, Any]) -> None:

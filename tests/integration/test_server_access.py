@@ -172,7 +172,12 @@ async def test_an_account_that_may_not_share_writes_nothing(guarded: Server, hea
         before = (await ann.post("/store/namespaces", json={"prefix": ["lessons", "tiny"], "limit": 1_000})).json()
         common = ["lessons", "tiny", "1"]
         for namespace in (
-            *(common, ["profiles", "people:tiny", "bob"], ["profiles", "people:tiny", "ann"], ["notes", "tiny", "bob"]),
+            *(
+                common,
+                ["statements", "people:tiny", "bob"],
+                ["statements", "people:tiny", "ann"],
+                ["notes", "tiny", "bob"],
+            ),
             *(["lessons", "account:bob:tiny", "1"], ["lessons", "private:tiny", "1"], ["bob"]),
         ):
             answer = await bob.put("/store/items", json=put(namespace))
@@ -194,13 +199,14 @@ async def test_an_account_that_may_share_writes_records_into_common_spaces_alone
         found = await ann.post("/store/items/search", json={"namespace_prefix": ["lessons", "shared"], "query": "stay"})
         assert [item["key"] for item in found.json()["items"]] == ["k"]
         assert (await bob.get("/store/items", params=kept)).status_code == 403
-        spaces = [["lessons", f"{kind}:tiny", "1"] for kind in ("people", "private", "account:ann", "account:bob")]
+        apart = ("people", "account:ann", "account:bob", "private:account:bob")
+        spaces = [["lessons", f"{kind}:tiny", "1"] for kind in apart]
         for namespace in [*spaces, ["lessons"], ["lessons", "*", "1"], ["lessons", "tiny", "1", "2"]]:
             assert (await ann.put("/store/items", json=put(namespace))).status_code == 403, namespace
         for namespace, value, others in (
             (["lessons", "shared", "2"], LESSON, {}),
             (["values", "shared", "1"], LESSON, {}),
-            (["profiles", "shared", "1"], {"kind": "profiles", "text": "x"}, {}),
+            (["statements", "shared", "1"], {"kind": "statements", "text": "x"}, {}),
             (["lessons", "shared", "1"], {"text": "stay"}, {}),
             (["lessons", "shared", "1"], LESSON | {"length": "many"}, {}),
             (["lessons", "shared", "1"], LESSON | {"text": "x" * 100_000}, {}),
@@ -221,17 +227,17 @@ async def test_no_prefix_condition_or_filter_leads_to_what_is_another_s(guarded:
         thread = await thread_of(theirs)
         rated = {"assistant_id": "recommend", "command": {"resume": {"rating": 5, "comment": "between us"}}}
         await theirs.post(f"/threads/{thread}/runs/wait", json=rated)
-        own = await theirs.post("/store/items/search", json={"namespace_prefix": ["profiles", "people:tiny", other]})
+        own = await theirs.post("/store/items/search", json={"namespace_prefix": ["statements", "people:tiny", other]})
         assert "between us" in own.text
         prefixes: list[list[str]] = [
-            *([], ["profiles"], ["*"], ["profiles", "people:tiny"], ["profiles", "*"], ["*", "people:tiny"]),
-            *(["profiles", "people:tiny", "*"], ["profiles", "*", name], ["profiles", "people:tiny", other]),
+            *([], ["statements"], ["*"], ["statements", "people:tiny"], ["statements", "*"], ["*", "people:tiny"]),
+            *(["statements", "people:tiny", "*"], ["statements", "*", name], ["statements", "people:tiny", other]),
             *(
-                ["profiles", "people:tiny", other, name],
-                ["profiles", f"account:{other}:tiny"],
-                ["lessons", "private:tiny"],
+                ["statements", "people:tiny", other, name],
+                ["statements", f"account:{other}:tiny"],
+                ["lessons", f"private:account:{other}:tiny"],
             ),
-            *(["profiles", f"account:{name}"], ["profiles", f"account:{other}:{name}:", name]),
+            *(["statements", f"account:{name}"], ["statements", f"account:{other}:{name}:", name]),
         ]
         for prefix in prefixes:
             for path, body in (
@@ -244,7 +250,7 @@ async def test_no_prefix_condition_or_filter_leads_to_what_is_another_s(guarded:
                 assert answer.status_code in (403, 422), (path, body, answer.text)
         for unscoped in ({}, {"suffix": [other]}, {"suffix": ["*"]}, {"max_depth": 1}):
             assert (await client.post("/store/namespaces", json=unscoped)).status_code == 403
-        mine = ["profiles", "people:tiny", name]
+        mine = ["statements", "people:tiny", name]
         for suffix in (["*", other], [other]):
             asked = {"prefix": mine, "suffix": suffix}
             assert (await client.post("/store/namespaces", json=asked)).json() == {"namespaces": []}
@@ -252,9 +258,10 @@ async def test_no_prefix_condition_or_filter_leads_to_what_is_another_s(guarded:
         conditions: list[Any] = [{"filter": {"$or": [{}]}}, {"filter": {"user_id": other}}, {"query": "between us"}]
         for condition in conditions:
             assert "between us" not in (await client.post("/store/items/search", json=own_kinds | condition)).text
-        key = {"namespace": f"profiles.people:tiny.{other}", "key": "profile"}
+        said = own.json()["items"][0]["key"]
+        key = {"namespace": f"statements.people:tiny.{other}", "key": said}
         assert (await client.get("/store/items", params=key)).status_code == 403
-        gone = {"namespace": ["profiles", "people:tiny", other], "key": "profile"}
+        gone = {"namespace": ["statements", "people:tiny", other], "key": said}
         assert (await client.request("DELETE", "/store/items", json=gone)).status_code == 403
         # What is one's own can be looked at and taken back.
         taught = {"namespace_prefix": ["lessons", f"account:{other}:tiny"]}
@@ -276,10 +283,10 @@ async def test_numbers_that_no_store_counts_with_are_refused_with_what_is_allowe
     async with guarded.http("bob") as bob:
         for path, numbers in LISTED:
             name = "namespace_prefix" if path.endswith("search") else "prefix"
-            answer = await bob.post(path, json={name: ["profiles", "people:tiny", "bob"]} | numbers)
+            answer = await bob.post(path, json={name: ["statements", "people:tiny", "bob"]} | numbers)
             assert answer.status_code == 422, (numbers, answer.text)
             assert answer.json()["detail"].startswith(f"{next(iter(numbers))} has to be an integer from ")
-        usual = {"namespace_prefix": ["profiles", "people:tiny", "bob"], "limit": 10_000, "offset": 0}
+        usual = {"namespace_prefix": ["statements", "people:tiny", "bob"], "limit": 10_000, "offset": 0}
         assert (await bob.post("/store/items/search", json=usual)).status_code == 200
 
 
@@ -321,7 +328,7 @@ async def test_where_studio_s_header_is_left_on_the_start_warns_and_the_header_o
     async with bounded.http(**STUDIO) as studio:
         for path in ("/threads", "/threads/search", "/assistants/search", "/runs/crons/search"):
             assert (await studio.post(path, json={})).status_code == 403
-        prefix = {"namespace_prefix": ["profiles", "people:tiny", "langgraph-studio-user"]}
+        prefix = {"namespace_prefix": ["statements", "people:tiny", "langgraph-studio-user"]}
         assert (await studio.post("/store/items/search", json=prefix)).status_code == 403
         start = {"assistant_id": "episode", "input": TINY}
         assert (await studio.post("/runs/wait", json=start)).status_code == 403

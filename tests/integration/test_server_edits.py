@@ -59,7 +59,9 @@ async def test_nobody_becomes_another_by_editing_a_thread(
             begun = edit | {"profile": PROFILE, "visit": 1, "visit_id": "x#1"}
             first = {"values": TINY, "as_node": "__input__"}
             steps = [first, {"values": begun, "as_node": "begin" if graph == "episode" else "greet"}]
-            thread = await new_thread(bob, metadata={"graph_id": graph}, supersteps=[{"updates": [one]} for one in steps])
+            thread = await new_thread(
+                bob, metadata={"graph_id": graph}, supersteps=[{"updates": [one]} for one in steps]
+            )
             started = await post(bob, f"/threads/{thread}/runs/wait", **run)
         else:
             thread = await new_thread(bob)

@@ -21,9 +21,9 @@ def experience(number: int) -> Record:
             plan=f"plan {number}",
             title=f"title {number}",
             genres=[f"genre {number}"],
-            predicted=number,
-            distance=number or None,
-            reward=number,
+            predicted=number / 2,
+            distance=number / 8 or None,
+            reward=number / 2,
             advantage=float(number - 2),
             left=number % 3 == 2,
         ),
@@ -41,7 +41,8 @@ def lesson(number: int) -> Record:
 
 def value(number: int) -> Record:
     return record(
-        Value(visit=f"v{number}", user_id=f"u{number}", situation=f"s{number}", distance=number, target=number - 1), 0
+        Value(visit=f"v{number}", user_id=f"u{number}", situation=f"s{number}", distance=number / 8, target=number - 4),
+        0,
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graph.server.accounts import Account, Accounts, AccountsError, configured_accounts
+from graph.server.accounts import AccountEntry, Accounts, AccountsError, configured_accounts
 
 ANN, BOB = "a-token-of-24-characters", "another-of-24-characters"
 GIVEN = json.dumps({ANN: {"name": "ann", "share": True}, BOB: "bob"})
@@ -13,8 +13,8 @@ GIVEN = json.dumps({ANN: {"name": "ann", "share": True}, BOB: "bob"})
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 def test_a_token_is_its_account_s_whatever_the_case_of_the_scheme(scheme: str) -> None:
     accounts = Accounts(GIVEN)
-    assert accounts.holder(f"{scheme} {ANN}".encode()) == Account(name="ann", share=True)
-    assert accounts.holder(f"{scheme}  {BOB} ".encode()) == Account(name="bob", share=False)
+    assert accounts.holder(f"{scheme} {ANN}".encode()) == AccountEntry(name="ann", share=True)
+    assert accounts.holder(f"{scheme}  {BOB} ".encode()) == AccountEntry(name="bob", share=False)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_anything_else_is_nobody_s(shown: bytes) -> None:
 
 
 def test_an_account_that_may_share_has_the_permission_and_no_other_has() -> None:
-    assert Account(name="ann", share=True).permissions == ["share"] and Account(name="bob").permissions == []
+    assert AccountEntry(name="ann", share=True).permissions == ["share"] and AccountEntry(name="bob").permissions == []
 
 
 @pytest.mark.parametrize(
