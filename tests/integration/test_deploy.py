@@ -88,7 +88,7 @@ def test_the_dockerfile_has_the_project_as_working_directory_and_no_key(tmp_path
 def test_an_image_with_accounts_has_the_authentication_and_the_application_around_the_routes(tmp_path: Path) -> None:
     folder = tmp_path / "billp"
     copy_checkout(folder)
-    command = [LANGGRAPH, "dockerfile", "Dockerfile", "--config", "langgraph.auth.json"]
+    command = [str(LANGGRAPH), "dockerfile", "Dockerfile", "--config", "langgraph.auth.json"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     text = (folder / "Dockerfile").read_text(encoding="utf-8")
