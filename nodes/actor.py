@@ -48,16 +48,19 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     who = await visitor(state)
     experiences = await like_experiences(state, runtime, who)
     candidates = await listed(state, context, who, state.plan, experiences)
-    facts = {
-        # The Planner knows them; who is shown no items needs them too.
-        **({} if candidates else catalogue_facts(who, context)),
-        "history": history_facts(who),
-        **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
-        "rounds": round_facts(state.steps),
-        **wish_facts(state.profile),
-        "plan": plan_fact(state.plan),
-        **choice_facts(state, context, who, experiences, candidates),
-    }
+
+    def facts() -> Facts:
+        return {
+            # The Planner knows them; who is shown no items needs them too.
+            **({} if candidates else catalogue_facts(who, context)),
+            "history": history_facts(who),
+            **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
+            "rounds": round_facts(state.steps),
+            **wish_facts(state.profile),
+            "plan": plan_fact(state.plan),
+            **choice_facts(state, context, who, experiences, candidates),
+        }
+
     ground = Grounding(who, state, context, candidates)
     answer, said = await consult(
         "actor",

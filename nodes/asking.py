@@ -1,8 +1,10 @@
 """Put a question to the model of a role, and keep what was said and spent."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from langchain_core.messages import BaseMessage
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
@@ -27,7 +29,7 @@ async def consult(
     role: str,
     state: VisitState,
     context: Context,
-    facts: Facts,
+    facts: Callable[[], Facts],
     schema: type[Answer],
     *,
     fallback: Callable[[], Answer],
@@ -42,7 +44,8 @@ async def consult(
             there are such settings and they are set.
         state: The visit.
         context: The settings.
-        facts: What the role is told, besides its prompt.
+        facts: Makes what the role is told, besides its prompt. Called in a thread, with the prompt built there too: the
+            time that both take grows with the visit, and other visits share the event loop.
         schema: What a reply must hold.
         fallback: Gives the answer where the model has none even when asked again.
         check: Says in words what is wrong with a well-formed answer, or None.
@@ -54,7 +57,11 @@ async def consult(
     """
     model = await role_model(context, role)
     prompt = getattr(context, f"{role}_prompt")
-    messages = build_messages(prompt, {"role": role, **facts}, context.prompt_tokens, rounds_listed)
+
+    def built() -> list[BaseMessage]:
+        return build_messages(prompt, {"role": role, **facts()}, context.prompt_tokens, rounds_listed)
+
+    messages = await asyncio.to_thread(built)
     reply = await ask(
         model,
         messages,

@@ -34,14 +34,16 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     last = state.steps[-1]
     memory = visit_memory(state, runtime)
     values = await memory.values(who.situation(state.steps), context.values_k)
-    facts = {
-        "history": history_facts(who),
-        "rounds": round_facts(state.steps[:-1]),
-        "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
-        "now": item_facts(last),
-    }
-    if context.critic_titles_only:
-        facts = titles_only(facts)
+
+    def facts() -> Facts:
+        told = {
+            "history": history_facts(who),
+            "rounds": round_facts(state.steps[:-1]),
+            "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
+            "now": item_facts(last),
+        }
+        return titles_only(told) if context.critic_titles_only else told
+
     answer, said = await consult(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value), looks_back=True
     )

@@ -70,9 +70,9 @@ def history_facts_with_genres(visitor: Visitor) -> list[Facts]:
 def wish_facts(profile: Profile | None) -> Facts:
     """Return what a person asked for in their own words, the latest lines that there is room for; nothing without."""
     lines = [as_data(line) for line in profile.text.splitlines() if line.strip()] if profile is not None else []
-    while sum(map(count_tokens, lines)) > WISHES_TOKENS:
-        lines = lines[1:]
-    return {"wishes": lines} if lines else {}
+    tokens = itertools.accumulate(map(count_tokens, reversed(lines)))
+    kept = len(list(itertools.takewhile(lambda counted: counted <= WISHES_TOKENS, tokens)))
+    return {"wishes": lines[-kept:]} if kept else {}
 
 
 def plan_fact(plan: str) -> str:

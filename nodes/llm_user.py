@@ -39,7 +39,7 @@ async def llm_user(state: VisitState, runtime: Runtime[Context]) -> dict[str, An
         "user",
         state,
         context,
-        user_facts(state, who, item),
+        lambda: user_facts(state, who, item),
         Opinion,
         # A user who cannot be understood is the world's own, whom the guard lets stay or leave.
         fallback=lambda: Opinion(rating=simulated(who).react(item.id, recent).reward, stay=True),

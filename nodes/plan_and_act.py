@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 from nodes.actor import Choice, Grounding, choice_facts, like_experiences, listed
 from nodes.asking import consult, settings
 from nodes.context import Context
+from nodes.llm.prompting import Facts
 from nodes.planner import Plan, known_lessons, plain_plan, planning_facts
 from nodes.state import VisitState
 from nodes.visitor import visitor
@@ -24,10 +25,13 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
     experiences = await like_experiences(state, runtime, who)
     # There is no plan yet to search by; what is like the last titles stands in for it.
     candidates = await listed(state, context, who, "", experiences)
-    facts = {
-        **planning_facts(state, context, who, lessons),
-        **choice_facts(state, context, who, experiences, candidates),
-    }
+
+    def facts() -> Facts:
+        return {
+            **planning_facts(state, context, who, lessons),
+            **choice_facts(state, context, who, experiences, candidates),
+        }
+
     ground = Grounding(who, state, context, candidates)
     answer, said = await consult(
         "plan_and_act",

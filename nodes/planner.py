@@ -37,7 +37,7 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         "planner",
         state,
         context,
-        planning_facts(state, context, who, lessons),
+        lambda: planning_facts(state, context, who, lessons),
         Plan,
         fallback=lambda: Plan(plan=plain_plan(state, who)),
     )

@@ -9,6 +9,7 @@ from memory.records import Lesson
 from nodes.asking import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
 from nodes.facts import catalogue_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
+from nodes.llm.prompting import Facts
 from nodes.state import VisitState
 from nodes.visit_memory import visit_memory, writes_memory
 from nodes.visitor import visitor
@@ -29,18 +30,21 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
     who = await visitor(state)
     stayed = [step for step in state.steps if not step.left]
     total = round(sum(step.reward for step in stayed), 4)
-    facts = {
-        **catalogue_facts(who, context),
-        "history": history_facts_with_genres(who),
-        "lessons": lesson_facts(state.lessons),
-        "rounds": round_facts_with_genres(state.steps),
-        "outcome": {
-            "rounds": len(stayed),
-            "left": state.left,
-            "total_reward": round(total, 2),
-            "plan": plan_fact(state.plan),
-        },
-    }
+
+    def facts() -> Facts:
+        return {
+            **catalogue_facts(who, context),
+            "history": history_facts_with_genres(who),
+            "lessons": lesson_facts(state.lessons),
+            "rounds": round_facts_with_genres(state.steps),
+            "outcome": {
+                "rounds": len(stayed),
+                "left": state.left,
+                "total_reward": round(total, 2),
+                "plan": plan_fact(state.plan),
+            },
+        }
+
     no_lesson = Insight.model_construct(lesson="")
     answer, said = await consult(
         "reflector", state, context, facts, Insight, fallback=lambda: no_lesson, rounds_listed=None, looks_back=True

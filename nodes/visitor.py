@@ -36,7 +36,7 @@ class Visitor:
 
     def titles(self, steps: Sequence[Step]) -> list[Item]:
         """Return the state's items: the last ten of history and visit together, oldest first."""
-        recommended = [self.place.world.catalogue.item(step.item_id) for step in steps]
+        recommended = [self.place.world.catalogue.item(step.item_id) for step in steps[-STATE_TITLES:]]
         return [*self.history, *recommended][-STATE_TITLES:]
 
     def situation(self, steps: Sequence[Step]) -> str:

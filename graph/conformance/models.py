@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import pytest
 from langchain_core.language_models import BaseChatModel
 
-from graph.conformance.roles import STALL, at_home, longest_stall
+from graph.conformance.roles import at_home
+from graph.conformance.stalls import STALL, longest_stall
 from graph.episode import build_variant
 from graph.settings import context_of
 from nodes.llm.models import chat_model

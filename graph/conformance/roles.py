@@ -10,8 +10,7 @@ pytest then runs them on visits of the variant in the world `tiny`, with the mod
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -26,7 +25,9 @@ from pydantic import TypeAdapter
 
 from graph.checkpoints import serializer
 from graph.conformance.isolation import faults_of_isolation
+from graph.conformance.stalls import LONGEST_TURN, STALL, longest_stall, longest_turns
 from graph.episode import build_variant
+from graph.known import Graph
 from graph.schemas import Node, state_fields_of
 from graph.variants import VARIANTS, Variant
 from memory.store import ChromaStore
@@ -35,8 +36,6 @@ from nodes.state import VisitInput, VisitState
 from nodes.worlds import close_places
 
 ROUNDS = 4
-STALL = 0.5
-"""Seconds that the event loop may stand still; a blocking call to a model takes longer, and to a disk no shorter."""
 
 
 class RoleContract:
@@ -135,6 +134,19 @@ class RoleContract:
 
         assert min(asyncio.run(stalled()) for _ in range(2)) < STALL
 
+    def test_the_longest_visit_holds_up_no_other(self) -> None:
+        """Whatever takes the longer the more rounds there are belongs into a thread, or everybody waits for one visit.
+
+        It is the processor time of the loop's thread that counts: a busy machine does not prolong it.
+        """
+        variant = self._variant
+
+        def build(timed: Callable[[Node], Node]) -> Graph:
+            step, at_end = (tuple(map(timed, nodes)) for nodes in (variant.step, variant.at_end))
+            return build_variant("contract", variant._replace(step=step, at_end=at_end))
+
+        assert asyncio.run(longest_turns(build, self._context()))[self.role] < LONGEST_TURN
+
     @property
     def _variant(self) -> Variant:
         return VARIANTS[self.variant] if isinstance(self.variant, str) else self.variant
@@ -208,25 +220,6 @@ def babbling() -> Iterator[None]:
 
     with patch("nodes.asking.role_model", model):
         yield
-
-
-async def longest_stall(work: Awaitable[Any]) -> float:
-    """Return the longest time in seconds that the event loop stood still during some work."""
-    stalls, over = [0.0], asyncio.Event()
-
-    async def beat() -> None:
-        last = time.perf_counter()
-        while not over.is_set():
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            stalls.append(now - last)
-            last = now
-
-    heart = asyncio.create_task(beat())
-    await work
-    over.set()
-    await heart
-    return max(stalls)
 
 
 def _places(store: ChromaStore) -> set[Any]:

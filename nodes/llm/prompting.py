@@ -43,25 +43,55 @@ def build_messages(
             the rest alone is larger, all rounds are.
         rounds_listed: Most rounds that are listed even where more would fit; None for all that fit.
     """
-    room = limit - count_tokens(prompt)
-    count = len(facts.get("rounds", []))
-    spare = 0 if rounds_listed is None else max(0, count - rounds_listed)
-    for cut in range(-(-spare // ROUNDS_CUT) * ROUNDS_CUT, count + ROUNDS_CUT, ROUNDS_CUT):
-        block = render(facts if cut == 0 else _shortened(facts, min(cut, count)))
-        if count_tokens(block) <= room:
-            break
+    block = _fitted(facts, limit - count_tokens(prompt), rounds_listed)
     return [SystemMessage(prompt), HumanMessage(block)]
 
 
-def _shortened(facts: Facts, cut: int) -> Facts:
-    summary = summarize_rounds(facts["rounds"][:cut])
-    shortened: Facts = {}
+def _fitted(facts: Facts, room: int, rounds_listed: int | None) -> str:
+    """Return the block of facts that lists as many rounds as `room` has tokens for.
+
+    The time taken is linear in the number of rounds: tokens are counted by line, and a round is a line of its own, so
+    each listed round is written and counted once.
+    """
+    rounds: list[Facts] = facts.get("rounds", [])
+    count = len(rounds)
+    spare = 0 if rounds_listed is None else max(0, count - rounds_listed)
+    first = min(-(-spare // ROUNDS_CUT) * ROUNDS_CUT, count)
+    if first == count:
+        return render(_summed_up(facts) if count else facts)
+    place = list(facts).index("rounds")
+    parts = [_part(key, value) for key, value in facts.items() if key != "rounds"]
+    columns = list(rounds[-1])
+
+    def block(summary: list[str], rows: list[str]) -> str:
+        return _fenced([*parts[:place], *summary, f'"rounds":{_table(columns, rows)}', *parts[place:]])
+
+    # The latest first; beside each, the tokens of a block that lists it and all later ones, without a summary.
+    rows = [_row(rounds[-1], columns)]
+    tokens = [count_tokens(block([], rows))]
+    for one in reversed(rounds[first:-1]):
+        if tokens[-1] > room:
+            break
+        rows.append(_row(one, columns))
+        tokens.append(tokens[-1] + count_tokens(f"{rows[-1]},\n"))
+    rows.reverse()
+    for cut in range(first, count, ROUNDS_CUT):
+        listed = count - cut
+        if listed > len(tokens) or tokens[listed - 1] > room:
+            continue
+        # Made a few times at most: it is of bounded length, and each further cut frees the tokens of some rounds.
+        summary = _parts(summarize_rounds(rounds[:cut])) if cut else []
+        if tokens[listed - 1] + sum(count_tokens(f"{part},\n") for part in summary) <= room:
+            return block(summary, rows[-listed:])
+    return render(_summed_up(facts))
+
+
+def _summed_up(facts: Facts) -> Facts:
+    """Return the facts with no round listed and the summary of all in their place."""
+    summed: Facts = {}
     for key, value in facts.items():
-        if key == "rounds":
-            shortened |= summary | {"rounds": value[cut:]}
-        else:
-            shortened[key] = value
-    return shortened
+        summed |= summarize_rounds(value) | {"rounds": []} if key == "rounds" else {key: value}
+    return summed
 
 
 def summarize_rounds(rounds: list[Facts]) -> Facts:
@@ -95,17 +125,33 @@ def _mean(rewards: list[float]) -> float:
 
 def render(facts: Mapping[str, Any]) -> str:
     """Return the facts as a fenced JSON block that a person can read: one entry or row a line."""
-    parts = [f"{_dump(as_data(key))}:{_block(value)}" for key, value in facts.items()]
+    return _fenced(_parts(facts))
+
+
+def _fenced(parts: list[str]) -> str:
     return "```json\n{\n" + ",\n".join(parts) + "\n}\n```"
 
 
-def _block(value: Any) -> str:
-    """Return a value as JSON; a list of objects with the same keys becomes a table."""
-    if not (isinstance(value, list) and value and isinstance(value[0], dict)):
-        return _dump(_plain(value))
-    columns = list(value[0])
-    rows = [columns, *([entry[column] for column in columns] for entry in value)]
-    return "[\n" + ",\n".join(_dump(_plain(row)) for row in rows) + "\n]"
+def _parts(facts: Mapping[str, Any]) -> list[str]:
+    return [_part(key, value) for key, value in facts.items()]
+
+
+def _part(key: str, value: Any) -> str:
+    """Return an entry of the block; a list of objects with the same keys becomes a table."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        columns = list(value[0])
+        said = _table(columns, [_row(entry, columns) for entry in value])
+    else:
+        said = _dump(_plain(value))
+    return f"{_dump(as_data(key))}:{said}"
+
+
+def _table(columns: list[str], rows: list[str]) -> str:
+    return "[\n" + ",\n".join([_dump(_plain(columns)), *rows]) + "\n]"
+
+
+def _row(entry: Facts, columns: list[str]) -> str:
+    return _dump(_plain([entry[column] for column in columns]))
 
 
 # Made once: `json.dumps` makes an encoder for each call that has settings of its own.

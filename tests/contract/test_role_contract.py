@@ -70,6 +70,11 @@ async def sleeps(state: VisitState) -> dict[str, Any]:
     return {}
 
 
+async def compares_all_rounds(state: VisitState) -> dict[str, Any]:
+    alike = sum(one.title == other.title for one in state.steps for other in state.steps)
+    return {"plan": f"{state.plan} Recommend none of {alike} again."}
+
+
 BROKEN: dict[Any, tuple[Any, type[Exception]]] = {
     undeclared: (RoleContract.test_it_returns_what_is_declared_and_nothing_else, AssertionError),
     forgets_its_types: (RoleContract.test_what_it_writes_keeps_its_types_when_somebody_edits_it, BadInputError),
@@ -78,6 +83,7 @@ BROKEN: dict[Any, tuple[Any, type[Exception]]] = {
     needs_a_store: (RoleContract.test_it_works_without_any_memory, AttributeError),
     takes_any_reply: (RoleContract.test_it_works_where_the_model_is_of_no_use, json.JSONDecodeError),
     sleeps: (RoleContract.test_the_event_loop_goes_on_meanwhile, AssertionError),
+    compares_all_rounds: (RoleContract.test_the_longest_visit_holds_up_no_other, AssertionError),
 }
 
 

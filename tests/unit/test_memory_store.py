@@ -19,7 +19,7 @@ import pytest
 from langgraph.store.base import BaseStore, PutOp
 
 import memory.store
-from graph.conformance.roles import longest_stall
+from graph.conformance.stalls import longest_stall
 from memory.backend import Backend
 from memory.errors import BadRecordError, BadStoreError, StoreError
 from memory.ranking import exact_scores

@@ -1,0 +1,164 @@
+"""How long the event loop stands still, also while a role works on the longest visit that there may be."""
+
+import asyncio
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from graph.checkpoints import serializer
+from graph.known import Graph
+from graph.schemas import Node
+from memory.store import ChromaStore
+from nodes.context import Context
+from nodes.facts import ITEM_CATEGORIES
+from nodes.frame import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
+from nodes.state import MAX_STEPS, Proposal, Step, Usage
+from nodes.worlds import open_place
+
+Build = Callable[[Callable[[Node], Node]], Graph]
+"""Builds a graph of nodes each of which has gone through the function that it is given."""
+
+STALL = 0.5
+"""Seconds that the event loop may stand still; a blocking call to a model takes longer, and to a disk no shorter."""
+LONGEST_TURN = 0.05
+"""Seconds of processor time that a role may take of the event loop at a stretch, in the longest visit."""
+TRIES = 3
+"""Times that it is measured at most; the shortest counts, since the process may have had to clear up meanwhile."""
+
+
+async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the longest time in seconds that the event loop stood still during some work, by a clock."""
+    stalls, over = [0.0], asyncio.Event()
+
+    async def beat() -> None:
+        last = clock()
+        while not over.is_set():
+            await asyncio.sleep(0.001)
+            now = clock()
+            stalls.append(now - last)
+            last = now
+
+    heart = asyncio.create_task(beat())
+    # What the work does before it first waits counts too.
+    await asyncio.sleep(0)
+    try:
+        await work
+    finally:
+        over.set()
+        await heart
+    return max(stalls)
+
+
+async def longest_turns(build: Build, context: Context, answer: dict[str, Any] | None = None) -> dict[str, float]:
+    """Return the longest turn, in seconds of processor time, that each node takes on the event loop.
+
+    Measured in the last round of the longest visit and after it, and as another one begins on the same thread. Of some
+    tries the shortest counts: with the processor time, that keeps out what else the process and the machine do.
+
+    Args:
+        build: Builds the graph.
+        context: The settings.
+        answer: What a person answers where a node asks one.
+    """
+    shortest: dict[str, float] = {}
+    for seed in range(TRIES):
+        turns = await _turns(build, context, answer, seed)
+        shortest = {name: min(turn, shortest.get(name, turn)) for name, turn in turns.items()}
+        if max(shortest.values()) < LONGEST_TURN:
+            break
+    return shortest
+
+
+async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, seed: int) -> dict[str, float]:
+    turns: defaultdict[str, float] = defaultdict(float)
+    nodes: list[Node] = []
+
+    def timed(node: Node) -> Node:
+        nodes.append(node)
+
+        @wraps(node)
+        async def timed_node(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            update: dict[str, Any] = {}
+
+            async def work() -> None:
+                update.update(await node(*args, **kwargs))
+
+            # What making the state left behind is not the node's to clear away.
+            gc.collect()
+            longest = await longest_stall(work(), time.thread_time)
+            turns[node.__name__] = max(longest, turns[node.__name__])
+            return update
+
+        return timed_node
+
+    builder = build(timed)
+    first = next(iter(builder.nodes))
+    async with ChromaStore() as store:
+        graph: Any = builder.compile(checkpointer=InMemorySaver(serde=serializer(nodes)), store=store)
+        config = {"configurable": {"thread_id": "one"}}
+        visit = {"world": "tiny", "max_steps": MAX_STEPS, "seed": seed}
+        await graph.ainvoke(visit, config, context=context, interrupt_after=[first])
+        await graph.aupdate_state(config, await longest_state(MAX_STEPS - 1, seed), as_node=first)
+        await graph.ainvoke(None, config, context=context)
+        if answer is not None:
+            await graph.ainvoke(Command(resume=answer), config, context=context)
+        visit["history"] = await longest_history(seed)
+        await graph.ainvoke(visit, config, context=context, interrupt_after=[first])
+    return dict(turns)
+
+
+async def longest_history(seed: int) -> list[str]:
+    """Return a history with as many titles as it may have, one of which is known; another seed gives other ones."""
+    known = (await open_place("tiny")).world.catalogue[0].title
+    length = MAX_HISTORY_TEXT // MAX_HISTORY
+    return [
+        f"{seed} {number} The Tale of Nobody in Particular".ljust(length, ".") for number in range(MAX_HISTORY - 1)
+    ] + [known]
+
+
+async def longest_state(rounds: int, seed: int) -> dict[str, Any]:
+    """Return an edit of the state by which a visit has so many rounds, each with texts as long as they may be.
+
+    Args:
+        rounds: Number of rounds.
+        seed: Another one gives other texts, none of which was seen before.
+    """
+    catalogue = (await open_place("tiny")).world.catalogue
+
+    def text(kind: str, number: int, length: int = MAX_TEXT) -> str:
+        return (f"{kind} {seed}/{number}: " + "größer, „weiter“ & schöner — " * length)[:length]
+
+    steps = [
+        Step(
+            index=number,
+            plan=text("plan", number),
+            proposed=text("proposed", number),
+            item_id=catalogue[number % len(catalogue)].id,
+            title=text("title", number),
+            genres=[text(f"genre {place}", number, 50) for place in range(ITEM_CATEGORIES)],
+            predicted=3.5,
+            distance=0.75,
+            risk=0.01,
+            reward=3.25 + number % 2,
+            value=0.5,
+            next_value=0.4,
+            advantage=0.15,
+            reason=text("reason", number),
+            outcomes={"planner": "ok", "actor": "ok", "critic": "ok"},
+            usage=Usage(calls=3, prompt_tokens=3_000, completion_tokens=100),
+        )
+        for number in range(rounds)
+    ]
+    usage = Usage(calls=3 * rounds, prompt_tokens=3_000 * rounds, completion_tokens=100 * rounds)
+    return {
+        "steps": steps,
+        "usage": usage,
+        "plan": text("plan", rounds),
+        "proposal": Proposal(item_id=catalogue[rounds % len(catalogue)].id),
+    }
