@@ -134,16 +134,16 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
     Raises:
         BadStoreError: The store is for another embedding, of another layout, or not this project's.
     """
-    client, place = connection.client, connection.place
+    place = connection.place
     own = f"{connection.prefix}{IDENTITY}"
     names = connection.collection_names()
     if own not in names:
         if names and not connection.shared:
             raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
-        noted = {"layout": LAYOUT, "embedding": name, "dimension": dimension}
         # Of two processes that come at once both read what was noted first.
-        client.get_or_create_collection(own, metadata=noted, embedding_function=None)
-    held = client.get_collection(own, embedding_function=None).metadata or {}
+        connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
+    table = connection.table(own)
+    held = table.metadata if table else {}
     if held.get("layout") != LAYOUT:
         raise BadStoreError(
             f"The memory at {place} has layout {held.get('layout')}, this version reads {LAYOUT}: choose another place."

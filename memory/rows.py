@@ -9,6 +9,7 @@ and the former ones deleted after it, so whoever looks sees the old record or th
 import functools
 import hashlib
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ BULK = 500
 """The same where many records are restored: a third of the time, but nobody else gets a turn for half a second."""
 
 Metadata = Mapping[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Lifetime(NamedTuple):
@@ -175,11 +177,33 @@ class Record:
         return fields
 
 
+def readable(heads: Sequence[Metadata | None] | None) -> list[Record]:
+    """Return the records that rows of heads hold; one that holds none is passed over, so that it hides no other."""
+    records: list[Record] = []
+    for metadata in heads or ():
+        try:
+            records.append(read_record(metadata or {}))
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning(
+                "A row of the memory holds no record and is passed over (%s: %s).", type(error).__name__, error
+            )
+    return records
+
+
 def read_record(metadata: Metadata) -> Record:
-    """Return the record that a head's row holds."""
+    """Return the record that a head's row holds.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another type.
+        ValueError: A field cannot be read.
+    """
+    namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
+    if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
+        raise TypeError(f"{key!r} in {namespace} is no name of a record")
     return Record(
-        namespace=tuple(json.loads(metadata["namespace"])),
-        key=json.loads(metadata["key"]),
+        namespace=tuple(namespace),
+        key=key,
         text=metadata["value"],
         created_at=datetime.fromisoformat(metadata["created_at"]),
         updated_at=datetime.fromisoformat(metadata["updated_at"]),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,6 @@ from langgraph.store.base import (
 )
 
 from memory.backend import Answer, Backend, ReadOp
-from memory.connection import chroma_calls
 from memory.embeddings import Vector, identity, shared_embeddings, unit
 from memory.errors import BadRecordError, StoreError
 from memory.expiry import check_ttl
@@ -107,18 +107,18 @@ class ChromaStore(BaseStore):
         name, self._dimension = identity(self.embeddings)
         self._connection = connect(where, headers or {}, ca)
         try:
-            with chroma_calls(self._connection):
-                settle_identity(self._connection, name, self._dimension)
-                mend(self._connection, self._dimension, self._vectors_of)
-                self._backend: Backend = (
-                    RemoteBackend(self._connection, self._dimension)
-                    if self._connection.shared
-                    else LocalBackend(self._connection, self._dimension, exact_limit)
-                )
+            settle = partial(settle_identity, self._connection, name, self._dimension)
+            settle()
+            mend(self._connection, self._dimension, self._vectors_of)
+            self._backend: Backend = (
+                RemoteBackend(self._connection, self._dimension, settle)
+                if self._connection.shared
+                else LocalBackend(self._connection, self._dimension, exact_limit)
+            )
         except BaseException:
             self._connection.close()
             raise
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._worker = ThreadPoolExecutor(1, "memory", initializer=self._backend.take_over)
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
         self._turns = Turns()
@@ -140,10 +140,10 @@ class ChromaStore(BaseStore):
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
-            if self._backend.ready(op):
-                answers.append((index, self._backend.answer(op, query)))
-            else:
-                answers.append((index, self._in_worker(self._backend.answer, op, query)))
+            answer = self._backend.answer_at_once(op, query)
+            if answer is None:
+                answer = self._in_worker(self._backend.answer, op, query)
+            answers.append((index, answer))
         for chunk in _noted(answers, results):
             self._queued(chunk).result()
         self._write(self._embedded(puts))
@@ -160,7 +160,7 @@ class ChromaStore(BaseStore):
         for index, op in reads:
             query = queries.get(_query(op))
             async with self._turns.turn():
-                answer = self._backend.answer(op, query) if self._backend.ready(op) else None
+                answer = self._backend.answer_at_once(op, query)
             if answer is None:
                 answer = await self._in_worker_async(self._backend.answer, op, query)
             answers.append((index, answer))
