@@ -16,7 +16,7 @@ from chromadb.api.types import GetResult, QueryResult
 from chromadb.config import Settings
 from chromadb.errors import NotFoundError
 
-from memory.errors import StoreError
+from memory.errors import NoAnswerError, StoreError
 
 E = TypeVar("E", bound=BaseException)
 DATABASE = "chroma.sqlite3"
@@ -53,6 +53,10 @@ class Connection:
     """Where its files are, if it is a folder."""
     release: Callable[[bool], None] = field(default=lambda unharmed: None)
     """Gives it free; is told whether Chroma never failed meanwhile."""
+    seconds: float | None = None
+    """Longest wait for an answer; None where there is none to wait for."""
+    alive: Callable[[], bool] = field(default=lambda: True)
+    """Says whether a server that left one call without an answer answers at all."""
     failed: Event = field(default_factory=Event)
     """Set once Chroma has failed: what it had in hand may be half written."""
 
@@ -183,6 +187,11 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
     except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
         connection.failed.set()
         shown, cause = without(connection.secrets, error)
+        if connection.seconds is not None and caused_by(error, httpx.TimeoutException):
+            raise NoAnswerError(
+                f"The memory at {connection.place} failed (no answer within {connection.seconds:g} seconds): "
+                f"{connection.remedy()}, or set BILLP_CHROMA_SECONDS to more."
+            ) from cause
         kind = GoneError if isinstance(error, NotFoundError) else StoreError
         raise kind(f"The memory at {connection.place} failed ({shown}): {connection.remedy()}.") from cause
 

@@ -41,6 +41,8 @@ def search_index(
         first: Rows asked of the index at first.
     """
     fetched = max(first, 4 * wanted)
+    if fetched > first:
+        fetched = min(fetched, max(first, collection.count()))
     while True:
         answer = collection.query(
             query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,27 +24,37 @@ from langgraph.store.base import (
     Result,
     SearchOp,
     TTLConfig,
-    validate_op_namespace,
 )
 
 from memory.backend import Answer, Backend, ReadOp
 from memory.embeddings import Vector, identity, shared_embeddings, unit
-from memory.errors import BadRecordError, StoreError
-from memory.expiry import check_ttl
+from memory.errors import BadRecordError, NoAnswerError, StoreError
 from memory.local import EXACT_LIMIT, LocalBackend
-from memory.matching import Namespace, check_filter
+from memory.matching import Namespace
 from memory.mending import mend
 from memory.opening import connect, settle_identity
+from memory.operations import checked
 from memory.remote import RemoteBackend
 from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_at, value_text
-from memory.settings import configured_ca, configured_headers, configured_ttl
+from memory.settings import (
+    CHROMA_SECONDS,
+    configured_ca,
+    configured_headers,
+    configured_seconds,
+    configured_ttl,
+)
 from memory.sharing import open_stores
+from memory.stopping import when_stopped
 from memory.sweeper import SWEEP_MINUTES, Sweeper
 from memory.turns import Turns
+from memory.worker import ServerWorker
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
 """Records whose texts are embedded between two looks at the event loop."""
+
+CLOSING_SECONDS = 5.0
+"""Seconds that a Chroma server gets to finish what waits when a store is closed."""
 
 Puts = dict[tuple[Namespace, str], PutOp]
 P = ParamSpec("P")
@@ -82,6 +92,7 @@ class ChromaStore(BaseStore):
             how often the sweeper sweeps, all in LangGraph's words; None: for ever, yes, and there is no sweeper.
         headers: What a Chroma server, or the proxy before it, is sent with each request; never shown.
         ca: PEM file with the certificate of the authority that signed the server's; None for the public ones.
+        seconds: To wait for each answer of a Chroma server at most.
 
     Raises:
         BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
@@ -100,12 +111,13 @@ class ChromaStore(BaseStore):
         ttl: TTLConfig | None = None,
         headers: Mapping[str, str] | None = None,
         ca: str | Path | None = None,
+        seconds: float = CHROMA_SECONDS,
     ) -> None:
         self.ttl_config = ttl
         self.embeddings = embeddings if embeddings is not None else shared_embeddings()
         self._fields = tuple(fields)
         name, self._dimension = identity(self.embeddings)
-        self._connection = connect(where, headers or {}, ca)
+        self._connection = connect(where, headers or {}, ca, seconds)
         try:
             settle = partial(settle_identity, self._connection, name, self._dimension)
             settle()
@@ -118,7 +130,11 @@ class ChromaStore(BaseStore):
         except BaseException:
             self._connection.close()
             raise
-        self._worker = ThreadPoolExecutor(1, "memory", initializer=self._backend.take_over)
+        self._worker: Executor = (
+            ServerWorker("memory", self._hangs)
+            if self._connection.shared
+            else ThreadPoolExecutor(1, "memory", initializer=self._backend.take_over)
+        )
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
         self._turns = Turns()
@@ -184,7 +200,7 @@ class ChromaStore(BaseStore):
         Raises:
             StoreError: The store is closed, or Chroma failed.
         """
-        return self._in_worker(self._backend.records, prefix)
+        return self._in_worker(self._backend.records, tuple(prefix))
 
     def vectors(self, records: Sequence[Record]) -> list[Vector]:
         """Return the vectors, (n, d), that each of `records` is found by; n = 0 for one that is not indexed.
@@ -270,14 +286,32 @@ class ChromaStore(BaseStore):
         return self._sweeper.stop(timeout)
 
     def close(self) -> None:
-        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone."""
-        self.stop_ttl_sweeper()
+        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone.
+
+        A Chroma server gets five seconds to finish. What it has not answered by then fails for those who wait for it.
+        """
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        self._worker.submit(self._connection.close).result()
-        self._worker.shutdown()
+            last = self._worker.submit(self._connection.close)
+        self._sweeper.stop(0)
+        if isinstance(self._worker, ServerWorker):
+            wait([last], CLOSING_SECONDS)
+            self._worker.abandon(self._left_error())
+            self._sweeper.stop(None)
+        else:
+            self._worker.shutdown()
+            self._sweeper.stop(None)
+            last.result()
+
+    def hurry(self) -> None:
+        """Give a Chroma server five seconds for each call from now on, until the store is closed; for a last minute.
+
+        What takes longer fails, and so does whatever comes after it. Return when the store is closed.
+        """
+        if isinstance(self._worker, ServerWorker):
+            self._worker.abandon_once_it_hangs(CLOSING_SECONDS, self._left_error())
 
     async def aclose(self) -> None:
         """Close the store without blocking the event loop."""
@@ -304,22 +338,25 @@ class ChromaStore(BaseStore):
         results: list[Result] = []
         reads: list[tuple[int, ReadOp]] = []
         puts: Puts = {}
-        for op in ops:
-            validate_op_namespace(op)
-            if isinstance(op, SearchOp):
-                for condition in (op.filter or {}).values():
-                    check_filter(condition)
+        for op in map(checked, ops):
             if isinstance(op, PutOp):
-                check_ttl(op)
                 puts[(op.namespace, op.key)] = op
             elif isinstance(op, GetOp | SearchOp | ListNamespacesOp):
                 reads.append((len(results), op))
-            else:
-                raise ValueError(f"Unknown operation {type(op).__name__}: use those of langgraph.store.base.")
             results.append(None)
         if self._closed:
             raise self._closed_error()
         return results, reads, puts
+
+    def _hangs(self, error: BaseException) -> bool:
+        """Say whether the error of a call shows that the server answers nobody."""
+        return isinstance(error, NoAnswerError) and not self._connection.alive()
+
+    def _left_error(self) -> StoreError:
+        return NoAnswerError(
+            f"The memory at {self._connection.place} was closed while its server did not answer: check that the server "
+            "runs, then try again."
+        )
 
     def _closed_error(self) -> StoreError:
         return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
@@ -447,7 +484,8 @@ async def create_store() -> AsyncIterator[ChromaStore]:
     where = await asyncio.to_thread(configured)
     store = await asyncio.to_thread(open_stores.join, where, _open_swept)
     try:
-        yield store
+        with when_stopped(store.hurry):
+            yield store
     finally:
         await asyncio.to_thread(open_stores.leave, where)
 
@@ -466,7 +504,7 @@ def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
     """
     if "://" not in where:
         return ChromaStore(where, ttl=ttl)
-    return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca())
+    return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca(), seconds=configured_seconds())
 
 
 def configured() -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from chromadb.api.models.Collection import Collection
 
+from memory.backend import Backend
 from memory.errors import StoreError
 from memory.local import LocalBackend
 from memory.mirror import Mirror
@@ -230,6 +231,58 @@ def test_whatever_comes_amid_an_operation_comes_before_or_after_it(
                     assert (found.key, found.score) == (place[-1], 1.0)
         stop_at += 1
     assert stop_at > 0
+
+
+@pytest.mark.parametrize("read", ["get", "search", "search by text", "list namespaces"])
+def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
+    read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amid, go_on, written = threading.Event(), threading.Event(), threading.Event()
+    with chroma() as store:
+        put(OLD, "kept", "one").ask(store)
+        worker = store._worker.submit(threading.current_thread).result()
+        get_rows, answer, submit = Collection.get, Backend.answer, store._worker.submit
+
+        def write() -> None:
+            FIRST["first put"].ask(store)
+            written.set()
+
+        writer = threading.Thread(target=write, daemon=True)
+
+        def stopped(*args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is worker:
+                # The collection is made, and about to be loaded.
+                amid.set()
+                assert go_on.wait(20)
+                return get_rows(*args, **kwargs)
+            rows = get_rows(*args, **kwargs)
+            go_on.set()
+            assert written.wait(20)
+            return rows
+
+        def late(*args: Any) -> Any:
+            if not writer.ident:
+                writer.start()
+                assert amid.wait(20)
+            return answer(*args)
+
+        def queued(*args: Any, **kwargs: Any) -> Any:
+            future = submit(*args, **kwargs)
+            if threading.current_thread() is not writer:
+                go_on.set()
+            return future
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "get", stopped)
+            patch.setattr(Backend, "answer", late)
+            patch.setattr(store._worker, "submit", queued)
+            OTHER[read].ask(store)
+            go_on.set()
+            writer.join(20)
+        item = store.get(NEW, "k")
+        assert item and store.list_namespaces() == [OLD, NEW]
+        store.delete(NEW, "k")
+        assert [record.key for record in durable(store)] == ["kept"]
 
 
 @pytest.mark.parametrize("first", FIRST)
