@@ -16,11 +16,13 @@ from chromadb.api.types import GetResult, QueryResult
 from chromadb.config import Settings
 from chromadb.errors import NotFoundError
 
-from memory.errors import NoAnswerError, StoreError
+from memory.errors import BadRecordError, NoAnswerError, StoreError
 
 E = TypeVar("E", bound=BaseException)
 DATABASE = "chroma.sqlite3"
 """The file in a folder that makes it Chroma's."""
+TOO_LARGE = 413
+"""The answer of a server to a request of too many bytes."""
 SCANT = 2**20
 """Bytes of room on a disk below which that is why a write failed."""
 
@@ -124,6 +126,10 @@ class GoneError(StoreError):
     """Raised where a collection is not there, or no more."""
 
 
+class TooLargeError(BadRecordError):
+    """Raised where a server does not take as much in one request."""
+
+
 class Table:
     """The rows of one collection of Chroma.
 
@@ -191,6 +197,11 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
             raise NoAnswerError(
                 f"The memory at {connection.place} failed (no answer within {connection.seconds:g} seconds): "
                 f"{connection.remedy()}, or set BILLP_CHROMA_SECONDS to more."
+            ) from cause
+        refused = caused_by(error, httpx.HTTPStatusError)
+        if refused and refused.response.status_code == TOO_LARGE:
+            raise TooLargeError(
+                f"The server at {connection.place} takes no request as large as this ({shown}): put smaller values."
             ) from cause
         kind = GoneError if isinstance(error, NotFoundError) else StoreError
         raise kind(f"The memory at {connection.place} failed ({shown}): {connection.remedy()}.") from cause

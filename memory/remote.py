@@ -6,14 +6,21 @@ from typing import Any, TypeVar
 from langgraph.store.base import SearchOp
 
 from memory.backend import Answer, Backend, ReadOp, reaches
-from memory.connection import Connection, GoneError, Table
+from memory.connection import Connection, GoneError, Table, TooLargeError
 from memory.embeddings import Vector
+from memory.errors import BadRecordError
 from memory.matching import Namespace, matches
 from memory.mirror import Scored, ranked
 from memory.nearest import search_index
 from memory.rows import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, readable
 
 T = TypeVar("T")
+
+
+def _too_large(chunk: Chunk, error: TooLargeError) -> BadRecordError:
+    writes = [*chunk.heads, *(write for write, _ in chunk.extras)]
+    names = ", ".join(f"{write.key!r} in {write.namespace}" for write in writes)
+    return BadRecordError(f"The record {names} is too large, {chunk.bytes:,} bytes. {error}")
 
 
 class RemoteBackend(Backend):
@@ -49,8 +56,27 @@ class RemoteBackend(Backend):
         return self._or_again(lambda: super(RemoteBackend, self).vectors(records))
 
     def write(self, chunk: Chunk) -> None:
-        """Make a chunk durable, as `Backend.write` does: twice is once."""
-        self._or_again(lambda: super(RemoteBackend, self).write(chunk))
+        """Make a chunk durable, as `Backend.write` does: twice is once.
+
+        Raises:
+            BadRecordError: A record is too large for the server; the others of the chunk are written.
+        """
+        try:
+            self._or_again(lambda: super(RemoteBackend, self).write(chunk))
+        except TooLargeError as error:
+            if chunk.rows == 1:
+                raise _too_large(chunk, error) from error
+            self._write_apart(chunk)
+
+    def _write_apart(self, chunk: Chunk) -> None:
+        refused: list[BadRecordError] = []
+        for row in chunk.apart():
+            try:
+                self.write(row)
+            except BadRecordError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
     def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
         """Remove some of the expired records, as `Backend.sweep` does."""

@@ -65,16 +65,33 @@ class Writer:
             return
         try:
             self._write(Chunk.joined([one.chunk for one in turn]))
-        except BaseException as error:
+        except NoAnswerError as error:
             for one in turn:
                 _settle(one.written, error)
-            if isinstance(error, NoAnswerError):
-                # The worker has to know.
-                raise
+            raise  # The worker has to know.
+        except BaseException as error:
+            if len(turn) == 1:
+                _settle(turn[0].written, error)
+            else:
+                self._write_apart(turn)
         else:
             for one in turn:
                 _settle(one.written, None)
         time.sleep(BREATH)
+
+    def _write_apart(self, turn: list[Waiting]) -> None:
+        """Write chunks one by one that failed together, so that none fails for another's sake."""
+        for number, one in enumerate(turn):
+            try:
+                self._write(one.chunk)
+            except NoAnswerError as error:
+                for rest in turn[number:]:
+                    _settle(rest.written, error)
+                raise
+            except BaseException as error:
+                _settle(one.written, error)
+            else:
+                _settle(one.written, None)
 
     def _take(self) -> list[Waiting]:
         turn: list[Waiting] = []
