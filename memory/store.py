@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
-from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -25,9 +24,10 @@ from langgraph.store.base import (
     SearchOp,
     TTLConfig,
 )
+from numpy.typing import ArrayLike
 
 from memory.backend import Answer, Backend, ReadOp
-from memory.embeddings import Vector, identity, shared_embeddings, unit
+from memory.embeddings import Embedding, Vector, embeddings_of, identity, shared_embeddings, unit
 from memory.errors import BadRecordError, NoAnswerError, StoreError
 from memory.local import EXACT_LIMIT, LocalBackend
 from memory.matching import Namespace
@@ -35,7 +35,7 @@ from memory.mending import mend
 from memory.opening import connect, settle_identity
 from memory.operations import checked
 from memory.remote import RemoteBackend
-from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_at, value_text
+from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_to_index, value_text
 from memory.settings import (
     CHROMA_SECONDS,
     configured_ca,
@@ -105,7 +105,7 @@ class ChromaStore(BaseStore):
         self,
         where: str | Path | None = None,
         *,
-        embeddings: Embeddings | None = None,
+        embeddings: Embedding | None = None,
         fields: Sequence[str] = ("$",),
         exact_limit: int = EXACT_LIMIT,
         ttl: TTLConfig | None = None,
@@ -114,7 +114,7 @@ class ChromaStore(BaseStore):
         seconds: float = CHROMA_SECONDS,
     ) -> None:
         self.ttl_config = ttl
-        self.embeddings = embeddings if embeddings is not None else shared_embeddings()
+        self.embeddings = embeddings_of(embeddings) if embeddings is not None else shared_embeddings()
         self._fields = tuple(fields)
         name, self._dimension = identity(self.embeddings)
         self._connection = connect(where, headers or {}, ca, seconds)
@@ -152,7 +152,7 @@ class ChromaStore(BaseStore):
             StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
         """
         results, reads, puts = self._sort_out(ops)
-        queries = {text: self._fitting([self.embeddings.embed_query(text)])[0] for text in _queries(reads)}
+        queries = {text: self._fitting([self.embeddings.embed_query(text)], 1)[0] for text in _queries(reads)}
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
@@ -160,9 +160,11 @@ class ChromaStore(BaseStore):
             if answer is None:
                 answer = self._in_worker(self._backend.answer, op, query)
             answers.append((index, answer))
+        # A write that cannot be made leaves all as it is, times to live too.
+        writes = self._embedded(puts)
         for chunk in _noted(answers, results):
             self._queued(chunk).result()
-        self._write(self._embedded(puts))
+        self._write(writes)
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -171,7 +173,7 @@ class ChromaStore(BaseStore):
         If it is cancelled, records already handed to Chroma are written, later ones are not.
         """
         results, reads, puts = self._sort_out(ops)
-        queries = {text: self._fitting([await self.embeddings.aembed_query(text)])[0] for text in _queries(reads)}
+        queries = {text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)}
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
@@ -180,14 +182,14 @@ class ChromaStore(BaseStore):
             if answer is None:
                 answer = await self._in_worker_async(self._backend.answer, op, query)
             answers.append((index, answer))
-        for chunk in _noted(answers, results):
-            await asyncio.wrap_future(self._queued(chunk))
         writes: list[Write] = []
         for part in _parts(puts):
-            texts = self._texts(part)
+            values, texts = self._values(part), self._texts(part)
             vectors = await self.embeddings.aembed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, texts, vectors)
+            writes += self._writes(part, values, texts, vectors)
             await asyncio.sleep(0)
+        for chunk in _noted(answers, results):
+            await asyncio.wrap_future(self._queued(chunk))
         for chunk in chunks(writes):
             await asyncio.wrap_future(self._queued(chunk))
             # Chroma held the interpreter: whoever waits comes first.
@@ -365,62 +367,83 @@ class ChromaStore(BaseStore):
         """Return what is to be written, with its vectors."""
         writes: list[Write] = []
         for part in _parts(puts):
-            texts = self._texts(part)
+            values, texts = self._values(part), self._texts(part)
             vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, texts, vectors)
+            writes += self._writes(part, values, texts, vectors)
         return writes
 
     def _write(self, writes: Sequence[Write], most: int = CHUNK) -> None:
         for chunk in chunks(writes, most):
             self._queued(chunk).result()
 
+    @staticmethod
+    def _values(puts: Sequence[PutOp]) -> list[str | None]:
+        """Return, write by write, the value as JSON, None for a record to delete.
+
+        Raises:
+            BadRecordError: A value is no JSON.
+        """
+        return [value_text(op.namespace, op.key, op.value) if op.value is not None else None for op in puts]
+
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
-        """Return, write by write, the texts that it is to be found by, each once."""
-        return [texts_at(op.value, self._paths(op)) if op.value is not None else [] for op in puts]
+        """Return, write by write, the texts that it is to be found by, each once.
+
+        Raises:
+            BadRecordError: Paths cannot be followed.
+        """
+        return [texts_to_index(op, self._paths(op)) for op in puts]
 
     def _paths(self, op: PutOp) -> tuple[str, ...]:
         """Return the paths of the texts that a record is to be found by."""
         return self._fields if op.index is None else tuple(op.index or ())
 
-    def _writes(self, puts: Sequence[PutOp], texts: list[list[str]], vectors: list[list[float]]) -> list[Write]:
+    def _writes(
+        self, puts: Sequence[PutOp], values: list[str | None], texts: list[list[str]], vectors: ArrayLike
+    ) -> list[Write]:
         """Return what is to be written.
 
         Args:
             puts: What was asked.
+            values: Value of each of them, as JSON.
             texts: Texts of each of them.
             vectors: Vectors of the distinct texts, in order of their first use.
         """
-        place = dict(zip(_distinct(texts), self._fitting(vectors), strict=True))
+        distinct = _distinct(texts)
+        place = dict(zip(distinct, self._fitting(vectors, len(distinct)), strict=True))
         none = np.empty((0, self._dimension), dtype=np.float32)
         return [
             Write(
                 op.namespace,
                 op.key,
-                value_text(op.namespace, op.key, op.value) if op.value is not None else None,
+                value,
                 self._paths(op),
                 np.stack([place[text] for text in own]) if own else none,
                 ttl=op.ttl,
             )
-            for op, own in zip(puts, texts, strict=True)
+            for op, value, own in zip(puts, values, texts, strict=True)
         ]
 
     def _vectors_of(self, texts: list[str]) -> Vector:
-        return self._fitting(self.embeddings.embed_documents(texts))
+        return self._fitting(self.embeddings.embed_documents(texts), len(texts))
 
-    def _fitting(self, vectors: list[list[float]]) -> Vector:
-        """Return vectors, (n, d), scaled to length 1.
+    def _fitting(self, vectors: ArrayLike, count: int) -> Vector:
+        """Return the vectors of `count` texts, (n, d), scaled to length 1.
 
         Raises:
             BadRecordError: The embedding gave others than it says.
         """
-        if not vectors:
+        if count == 0:
             return np.empty((0, self._dimension), dtype=np.float32)
-        if any(len(vector) != self._dimension for vector in vectors) or not np.isfinite(vectors).all():
+        try:
+            given = np.asarray(vectors, dtype=np.float64)
+        except (TypeError, ValueError):  # Of several lengths, or no numbers.
+            given = np.empty(0)
+        if given.shape != (count, self._dimension) or not np.isfinite(given).all():
             raise BadRecordError(
                 f"The embedding {identity(self.embeddings)[0]} gave something else than {self._dimension} finite "
                 "numbers a text: check its model."
             )
-        return unit(vectors)
+        return unit(given)
 
     def _queued(self, chunk: Chunk) -> "Future[None]":
         with self._closing:
