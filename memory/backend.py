@@ -1,22 +1,22 @@
 """What a store needs of Chroma, whoever else may write to it: records, searches, chunks of writes."""
 
+import json
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
-from chromadb.api.models.Collection import Collection
 from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
 
-from memory.connection import Connection, chroma_calls
+from memory.connection import Connection, Table, chroma_calls
 from memory.embeddings import Vector
 from memory.expiry import now
 from memory.matching import Namespace, list_namespaces
 from memory.mirror import Scored, ranked
 from memory.nearest import SLICE, fetch_vectors, stacked
-from memory.rows import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, read_record, to_json
+from memory.rows import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, readable, to_json
 
 ReadOp = GetOp | SearchOp | ListNamespacesOp
 
@@ -27,6 +27,14 @@ class Answer(NamedTuple):
     result: Result
     read: Sequence[Record] = ()
     """Records whose time to live is to be started anew by it."""
+
+
+class Rows(NamedTuple):
+    """Rows as Chroma takes them."""
+
+    ids: list[str]
+    embeddings: Vector
+    metadatas: Sequence[Mapping[str, Any]]
 
 
 # All vectors have length 1, so the inner product is the cosine; unlike "cosine" it keeps the vectors' very bytes,
@@ -45,7 +53,10 @@ def reaches(prefix: Namespace, labels: Namespace) -> bool:
 
 
 class Backend(ABC):
-    """Reads and writes of one store. `write` is called by one thread only; how reads may be called, `ready` says.
+    """Reads and writes of one store.
+
+    One thread, the worker of the store, calls everything but `answer_at_once`, which any thread may call. So whatever
+    is loaded, replaced or dropped has one owner.
 
     Args:
         connection: The open Chroma.
@@ -55,11 +66,19 @@ class Backend(ABC):
     def __init__(self, connection: Connection, dimension: int) -> None:
         self._connection = connection
         self._dimension = dimension
-        self._collections: dict[Namespace, Collection] = {}
+        self._collections: dict[Namespace, Table] = {}
+        self._owner: int | None = None
+
+    def take_over(self) -> None:
+        """Make the thread that calls this the worker: it has to before it does anything else."""
+        self._owner = threading.get_ident()
 
     @abstractmethod
-    def ready(self, op: ReadOp) -> bool:
-        """Say whether `answer` can be called at once by any thread: it will touch neither Chroma nor the disk."""
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+        """Return what `answer` does, without Chroma and the disk; None if that takes Chroma.
+
+        Any thread may call it, at any moment.
+        """
 
     @abstractmethod
     def record(self, namespace: Namespace, key: str) -> Record | None:
@@ -111,17 +130,15 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        with chroma_calls(self._connection):
-            if isinstance(op, GetOp):
-                record = self.record(op.namespace, op.key)
-                read = [record] if record and op.refresh_ttl and record.worn else []
-                return Answer(record.item() if record else None, read)
-            if isinstance(op, SearchOp):
-                found = self._search(op, query)
-                read = [record for record, _ in found if op.refresh_ttl and record.worn]
-                return Answer([record.found(score) for record, score in found], read)
-            namespaces = self.namespaces()
-        return Answer(list_namespaces(namespaces, op))
+        if isinstance(op, GetOp):
+            record = self.record(op.namespace, op.key)
+            read = [record] if record and op.refresh_ttl and record.worn else []
+            return Answer(record.item() if record else None, read)
+        if isinstance(op, SearchOp):
+            found = self._search(op, query)
+            read = [record for record, _ in found if op.refresh_ttl and record.worn]
+            return Answer([record.found(score) for record, score in found], read)
+        return Answer(list_namespaces(self.namespaces(), op))
 
     def records(self, prefix: Namespace) -> list[Record]:
         """Return all records below `prefix`, by namespace and key.
@@ -129,9 +146,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        op = SearchOp(prefix, limit=sys.maxsize)
-        with chroma_calls(self._connection):
-            return [record for record, _ in self._search(op, None)]
+        return [record for record, _ in self._search(SearchOp(prefix, limit=sys.maxsize), None)]
 
     def vectors(self, records: Sequence[Record]) -> list[Vector]:
         """Return the vectors, (n, d), of each of `records`; n = 0 for one that is not indexed, or gone meanwhile.
@@ -144,10 +159,9 @@ class Backend(ABC):
         for namespace, key in rows:
             by_labels.setdefault(labels_of(namespace), []).extend(rows[namespace, key])
         found: dict[str, Vector] = {}
-        with chroma_calls(self._connection):
-            for labels, ids in by_labels.items():
-                for start in range(0, len(ids), SLICE):
-                    found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
+        for labels, ids in by_labels.items():
+            for start in range(0, len(ids), SLICE):
+                found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
         return [stacked([found[row] for row in rows[one.place] if row in found], self._dimension) for one in records]
 
     def _search(self, op: SearchOp, query: Vector | None) -> list[Scored]:
@@ -161,7 +175,10 @@ class Backend(ABC):
             found = [one for labels in places for one in self.scored(labels, op, query, wanted)]
             # As LangGraph's own store does: who asks for more than is indexed gets the others after it.
             if len(found) < wanted:
-                found += [one for labels in places for one in self.unindexed(labels, op, wanted)]
+                # A record that is written between the two steps may be in both.
+                seen = {record.place for record, _ in found}
+                rest = (one for labels in places for one in self.unindexed(labels, op, wanted + len(seen)))
+                found += [one for one in rest if one[0].place not in seen]
         return ranked(found)[op.offset : wanted]
 
     def write(self, chunk: Chunk) -> None:
@@ -172,19 +189,24 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed; each record is either the former or the new one.
         """
+        collection = self._collection(chunk.labels)
+        former = self.held(chunk.labels, chunk.heads)
+        records = [(write, write.record(former.get(write.head))) for write in chunk.heads]
+        put = [(write, record) for write, record in records if record]
+        gone = [write for write, record in records if not record and write.head in former]
+        stale = [row for record in former.values() for row in record.extras]
+        extras, heads = self._extra_rows(chunk), self._head_rows(put, former)
         with chroma_calls(self._connection):
-            collection = self._collection(chunk.labels)
-            former = self.held(chunk.labels, chunk.heads)
-            self._put_extras(collection, chunk)
-            self._put_heads(collection, chunk, former)
-            if gone := [write for write in chunk.heads if write.text is None and write.head in former]:
+            self._put_extras(collection, extras)
+            self._put_heads(collection, heads)
+            if gone:
                 collection.delete(ids=[write.head for write in gone])
-                for write in gone:
-                    self.written(write, None)
-            if stale := [row for record in former.values() for row in record.extras]:
+            if stale:
                 collection.delete(ids=stale)
-            if chunk.read:
-                self._start_anew(collection, chunk)
+        for write, record in (*put, *((write, None) for write in gone)):
+            self.written(write, record)
+        if chunk.read:
+            self._start_anew(collection, chunk)
 
     def labels_of_all(self) -> Sequence[Namespace]:
         """Return the labels of all collections.
@@ -192,8 +214,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        with chroma_calls(self._connection):
-            return self.labels(())
+        return self.labels(())
 
     def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
         """Remove some of the expired records of a collection.
@@ -208,22 +229,21 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        with chroma_calls(self._connection):
-            collection = self._collection(labels)
-            # Others may have replaced some of them before they are deleted.
-            over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
-            page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
-            gone = [record for record in map(read_record, page["metadatas"] or []) if record.expired]
-            if gone:
-                theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
-                collection.delete(ids=[record.head for record in gone], where=theirs)
-            if extras := [row for record in gone for row in record.extras]:
-                collection.delete(ids=extras)
-            for record in gone:
-                self.swept(record)
-            return len(gone), len(page["ids"])
+        collection = self._collection(labels)
+        # Others may have replaced some of them before they are deleted.
+        over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
+        page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
+        gone = [record for record in readable(page["metadatas"]) if record.expired]
+        if gone:
+            theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
+            collection.delete(ids=[record.head for record in gone], where=theirs)
+        if extras := [row for record in gone for row in record.extras]:
+            collection.delete(ids=extras)
+        for record in gone:
+            self.swept(record)
+        return len(gone), len(page["ids"])
 
-    def _start_anew(self, collection: Collection, chunk: Chunk) -> None:
+    def _start_anew(self, collection: Table, chunk: Chunk) -> None:
         held = self.held(chunk.labels, chunk.read)
         same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
         later = [record.put_off() for record in same if not record.expired]
@@ -236,36 +256,42 @@ class Backend(ABC):
             )
 
     @staticmethod
-    def _put_extras(collection: Collection, chunk: Chunk) -> None:
-        if chunk.extras:
-            collection.upsert(
-                ids=[write.extra_id(number) for write, number in chunk.extras],
-                embeddings=np.stack([write.vectors[number] for write, number in chunk.extras]),
-                metadatas=[write.fields for write, _ in chunk.extras],
-            )
+    def _put_extras(collection: Table, rows: Rows) -> None:
+        if rows.ids:
+            collection.upsert(**rows._asdict())
 
-    def _put_heads(self, collection: Collection, chunk: Chunk, former: Mapping[str, Record]) -> None:
-        records = [(write, write.record(former.get(write.head))) for write in chunk.heads]
-        put = [(write, record) for write, record in records if record]
-        if put:
-            collection.upsert(
-                ids=[record.head for _, record in put],
-                embeddings=np.stack([write.head_vector(self._dimension) for write, _ in put]),
-                metadatas=[record.metadata(former.get(record.head)) for _, record in put],
-            )
-        for write, record in put:
-            self.written(write, record)
+    @staticmethod
+    def _put_heads(collection: Table, rows: Rows) -> None:
+        if rows.ids:
+            collection.upsert(**rows._asdict())
 
-    def _collection(self, labels: Namespace) -> Collection:
+    def _extra_rows(self, chunk: Chunk) -> Rows:
+        return Rows(
+            [write.extra_id(number) for write, number in chunk.extras],
+            stacked([write.vectors[number] for write, number in chunk.extras], self._dimension),
+            [write.fields for write, _ in chunk.extras],
+        )
+
+    def _head_rows(self, put: Sequence[tuple[Write, Record]], former: Mapping[str, Record]) -> Rows:
+        return Rows(
+            [record.head for _, record in put],
+            stacked([write.head_vector(self._dimension) for write, _ in put], self._dimension),
+            [record.metadata(former.get(record.head)) for _, record in put],
+        )
+
+    def _collection(self, labels: Namespace) -> Table:
         """Return the collection of `labels`, made if there is none."""
         if labels not in self._collections:
-            self._collections[labels] = self._connection.client.get_or_create_collection(
-                self._name(labels),
-                metadata={"labels": to_json(list(labels))},
-                configuration=INDEX,
-                embedding_function=None,
-            )
+            noted = {"labels": to_json(list(labels))}
+            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
         return self._collections[labels]
+
+    def _kept(self) -> dict[Namespace, Table]:
+        """Return the collections that hold records, by their labels."""
+        tables = [self._connection.table(name) for name in self._connection.collection_names()]
+        return {
+            tuple(json.loads(str(one.metadata["labels"]))): one for one in tables if one and "labels" in one.metadata
+        }
 
     def _name(self, labels: Namespace) -> str:
         return f"{self._connection.prefix}{collection_name(labels)}"

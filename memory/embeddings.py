@@ -6,12 +6,14 @@ import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
+from langgraph.store.base import ensure_embeddings
+from langgraph.store.base.embed import AEmbeddingsFunc, EmbeddingsFunc, EmbeddingsLambda
 from numpy.typing import ArrayLike, NDArray
 
 from memory.errors import BadStoreError
@@ -46,16 +48,42 @@ class Named(Protocol):
         """Numbers in a vector."""
 
 
+Embedding = Embeddings | EmbeddingsFunc | AEmbeddingsFunc | str
+"""What LangGraph's stores take: LangChain's embeddings, a function of many texts, or a text such as "openai:NAME"."""
+
+
+def embeddings_of(given: Embedding) -> Embeddings:
+    """Return what is given as LangChain's embeddings.
+
+    Raises:
+        BadStoreError: A text names none that can be made here.
+    """
+    try:
+        return ensure_embeddings(given)
+    except Exception as error:  # Whatever the package of a provider raises.
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise BadStoreError(f"The embedding {str(given)[:80]!r} cannot be made: {told}") from error
+
+
 def identity(embeddings: Embeddings) -> tuple[str, int]:
     """Return name and number of dimensions of `embeddings`.
 
-    A class that does not say (`name`, `dimension`) goes by the names of class and model, and is asked for a vector.
+    A class that does not say (`name`, `dimension`) goes by the names of class and model, a function by its own; both
+    are asked for a vector.
     """
     if isinstance(embeddings, Named):
         return embeddings.name, embeddings.dimension
     model = getattr(embeddings, "model", None)
     name = type(embeddings).__qualname__ + (f"/{model}" if isinstance(model, str) else "")
-    return name, len(embeddings.embed_query("dimension"))
+    if not isinstance(embeddings, EmbeddingsLambda):
+        return name, len(embeddings.embed_query("dimension"))
+    function = getattr(embeddings, "afunc", None) or embeddings.func
+    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    if function is not getattr(embeddings, "afunc", None):
+        return name, len(embeddings.embed_query("dimension"))
+    # In a thread of its own: a loop may be running in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return name, len(thread.submit(asyncio.run, embeddings.aembed_query("dimension")).result())
 
 
 def unit(vectors: ArrayLike) -> Vector:

@@ -1,8 +1,16 @@
-"""Faults of the memory that a user can do something about."""
+"""Faults of the memory that a user can do something about.
+
+They are RuntimeErrors, or ValueErrors where the caller can ask otherwise: LangGraph's server shows clients the message
+of these, and "An internal error occurred" for all else.
+"""
 
 
-class StoreError(Exception):
+class StoreError(RuntimeError):
     """Base of every fault of `memory`; the message is one line and names the way out."""
+
+
+class NoAnswerError(StoreError):
+    """Raised where a Chroma server does not answer in time; the same call may succeed later."""
 
 
 class BadStoreError(StoreError, ValueError):

@@ -1,18 +1,17 @@
 """A folder, or memory only: nobody else writes, so reads are answered from mirrors in the process."""
 
-import json
+import threading
 from collections.abc import Mapping, Sequence
 
-from langgraph.store.base import GetOp, SearchOp
+from langgraph.store.base import SearchOp
 
-from memory.backend import Backend, ReadOp, reaches
+from memory.backend import Answer, Backend, ReadOp, reaches
 from memory.connection import Connection
 from memory.embeddings import Vector
-from memory.errors import StoreError
 from memory.matching import Namespace, matches
 from memory.mirror import Mirror, Scored
 from memory.nearest import FEW, OVERFETCH, fetch_vectors, search_few, search_index, stacked
-from memory.rows import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, read_record
+from memory.rows import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, readable
 
 EXACT_LIMIT = 20_000
 """Records a collection up to which search is exact; Chroma's own index answers above."""
@@ -20,12 +19,19 @@ PAGE = 250
 """Rows read at a time when a mirror is loaded: other threads stand still for 10 ms."""
 
 
+class NotLoadedError(Exception):
+    """Raised where a read takes Chroma and is not in the worker: the worker has to answer it."""
+
+
 class LocalBackend(Backend):
     """Mirrors over the collections of a Chroma that is this store's alone.
 
-    Mirrors are loaded at the first use of their collection, by the thread that writes, and changed only after
-    Chroma has made a change durable. Above `exact_limit` records a mirror holds no vectors: those of few records, as
-    of one user, are fetched then; else Chroma's index gives candidates, whose vectors are fetched and ranked exactly.
+    The worker owns the mirrors: it alone loads one, at the first use of its collection, replaces it or drops it, and
+    it changes one only after Chroma has made the change durable. Any other thread finds a mirror whole, or none and
+    hands its read to the worker. So no thread can put a mirror in the place of one that holds more.
+
+    Above `exact_limit` records a mirror holds no vectors: those of few records, as of one user, are fetched then; else
+    Chroma's index gives candidates, whose vectors are fetched and ranked exactly.
 
     Args:
         connection: The open Chroma.
@@ -38,24 +44,14 @@ class LocalBackend(Backend):
         self._exact_limit = exact_limit
         self._mirrors: dict[Namespace, Mirror] = {}
         self._swept: set[Namespace] = set()
-        for name in connection.collection_names():
-            collection = connection.client.get_collection(name, embedding_function=None)
-            if labels := (collection.metadata or {}).get("labels"):
-                self._collections[tuple(json.loads(str(labels)))] = collection
+        self._collections.update(self._kept())
 
-    def ready(self, op: ReadOp) -> bool:
-        """Say whether mirrors that are loaded hold all it takes to answer `op`."""
-        if isinstance(op, GetOp):
-            places: Sequence[Namespace] = [labels_of(op.namespace)]
-        else:
-            places = self.labels(op.namespace_prefix if isinstance(op, SearchOp) else ())
-        for labels in places:
-            mirror = self._mirrors.get(labels)
-            if mirror is None and labels in self._collections:
-                return False
-            if mirror is not None and isinstance(op, SearchOp) and op.query and not mirror.has_vectors:
-                return False
-        return True
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+        """Return what the loaded mirrors answer, None if they do not hold all it takes."""
+        try:
+            return self.answer(op, query)
+        except NotLoadedError:
+            return None
 
     def record(self, namespace: Namespace, key: str) -> Record | None:
         """Return a record, None if there is none."""
@@ -87,10 +83,11 @@ class LocalBackend(Backend):
         if mirror is None:
             return []
         if not mirror.has_vectors and mirror.should_have_vectors:
-            mirror = self._mirrors[labels] = self._load(labels)
+            mirror = self._load(labels)
         found = mirror.scored(op.namespace_prefix, query, op.filter, wanted)
         if found is not None:
             return found
+        self._check_owner()
         few = mirror.few(op.namespace_prefix, op.filter, FEW)
         if few is not None:
             return search_few(self._collections[labels], query, few)
@@ -143,20 +140,33 @@ class LocalBackend(Backend):
         """
         try:
             super().write(chunk)
-        except StoreError:
-            # How far Chroma came is not known: what is there is read again.
+        except BaseException:
+            # How far it came is not known: what is there is read again.
             self._mirrors.pop(chunk.labels, None)
             raise
 
     def _mirror(self, labels: Namespace) -> Mirror | None:
-        """Return the mirror of a collection, loaded at first use; None if there is no such collection."""
+        """Return the mirror of a collection, loaded at first use; None if there is no such collection.
+
+        Raises:
+            NotLoadedError: It is not loaded, and the calling thread is not the worker.
+        """
         mirror = self._mirrors.get(labels)
         if mirror is None and labels in self._collections:
-            mirror = self._mirrors[labels] = self._load(labels)
+            mirror = self._load(labels)
         return mirror
 
+    def _check_owner(self) -> None:
+        if threading.get_ident() != self._owner:
+            raise NotLoadedError
+
     def _load(self, labels: Namespace) -> Mirror:
-        """Read a collection into a mirror."""
+        """Read a collection into a mirror that takes the place of the former one.
+
+        Raises:
+            NotLoadedError: The calling thread is not the worker.
+        """
+        self._check_owner()
         collection = self._collections[labels]
         # By their ids, since Chroma counts its way to an offset: 18 s for 100,000 rows, against 4.
         ids = collection.get(include=[])["ids"]
@@ -164,7 +174,7 @@ class LocalBackend(Backend):
         records: list[Record] = []
         for start in range(0, len(heads), PAGE):
             page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
-            records.extend(map(read_record, page["metadatas"] or []))
+            records.extend(readable(page["metadatas"]))
         vectors: dict[str, Vector] = {}
         exact = len(records) <= self._exact_limit
         for start in range(0, len(ids) if exact else 0, PAGE):
@@ -173,7 +183,10 @@ class LocalBackend(Backend):
         for record in records:
             own = [record.head, *record.extras] if record.vectors else []
             mirror.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
-        self._remove_orphans(labels, set(ids).difference(*([record.head, *record.extras] for record in records)))
+        odd = set(heads).difference(record.head for record in records)
+        extras = {row for row in ids if not is_head(row) and owner_of(row) not in odd}
+        self._remove_orphans(labels, extras.difference(*(record.extras for record in records)))
+        self._mirrors[labels] = mirror
         return mirror
 
     def _remove_orphans(self, labels: Namespace, orphans: set[str]) -> None:

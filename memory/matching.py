@@ -8,8 +8,15 @@ from langgraph.store.base import ListNamespacesOp, MatchCondition
 Namespace = tuple[str, ...]
 
 
+MOST_NESTED = 100
+"""Levels that a filter may have."""
+
+
 def _number(value: Any) -> float | None:
     """Return `value` as a number, None where it is none (a missing field, a text): such a record does not match."""
+    if isinstance(value, int):
+        # As it is: Python compares integers of any size with floats exactly, and not all are floats.
+        return value
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -17,7 +24,11 @@ def _number(value: Any) -> float | None:
 
 
 def _ordered(compare: Callable[[float, float], bool]) -> Callable[[Any, Any], bool]:
-    return lambda value, bound: (number := _number(value)) is not None and compare(number, float(bound))
+    def ordered(value: Any, bound: Any) -> bool:
+        one, other = _number(value), _number(bound)
+        return one is not None and other is not None and compare(one, other)
+
+    return ordered
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -32,13 +43,32 @@ _BOUNDED = {"$gt", "$gte", "$lt", "$lte"}
 
 
 def check_filter(wanted: Any) -> None:
-    """Raise where the condition on a field cannot be understood, whatever records there are.
+    """Raise where a filter cannot be understood, whatever records there are.
 
     Raises:
-        ValueError: The filter has an unknown operator, or a bound that is no number.
+        ValueError: It is no dict by names of fields, is nested too deep, has an unknown operator or one that stands
+            for no field, or a bound that is no number.
     """
+    if wanted is None:
+        return
+    if not isinstance(wanted, dict) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError('The filter is no dict by names of fields: write {"field": value}.')
+    for name, condition in wanted.items():
+        if name.startswith("$"):
+            raise ValueError(f"The filter operator {name!r} stands for no field: all fields of a filter have to match.")
+        _check_condition_on_field(condition, MOST_NESTED)
+
+
+def _check_condition_on_field(wanted: Any, levels: int) -> None:
+    if levels == 0:
+        raise ValueError(f"The filter has more than {MOST_NESTED} levels: use fewer.")
+    if isinstance(wanted, list | tuple):
+        for part in wanted:
+            _check_condition_on_field(part, levels - 1)
     if not isinstance(wanted, dict):
         return
+    if not all(isinstance(name, str) for name in wanted):
+        raise ValueError('A condition of the filter is no dict by names of fields: write {"field": value}.')
     operators = any(name.startswith("$") for name in wanted)
     for name, part in wanted.items():
         if operators and name not in _OPERATORS:
@@ -46,7 +76,17 @@ def check_filter(wanted: Any) -> None:
         if name in _BOUNDED and _number(part) is None:
             raise ValueError(f"The bound of {name} is {part!r}: use a number.")
         if not operators:
-            check_filter(part)
+            _check_condition_on_field(part, levels - 1)
+
+
+def check_condition(condition: MatchCondition) -> None:
+    """Raise where a condition on namespaces cannot be understood.
+
+    Raises:
+        ValueError: It is of an unknown kind.
+    """
+    if condition.match_type not in ("prefix", "suffix"):
+        raise ValueError(f"Unknown kind of namespace condition {condition.match_type!r}: use prefix or suffix.")
 
 
 def matches(value: dict[str, Any], wanted: dict[str, Any] | None) -> bool:
@@ -69,11 +109,7 @@ def _field_matches(value: Any, wanted: Any) -> bool:
 
 
 def list_namespaces(namespaces: Iterable[Namespace], op: ListNamespacesOp) -> list[Namespace]:
-    """Return the namespaces that `op` asks for, sorted, cut to its depth, each once, its page of them.
-
-    Raises:
-        ValueError: `op` has an unknown kind of condition.
-    """
+    """Return the namespaces that `op` asks for, sorted, cut to its depth, each once, its page of them."""
     found = {
         namespace[: op.max_depth] if op.max_depth is not None else namespace
         for namespace in namespaces
@@ -86,8 +122,6 @@ def _condition_holds(condition: MatchCondition, namespace: Namespace) -> bool:
     path = condition.path
     if condition.match_type == "prefix":
         part = namespace[: len(path)]
-    elif condition.match_type == "suffix":
-        part = namespace[max(0, len(namespace) - len(path)) :]
     else:
-        raise ValueError(f"Unknown kind of namespace condition {condition.match_type!r}: use prefix or suffix.")
+        part = namespace[max(0, len(namespace) - len(path)) :]
     return len(part) == len(path) and all(wanted in ("*", label) for label, wanted in zip(part, path, strict=True))

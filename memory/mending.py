@@ -16,14 +16,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-from chromadb.api.models.Collection import Collection
 
 from memory.checking import unreadable
-from memory.connection import DATABASE, SCANT, Connection
+from memory.connection import DATABASE, SCANT, Connection, Table, first_line
 from memory.embeddings import Vector
-from memory.errors import BadStoreError
+from memory.errors import BadStoreError, StoreError
 from memory.hnsw import HEADER, holds_together
-from memory.rows import IDENTITY, OURS, Record, arbitrary_vector, is_head, read_record, texts_at
+from memory.rows import IDENTITY, OURS, Record, arbitrary_vector, is_head, readable, texts_at
 
 OPEN = "billp.open"
 """File that is there while a store has the folder open, and stays where Chroma failed: whoever finds it comes after one
@@ -108,12 +107,17 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
         connection: The open Chroma.
         dimension: Numbers in a vector.
         embed: Gives the vectors, (n, d), of length 1, of n texts.
+
+    Raises:
+        StoreError: Chroma or the embedding failed; the next opening goes on.
     """
     folder = connection.folder
     if folder is None or not (names := _to_mend(folder)):
         return
     for name in names:
-        collection = connection.client.get_collection(name, embedding_function=None)
+        collection = connection.table(name)
+        if collection is None:
+            continue
         ids = collection.get(include=[])["ids"]
         _log.warning(
             "The index of the memory in %s cannot be read, as after a kill: the vectors of its %s rows are computed "
@@ -121,17 +125,25 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
             folder,
             f"{len(ids):,}",
         )
-        _mend_rows(collection, ids, dimension, embed)
+        try:
+            _mend_rows(collection, ids, dimension, embed)
+        except StoreError:
+            raise
+        except Exception as error:  # Whatever an embedding raises.
+            raise StoreError(
+                f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
+                "embedding, then open the memory again."
+            ) from error
     (folder / TO_MEND).unlink()
 
 
-def _mend_rows(collection: Collection, ids: list[str], dimension: int, embed: Embed) -> None:
+def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
     told = TOLD_EACH
     heads = [row for row in ids if is_head(row)]
     for start in range(0, len(heads), PAGE):
         page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
-        vectors = _vectors([read_record(fields) for fields in page["metadatas"] or []], embed)
+        vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
         if len(ids) - len(rest) >= told:
@@ -155,7 +167,7 @@ def _vectors(records: Sequence[Record], embed: Embed) -> dict[str, Vector]:
     return found
 
 
-def _put(collection: Collection, vectors: dict[str, Vector]) -> None:
+def _put(collection: Table, vectors: dict[str, Vector]) -> None:
     rows = list(vectors)
     for start in range(0, len(rows), PAGE):
         part = rows[start : start + PAGE]

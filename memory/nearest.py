@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from chromadb.api.models.Collection import Collection
 
+from memory.connection import Table
 from memory.embeddings import Vector
 from memory.mirror import Scored, best_of
 from memory.ranking import MARGIN, exact_scores
@@ -23,7 +23,7 @@ Resolve = Callable[[Sequence[str]], Mapping[str, Record]]
 
 
 def search_index(
-    collection: Collection,
+    collection: Table,
     query: Vector,
     where: dict[str, Any] | None,
     wanted: int,
@@ -41,6 +41,8 @@ def search_index(
         first: Rows asked of the index at first.
     """
     fetched = max(first, 4 * wanted)
+    if fetched > first:
+        fetched = min(fetched, max(first, collection.count()))
     while True:
         answer = collection.query(
             query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]
@@ -53,7 +55,7 @@ def search_index(
 
 
 def _rank(
-    collection: Collection, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
+    collection: Table, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
 ) -> list[Scored]:
     """Walk down the candidates, best first, until no further one can be among the best `wanted`."""
     rows: list[tuple[Record, float]] = []
@@ -71,7 +73,7 @@ def _rank(
     return found
 
 
-def search_few(collection: Collection, query: Vector, records: Sequence[Record]) -> list[Scored]:
+def search_few(collection: Table, query: Vector, records: Sequence[Record]) -> list[Scored]:
     """Return `records`, indexed ones and not too many of them, with their exact scores, in any order."""
     owners = {row: record for record in records for row in (record.head, *record.extras)}
     ids = list(owners)
@@ -82,7 +84,7 @@ def search_few(collection: Collection, query: Vector, records: Sequence[Record])
     return best_of((owners[row], score) for row, score in zip(vectors, scores, strict=True))
 
 
-def fetch_vectors(collection: Collection, ids: list[str]) -> dict[str, Vector]:
+def fetch_vectors(collection: Table, ids: list[str]) -> dict[str, Vector]:
     """Return the vectors of those of the rows `ids` that still exist."""
     if not ids:
         return {}

@@ -15,7 +15,7 @@ from memory.errors import BadStoreError
 from memory.mending import mark_open, set_aside_unreadable, unmark
 from memory.reaching import open_server
 from memory.rows import IDENTITY, LAYOUT
-from memory.settings import check_ca, check_headers
+from memory.settings import check_ca, check_headers, check_seconds
 
 LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
@@ -23,13 +23,14 @@ FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
-def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path | None) -> Connection:
+def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path | None, seconds: float) -> Connection:
     """Open what `where` names.
 
     Args:
         where: A folder, the http(s) URL of a Chroma server, or None for memory only.
         headers: Sent to a server with each request.
         ca: PEM file with the certificate of the authority that signed a server's; None for the public ones.
+        seconds: To wait for each answer of a server at most.
 
     Raises:
         BadStoreError: It is no store, damaged, locked by someone else, not writable, or does not answer.
@@ -37,13 +38,19 @@ def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path
     if where is None:
         return _in_memory()
     if isinstance(where, str) and "://" in where:
-        return open_server(where, check_headers(headers), check_ca(ca) if ca else None)
+        return open_server(where, check_headers(headers), check_ca(ca) if ca else None, check_seconds(seconds))
     return _folder(Path(where).expanduser())
 
 
 def _in_memory() -> Connection:
     # All clients in memory share one database, so that stores are told apart by the names of their collections.
-    client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
+    try:
+        client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
+    except ValueError as error:
+        raise BadStoreError(
+            f"The memory cannot be kept in this process alone ({first_line(error)}): close the other client in memory "
+            "first, make it with Settings(anonymized_telemetry=False), or name a folder."
+        ) from error
     return Connection(client, "memory only", "open a new one", shared=False, prefix=f"x{uuid.uuid4().hex}-")
 
 
@@ -134,16 +141,16 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
     Raises:
         BadStoreError: The store is for another embedding, of another layout, or not this project's.
     """
-    client, place = connection.client, connection.place
+    place = connection.place
     own = f"{connection.prefix}{IDENTITY}"
     names = connection.collection_names()
     if own not in names:
         if names and not connection.shared:
             raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
-        noted = {"layout": LAYOUT, "embedding": name, "dimension": dimension}
         # Of two processes that come at once both read what was noted first.
-        client.get_or_create_collection(own, metadata=noted, embedding_function=None)
-    held = client.get_collection(own, embedding_function=None).metadata or {}
+        connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
+    table = connection.table(own)
+    held = table.metadata if table else {}
     if held.get("layout") != LAYOUT:
         raise BadStoreError(
             f"The memory at {place} has layout {held.get('layout')}, this version reads {LAYOUT}: choose another place."

@@ -4,15 +4,18 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import chromadb
 import httpx
 from chromadb.api.client import Client
+from chromadb.api.fastapi import FastAPI
 
 from memory.connection import Connection, caused_by, client_settings, without
 from memory.errors import BadStoreError
+from memory.worker import within
 
 MAJOR = "1."
 """Versions of a server that speak as this client does."""
@@ -25,15 +28,18 @@ VERSIONS = ("api/v2/version", "api/v1/version")
 """Where servers say which version they are; those of other major versions know little else that the client asks."""
 PATIENCE = 5.0
 """Seconds to wait for that answer."""
+PROBED = 2.0
+"""Seconds to wait for a sign of life of a server that left a call without an answer."""
 
 
-def open_server(url: str, headers: Mapping[str, str], ca: str | None) -> Connection:
+def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: float) -> Connection:
     """Open a Chroma server.
 
     Args:
         url: Its address, which may have a name and a password.
         headers: Sent with each request.
         ca: PEM file with the authority that its certificate is checked against; None for the public ones.
+        seconds: To wait for each answer at most.
 
     Raises:
         BadStoreError: The address is none, or no server of this major version answers there, lets us in and is who it
@@ -48,10 +54,22 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None) -> Connect
     port = parts.port or (443 if tls else 80)
     # A path (a proxy's) is only kept by Chroma's client if it gets the whole address.
     host = f"{place.rstrip('/')}" if parts.path.strip("/") else str(parts.hostname)
+
+    def made() -> Client:
+        client = chromadb.HttpClient(host=host, port=port, ssl=tls, headers=sent, settings=client_settings(ca))
+        return cast(Client, client)
+
     try:
-        made = chromadb.HttpClient(host=host, port=port, ssl=tls, headers=sent, settings=client_settings(ca))
-        client = cast(Client, made)
+        # Chroma's client asks as it is made, and waits without end.
+        client = within(seconds, made, lambda client: client.close())
+        # It has no setting for that, so what it sends requests with is told.
+        cast(FastAPI, client._server)._session.timeout = httpx.Timeout(seconds)
         version = client.get_version()
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise BadStoreError(
+            f"The Chroma server at {place} does not answer within {seconds:g} seconds: check that it runs, correct "
+            "BILLP_CHROMA_URL, or set BILLP_CHROMA_SECONDS to more."
+        ) from error
     except Exception as error:  # as in chroma_calls
         _, cause = without(secrets, error)
         told = (
@@ -61,7 +79,20 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None) -> Connect
     if not version.startswith(MAJOR):
         client.close()
         raise BadStoreError(_wrong_version(place, version))
-    return Connection(client, place, "check that the server runs", shared=True, secrets=secrets)
+    alive = partial(_lives, place, sent, ca)
+    return Connection(
+        client, place, "check that the server runs", shared=True, secrets=secrets, seconds=seconds, alive=alive
+    )
+
+
+def _lives(place: str, headers: Mapping[str, str], ca: str | None) -> bool:
+    """Say whether anything answers at `place`."""
+    url, trusted = f"{place.rstrip('/')}/api/v2/heartbeat", ssl.create_default_context(cafile=ca)
+    try:
+        httpx.get(url, headers=dict(headers), verify=trusted, timeout=PROBED)
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 def _credentials(place: str, parts: SplitResult, headers: Mapping[str, str]) -> dict[str, str]:

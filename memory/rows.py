@@ -9,6 +9,7 @@ and the former ones deleted after it, so whoever looks sees the old record or th
 import functools
 import hashlib
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,13 @@ CHUNK = 10
 BULK = 500
 """The same where many records are restored: a third of the time, but nobody else gets a turn for half a second."""
 
+REQUEST_BYTES = 16 * 2**20
+"""Bytes a call to Chroma, unless one row alone has more: its server takes 40 MB."""
+NUMBER_BYTES = 24
+"""Of a number of a vector, at most, in a request."""
+
 Metadata = Mapping[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Lifetime(NamedTuple):
@@ -175,11 +182,33 @@ class Record:
         return fields
 
 
+def readable(heads: Sequence[Metadata | None] | None) -> list[Record]:
+    """Return the records that rows of heads hold; one that holds none is passed over, so that it hides no other."""
+    records: list[Record] = []
+    for metadata in heads or ():
+        try:
+            records.append(read_record(metadata or {}))
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning(
+                "A row of the memory holds no record and is passed over (%s: %s).", type(error).__name__, error
+            )
+    return records
+
+
 def read_record(metadata: Metadata) -> Record:
-    """Return the record that a head's row holds."""
+    """Return the record that a head's row holds.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another type.
+        ValueError: A field cannot be read.
+    """
+    namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
+    if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
+        raise TypeError(f"{key!r} in {namespace} is no name of a record")
     return Record(
-        namespace=tuple(json.loads(metadata["namespace"])),
-        key=json.loads(metadata["key"]),
+        namespace=tuple(namespace),
+        key=key,
         text=metadata["value"],
         created_at=datetime.fromisoformat(metadata["created_at"]),
         updated_at=datetime.fromisoformat(metadata["updated_at"]),
@@ -237,6 +266,21 @@ def texts_at(value: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(text for path in paths for text in get_text_at_path(value, path)))
 
 
+def texts_to_index(op: PutOp, paths: Sequence[str]) -> list[str]:
+    """Return the texts that a record is to be found by, each once; none for one to delete.
+
+    Raises:
+        BadRecordError: The paths cannot be followed in its value.
+    """
+    try:
+        return texts_at(op.value, paths) if op.value is not None else []
+    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        raise BadRecordError(
+            f"The value of {op.key!r} in {op.namespace} cannot be indexed by {list(paths)} ({error}): correct "
+            "the paths."
+        ) from error
+
+
 def prefix_fields(namespace: Namespace) -> dict[str, str]:
     """Return one field for each prefix longer than two labels, so that one equality finds what is below it."""
     return {f"p{depth}": to_json(list(namespace[:depth])) for depth in range(3, len(namespace) + 1)}
@@ -245,6 +289,11 @@ def prefix_fields(namespace: Namespace) -> dict[str, str]:
 def prefix_filter(prefix: Namespace) -> dict[str, Any] | None:
     """Return the Chroma filter for what is below `prefix`, None where the collection alone says it."""
     return {f"p{len(prefix)}": to_json(list(prefix))} if len(prefix) > 2 else None
+
+
+def _quoted(text: str) -> int:
+    """Return the bytes of a text of ASCII as a string of JSON."""
+    return len(text) + text.count('"') + text.count("\\") + 2
 
 
 @dataclass(frozen=True)
@@ -275,6 +324,22 @@ class Write:
     def fields(self) -> dict[str, str]:
         """What an extra row holds."""
         return {"owner": self.head, **prefix_fields(self.namespace)}
+
+    @functools.cached_property
+    def place_bytes(self) -> int:
+        """How much of a request the names of each of its rows take, at most."""
+        return sum(map(_quoted, self.fields.values())) + 2 * _quoted(to_json([list(self.namespace), self.key])) + 1_000
+
+    @functools.cached_property
+    def head_bytes(self) -> int:
+        """How much of a request its head takes, at most."""
+        values = _quoted(self.text or "") + _quoted(to_json(list(self.paths)))
+        return self.extra_bytes + values
+
+    @property
+    def extra_bytes(self) -> int:
+        """How much of a request one of its extra rows takes, at most."""
+        return self.place_bytes + NUMBER_BYTES * int(self.vectors.shape[-1])
 
     def extra_id(self, number: int) -> str:
         """Return the id of the row of vector `number`, from 1."""
@@ -328,10 +393,32 @@ class Chunk:
         writes = (*self.heads, *(write for write, _ in self.extras))
         return {write.head for write in writes} | {record.head for record in self.read}
 
+    @property
+    def rows(self) -> int:
+        """Number of rows that it writes."""
+        return len(self.extras) + len(self.heads) + len(self.read)
+
+    @property
+    def bytes(self) -> int:
+        """How much of a request it takes, at most."""
+        return sum(write.extra_bytes for write, _ in self.extras) + sum(write.head_bytes for write in self.heads)
+
     def fits_beside(self, others: Sequence["Chunk"]) -> bool:
-        """Say whether it can be written with others of its collection: not too many rows, and no record twice."""
-        rows = sum(len(one.extras) + len(one.heads) + len(one.read) for one in (self, *others))
-        return rows <= CHUNK and all(self.records.isdisjoint(other.records) for other in others)
+        """Say whether it can be written with others of its collection: not too much, and no record twice."""
+        return (
+            sum(one.rows for one in (self, *others)) <= CHUNK
+            and sum(one.bytes for one in (self, *others)) <= REQUEST_BYTES
+            and all(self.records.isdisjoint(other.records) for other in others)
+        )
+
+    def apart(self) -> Iterator["Chunk"]:
+        """Yield each row as a chunk of its own, extra rows first."""
+        for extra in self.extras:
+            yield Chunk(self.labels, extras=[extra])
+        for head in self.heads:
+            yield Chunk(self.labels, heads=[head])
+        for record in self.read:
+            yield Chunk(self.labels, read=[record])
 
     @classmethod
     def joined(cls, parts: Sequence["Chunk"]) -> "Chunk":
@@ -342,22 +429,26 @@ class Chunk:
 
 
 def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
-    """Yield `writes` in chunks of at most `most` rows, by collection, no record's head before its extra rows."""
+    """Yield `writes` in chunks, by collection, no record's head before its extra rows.
+
+    A chunk has at most `most` rows, and no more bytes than a request may have, unless it is a single row.
+    """
     by_labels: dict[Namespace, list[Write]] = {}
     for write in writes:
         by_labels.setdefault(labels_of(write.namespace), []).append(write)
     for labels, group in by_labels.items():
-        chunk, rows = Chunk(labels), 0
+        chunk, rows, taken = Chunk(labels), 0, 0
         for write in group:
             for number in (*range(1, len(write.vectors)), 0):
-                if rows == most:
+                size = write.extra_bytes if number else write.head_bytes
+                if rows and (rows == most or taken + size > REQUEST_BYTES):
                     yield chunk
-                    chunk, rows = Chunk(labels), 0
+                    chunk, rows, taken = Chunk(labels), 0, 0
                 if number:
                     chunk.extras.append((write, number))
                 else:
                     chunk.heads.append(write)
-                rows += 1
+                rows, taken = rows + 1, taken + size
         yield chunk
 
 
@@ -379,6 +470,9 @@ def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:
         BadRecordError: The value is no JSON.
     """
     try:
+        # In order of its keys, as LangGraph makes a text of it, keys of several types are an error: of 1 and "1" in
+        # one dict JSON would keep both under one name.
+        json.dumps(dict(value), sort_keys=True)
         return to_json(dict(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRecordError(

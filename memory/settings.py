@@ -1,4 +1,4 @@
-"""What the environment says of the memory besides its place: its embedding, a server's headers, times to live."""
+"""What the environment says of the memory besides its place: its embedding, how a server is asked, times to live."""
 
 import os
 import ssl
@@ -18,6 +18,11 @@ from memory.expiry import LONGEST
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=200)]
 _Value = Annotated[str, Field(pattern=r"^[!-~]+([ \t]+[!-~]+)*$", max_length=8_000)]
 _HEADERS = TypeAdapter(dict[_Name, _Value])
+
+
+CHROMA_SECONDS = 30.0
+"""Longest wait for an answer of a Chroma server where nothing else is said."""
+_SECONDS = TypeAdapter(Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)])
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -66,6 +71,30 @@ def configured_headers() -> dict[str, str]:
             'BILLP_CHROMA_HEADERS is no JSON object of headers: write {"NAME": "VALUE"}, names of letters, digits and '
             "hyphens, values of visible ASCII characters."
         ) from None
+
+
+def check_seconds(seconds: float | str) -> float:
+    """Return how long to wait for an answer of a Chroma server at most.
+
+    Raises:
+        BadStoreError: It is no number of seconds.
+    """
+    try:
+        return _SECONDS.validate_python(seconds)
+    except ValidationError:
+        raise BadStoreError(
+            f"The wait for the Chroma server (BILLP_CHROMA_SECONDS) is {str(seconds)[:80]!r}: use seconds, more than 0 "
+            "and at most 3600."
+        ) from None
+
+
+def configured_seconds() -> float:
+    """Return the longest wait in BILLP_CHROMA_SECONDS, 30 where it is not set.
+
+    Raises:
+        BadStoreError: It is no number of seconds.
+    """
+    return check_seconds(os.environ.get("BILLP_CHROMA_SECONDS", "").strip() or CHROMA_SECONDS)
 
 
 def configured_ca() -> str | None:

@@ -4,16 +4,16 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
-from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -23,28 +23,38 @@ from langgraph.store.base import (
     Result,
     SearchOp,
     TTLConfig,
-    validate_op_namespace,
 )
+from numpy.typing import ArrayLike
 
 from memory.backend import Answer, Backend, ReadOp
-from memory.connection import chroma_calls
-from memory.embeddings import Vector, identity, shared_embeddings, unit
-from memory.errors import BadRecordError, StoreError
-from memory.expiry import check_ttl
+from memory.embeddings import Embedding, Vector, embeddings_of, identity, shared_embeddings, unit
+from memory.errors import BadRecordError, NoAnswerError, StoreError
 from memory.local import EXACT_LIMIT, LocalBackend
-from memory.matching import Namespace, check_filter
+from memory.matching import Namespace
 from memory.mending import mend
 from memory.opening import connect, settle_identity
+from memory.operations import checked
 from memory.remote import RemoteBackend
-from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_at, value_text
-from memory.settings import configured_ca, configured_headers, configured_ttl
+from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_to_index, value_text
+from memory.settings import (
+    CHROMA_SECONDS,
+    configured_ca,
+    configured_headers,
+    configured_seconds,
+    configured_ttl,
+)
 from memory.sharing import open_stores
+from memory.stopping import when_stopped
 from memory.sweeper import SWEEP_MINUTES, Sweeper
 from memory.turns import Turns
+from memory.worker import ServerWorker
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
 """Records whose texts are embedded between two looks at the event loop."""
+
+CLOSING_SECONDS = 5.0
+"""Seconds that a Chroma server gets to finish what waits when a store is closed."""
 
 Puts = dict[tuple[Namespace, str], PutOp]
 P = ParamSpec("P")
@@ -82,6 +92,7 @@ class ChromaStore(BaseStore):
             how often the sweeper sweeps, all in LangGraph's words; None: for ever, yes, and there is no sweeper.
         headers: What a Chroma server, or the proxy before it, is sent with each request; never shown.
         ca: PEM file with the certificate of the authority that signed the server's; None for the public ones.
+        seconds: To wait for each answer of a Chroma server at most.
 
     Raises:
         BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
@@ -94,31 +105,36 @@ class ChromaStore(BaseStore):
         self,
         where: str | Path | None = None,
         *,
-        embeddings: Embeddings | None = None,
+        embeddings: Embedding | None = None,
         fields: Sequence[str] = ("$",),
         exact_limit: int = EXACT_LIMIT,
         ttl: TTLConfig | None = None,
         headers: Mapping[str, str] | None = None,
         ca: str | Path | None = None,
+        seconds: float = CHROMA_SECONDS,
     ) -> None:
         self.ttl_config = ttl
-        self.embeddings = embeddings if embeddings is not None else shared_embeddings()
+        self.embeddings = embeddings_of(embeddings) if embeddings is not None else shared_embeddings()
         self._fields = tuple(fields)
         name, self._dimension = identity(self.embeddings)
-        self._connection = connect(where, headers or {}, ca)
+        self._connection = connect(where, headers or {}, ca, seconds)
         try:
-            with chroma_calls(self._connection):
-                settle_identity(self._connection, name, self._dimension)
-                mend(self._connection, self._dimension, self._vectors_of)
-                self._backend: Backend = (
-                    RemoteBackend(self._connection, self._dimension)
-                    if self._connection.shared
-                    else LocalBackend(self._connection, self._dimension, exact_limit)
-                )
+            settle = partial(settle_identity, self._connection, name, self._dimension)
+            settle()
+            mend(self._connection, self._dimension, self._vectors_of)
+            self._backend: Backend = (
+                RemoteBackend(self._connection, self._dimension, settle)
+                if self._connection.shared
+                else LocalBackend(self._connection, self._dimension, exact_limit)
+            )
         except BaseException:
             self._connection.close()
             raise
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._worker: Executor = (
+            ServerWorker("memory", self._hangs)
+            if self._connection.shared
+            else ThreadPoolExecutor(1, "memory", initializer=self._backend.take_over)
+        )
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
         self._turns = Turns()
@@ -136,17 +152,19 @@ class ChromaStore(BaseStore):
             StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
         """
         results, reads, puts = self._sort_out(ops)
-        queries = {text: self._fitting([self.embeddings.embed_query(text)])[0] for text in _queries(reads)}
+        queries = {text: self._fitting([self.embeddings.embed_query(text)], 1)[0] for text in _queries(reads)}
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
-            if self._backend.ready(op):
-                answers.append((index, self._backend.answer(op, query)))
-            else:
-                answers.append((index, self._in_worker(self._backend.answer, op, query)))
+            answer = self._backend.answer_at_once(op, query)
+            if answer is None:
+                answer = self._in_worker(self._backend.answer, op, query)
+            answers.append((index, answer))
+        # A write that cannot be made leaves all as it is, times to live too.
+        writes = self._embedded(puts)
         for chunk in _noted(answers, results):
             self._queued(chunk).result()
-        self._write(self._embedded(puts))
+        self._write(writes)
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -155,23 +173,23 @@ class ChromaStore(BaseStore):
         If it is cancelled, records already handed to Chroma are written, later ones are not.
         """
         results, reads, puts = self._sort_out(ops)
-        queries = {text: self._fitting([await self.embeddings.aembed_query(text)])[0] for text in _queries(reads)}
+        queries = {text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)}
         answers: list[tuple[int, Answer]] = []
         for index, op in reads:
             query = queries.get(_query(op))
             async with self._turns.turn():
-                answer = self._backend.answer(op, query) if self._backend.ready(op) else None
+                answer = self._backend.answer_at_once(op, query)
             if answer is None:
                 answer = await self._in_worker_async(self._backend.answer, op, query)
             answers.append((index, answer))
-        for chunk in _noted(answers, results):
-            await asyncio.wrap_future(self._queued(chunk))
         writes: list[Write] = []
         for part in _parts(puts):
-            texts = self._texts(part)
+            values, texts = self._values(part), self._texts(part)
             vectors = await self.embeddings.aembed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, texts, vectors)
+            writes += self._writes(part, values, texts, vectors)
             await asyncio.sleep(0)
+        for chunk in _noted(answers, results):
+            await asyncio.wrap_future(self._queued(chunk))
         for chunk in chunks(writes):
             await asyncio.wrap_future(self._queued(chunk))
             # Chroma held the interpreter: whoever waits comes first.
@@ -184,7 +202,7 @@ class ChromaStore(BaseStore):
         Raises:
             StoreError: The store is closed, or Chroma failed.
         """
-        return self._in_worker(self._backend.records, prefix)
+        return self._in_worker(self._backend.records, tuple(prefix))
 
     def vectors(self, records: Sequence[Record]) -> list[Vector]:
         """Return the vectors, (n, d), that each of `records` is found by; n = 0 for one that is not indexed.
@@ -270,14 +288,32 @@ class ChromaStore(BaseStore):
         return self._sweeper.stop(timeout)
 
     def close(self) -> None:
-        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone."""
-        self.stop_ttl_sweeper()
+        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone.
+
+        A Chroma server gets five seconds to finish. What it has not answered by then fails for those who wait for it.
+        """
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        self._worker.submit(self._connection.close).result()
-        self._worker.shutdown()
+            last = self._worker.submit(self._connection.close)
+        self._sweeper.stop(0)
+        if isinstance(self._worker, ServerWorker):
+            wait([last], CLOSING_SECONDS)
+            self._worker.abandon(self._left_error())
+            self._sweeper.stop(None)
+        else:
+            self._worker.shutdown()
+            self._sweeper.stop(None)
+            last.result()
+
+    def hurry(self) -> None:
+        """Give a Chroma server five seconds for each call from now on, until the store is closed; for a last minute.
+
+        What takes longer fails, and so does whatever comes after it. Return when the store is closed.
+        """
+        if isinstance(self._worker, ServerWorker):
+            self._worker.abandon_once_it_hangs(CLOSING_SECONDS, self._left_error())
 
     async def aclose(self) -> None:
         """Close the store without blocking the event loop."""
@@ -304,22 +340,25 @@ class ChromaStore(BaseStore):
         results: list[Result] = []
         reads: list[tuple[int, ReadOp]] = []
         puts: Puts = {}
-        for op in ops:
-            validate_op_namespace(op)
-            if isinstance(op, SearchOp):
-                for condition in (op.filter or {}).values():
-                    check_filter(condition)
+        for op in map(checked, ops):
             if isinstance(op, PutOp):
-                check_ttl(op)
                 puts[(op.namespace, op.key)] = op
             elif isinstance(op, GetOp | SearchOp | ListNamespacesOp):
                 reads.append((len(results), op))
-            else:
-                raise ValueError(f"Unknown operation {type(op).__name__}: use those of langgraph.store.base.")
             results.append(None)
         if self._closed:
             raise self._closed_error()
         return results, reads, puts
+
+    def _hangs(self, error: BaseException) -> bool:
+        """Say whether the error of a call shows that the server answers nobody."""
+        return isinstance(error, NoAnswerError) and not self._connection.alive()
+
+    def _left_error(self) -> StoreError:
+        return NoAnswerError(
+            f"The memory at {self._connection.place} was closed while its server did not answer: check that the server "
+            "runs, then try again."
+        )
 
     def _closed_error(self) -> StoreError:
         return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
@@ -328,62 +367,83 @@ class ChromaStore(BaseStore):
         """Return what is to be written, with its vectors."""
         writes: list[Write] = []
         for part in _parts(puts):
-            texts = self._texts(part)
+            values, texts = self._values(part), self._texts(part)
             vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, texts, vectors)
+            writes += self._writes(part, values, texts, vectors)
         return writes
 
     def _write(self, writes: Sequence[Write], most: int = CHUNK) -> None:
         for chunk in chunks(writes, most):
             self._queued(chunk).result()
 
+    @staticmethod
+    def _values(puts: Sequence[PutOp]) -> list[str | None]:
+        """Return, write by write, the value as JSON, None for a record to delete.
+
+        Raises:
+            BadRecordError: A value is no JSON.
+        """
+        return [value_text(op.namespace, op.key, op.value) if op.value is not None else None for op in puts]
+
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
-        """Return, write by write, the texts that it is to be found by, each once."""
-        return [texts_at(op.value, self._paths(op)) if op.value is not None else [] for op in puts]
+        """Return, write by write, the texts that it is to be found by, each once.
+
+        Raises:
+            BadRecordError: Paths cannot be followed.
+        """
+        return [texts_to_index(op, self._paths(op)) for op in puts]
 
     def _paths(self, op: PutOp) -> tuple[str, ...]:
         """Return the paths of the texts that a record is to be found by."""
         return self._fields if op.index is None else tuple(op.index or ())
 
-    def _writes(self, puts: Sequence[PutOp], texts: list[list[str]], vectors: list[list[float]]) -> list[Write]:
+    def _writes(
+        self, puts: Sequence[PutOp], values: list[str | None], texts: list[list[str]], vectors: ArrayLike
+    ) -> list[Write]:
         """Return what is to be written.
 
         Args:
             puts: What was asked.
+            values: Value of each of them, as JSON.
             texts: Texts of each of them.
             vectors: Vectors of the distinct texts, in order of their first use.
         """
-        place = dict(zip(_distinct(texts), self._fitting(vectors), strict=True))
+        distinct = _distinct(texts)
+        place = dict(zip(distinct, self._fitting(vectors, len(distinct)), strict=True))
         none = np.empty((0, self._dimension), dtype=np.float32)
         return [
             Write(
                 op.namespace,
                 op.key,
-                value_text(op.namespace, op.key, op.value) if op.value is not None else None,
+                value,
                 self._paths(op),
                 np.stack([place[text] for text in own]) if own else none,
                 ttl=op.ttl,
             )
-            for op, own in zip(puts, texts, strict=True)
+            for op, value, own in zip(puts, values, texts, strict=True)
         ]
 
     def _vectors_of(self, texts: list[str]) -> Vector:
-        return self._fitting(self.embeddings.embed_documents(texts))
+        return self._fitting(self.embeddings.embed_documents(texts), len(texts))
 
-    def _fitting(self, vectors: list[list[float]]) -> Vector:
-        """Return vectors, (n, d), scaled to length 1.
+    def _fitting(self, vectors: ArrayLike, count: int) -> Vector:
+        """Return the vectors of `count` texts, (n, d), scaled to length 1.
 
         Raises:
             BadRecordError: The embedding gave others than it says.
         """
-        if not vectors:
+        if count == 0:
             return np.empty((0, self._dimension), dtype=np.float32)
-        if any(len(vector) != self._dimension for vector in vectors) or not np.isfinite(vectors).all():
+        try:
+            given = np.asarray(vectors, dtype=np.float64)
+        except (TypeError, ValueError):  # Of several lengths, or no numbers.
+            given = np.empty(0)
+        if given.shape != (count, self._dimension) or not np.isfinite(given).all():
             raise BadRecordError(
                 f"The embedding {identity(self.embeddings)[0]} gave something else than {self._dimension} finite "
                 "numbers a text: check its model."
             )
-        return unit(vectors)
+        return unit(given)
 
     def _queued(self, chunk: Chunk) -> "Future[None]":
         with self._closing:
@@ -447,7 +507,8 @@ async def create_store() -> AsyncIterator[ChromaStore]:
     where = await asyncio.to_thread(configured)
     store = await asyncio.to_thread(open_stores.join, where, _open_swept)
     try:
-        yield store
+        with when_stopped(store.hurry):
+            yield store
     finally:
         await asyncio.to_thread(open_stores.leave, where)
 
@@ -466,7 +527,7 @@ def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
     """
     if "://" not in where:
         return ChromaStore(where, ttl=ttl)
-    return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca())
+    return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca(), seconds=configured_seconds())
 
 
 def configured() -> str:

@@ -68,6 +68,8 @@ class Sweeper:
                 if count := self._sweep():
                     logger.info("%d expired records were removed.", count)
             except Exception:  # Whatever it is may have passed by the next time, and nobody waits for this one.
+                if stop.is_set():
+                    break  # The store is being closed.
                 logger.exception("Expired records could not be removed; the next sweep tries again.")
         with suppress(InvalidStateError):  # It ended by being cancelled.
             ended.set_result(None)

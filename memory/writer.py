@@ -8,9 +8,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
 from typing import NamedTuple
 
+from memory.errors import NoAnswerError
 from memory.rows import Chunk
 
 BREATH = 0.002
@@ -44,8 +46,17 @@ class Writer:
         waiting = Waiting(chunk, Future())
         with self._lock:
             self._waiting.append(waiting)
-        self._worker.submit(self._write_next)
+        self._worker.submit(self._write_next).add_done_callback(lambda turn: self._give_up(waiting, turn))
         return waiting.written
+
+    def _give_up(self, waiting: Waiting, turn: "Future[None]") -> None:
+        """Fail a chunk whose turn failed before it was written: with it, or abandoned amid it."""
+        error = turn.exception()
+        if error is None:
+            return
+        with self._lock:
+            self._waiting = deque(one for one in self._waiting if one is not waiting)
+        _settle(waiting.written, error)
 
     def _write_next(self) -> None:
         """Write the chunk that waits longest, if it was not written with a former one, and what fits beside it."""
@@ -54,13 +65,33 @@ class Writer:
             return
         try:
             self._write(Chunk.joined([one.chunk for one in turn]))
-        except BaseException as error:
+        except NoAnswerError as error:
             for one in turn:
-                one.written.set_exception(error)
+                _settle(one.written, error)
+            raise  # The worker has to know.
+        except BaseException as error:
+            if len(turn) == 1:
+                _settle(turn[0].written, error)
+            else:
+                self._write_apart(turn)
         else:
             for one in turn:
-                one.written.set_result(None)
+                _settle(one.written, None)
         time.sleep(BREATH)
+
+    def _write_apart(self, turn: list[Waiting]) -> None:
+        """Write chunks one by one that failed together, so that none fails for another's sake."""
+        for number, one in enumerate(turn):
+            try:
+                self._write(one.chunk)
+            except NoAnswerError as error:
+                for rest in turn[number:]:
+                    _settle(rest.written, error)
+                raise
+            except BaseException as error:
+                _settle(one.written, error)
+            else:
+                _settle(one.written, None)
 
     def _take(self) -> list[Waiting]:
         turn: list[Waiting] = []
@@ -78,3 +109,12 @@ class Writer:
                     turn.append(one)
             self._waiting = rest
         return turn
+
+
+def _settle(written: "Future[None]", error: BaseException | None) -> None:
+    """Let a future end, unless it was given up."""
+    with suppress(InvalidStateError):
+        if error is None:
+            written.set_result(None)
+        else:
+            written.set_exception(error)

@@ -19,6 +19,7 @@ for name in (
     "BILLP_CHROMA_URL",
     "BILLP_CHROMA_HEADERS",
     "BILLP_CHROMA_CA",
+    "BILLP_CHROMA_SECONDS",
     "LANGSMITH_API_KEY",
 ):
     os.environ.pop(name, None)

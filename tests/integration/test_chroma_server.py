@@ -7,11 +7,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import chromadb
+import httpx
 import pytest
+from chromadb.api.models.Collection import Collection
 from langgraph.store.base import PutOp
 
-from memory.errors import BadStoreError, StoreError
+from memory.errors import BadRecordError, BadStoreError, StoreError
 from memory.store import ChromaStore
 from tests.servers import ChromaServer
 from tests.stores import FakeEmbeddings, chroma
@@ -119,3 +123,72 @@ def test_a_server_of_another_major_version_is_named(known: dict[str, str]) -> No
             server.shutdown()
             thread.join()
     assert "\n" not in str(caught.value)
+
+
+async def test_large_records_that_are_put_at_once_are_kept_as_each_alone_is(store: ChromaStore) -> None:
+    large = {f"large {n}": {"text": "x" * 5_000_000, "n": n} for n in range(9)}
+    ops = [PutOp(("a", "b", "large"), key, value, False) for key, value in large.items()]
+    await store.abatch([*ops, PutOp(("a", "b", "large"), "small", {"n": 9}, False)])
+    await asyncio.gather(
+        *(store.aput(("a", "b", "at once"), key, value, index=False) for key, value in large.items()),
+        store.aput(("a", "b", "at once"), "small", {"n": 9}, index=False),
+    )
+    for label in ("large", "at once"):
+        for key, value in (*large.items(), ("small", {"n": 9})):
+            item = await store.aget(("a", "b", label), key)
+            assert item and item.value == value
+
+
+async def test_a_record_too_large_for_the_server_is_named_and_takes_no_other_along(store: ChromaStore) -> None:
+    huge = {"text": '"' * 25_000_000}
+    waiting = [store.aput(("a", "b"), "huge", huge, index=False)]
+    waiting += [store.aput(("a", "b"), f"{n}", {"n": n}, index=False) for n in range(5)]
+    failed = await asyncio.gather(*waiting, return_exceptions=True)
+    assert failed[1:] == [None] * 5
+    assert isinstance(failed[0], BadRecordError) and "'huge' in ('a', 'b')" in str(failed[0])
+    assert "put smaller values" in str(failed[0]) and "\n" not in str(failed[0])
+    assert sorted(item.key for item in await store.asearch(("a", "b"))) == ["0", "1", "2", "3", "4"]
+
+
+def test_rows_that_a_server_takes_one_by_one_alone_are_written_so(
+    store: ChromaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a proxy that takes less in a request than Chroma does."""
+    upsert = Collection.upsert
+
+    def strict(self: Collection, **rows: Any) -> None:
+        if len(rows["ids"]) > 1 or "too much" in str(rows["metadatas"]):
+            answer = httpx.Response(413, request=httpx.Request("POST", "http://proxy/"))
+            answer.raise_for_status()
+        upsert(self, **rows)
+
+    monkeypatch.setattr(Collection, "upsert", strict)
+    ops = [PutOp(("a", "b"), f"{n}", {"x": f"{n}", "y": f"more {n}"}, ["x", "y"]) for n in range(4)]
+    with pytest.raises(BadRecordError, match=r"'5' in \('a', 'b'\)"):
+        store.batch([*ops, PutOp(("a", "b"), "5", {"x": "too much"}, ["x"])])
+    assert [item.key for item in store.search(("a", "b"))] == ["0", "1", "2", "3"]
+    assert store.search(("a", "b"), query="more 2")[0].score == 1.0
+
+
+def test_a_client_whose_server_lost_its_collections_works_again(store: ChromaStore, chroma_url: str) -> None:
+    store.put(("a", "b"), "k", {"n": 1})
+    host, port = chroma_url.removeprefix("http://").split(":")
+    for step in (
+        lambda: store.get(("a", "b"), "k"),
+        lambda: store.search(("a", "b"), query="n") or None,
+        lambda: store.search((), limit=5) or None,
+        lambda: store.list_namespaces() or None,
+        lambda: store.sweep_ttl() or None,
+        lambda: store.put(("a", "b"), "k", {"n": 2}),
+        lambda: store.delete(("a", "b"), "k"),
+    ):
+        store.put(("a", "b"), "before", {"n": 0})
+        with chromadb.HttpClient(host, int(port)) as other:  # type: ignore[attr-defined]
+            for collection in other.list_collections():
+                other.delete_collection(collection.name)
+        assert step() is None
+        store.put(("a", "b"), "k", {"n": 3})
+        item = store.get(("a", "b"), "k")
+        assert item and item.value == {"n": 3}
+    with pytest.raises(BadStoreError, match="made with the embedding fake"):
+        ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))

@@ -1,0 +1,264 @@
+"""What callers get wrong, and what else lies beside their records: said as theirs, on every kind of store."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+import pytest
+from chromadb.config import Settings
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    InvalidNamespaceError,
+    ListNamespacesOp,
+    MatchCondition,
+    Op,
+    PutOp,
+    SearchOp,
+)
+
+from memory.errors import BadRecordError, BadStoreError, StoreError
+from memory.store import ChromaStore
+from tests.stores import DIMENSION, OURS, Clock, FakeEmbeddings, chroma
+
+PLACE = ("a", "b")
+DEEP: Any = []
+for _ in range(200):
+    DEEP = [DEEP]
+ENDLESS: dict[str, Any] = {}
+ENDLESS["own"] = ENDLESS
+
+REFUSED: dict[str, tuple[Op, str]] = {
+    "limit": (SearchOp(PLACE, limit=-1), "limit is -1: use a whole number from 0 to 2,147,483,647"),
+    "large limit": (SearchOp(PLACE, limit=2**63 - 1, offset=1), "limit is 9223372036854775807"),
+    "limit of a query": (SearchOp(PLACE, query="q", limit=2**31), "limit is 2147483648"),
+    "limit that is none": (SearchOp(PLACE, limit=None), "limit is None"),  # type: ignore[arg-type]
+    "limit with digits": (SearchOp(PLACE, limit=10**5000), "limit is .*: use a whole number"),
+    "offset": (SearchOp(PLACE, offset=-1), "offset is -1"),
+    "large offset": (SearchOp(PLACE, offset=2**31), "offset is 2147483648"),
+    "half": (SearchOp(PLACE, limit=1.5), "limit is 1.5"),  # type: ignore[arg-type]
+    "namespaces' limit": (ListNamespacesOp(limit=1e20), r"limit is 1e\+20"),  # type: ignore[arg-type]
+    "namespaces' offset": (ListNamespacesOp(offset=-1), "offset is -1"),
+    "depth": (ListNamespacesOp(max_depth=0), "max_depth is 0: use a whole number from 1 to"),
+    "large depth": (ListNamespacesOp(max_depth=1e20), r"max_depth is 1e\+20"),  # type: ignore[arg-type]
+    "kind of condition": (
+        ListNamespacesOp(match_conditions=(MatchCondition("infix", ("a",)),)),  # type: ignore[arg-type]
+        "'infix': use prefix or suffix",
+    ),
+    "query": (SearchOp(PLACE, query=5), "query is 5: use a text"),  # type: ignore[arg-type]
+    "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is no text"),  # type: ignore[arg-type]
+    "key to get": (GetOp(PLACE, None), "key None in .* is no text"),  # type: ignore[arg-type]
+    "value": (PutOp(PLACE, "k", [1]), r"value of 'k' in .* is \[1\]: use a dict"),  # type: ignore[arg-type]
+    "index": (PutOp(PLACE, "k", {}, index=True), "index of 'k' in .* is True: use a list of paths"),  # type: ignore[arg-type]
+    "namespace": (SearchOp("ab"), "namespace 'ab' is no list of labels"),  # type: ignore[arg-type]
+    "filter": (SearchOp(PLACE, filter=["n"]), "filter is no dict"),  # type: ignore[arg-type]
+    "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is no dict"),  # type: ignore[dict-item]
+    "operator in a list": (SearchOp(PLACE, filter={"tags": [{"$in": [1]}]}), r"Unknown filter operator '\$in'"),
+    "operator further in": (SearchOp(PLACE, filter={"x": {"y": [{"z": {"$in": 1}}]}}), r"operator '\$in'"),
+    "deep filter": (SearchOp(PLACE, filter={"x": DEEP}), "more than 100 levels"),
+    "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' stands for no field"),
+    "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' stands for no field"),
+    "bound": (SearchOp(PLACE, filter={"n": {"$gt": [1]}}), r"bound of \$gt is \[1\]"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_caller_s_mistake_is_a_value_error_and_changes_nothing(ours: ChromaStore, case: str) -> None:
+    op, said = REFUSED[case]
+    ours.put(PLACE, "1", {"n": 1})
+    for ask in (lambda: ours.batch([PutOp(PLACE, "new", {}), op]), None):
+        with pytest.raises(ValueError, match=said) as caught:
+            ask() if ask else await ours.abatch([PutOp(PLACE, "new", {}), op])
+        assert type(caught.value) in (ValueError, InvalidNamespaceError, BadRecordError)
+        assert "\n" not in str(caught.value)
+    assert [item.key for item in ours.search(PLACE)] == ["1"] and not ours._connection.failed.is_set()
+
+
+def test_whole_numbers_may_come_as_json_has_them(ours: ChromaStore) -> None:
+    ours.put(PLACE, "k", {})
+    found, listed = ours.batch([SearchOp(PLACE, limit=5.0), ListNamespacesOp(limit=1e2, max_depth=1.0)])  # type: ignore[arg-type]
+    assert [item.key for item in found] == ["k"] and listed == [("a",)]  # type: ignore[union-attr]
+    assert len(ours.search(PLACE, query="q", limit=2**31 - 1, offset=0)) == 1
+    assert ours.search(PLACE, query="q", limit=2**31 - 1, offset=2**31 - 1) == []
+
+
+@pytest.mark.parametrize("query", [None, "q"])
+def test_numbers_of_any_size_are_compared_as_they_are(ours: ChromaStore, query: str | None) -> None:
+    numbers = {"huge": 10**400, "less": -(10**400), "one": 1, "text": "2", "none": "x", "odd": 2**53 + 1}
+    for key, number in numbers.items():
+        ours.put(PLACE, key, {"n": number})
+
+    def found(condition: Any) -> set[str]:
+        return {item.key for item in ours.search(PLACE, query=query, filter={"n": condition})}
+
+    assert found({"$gt": 1}) == {"huge", "text", "odd"}
+    assert found({"$gt": 2**53}) == {"huge", "odd"}
+    assert found({"$lt": 10**400}) == {"less", "one", "text", "odd"}
+    assert found({"$gte": 10**400}) == {"huge"} == found(10**400)
+    assert found({"$lte": -(10**400)}) == {"less"}
+    assert not ours._connection.failed.is_set()
+
+
+def test_lists_are_namespaces_too(store: BaseStore, kind: str) -> None:
+    store.put(PLACE, "k", {"n": 1})
+    for prefix in (["a"], ["a", "b"]):
+        assert [item.key for item in store.search(prefix)] == ["k"] or kind == "InMemoryStore"  # type: ignore[arg-type]
+        found = store.search(prefix, query="n")  # type: ignore[arg-type]
+        assert [item.key for item in found] == ["k"] or kind == "InMemoryStore"
+    if kind in OURS:
+        (item,) = store.batch([GetOp(["a", "b"], "k")])  # type: ignore[arg-type]
+        assert item and item.namespace == PLACE  # type: ignore[union-attr]
+        store.batch([PutOp(["a", "b"], "k", None)])  # type: ignore[arg-type]
+        assert store.list_namespaces(prefix=["a"]) == []  # type: ignore[arg-type]
+
+
+NO_JSON: dict[str, dict[Any, Any]] = {
+    "set": {"x": {1}},
+    "uuid": {"x": uuid.UUID(int=0)},
+    "bytes": {"x": b"x"},
+    "mixed keys": {"x": {1: "one", "1": "other"}},
+    "mixed keys at the top": {1: "one", "x": "other"},
+    "recursion": ENDLESS,
+    "digits": {"x": 10**5000},
+    "object": {"deep": [{"x": object()}]},
+}
+
+
+@pytest.mark.parametrize("index", [None, False, ["x"], ["$"], ["x", "y[*].z"]], ids=str)
+@pytest.mark.parametrize("value", NO_JSON)
+def test_a_value_that_is_no_json_is_named(ours: ChromaStore, value: str, index: Any) -> None:
+    with pytest.raises(BadRecordError, match=r"value of 'bad' in \('a', 'b'\) cannot be stored .*JSON types only"):
+        ours.batch([PutOp(PLACE, "good", {}), PutOp(PLACE, "bad", NO_JSON[value], index)])
+    assert ours.search(()) == []
+
+
+async def test_a_batch_that_is_refused_puts_off_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    with chroma(tmp_path, ttl={"default_ttl": 30}) as store:
+        store.put(PLACE, "k", {"n": 1})
+        before = store.records()
+        clock.pass_for(store, 15)
+        ops: list[Op] = [GetOp(PLACE, "k", True), PutOp(PLACE, "bad", {"v": object()})]
+        with pytest.raises(BadRecordError):
+            store.batch(ops)
+        with pytest.raises(BadRecordError):
+            await store.abatch(ops)
+        assert store.records() == before
+        store.batch(ops[:1])
+        assert store.records() != before
+
+
+def test_a_row_that_holds_no_record_hides_no_other(
+    ours: ChromaStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    ours.put(PLACE, "k", {"x": "red"}, index=["x"])
+    rows = ours._backend._collection(PLACE)
+    fields = (rows.get(include=["metadatas"])["metadatas"] or [])[0]
+    odd = [dict(fields) | {"key": "2"}, dict(fields) | {"namespace": "[1]"}, {"vectors": 1}]
+    vectors = np.random.default_rng(0).standard_normal((len(odd), DIMENSION))
+    rows.upsert(ids=[f"{n:032x}" for n in range(len(odd))], embeddings=vectors, metadatas=odd)
+    forget = getattr(ours._backend, "_mirrors", {})
+    ours._worker.submit(forget.clear).result()
+    assert [item.key for item in ours.search(PLACE)] == ["k"]
+    assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]
+    assert ours.list_namespaces() == [PLACE]
+    assert "holds no record and is passed over" in caplog.text and not ours._connection.failed.is_set()
+    # It is somebody's, and stays.
+    assert len(rows.get(include=[])["ids"]) == 4
+
+
+class Arrays(FakeEmbeddings):
+    """Gives what many libraries give."""
+
+    def embed_query(self, text: str) -> Any:
+        return np.asarray(super().embed_query(text), dtype=np.float32)
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        return np.stack([self.embed_query(text) for text in texts])
+
+
+def vectors_of(texts: Any) -> list[list[float]]:
+    return FakeEmbeddings().embed_documents(texts)
+
+
+async def later(texts: Any) -> list[list[float]]:
+    return FakeEmbeddings().embed_documents(texts)
+
+
+@pytest.mark.parametrize(
+    "embeddings", [Arrays(), vectors_of, later, "fake:model"], ids=["arrays", "sync", "async", "text"]
+)
+async def test_embeddings_may_be_what_langgraph_takes(
+    embeddings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph.store.base.embed._get_init_embeddings", lambda: lambda name: FakeEmbeddings(name))
+    async with ChromaStore(tmp_path / "memory", embeddings=embeddings) as store:
+        await store.aput(PLACE, "one", {"t": "red"}, index=["t"])
+        await store.aput(PLACE, "many", {"t": ["blue", "green"]}, index=["t[*]"])
+        await store.aput(PLACE, "none", {"t": "grey"}, index=False)
+        assert [(item.key, item.score) for item in await store.asearch(PLACE, query="green", limit=1)] == [
+            ("many", 1.0)
+        ]
+    async with ChromaStore(tmp_path / "memory", embeddings=embeddings) as store:
+        assert (await store.asearch(PLACE, query="red"))[0].key == "one"
+    with pytest.raises(BadStoreError, match="made with the embedding"):
+        ChromaStore(tmp_path / "memory", embeddings=lambda texts: vectors_of(texts))
+
+
+def test_a_text_that_names_no_embedding_here_is_refused_in_one_line() -> None:
+    with pytest.raises(BadStoreError, match="The embedding 'nobody:model' cannot be made") as caught:
+        ChromaStore(embeddings="nobody:model")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [[], [[1.0]], [["x"] * DIMENSION], [[1.0] * DIMENSION, [1.0]]], ids=str)
+def test_vectors_that_do_not_fit_are_refused(given: Any) -> None:
+    class Odd(FakeEmbeddings):
+        def embed_documents(self, texts: list[str]) -> Any:
+            return given
+
+    odd: Embeddings = Odd()
+    with ChromaStore(embeddings=odd) as store, pytest.raises(BadRecordError, match="16 finite numbers a text"):
+        store.put(PLACE, "k", {"x": "red"}, index=["x"])
+
+
+def test_a_store_in_memory_beside_another_client_in_memory_is_refused_in_one_line() -> None:
+    with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):  # type: ignore[attr-defined]
+        with pytest.raises(BadStoreError, match="name a folder") as caught:
+            chroma()
+        assert "\n" not in str(caught.value)
+    with chroma() as store:
+        store.put(PLACE, "k", {})
+
+
+def test_closing_ends_a_sweep_that_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    amid, go_on = threading.Event(), threading.Event()
+    store = chroma(ttl={"default_ttl": 30})
+    for number in range(30):
+        store.put(PLACE, str(number), {}, ttl=-1)
+    sweep: Callable[..., Any] = store._backend.sweep
+
+    def slow(*args: Any) -> Any:
+        amid.set()
+        assert go_on.wait(20)
+        return sweep(*args)
+
+    monkeypatch.setattr(store._backend, "sweep", slow)
+    store.start_ttl_sweeper(0.0001)
+    assert amid.wait(20)
+    closing = threading.Thread(target=store.close, daemon=True)
+    closing.start()
+    while store._closed is False:
+        closing.join(0.01)
+    go_on.set()
+    closing.join(20)
+    assert not closing.is_alive() and not caplog.records
+    with pytest.raises(StoreError, match="is closed"):
+        store.get(PLACE, "0")
