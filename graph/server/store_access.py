@@ -6,13 +6,14 @@ from pydantic import ValidationError
 
 from memory.access import Account
 from memory.records import Record, namespace, unescape
+from sim.errors import BadInputError
 
 # A record of the built-in kinds has some 2 kB.
 MOST_BYTES = 64_000
 LONGEST_LABEL = 200
 
 
-class RefusedRecordError(ValueError):
+class RefusedRecordError(BadInputError):
     """Raised where an account that may share writes something that is no record of a known kind."""
 
 

@@ -35,7 +35,8 @@ def started(folder: Path, home: Path, chroma: ChromaServer, seconds: str) -> tup
     environment = {"BILLP_CHROMA_URL": chroma.url, "BILLP_CHROMA_SECONDS": seconds, "NO_PROXY": "127.0.0.1"}
     port = free_port()
     process = start(folder / "deployment", home, port, env=environment)
-    return Server(f"http://127.0.0.1:{port}", process.pid), process
+    log = folder / "deployment" / "log"
+    return Server(f"http://127.0.0.1:{port}", process.pid, log), process
 
 
 @pytest.fixture(scope="module")
