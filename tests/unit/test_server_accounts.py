@@ -94,7 +94,8 @@ def test_an_entry_that_cannot_be_used_is_named_without_its_token(text: str, why:
     for token in (ANN, BOB, "too-short-token"):
         assert token not in message
     # Python prints the cause of an error with it, and pydantic's message shows what it was given.
-    assert refused.value.__cause__ is None and refused.value.__suppress_context__ or refused.value.__context__ is None
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None or refused.value.__suppress_context__
 
 
 def test_without_the_variable_there_are_no_accounts() -> None:
