@@ -36,9 +36,9 @@ MAX_TITLE = 25_000
 # Longest prompt or reply that a state shows, and most roles whose last conversation it shows.
 MAX_PROMPT = 2_000_000
 MAX_ROLES = 50
-# Most entries of one write that a reducer looks at: all records of the longest visit.
-MAX_ENTRIES = 10_000
 MAX_KEY = 100
+# Records of a visit, a few of each round.
+MAX_RECORDS = 10_000
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Stance = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
 """How well things stand, as the Critic says."""
@@ -232,18 +232,21 @@ def first_fault(error: ValidationError) -> str:
     return f"{place[:200]}: {fault['msg']}" if place else fault["msg"]
 
 
-def keyed(model: type[Entry], key: Callable[[Entry], Any], name: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
+def keyed(
+    model: type[Entry], key: Callable[[Entry], Any], name: str, most: int
+) -> Callable[[Any, Sequence[Any]], list[Any]]:
     """Return a reducer for a `DeltaChannel` that keeps one entry a key, the latest winning, in order of arrival.
 
     The reducer never raises, since one that does makes a thread unreadable for good. An edit over the API may bring
     anything: an object with the key's field `name` that is no valid entry is kept as an `InvalidValue` in its place, so
-    that the next node names it and another edit mends it; everything else is left out.
+    that the next node names it and another edit mends it; everything else is left out. So are the entries of one write
+    after the first `most`, of which the longest visit has fewer.
     """
     entry: TypeAdapter[Entry] = TypeAdapter(model)
 
     def valid(entries: Any) -> list[tuple[Any, Any]]:
         found: list[tuple[Any, Any]] = []
-        for one in (entries if isinstance(entries, list) else [entries])[:MAX_ENTRIES]:
+        for one in (entries if isinstance(entries, list) else [entries])[:most]:
             if isinstance(one, model):
                 found.append((key(one), one))
             elif isinstance(one, InvalidValue):
@@ -381,9 +384,9 @@ class VisitState(VisitInput):
     """Last prompt, raw reply and repair of each role."""
     usage: Usage = Usage()
     """Model calls and tokens of the visit so far."""
-    steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index, "index"))] = []
+    steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index, "index", MAX_STEPS + 1))] = []
     """The rounds so far."""
-    records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key, "key"))] = []
+    records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key, "key", MAX_RECORDS))] = []
     """Memories to be written when the cohort ends."""
     left: bool = False
     """Whether the user has left."""

@@ -10,7 +10,7 @@ from nodes.context import Context
 from nodes.state import Step, Usage, VisitInput, VisitState, keyed
 from sim.errors import BadInputError
 
-merge = keyed(Step, lambda step: step.index, "index")
+merge = keyed(Step, lambda step: step.index, "index", 100)
 steps = st.lists(st.builds(Step, index=st.integers(0, 5), title=st.text(max_size=3)), max_size=8)
 
 
