@@ -57,7 +57,7 @@ class Connection:
     """Gives it free; is told whether Chroma never failed meanwhile."""
     seconds: float | None = None
     """Longest wait for an answer; None where there is none to wait for."""
-    alive: Callable[[], bool] = field(default=lambda: True)
+    alive: Callable[[], bool] = field(default=lambda: True, repr=False)
     """Says whether a server that left one call without an answer answers at all."""
     failed: Event = field(default_factory=Event)
     """Set once Chroma has failed: what it had in hand may be half written."""

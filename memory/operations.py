@@ -83,7 +83,9 @@ def _labels(namespace: Any) -> Namespace:
 
 def _condition(condition: MatchCondition) -> MatchCondition:
     check_condition(condition)
-    return MatchCondition(condition.match_type, _labels(condition.path))
+    # LangGraph's own suites write a single label without a tuple.
+    path: Any = (condition.path,) if isinstance(condition.path, str) else condition.path
+    return MatchCondition(condition.match_type, _labels(path))
 
 
 def _whole(kind: TypeAdapter[int], name: str, value: Any) -> int:

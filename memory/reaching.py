@@ -66,10 +66,11 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
         cast(FastAPI, client._server)._session.timeout = httpx.Timeout(seconds)
         version = client.get_version()
     except (TimeoutError, httpx.TimeoutException) as error:
+        _, cause = without(secrets, error)
         raise BadStoreError(
             f"The Chroma server at {place} does not answer within {seconds:g} seconds: check that it runs, correct "
             "BILLP_CHROMA_URL, or set BILLP_CHROMA_SECONDS to more."
-        ) from error
+        ) from cause
     except Exception as error:  # as in chroma_calls
         _, cause = without(secrets, error)
         told = (

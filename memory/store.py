@@ -84,7 +84,8 @@ class ChromaStore(BaseStore):
     Args:
         where: A folder, which belongs to this store alone until it is closed; the http(s) URL of a Chroma server,
             which many may share; or None for memory only.
-        embeddings: Makes vectors of texts; the lines of a text by the bundled MiniLM if None. A store refuses
+        embeddings: Makes vectors of texts: LangChain's embeddings, a function of a list of texts, or a text such as
+            "openai:text-embedding-3-small". None is the bundled MiniLM, by the lines of a text. A store refuses
             another embedding than the one it was made with.
         fields: Paths of what is indexed where `put` does not say; "$" is the whole value.
         exact_limit: Records for each pair of labels up to which search in a folder is exact.
@@ -94,9 +95,45 @@ class ChromaStore(BaseStore):
         ca: PEM file with the certificate of the authority that signed the server's; None for the public ones.
         seconds: To wait for each answer of a Chroma server at most.
 
+    Examples:
+        Keep records in a folder:
+
+        >>> from langchain_core.embeddings import DeterministicFakeEmbedding
+        >>> embeddings = DeterministicFakeEmbedding(size=256)
+        >>> with ChromaStore("my-memory", embeddings=embeddings, fields=["text"]) as store:
+        ...     store.put(("facts", "ann"), "tea", {"text": "likes tea", "year": 2025})
+        ...     store.put(("facts", "ann"), "jazz", {"text": "likes jazz", "year": 2026})
+        ...     store.get(("facts", "ann"), "tea").value["text"]
+        'likes tea'
+
+        Search them by what they say, with a filter; all fields of it have to match:
+
+        >>> with ChromaStore("my-memory", embeddings=embeddings, fields=["text"]) as store:
+        ...     found = store.search(("facts",), query="likes jazz", filter={"year": {"$gte": 2026}}, limit=3)
+        ...     [(item.namespace, item.key, item.score) for item in found]
+        [(('facts', 'ann'), 'jazz', 1.0)]
+
+        Share them on a Chroma server, begun by `chroma run --path FOLDER`, with other processes:
+
+        >>> with ChromaStore("http://127.0.0.1:8000", embeddings=embeddings, seconds=10) as store:
+        ...     store.put(("facts", "bob"), "chess", {"text": "plays chess"})
+        ...     [item.key for item in store.search(("facts", "bob"))]
+        ['chess']
+
+        Let them live for 30 days after they were last written or read, and remove what has expired every hour:
+
+        >>> ttl = {"default_ttl": 43_200, "refresh_on_read": True, "sweep_interval_minutes": 60}
+        >>> with ChromaStore(embeddings=embeddings, ttl=ttl) as store:
+        ...     sweeping = store.start_ttl_sweeper()
+        ...     store.put(("facts", "ann"), "name", {"text": "is called Ann"}, ttl=None)  # for ever
+        ...     store.put(("facts", "ann"), "today", {"text": "has a cold"}, ttl=24 * 60)
+        ...     [item.key for item in store.search(("facts", "ann"))]
+        ['name', 'today']
+
     Raises:
         BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
             server does not answer.
+        StoreError: Chroma failed.
     """
 
     supports_ttl = True
@@ -146,9 +183,10 @@ class ChromaStore(BaseStore):
 
         Raises:
             BadRecordError: A value is no JSON, its vector does not fit, or its time to live is no number of minutes;
-                nothing is written.
+                nothing is written, and no time to live is started anew. Or a record is too large for a server.
             InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
-            ValueError: A filter has an unknown operator, or a bound that is no number.
+            ValueError: A key is no text, a limit, offset or depth is out of range, or a filter cannot be understood.
+            NoAnswerError: A Chroma server does not answer in time.
             StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
         """
         results, reads, puts = self._sort_out(ops)

@@ -1,10 +1,13 @@
 """What `ChromaStore` does beyond LangGraph's stores, wherever it keeps its data."""
 
 import asyncio
+import doctest
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from langgraph.store.base import PutOp
 
 from memory.errors import BadRecordError
 from memory.store import ChromaStore
+from tests.servers import ChromaServer
 from tests.stores import DIMENSION
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +84,31 @@ async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
     assert shared
     for text in shared.value.values():
         assert (await ours.asearch(("c", "x", "all"), query=text))[0].score == 1.0
+
+
+@pytest.fixture
+def own_url(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty server: one that tests share is for their embedding."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ChromaServer(tmp_path_factory.mktemp("chroma"))
+    try:
+        server.wait()
+        yield server.url
+    finally:
+        server.stop()
+
+
+def test_the_examples_of_its_documentation_run_as_they_stand(
+    tmp_path: Path, own_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (inspect.getdoc(ChromaStore) or "").replace("http://127.0.0.1:8000", own_url)
+    examples = doctest.DocTestParser().get_doctest(text, {"ChromaStore": ChromaStore}, "ChromaStore", None, 0)
+    said: list[str] = []
+    results = doctest.DocTestRunner().run(examples, out=said.append)
+    assert results.failed == 0, "".join(said)
+    assert results.attempted >= 7
+    assert [path.name for path in tmp_path.iterdir()] == ["my-memory"]
 
 
 def test_the_example_for_other_projects_runs_as_it_stands(tmp_path: Path) -> None:
