@@ -19,7 +19,7 @@ def cached_for_short_texts(function: Function[Rest, Result]) -> Function[Rest, R
     remembered = lru_cache(maxsize=CACHED_TEXTS)(function)
 
     @wraps(function)
-    def made(text: str, *args: Rest.args, **kwargs: Rest.kwargs) -> Result:
+    def made(text: str, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Result:
         asked = remembered if len(text) <= LONGEST_CACHED else function
         return asked(text, *args, **kwargs)
 

@@ -103,8 +103,8 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
             pytest.fail(f"a block of {block.language} that nobody runs")
 
     episode, study, listed, shown, tests, built, more, stocked, lettered = said
-    # Seven of each role, ten of the user, seven of the source, seven of the embedding, five of the model.
-    assert re.search(r"^43 passed", tests, re.MULTILINE), tests
+    # Eight of each role, eleven of the user, seven of the source, seven of the embedding, five of the model.
+    assert re.search(r"^46 passed", tests, re.MULTILINE), tests
     assert "jokes" in built
     assert re.search(r"^ bored +\d", more, re.MULTILINE)
     assert "Recommend animals." in stocked
