@@ -178,7 +178,8 @@ def prompt_seconds(catalogue: Catalogue, role: str, listed: int | None, count: i
 async def measure() -> list[Row]:
     """Measure the variants in which all roles play, and long visits."""
     variants = ("billp", "merge_plan_and_act")
-    return [*(row for variant in variants for row in rows(variant, await measured_prompts(variant))), *long_visits()]
+    found = [row for variant in variants for row in rows(variant, await measured_prompts(variant))]
+    return [*found, *long_visits()]
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
     for check in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", "-q"]):
         done = run(folder, *check)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert "9 passed" in done.stdout
     port = free_port()
     process = develop(folder, tmp_path / "home", port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
     with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
