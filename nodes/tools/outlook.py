@@ -108,10 +108,12 @@ async def _up_to_date(learned: _Learned, store: BaseStore, prefix: Prefix, place
     if known is None or known.place is not place or await _changed(store, prefix, known.records):
         items = await _read(store, prefix)
         seen, outlook = await asyncio.to_thread(_fit, place, items)
-        known = learned.fitted[prefix] = _Fitted(place, len(items), seen, outlook)
-    learned.fitted.move_to_end(prefix)
-    while len(learned.fitted) > MEMORIES_KEPT or sum(len(one.seen) for one in learned.fitted.values()) > SEEN_KEPT:
-        learned.fitted.popitem(last=False)
+        known = _Fitted(place, len(items), seen, outlook)
+    with _looking_up:
+        learned.fitted[prefix] = known
+        learned.fitted.move_to_end(prefix)
+        while len(learned.fitted) > MEMORIES_KEPT or sum(len(one.seen) for one in learned.fitted.values()) > SEEN_KEPT:
+            learned.fitted.popitem(last=False)
     return known
 
 
