@@ -68,9 +68,9 @@ class RecallScope:
     copied_from: str = ""
     """Id of the visit that this one continues as a copy; its records are the visit's own, too."""
 
-    def hides(self, record: Memory) -> bool:
-        """Return whether a record was written by the visit under way."""
-        return record.visit in (self.visit, self.copied_from)
+    def hides(self, visit: str) -> bool:
+        """Return whether the records of a visit are hidden: those of the visit under way."""
+        return visit in (self.visit, self.copied_from)
 
     def left_out(self, space: str) -> str | None:
         """Return the user whose records in a shared space are not those of others; elsewhere that id is another's."""
@@ -161,7 +161,7 @@ async def _search(
         valid = [one for item in items if (one := _valid(item, model)) is not None]
         if len(valid) < len(items):
             _warn_once(store, prefix)
-        found = [one for one in valid if not scope.hides(one.record) and one.record.user_id != but]
+        found = [one for one in valid if not scope.hides(one.record.visit) and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
         # What is left out crowded others out: look further.

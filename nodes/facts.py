@@ -2,10 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from nodes.context import Context
+from nodes.llm.caching import cached_for_short_texts
 from nodes.llm.prompting import Facts, as_data
 from nodes.llm.tokens import count_tokens, first_tokens
 from nodes.state import Candidate, Profile, Remembered, Step, Told
@@ -23,7 +23,7 @@ ITEM_CATEGORIES = 10
 CATEGORIES = 40
 
 
-@lru_cache(maxsize=50_000)
+@cached_for_short_texts
 def shown(text: str, most: int = TITLE_TOKENS) -> str:
     """Return a text from outside as a prompt shows it: plain, of bounded length, and never empty."""
     return first_tokens(as_data(text), most) or "untitled"

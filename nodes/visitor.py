@@ -1,6 +1,8 @@
 """Who visits, and what a recommender may know: the history and the logs model, never a table of rewards."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ STATE_TITLES = 10
 # Items closer in time than this count for distances: the window of the leave rule.
 WINDOW = 4
 VISITORS_KEPT = 1000
+# Bytes of the predictions of all visitors kept of a world; those of one take 4 for each item.
+VISITORS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,15 @@ async def visitor(state: VisitState) -> Visitor:
     place = await open_place(state.world)
     if state.profile is not None:
         return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
-    key = (state.user_id or place.world.split("dev").users[0], tuple(state.history))
+    user_id = state.user_id or place.world.split("dev").users[0]
+    # By a digest, since a request may bring 50,000 characters of titles.
+    key = (user_id, hashlib.sha256(json.dumps(state.history).encode()).hexdigest())
     # Asked for by every node of every round.
     if key not in place.cache:
-        if len(place.cache) >= VISITORS_KEPT:
+        if len(place.cache) >= min(VISITORS_KEPT, VISITORS_BYTES // (4 * len(place.world.catalogue))):
             place.cache.clear()
-        # In a thread, since a request may bring many titles to look up.
-        place.cache[key] = await asyncio.to_thread(_visitor, place, *key)
+        # In a thread, since there may be many titles to look up.
+        place.cache[key] = await asyncio.to_thread(_visitor, place, user_id, tuple(state.history))
     who: Visitor = place.cache[key]
     return who
 

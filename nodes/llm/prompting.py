@@ -10,11 +10,11 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
+from nodes.llm.caching import cached_for_short_texts
 from nodes.llm.tokens import count_tokens
 from sim.errors import BadInputError
 
@@ -171,7 +171,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=50_000)
+@cached_for_short_texts
 def as_data(text: str) -> str:
     """Return a text from outside as one line that holds only what a person can see.
 

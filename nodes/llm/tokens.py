@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import tiktoken
 
+from nodes.llm.caching import cached_for_short_texts
+
 # No token of the table goes on behind a line break, but by further line breaks.
 _LINE = re.compile(r"[^\n]*\n+|[^\n]+")
 # Characters a token, at most: words have four. Without it, a run of one sign would be one token and take long to count.
@@ -27,7 +29,7 @@ def encode(text: str) -> list[int]:
     return _encoding().encode(text, disallowed_special=())
 
 
-@lru_cache(maxsize=100_000)
+@cached_for_short_texts
 def _line(line: str) -> int:
     return len(encode(line))
 

@@ -24,7 +24,18 @@ PAGE = 500
 MOST = 20_000
 # Visits under way whose outlook is kept.
 VISITS_KEPT = 1_000
+# Memories whose outlook is kept, and experiences of them all, which take some 0.5 kB each.
+MEMORIES_KEPT = 1_000
+SEEN_KEPT = 5 * MOST
 Prefix = tuple[str, ...]
+
+
+class _Seen(NamedTuple):
+    """What an outlook is fitted to of an experience, and whose it is; the rest of it, some kilobytes, is not kept."""
+
+    visit: str
+    user_id: str
+    observation: Observation
 
 
 class _Fitted(NamedTuple):
@@ -33,7 +44,7 @@ class _Fitted(NamedTuple):
     place: Place
     records: int
     """Number of records."""
-    experiences: tuple[Experience, ...]
+    seen: tuple[_Seen, ...]
     outlook: Outlook | None
 
 
@@ -41,7 +52,8 @@ class _Fitted(NamedTuple):
 class _Learned:
     """What was learned from one store."""
 
-    fitted: dict[Prefix, _Fitted] = field(default_factory=dict)
+    fitted: "OrderedDict[Prefix, _Fitted]" = field(default_factory=OrderedDict)
+    """What the memories came to that were asked for last, the latest last."""
     of_visits: "OrderedDict[tuple[tuple[Prefix, ...], str], Outlook | None]" = field(default_factory=OrderedDict)
     """The outlook that each visit began with, the latest last."""
     locks: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = field(default_factory=WeakKeyDictionary)
@@ -81,13 +93,14 @@ async def learned_outlook(store: BaseStore, scope: RecallScope, place: Place, *,
         known = [
             one
             for space, of_space in zip(scope.shared or (scope.space,), fitted, strict=True)
-            for one in of_space.experiences
-            if not scope.hides(one) and (scope.own or one.user_id != scope.left_out(space))
+            for one in of_space.seen
+            if not scope.hides(one.visit) and (scope.own or one.user_id != scope.left_out(space))
         ]
         if scope.own and scope.shared and scope.space not in scope.shared:
-            known += [one for one in _valid(await _read(store, own)) if not scope.hides(one)]
+            own_seen = await asyncio.to_thread(_seen, place, await _read(store, own))
+            known += [one for one in own_seen if not scope.hides(one.visit)]
         # Most visits learn from one space, all of it: its outlook is there.
-        same = next((one for one in fitted if list(one.experiences) == known), None)
+        same = next((one for one in fitted if list(one.seen) == known), None)
         learned.of_visits[visit] = same.outlook if same else await asyncio.to_thread(_outlook, place, known)
         while len(learned.of_visits) > VISITS_KEPT:
             learned.of_visits.popitem(last=False)
@@ -98,8 +111,13 @@ async def _up_to_date(learned: _Learned, store: BaseStore, prefix: Prefix, place
     known = learned.fitted.get(prefix)
     if known is None or known.place is not place or await _changed(store, prefix, known.records):
         items = await _read(store, prefix)
-        experiences, outlook = await asyncio.to_thread(_fit, place, items)
-        known = learned.fitted[prefix] = _Fitted(place, len(items), experiences, outlook)
+        seen, outlook = await asyncio.to_thread(_fit, place, items)
+        known = _Fitted(place, len(items), seen, outlook)
+    with _looking_up:
+        learned.fitted[prefix] = known
+        learned.fitted.move_to_end(prefix)
+        while len(learned.fitted) > MEMORIES_KEPT or sum(len(one.seen) for one in learned.fitted.values()) > SEEN_KEPT:
+            learned.fitted.popitem(last=False)
     return known
 
 
@@ -122,9 +140,9 @@ async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     return items
 
 
-def _fit(place: Place, items: Sequence[SearchItem]) -> tuple[tuple[Experience, ...], Outlook | None]:
-    experiences = tuple(_valid(items))
-    return experiences, _outlook(place, experiences)
+def _fit(place: Place, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], Outlook | None]:
+    seen = _seen(place, items)
+    return seen, _outlook(place, seen)
 
 
 def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
@@ -136,24 +154,31 @@ def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
             continue
 
 
-def _outlook(place: Place, experiences: Sequence[Experience]) -> Outlook | None:
+def _seen(place: Place, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
     catalogue = place.world.catalogue
-    observations = [
-        Observation(
-            catalogue.position(one.item_id),
-            tuple(catalogue.position(item_id) for item_id in one.recent),
-            one.predicted,
-            one.left,
+    return tuple(
+        _Seen(
+            one.visit,
+            one.user_id,
+            Observation(
+                catalogue.position(one.item_id),
+                tuple(catalogue.position(item_id) for item_id in one.recent),
+                one.predicted,
+                one.left,
+            ),
         )
-        for one in experiences
+        for one in _valid(items)
         # Memories of the original do not say; what somebody wrote by hand may hold anything.
         if one.predicted is not None
         and one.left is not None
         and 1 <= one.predicted <= 5
         and len(one.recent) <= WINDOW
         and all(item_id in catalogue for item_id in (one.item_id, *one.recent))
-    ]
-    return fit_outlook(_pairs(place), observations)
+    )
+
+
+def _outlook(place: Place, seen: Sequence[_Seen]) -> Outlook | None:
+    return fit_outlook(_pairs(place), [one.observation for one in seen])
 
 
 def _pairs(place: Place) -> Pairs:

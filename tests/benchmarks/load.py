@@ -1,5 +1,9 @@
-"""Measure a server under load: `make load`. Prints what it measured; the aims stand beside, nothing is asserted."""
+"""Measure a server under load: `make load`. Prints what it measured; the aims stand beside, nothing is asserted.
 
+`python -m tests.benchmarks.load --operations 200` measures its memory alone, over fewer operations.
+"""
+
+import argparse
 import asyncio
 import os
 import shutil
@@ -8,11 +12,15 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import httpx
 import numpy as np
 from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
 from rich.console import Console
 
 from nodes.worlds import close_places, open_place_now
@@ -20,20 +28,16 @@ from tests.servers import Server, serving
 
 CONCURRENT = 200
 CONNECTIONS = 100
-VISITS = 2_000
+OPERATIONS = 2_000
 SAMPLES = 10
 STEPS = 5
 MEMORY_STEPS = 2
+AT_ONCE = 10
 # Seconds between two reads of a state: often enough for a 95% quantile, too seldom to be a load of their own.
 PAUSE = 0.02
-Kind = Literal["stateless", "threads deleted", "threads kept"]
-# What a server keeps of a thread is no leak, and neither is what it learns: apart, so that a leak shows.
-MEMORY: tuple[tuple[Kind, str], ...] = (
-    ("stateless", "off"),
-    ("threads deleted", "off"),
-    ("threads kept", "off"),
-    ("stateless", "now"),
-)
+PROBE = Path(__file__).with_name("probe.py")
+# Holders that are named where memory is told by holder.
+HOLDERS = 4
 Row = tuple[str, str, str]
 
 
@@ -79,21 +83,32 @@ def memory_of(pid: int) -> float:
     return int(shown.stdout) / 1024
 
 
-async def memory_over(server: Server, count: int, visit_one: Callable[[], Awaitable[Any]]) -> list[float]:
-    """Run visits, ten at once, and return the server's megabytes at the start and after each tenth of them."""
+async def memory_over(server: Server, count: int, one: Callable[[int], Awaitable[Any]]) -> list[float]:
+    """Do something many times, ten at once; return the server's megabytes at the start and after each tenth of them."""
     sizes = [memory_of(server.pid)]
-    for _ in range(SAMPLES):
-        for _ in range(count // SAMPLES // 10):
-            await asyncio.gather(*(visit_one() for _ in range(10)))
+    for sample in range(SAMPLES):
+        size = max(1, count // SAMPLES // AT_ONCE)
+        for turn in range(size):
+            start = (sample * size + turn) * AT_ONCE
+            await asyncio.gather(*(one(number) for number in range(start, start + AT_ONCE)))
         sizes.append(memory_of(server.pid))
     return sizes
 
 
 def growth(sizes: list[float], count: int) -> str:
-    """Say how memory went, and how much it grew for each thousand visits in the second half."""
+    """Say how memory went, and how much it grew for each thousand operations in the second half."""
     half = sizes[len(sizes) // 2 :]
     slope = float(np.polyfit(range(len(half)), half, 1)[0]) * SAMPLES / count * 1000
-    return f"{' '.join(f'{size:.0f}' for size in sizes)} MB; {slope:+.1f} MB for 1,000 visits"
+    return f"{' '.join(f'{size:.0f}' for size in sizes)} MB; {slope:+.1f} MB for 1,000"
+
+
+def held_by(held: dict[str, int], count: int) -> str:
+    """Say who holds most of what some operations left, and what of it is ours."""
+    kilobytes = {holder: size / 1024 / count for holder, size in held.items()}
+    most = ", ".join(f"{holder} {size:.1f}" for holder, size in list(kilobytes.items())[:HOLDERS])
+    ours = {holder: size for holder, size in kilobytes.items() if "/" in holder}
+    own = ", ".join(f"{holder} {size:.1f}" for holder, size in list(ours.items())[:HOLDERS])
+    return f"kB an operation: {sum(kilobytes.values()):.1f} ({most}); ours {sum(ours.values()):.1f} ({own})"
 
 
 @contextmanager
@@ -138,29 +153,88 @@ def measure_load(base: Path, world: str) -> list[Row]:
     ]
 
 
-def measure_memory(base: Path, kind: Kind, learn: str) -> Row:
-    """Measure the memory of a server of its own over many visits."""
-    visit: dict[str, Any] = {"world": "tiny", "max_steps": MEMORY_STEPS}
+VISIT: dict[str, Any] = {"world": "tiny", "max_steps": MEMORY_STEPS}
+FORGETFUL = {"learn": "off"}
 
-    async def measured(server: Server) -> list[float]:
-        async with get_client(url=server.url, timeout=600) as client:
 
-            async def one() -> None:
-                context = {"learn": learn}
-                if kind == "stateless":
-                    await client.runs.wait(None, "episode", input=visit, context=context)
-                    return
-                thread = (await client.threads.create())["thread_id"]
-                await client.runs.wait(thread, "episode", input=visit, context=context)
-                if kind == "threads deleted":
-                    await client.threads.delete(thread)
+async def visit_stateless(client: LangGraphClient, number: int) -> None:
+    await client.runs.wait(None, "episode", input=VISIT, context=FORGETFUL)
 
-            return await memory_over(server, VISITS, one)
 
-    label = f"{kind}, {'learning' if learn == 'now' else 'nothing learnt'}"
-    with serving(folder(base, label.replace(" ", "-")), base / "built") as server:
-        sizes = asyncio.run(measured(server))
-    return f"memory over {VISITS:,} visits, {label}", growth(sizes, VISITS), "flat"
+async def visit_and_learn(client: LangGraphClient, number: int) -> None:
+    await client.runs.wait(None, "episode", input=VISIT, context={"learn": "now"})
+
+
+async def visit_on_thread(client: LangGraphClient, number: int) -> str:
+    thread: str = (await client.threads.create())["thread_id"]
+    await client.runs.wait(thread, "episode", input=VISIT, context=FORGETFUL)
+    return thread
+
+
+async def visit_and_delete(client: LangGraphClient, number: int) -> None:
+    await client.threads.delete(await visit_on_thread(client, number))
+
+
+async def be_refused(client: LangGraphClient, number: int) -> None:
+    impossible = VISIT | {"max_steps": 0, "user_id": f"nobody {number}"}
+    await client.runs.wait(None, "episode", input=impossible, context=FORGETFUL, raise_error=False)
+
+
+async def edit(client: LangGraphClient, number: int) -> None:
+    # One thread for each of those that go on at once.
+    thread = str(UUID(int=number % AT_ONCE))
+    await client.threads.create(thread_id=thread, if_exists="do_nothing", graph_id="episode")
+    await client.threads.update_state(thread, {"plan": f"Recommend {number}."})
+
+
+async def search(client: LangGraphClient, number: int) -> None:
+    await client.store.search_items(["experiences"], query=f"a tale of {number} cities")
+
+
+async def put(client: LangGraphClient, number: int) -> None:
+    value = {"text": f"note {number}"}
+    await client.store.put_item(["notes", "ann"], key=str(number), value=value, index=["text"])
+
+
+async def put_again(client: LangGraphClient, number: int) -> None:
+    await put(client, number % AT_ONCE)
+
+
+# What a server keeps of a thread is no leak, nor is what it learns or is given to keep: apart, so that a leak shows.
+KINDS: dict[str, tuple[Callable[[LangGraphClient, int], Awaitable[Any]], str]] = {
+    "stateless visits, nothing learnt": (visit_stateless, "flat"),
+    "stateless visits, learning": (visit_and_learn, ""),
+    "visits on threads that are deleted": (visit_and_delete, "flat"),
+    "visits on threads that are kept": (visit_on_thread, ""),
+    "refused inputs": (be_refused, "flat"),
+    "edits of a state": (edit, ""),
+    "searches of the store": (search, "flat"),
+    "records put again": (put_again, "flat"),
+    "new records put": (put, ""),
+}
+
+
+def measure_memory(base: Path, kind: str, count: int) -> Iterator[Row]:
+    """Measure a server's memory over many operations of a kind, and who holds what some further ones leave."""
+    one, aim = KINDS[kind]
+    traced = max(AT_ONCE, count // SAMPLES)
+
+    async def measured(server: Server) -> tuple[list[float], dict[str, int]]:
+        async with (
+            get_client(url=server.url, timeout=600) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=600) as probe,
+        ):
+            sizes = await memory_over(server, count, partial(one, client))
+            (await probe.post("/held")).raise_for_status()
+            for number in range(traced):
+                await one(client, count + number)
+            held: dict[str, int] = (await probe.get("/held")).raise_for_status().json()
+            return sizes, held
+
+    with serving(folder(base, kind.replace(" ", "-")), base / "built", http={"app": f"{PROBE}:app"}) as server:
+        sizes, held = asyncio.run(measured(server))
+    yield f"{count:,} {kind}", growth(sizes, count), aim
+    yield "… of which is held", held_by(held, traced), ""
 
 
 def folder(base: Path, name: str) -> Path:
@@ -171,20 +245,26 @@ def folder(base: Path, name: str) -> Path:
 
 def main() -> None:
     """Measure everything, and print each row once it is known."""
+    parser = argparse.ArgumentParser(description="Measure a server under load, and its memory by kind of operation.")
+    parser.add_argument("--operations", type=int, help="measure memory alone, over so many operations of each kind")
+    count: int | None = parser.parse_args().operations
+    if count is not None and count < SAMPLES * AT_ONCE:
+        parser.error(f"--operations is at least {SAMPLES * AT_ONCE}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{os.cpu_count()} cores, model rules, visits of {STEPS} rounds ({MEMORY_STEPS} for memory)")
-    with built(["tiny", "movielens"]) as base:
-        for world in ("tiny", "movielens"):
+    with built(["tiny"] if count else ["tiny", "movielens"]) as base:
+        for world in () if count else ("tiny", "movielens"):
             for row in measure_load(base, world):
                 show(console, row)
-        for kind, learn in MEMORY:
-            show(console, measure_memory(base, kind, learn))
+        for kind in KINDS:
+            for row in measure_memory(base, kind, count or OPERATIONS):
+                show(console, row)
 
 
 def show(console: Console, row: Row) -> None:
     """Print a row."""
     label, value, aim = row
-    console.print(f"{label:<62} {value}  (aim: {aim})")
+    console.print(f"{label:<50} {value}" + (f"  (aim: {aim})" if aim else ""))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Measure prompts: `make bench`. Their tokens by round, and how much of each is a prefix of the one before."""
+"""Measure prompts: `make bench`. Their tokens by round, the prefix that each shares with the one before, their time."""
 
 import asyncio
+import itertools
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +22,11 @@ from graph.episode import VARIANTS, build_episode
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.facts import round_facts_with_genres
+from nodes.llm.prompting import ROUNDS_LISTED, build_messages
+from nodes.llm.prompts import default_prompt
 from nodes.llm.tokens import encode
-from nodes.state import VisitInput, VisitState
+from nodes.state import Step, VisitInput, VisitState
 from nodes.user import describe_round, proposed_item, simulated
 from nodes.visitor import visitor
 from nodes.worlds import close_places
@@ -33,6 +38,8 @@ WORLD = "games"
 ROUNDS = 100
 # The round of which the aim speaks: a mean visit of the paper on Steam.
 AT = 15
+# Rounds of long visits; 2,000 are allowed.
+LONG = (100, 1_000, 10_000)
 Row = tuple[str, str, str]
 Prompts = dict[str, list[str]]
 """The prompts of each role, one a round."""
@@ -148,10 +155,31 @@ def rows(variant: str, prompts: Prompts) -> Iterator[Row]:
         yield f"… prefix that the {role}'s prompt shares with the one before", value, "80%"
 
 
+def long_visits() -> Iterator[Row]:
+    """Measure how long the prompt of a long visit takes, the first time that its titles are seen."""
+    catalogue = games()
+    for role, listed in (("planner", ROUNDS_LISTED), ("reflector", None)):
+        for count in LONG:
+            seconds = min(prompt_seconds(catalogue, role, listed, count, number) for number in range(3))
+            yield f"a {role}'s prompt of {count:,} rounds", f"{seconds * 1e3:,.1f} ms", "linear"
+
+
+def prompt_seconds(catalogue: Catalogue, role: str, listed: int | None, count: int, number: int) -> float:
+    """Return the seconds of processor time that facts and messages take; another number gives other titles."""
+    steps = [
+        Step(index=n, title=f"{item.title} {role} {number}/{n}", genres=list(item.genres), distance=0.75, reward=3.5)
+        for n, item in zip(range(count), itertools.cycle(catalogue), strict=False)
+    ]
+    start = time.thread_time()
+    build_messages(default_prompt(role), {"rounds": round_facts_with_genres(steps)}, Context().prompt_tokens, listed)
+    return time.thread_time() - start
+
+
 async def measure() -> list[Row]:
-    """Measure the variants in which all roles play."""
+    """Measure the variants in which all roles play, and long visits."""
     variants = ("billp", "merge_plan_and_act")
-    return [row for variant in variants for row in rows(variant, await measured_prompts(variant))]
+    found = [row for variant in variants for row in rows(variant, await measured_prompts(variant))]
+    return [*found, *long_visits()]
 
 
 @contextmanager

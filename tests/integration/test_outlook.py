@@ -197,6 +197,25 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
     assert began is not other and fits == [40, 45]
 
 
+async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names spaces of their own would else fill the server's memory with what each of them came to."""
+    monkeypatch.setattr(tool, "SEEN_KEPT", 60)
+    world = await place()
+    for number in range(5):
+        await remember(store, f"space{number}", await experiences(25, first=100 * number))
+
+    async def weights(number: int) -> list[float]:
+        asker = Asker(f"space{number}", "1", f"visit{number}", f"space{number}")
+        found = await learned_outlook(store, asker, world, begins=True)
+        assert found is not None
+        return [float(one) for one in found.weights]
+
+    first = [await weights(number) for number in range(5)]
+    kept = tool._stores[store].fitted
+    assert [*kept] == [("experiences", "space3"), ("experiences", "space4")]
+    assert [await weights(number) for number in range(5)] == first
+
+
 def test_it_is_learned_in_any_thread_and_event_loop() -> None:
     async def learn(store: ChromaStore) -> list[float]:
         found = await learned_outlook(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True)

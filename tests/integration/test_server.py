@@ -196,22 +196,22 @@ async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Serv
     assert asked["__interrupt__"][0]["value"]["round"] == 1
     await ann.runs.wait(thread, "recommend", command={"resume": {"rating": 5, "comment": "between us"}})
     # The name is the token's, whatever the input says.
-    profile = await ann.store.get_item(("profiles", "people:tiny", "ann"), "profile")
-    assert profile and "between us" in profile["value"]["text"]
+    said = (await ann.store.search_items(("statements", "people:tiny", "ann")))["items"]
+    assert "between us" in [item["value"]["text"] for item in said]
 
     for forbidden in (
         bob.threads.get_state(thread),
         bob.threads.update_state(thread, {"plan": "mine now"}),
         bob.runs.wait(thread, "recommend", command={"resume": {"leave": True}}),
-        bob.store.get_item(("profiles", "people:tiny", "ann"), "profile"),
+        bob.store.get_item(("statements", "people:tiny", "ann"), said[0]["key"]),
         bob.store.search_items(("experiences",)),
-        bob.store.search_items(("profiles", "people:tiny")),
-        bob.store.search_items(("profiles", "people:tiny", "*")),
-        bob.store.search_items(("profiles", "people:tiny", "ann", "bob")),
-        bob.store.search_items(("profiles", "people:tiny", "bob", "..", "ann")),
-        bob.store.list_namespaces(prefix=["profiles", "people:tiny", "*"]),
-        bob.store.list_namespaces(prefix=["profiles", "people:tiny"], suffix=["ann"]),
-        bob.store.delete_item(("profiles", "people:tiny", "ann"), "profile"),
+        bob.store.search_items(("statements", "people:tiny")),
+        bob.store.search_items(("statements", "people:tiny", "*")),
+        bob.store.search_items(("statements", "people:tiny", "ann", "bob")),
+        bob.store.search_items(("statements", "people:tiny", "bob", "..", "ann")),
+        bob.store.list_namespaces(prefix=["statements", "people:tiny", "*"]),
+        bob.store.list_namespaces(prefix=["statements", "people:tiny"], suffix=["ann"]),
+        bob.store.delete_item(("statements", "people:tiny", "ann"), said[0]["key"]),
         bob.store.put_item(("lessons", "tiny", "bob"), "k", {"text": "for everybody"}),
         bob.store.list_namespaces(),
     ):
@@ -219,10 +219,10 @@ async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Serv
             await forbidden
         assert refused.value.response.status_code in (403, 404, 422)
     for asked in ({}, {"filter": {"user_id": "ann"}}, {"query": "between us"}, {"offset": 1}, {"offset": 10**6}):
-        for kind in ("profiles", "lessons", "experiences", "values", "*"):
+        for kind in ("statements", "lessons", "experiences", "values", "*"):
             found = await bob.store.search_items((kind, "people:tiny", "bob"), **asked)
             assert found["items"] == []
-    assert (await ann.store.search_items(("profiles", "people:tiny", "ann")))["items"]
+    assert (await ann.store.search_items(("statements", "people:tiny", "ann")))["items"]
     assert await bob.threads.search() == []
     other = (await bob.threads.create())["thread_id"]
     asked = await bob.runs.wait(other, "recommend", input=given | {"user_id": "ann", "wishes": ""})

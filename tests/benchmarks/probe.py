@@ -1,0 +1,41 @@
+"""Routes that tell what a server's memory is held by; `tests/benchmarks/load.py` serves them beside the graphs."""
+
+import gc
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+OURS = ("graph", "nodes", "memory", "sim")
+
+
+async def begin(request: Request) -> JSONResponse:
+    """Trace what is allocated from now on."""
+    gc.collect()
+    tracemalloc.start()
+    return JSONResponse({})
+
+
+async def held(request: Request) -> JSONResponse:
+    """Return the bytes that were allocated since and are still held: by file of this project, by package of others."""
+    gc.collect()
+    found: Counter[str] = Counter()
+    for one in tracemalloc.take_snapshot().statistics("filename"):
+        found[_owner(Path(one.traceback[0].filename))] += one.size
+    tracemalloc.stop()
+    return JSONResponse(dict(found.most_common()))
+
+
+def _owner(file: Path) -> str:
+    parts = file.parts
+    if "site-packages" in parts:
+        return parts[parts.index("site-packages") + 1].removesuffix(".py")
+    ours = next((place for place, part in enumerate(parts) if part in OURS), None)
+    return "/".join(parts[ours:]) if ours is not None and file.suffix == ".py" else "Python"
+
+
+app = Starlette(routes=[Route("/held", begin, methods=["POST"]), Route("/held", held)])
