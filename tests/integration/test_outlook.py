@@ -205,7 +205,7 @@ async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monk
         await remember(store, f"space{number}", await experiences(25, first=100 * number))
 
     async def weights(number: int) -> list[float]:
-        asker = Asker(f"space{number}", "1", f"visit{number}", f"space{number}")
+        asker = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
         found = await learned_outlook(store, asker, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
