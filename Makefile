@@ -56,8 +56,8 @@ test-rl: $(VENV)/.dev ## Run the tests that need the extra `rl`, on PyTorch's CP
 	@$(BIN)/pip show --quiet torch 2>/dev/null || \
 		{ echo "Install PyTorch's CPU build into $(VENV) first, as its own instructions say." >&2; exit 1; }
 	$(INSTALL) --editable '.[rl]'
-	$(BIN)/python -m pytest tests/unit/test_sim_environment.py tests/unit/test_sim_reinforcement.py \
-		tests/integration/test_study_reinforcement.py
+	$(BIN)/python -m pytest tests/unit/sim/rl/test_environment.py tests/unit/sim/rl/test_training.py \
+		tests/integration/study/test_study_reinforcement.py
 
 lint: $(VENV)/.dev ## Check style and types.
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from typing import Any
 
 from langgraph_sdk import Auth
 
-from graph.memories import known_kinds
+from graph.cli.memory.select import known_kinds
 from graph.server.accounts import configured_accounts
 from graph.server.limits import configured_limits, visits_under_way
 from graph.server.store_access import RefusedRecordError, check_record, may_use

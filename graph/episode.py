@@ -10,13 +10,13 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START
 from langgraph.runtime import get_runtime
 
-from graph.known import Graph, NamedBy
-from graph.schemas import Node, clearing, settings_of, state_schema
+from graph.role_schemas import Node, clearing, settings_of, state_schema
+from graph.run_metadata import Graph, NamedBy
+from graph.state_guard import check_owner, check_state, scoped_runtime
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
 from nodes.context import Context, completed
-from nodes.frame import begin, finish, simulated_name
-from nodes.guard import check_owner, check_state, scoped_runtime
+from nodes.lifecycle import begin, finish, simulated_name
 from nodes.state import VisitInput, VisitState
 from nodes.visit_memory import signed_in
 from sim.errors import BadInputError

@@ -3,10 +3,10 @@
 from graph.episode import build_episode
 from nodes.actor import actor
 from nodes.critic import critic
-from nodes.person import greet, person, person_name
 from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import RecommendInput
+from nodes.users.person import greet, person, person_name
 
 builder = build_episode(
     planner,

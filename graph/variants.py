@@ -6,21 +6,21 @@ from typing import Any, NamedTuple
 
 from langgraph.runtime import Runtime
 
-from graph.schemas import Node, settings_of, with_fields_of
+from graph.role_schemas import Node, settings_of, with_fields_of
 from nodes.actor import actor
 from nodes.context import Context, completed
+from nodes.context_paper import PaperContext
 from nodes.critic import critic
-from nodes.llm_user import llm_user
 from nodes.outlook import outlook
-from nodes.paper import PaperContext
 from nodes.plan_and_act import plan_and_act
 from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import VisitState
-from nodes.user import user
+from nodes.users.llm import llm_user
+from nodes.users.simulated import user
 from nodes.visit_memory import is_writer
+from sim.entry_points import Registry
 from sim.errors import BadInputError
-from sim.plugins import Registry
 
 
 class Variant(NamedTuple):

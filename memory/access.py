@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, Result, SearchOp
 
-from memory.errors import AccessDeniedError
+from memory.chroma.errors import AccessDeniedError
 from memory.records import account_space, escape, people_space, private_space, unescape
 
 SHARE = "share"

@@ -16,8 +16,8 @@ from langgraph.store.base import ensure_embeddings
 from langgraph.store.base.embed import AEmbeddingsFunc, EmbeddingsFunc, EmbeddingsLambda
 from numpy.typing import ArrayLike, NDArray
 
-from memory.errors import BadStoreError
-from memory.settings import chosen_embedding
+from memory.chroma.env import chosen_embedding
+from memory.chroma.errors import BadStoreError
 
 Vector = NDArray[np.float32]
 

@@ -15,9 +15,9 @@ from langgraph.store.base import (
 )
 from pydantic import Field, TypeAdapter, ValidationError
 
-from memory.errors import BadRecordError
-from memory.expiry import check_ttl
-from memory.matching import Namespace, check_condition, check_filter
+from memory.chroma.errors import BadRecordError
+from memory.chroma.ttl import check_ttl
+from memory.search.filters import Namespace, check_condition, check_filter
 
 MOST = 2**31 - 1
 """Records that can be asked for, or passed over, at once: Chroma's server counts in 32 bits."""

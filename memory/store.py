@@ -26,28 +26,33 @@ from langgraph.store.base import (
 )
 from numpy.typing import ArrayLike
 
-from memory.backend import Answer, Backend, ReadOp
-from memory.embeddings import Embedding, Vector, embeddings_of, identity, shared_embeddings, unit
-from memory.errors import BadRecordError, NoAnswerError, StoreError
-from memory.local import EXACT_LIMIT, LocalBackend
-from memory.matching import Namespace
-from memory.mending import mend
-from memory.opening import connect, settle_identity
-from memory.operations import checked
-from memory.remote import RemoteBackend
-from memory.rows import BULK, CHUNK, Chunk, Kept, Record, Write, chunks, read_chunks, texts_to_index, value_text
-from memory.settings import (
-    CHROMA_SECONDS,
-    configured_ca,
-    configured_headers,
-    configured_seconds,
-    configured_ttl,
+from memory.chroma.backend import Answer, Backend, ReadOp
+from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
+from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
+from memory.chroma.index_repair import mend
+from memory.chroma.layout import (
+    BULK,
+    CHUNK,
+    Chunk,
+    Kept,
+    Record,
+    Write,
+    chunks,
+    read_chunks,
+    texts_to_index,
+    value_text,
 )
-from memory.sharing import open_stores
+from memory.chroma.local import EXACT_LIMIT, LocalBackend
+from memory.chroma.open_folder import connect, settle_identity
+from memory.chroma.remote import RemoteBackend
+from memory.chroma.worker import ServerWorker
+from memory.embeddings import Embedding, Vector, embeddings_of, identity, shared_embeddings, unit
+from memory.event_loop import Turns
+from memory.operations import checked
+from memory.search.filters import Namespace
+from memory.shared_stores import open_stores
 from memory.stopping import when_stopped
-from memory.sweeper import SWEEP_MINUTES, Sweeper
-from memory.turns import Turns
-from memory.worker import ServerWorker
+from memory.ttl_sweeper import SWEEP_MINUTES, Sweeper
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64

@@ -12,8 +12,8 @@ from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from typing import NamedTuple
 
-from memory.errors import NoAnswerError
-from memory.rows import Chunk
+from memory.chroma.errors import NoAnswerError
+from memory.chroma.layout import Chunk
 
 BREATH = 0.002
 """Seconds between two calls, in which an event loop runs what has become ready. Without them, the next call begins at

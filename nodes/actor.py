@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from memory.recall import Recalled
 from memory.records import Experience
-from nodes.asking import consult, settings
+from nodes.ask import consult, settings
 from nodes.context import Context
-from nodes.facts import (
+from nodes.llm.prompting import Facts
+from nodes.prompt_facts import (
     candidate_facts,
     candidate_titles,
     catalogue_facts,
@@ -23,13 +24,12 @@ from nodes.facts import (
     shown,
     wish_facts,
 )
-from nodes.llm.prompting import Facts
+from nodes.shortlist import shortlist, with_former
 from nodes.state import Candidate, Proposal, Remembered, VisitState
 from nodes.tools.categories import drawn_categories
 from nodes.tools.grounding import looks_like_no_item
-from nodes.tools.shortlist import shortlist, with_former
+from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import visit_memory
-from nodes.visitor import Visitor, visitor
 from sim.catalogue import Catalogue
 
 

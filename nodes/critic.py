@@ -6,13 +6,13 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
-from nodes.asking import consult, settings
+from nodes.ask import consult, settings
 from nodes.context import Context
-from nodes.facts import history_facts, item_facts, round_facts
 from nodes.llm.prompting import Facts
+from nodes.prompt_facts import history_facts, item_facts, round_facts
 from nodes.state import Step, Usage, VisitState
+from nodes.user_view import WINDOW, Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
-from nodes.visitor import WINDOW, Visitor, visitor
 from sim.errors import BadInputError
 
 V_MAX = 5.0

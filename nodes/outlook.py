@@ -7,14 +7,14 @@ import numpy as np
 from langgraph.runtime import Runtime
 from numpy.typing import NDArray
 
-from nodes.asking import settings
+from nodes.ask import settings
 from nodes.context import Context
+from nodes.shortlist import shortlist
 from nodes.state import VisitState
-from nodes.tools.outlook import learned_outlook
-from nodes.tools.shortlist import shortlist
+from nodes.tools.leave_risk_from_memory import learned_outlook
+from nodes.user_view import WINDOW, visitor
 from nodes.visit_memory import visit_memory
-from nodes.visitor import WINDOW, visitor
-from sim.outlook import worth
+from sim.policies.leave_risk import worth
 
 
 async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from nodes.actor import Choice, Grounding, choice_facts, like_experiences, listed
-from nodes.asking import consult, settings
+from nodes.ask import consult, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.planner import Plan, known_lessons, plain_plan, planning_facts
 from nodes.state import VisitState
-from nodes.visitor import visitor
+from nodes.user_view import visitor
 
 
 class PlannedChoice(Choice, Plan):

@@ -5,9 +5,10 @@ from typing import Any
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from nodes.asking import SHORTEST_TEXT, consult, settings
+from nodes.ask import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import (
+from nodes.llm.prompting import Facts
+from nodes.prompt_facts import (
     catalogue_facts,
     history_facts_with_genres,
     lesson_facts,
@@ -15,11 +16,10 @@ from nodes.facts import (
     round_facts_with_genres,
     wish_facts,
 )
-from nodes.llm.prompting import Facts
 from nodes.state import Told, VisitState
 from nodes.tools.categories import count_categories
+from nodes.user_view import WINDOW, Visitor, visitor
 from nodes.visit_memory import visit_memory
-from nodes.visitor import WINDOW, Visitor, visitor
 
 
 class Plan(BaseModel):

@@ -6,13 +6,19 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.records import Lesson
-from nodes.asking import SHORTEST_TEXT, consult, settings
+from nodes.ask import SHORTEST_TEXT, consult, settings
 from nodes.context import Context
-from nodes.facts import catalogue_facts, history_facts_with_genres, lesson_facts, plan_fact, round_facts_with_genres
 from nodes.llm.prompting import Facts
+from nodes.prompt_facts import (
+    catalogue_facts,
+    history_facts_with_genres,
+    lesson_facts,
+    plan_fact,
+    round_facts_with_genres,
+)
 from nodes.state import VisitState
+from nodes.user_view import visitor
 from nodes.visit_memory import visit_memory, writes_memory
-from nodes.visitor import visitor
 
 
 class Insight(BaseModel):

@@ -33,7 +33,7 @@ from memory.records import (
     private_space,
     record,
 )
-from nodes.asking import settings
+from nodes.ask import settings
 from nodes.context import Context
 from nodes.state import VisitState
 from sim.errors import BadInputError

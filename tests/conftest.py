@@ -28,7 +28,7 @@ for name in (
 @pytest.fixture(scope="session")
 def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose tiny world is built and embedded; copy it, do not write into it."""
-    from nodes.worlds import close_places, open_place_now
+    from nodes.tools.open_world import close_places, open_place_now
 
     base = tmp_path_factory.mktemp("built")
     before = os.environ.get("BILLP_HOME")
@@ -47,7 +47,7 @@ def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of the test's own, with the tiny world in it."""
-    from nodes.worlds import close_places
+    from nodes.tools.open_world import close_places
 
     base = tmp_path / "home"
     shutil.copytree(built_home, base)

@@ -100,7 +100,7 @@ def chroma_store(
     }
     with pytest.MonkeyPatch.context() as patch, places[kind]() as store:
         if kind == "index":
-            patch.setattr("memory.local.FEW", 0)
+            patch.setattr("memory.chroma.local.FEW", 0)
         store.sweep_ttl()
         store.batch([PutOp(record.namespace, record.key, None) for record in store.records()])
         yield store
@@ -118,7 +118,7 @@ class Clock:
             def now(cls, tz: tzinfo | None = None) -> Self:
                 return super().now(tz) + clock.passed
 
-        monkeypatch.setattr("memory.expiry.datetime", Shifted)
+        monkeypatch.setattr("memory.chroma.ttl.datetime", Shifted)
 
     def pass_for(self, store: BaseStore, minutes: float) -> None:
         """Let time pass for a store; what SQLite keeps is moved back instead, for its clock cannot be set."""

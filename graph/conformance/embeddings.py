@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
+from memory.chroma.errors import BadStoreError
 from memory.embeddings import identity, unit
-from memory.errors import BadStoreError
 from memory.store import ChromaStore
 
 TEXTS = ["Space comedy", "space comedy", "A drama at sea", "", " ", "ü 🎬 字幕", "long " * 5_000]

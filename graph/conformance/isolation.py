@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from graph.checkpoints import serializer
-from graph.schemas import Node, state_fields_of
+from graph.role_schemas import Node, state_fields_of
 from memory.recall import remember
 from memory.records import (
     Experience,

@@ -18,8 +18,8 @@ from langchain_core.language_models import BaseChatModel
 
 from graph.conformance.roles import at_home
 from graph.conformance.stalls import STALL, longest_stall
+from graph.context_overrides import context_of
 from graph.episode import build_variant
-from graph.settings import context_of
 from nodes.llm.models import chat_model
 from nodes.state import VisitInput
 

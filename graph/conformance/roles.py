@@ -27,13 +27,13 @@ from graph.checkpoints import serializer
 from graph.conformance.isolation import faults_of_isolation
 from graph.conformance.stalls import LONGEST_TURN, STALL, longest_stall, longest_turns
 from graph.episode import build_variant
-from graph.known import Graph
-from graph.schemas import Node, state_fields_of
+from graph.role_schemas import Node, state_fields_of
+from graph.run_metadata import Graph
 from graph.variants import VARIANTS, Variant
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import VisitInput, VisitState
-from nodes.worlds import close_places
+from nodes.tools.open_world import close_places
 
 ROUNDS = 4
 
@@ -218,7 +218,7 @@ def babbling() -> Iterator[None]:
     async def model(*_: Any) -> BaseChatModel:
         return FakeListChatModel(responses=["As an AI, I would rather not."])
 
-    with patch("nodes.asking.role_model", model):
+    with patch("nodes.ask.role_model", model):
         yield
 
 

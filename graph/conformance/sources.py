@@ -19,8 +19,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from sim.data.source import Given, Source
 from sim.errors import BadInputError
-from sim.sources import Given, Source
 from sim.world import World
 
 GARBAGE = bytes(range(256)) * 40

@@ -12,14 +12,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from graph.checkpoints import serializer
-from graph.known import Graph
-from graph.schemas import Node
+from graph.role_schemas import Node
+from graph.run_metadata import Graph
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.facts import ITEM_CATEGORIES
-from nodes.frame import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
+from nodes.lifecycle import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
+from nodes.prompt_facts import ITEM_CATEGORIES
 from nodes.state import MAX_STEPS, Proposal, Step, Usage
-from nodes.worlds import open_place
+from nodes.tools.open_world import open_place
 
 Build = Callable[[Callable[[Node], Node]], Graph]
 """Builds a graph of nodes each of which has gone through the function that it is given."""

@@ -15,7 +15,7 @@ from typing import Any, get_args
 from graph.conformance.roles import ROUNDS, RoleContract
 from memory.store import ChromaStore
 from nodes.state import Step, VisitInput
-from nodes.worlds import open_place_now
+from nodes.tools.open_world import open_place_now
 from sim.leave import LeaveReason
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from memory.access import SHARE
-from nodes.frame import MAX_TEXT
+from nodes.lifecycle import MAX_TEXT
 from sim.errors import BillpError
 
 VARIABLE = "BILLP_TOKENS"

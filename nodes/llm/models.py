@@ -9,11 +9,11 @@ from collections.abc import Callable
 from langchain_core.language_models import BaseChatModel
 
 from nodes.context import Context
-from nodes.llm.calling import EndpointModel
-from nodes.llm.endpoint import shared_endpoint
+from nodes.llm.endpoint.client import EndpointModel
+from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.llm.rules import RulesModel
+from sim.entry_points import Registry
 from sim.errors import BadInputError, BillpError
-from sim.plugins import Registry
 
 Key = tuple[str, float]
 # Loggers that would write the endpoint's address for each call.

@@ -14,8 +14,8 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from nodes.llm.caching import cached_for_short_texts
-from nodes.llm.tokens import count_tokens
+from nodes.llm.text.caching import cached_for_short_texts
+from nodes.llm.text.tokens import count_tokens
 from sim.errors import BadInputError
 
 Facts = dict[str, Any]

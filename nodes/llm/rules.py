@@ -17,10 +17,10 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from nodes.llm.prompting import Facts, read_facts
-from nodes.llm.tokens import count_tokens
-from nodes.llm.wording import Wishes, read_wishes
+from nodes.llm.text.tokens import count_tokens
+from nodes.llm.text.wish_grammar import Wishes, read_wishes
 from sim.errors import BadInputError
-from sim.outlook import AHEAD
+from sim.policies.leave_risk import AHEAD
 
 # Two distances count as alike within about this much, in the kernel that weighs experiences and values.
 DISTANCE_WIDTH = 0.15

@@ -26,19 +26,19 @@ from langchain_core.messages import BaseMessage
 from rich.console import Console
 from rich.table import Table
 
-from graph.cells import spare_collector
 from graph.episode import build_variant
-from graph.protocol import visitors
+from graph.study.settings import visitors
+from graph.study.workers import spare_collector
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.actor import Choice
 from nodes.context import Context
-from nodes.llm.calling import call
+from nodes.llm.endpoint.client import call
 from nodes.llm.models import role_model
 from nodes.llm.prompting import build_messages
 from nodes.llm.prompts import default_prompt
 from nodes.state import VisitInput
-from nodes.worlds import default_world, load_world, open_place
+from nodes.tools.open_world import default_world, load_world, open_place
 
 LATENCY = 0.2
 VISITS = 100

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nodes.worlds import default_world
-from sim.datasets import load_ratings
-from sim.environment import ENVIRONMENT, RecommendEnv
-from sim.knowledge import Knowledge, Policy, visit_rng
-from sim.tuning import DIVERSE_GREEDY, tuned
+from nodes.tools.open_world import default_world
+from sim.data.sources import load_ratings
+from sim.policies.base import Knowledge, Policy, visit_rng
+from sim.policies.tuning import DIVERSE_GREEDY, tuned
+from sim.rl.environment import ENVIRONMENT, RecommendEnv
 from sim.world import World
 
 STEPS = 100_000

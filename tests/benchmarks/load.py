@@ -23,7 +23,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from rich.console import Console
 
-from nodes.worlds import close_places, open_place_now
+from nodes.tools.open_world import close_places, open_place_now
 from tests.servers import Server, serving
 
 CONCURRENT = 200

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from memory.chroma.layout import Kept
 from memory.embeddings import Vector, unit
-from memory.rows import Kept
 from memory.store import ChromaStore
 
 DIMENSION = 384

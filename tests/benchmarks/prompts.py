@@ -22,16 +22,16 @@ from graph.episode import VARIANTS, build_episode
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.facts import round_facts_with_genres
 from nodes.llm.prompting import ROUNDS_LISTED, build_messages
 from nodes.llm.prompts import default_prompt
-from nodes.llm.tokens import encode
+from nodes.llm.text.tokens import encode
+from nodes.prompt_facts import round_facts_with_genres
 from nodes.state import Step, VisitInput, VisitState
-from nodes.user import describe_round, proposed_item, simulated
-from nodes.visitor import visitor
-from nodes.worlds import close_places
+from nodes.tools.open_world import close_places
+from nodes.user_view import visitor
+from nodes.users.simulated import describe_round, proposed_item, simulated
 from sim.catalogue import Catalogue, Item
-from sim.datasets import Ratings
+from sim.data.sources import Ratings
 from sim.world import World
 
 WORLD = "games"

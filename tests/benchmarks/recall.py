@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from memory.embeddings import Vector, shared_embeddings, unit
-from nodes.visitor import STATE_TITLES, WINDOW
-from sim.prediction import judge_values
-from sim.recorded import Credited, Episode, numbered_lines, read_recorded
+from nodes.user_view import STATE_TITLES, WINDOW
+from sim.metrics.calibration import judge_values
+from sim.original.runs import Credited, Episode, numbered_lines, read_recorded
 
 NEIGHBOURS = (8, 32, 100)
 CLOSENESS = 3.0

@@ -22,18 +22,18 @@ import nodes.actor
 import nodes.critic
 import nodes.planner
 from graph.episode import build_episode, build_variant
-from graph.protocol import visitors
-from memory.catalogue import CatalogueIndex
+from graph.study.settings import visitors
 from memory.embeddings import LineMean, MiniLM, shared_embeddings
 from memory.recall import RecallScope, recall_experiences, remember
 from memory.records import Experience, record
 from memory.store import ChromaStore
+from memory.title_index import CatalogueIndex
 from nodes.context import Context
 from nodes.llm.models import role_model
 from nodes.llm.rules import RulesModel
 from nodes.state import Step, VisitInput, VisitOutput, VisitState
-from nodes.worlds import default_world, embed_labels, load_world, open_place
-from sim.datasets import load_ratings
+from nodes.tools.open_world import default_world, embed_labels, load_world, open_place
+from sim.data.sources import load_ratings
 from sim.world import World
 
 VISITS = 30

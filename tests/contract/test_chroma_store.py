@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from langgraph.store.base import PutOp
 
-from memory.errors import BadRecordError
+from memory.chroma.errors import BadRecordError
 from memory.store import ChromaStore
 from tests.servers import ChromaServer
 from tests.stores import DIMENSION

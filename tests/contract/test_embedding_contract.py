@@ -8,9 +8,9 @@ import pytest
 from langchain_core.embeddings import Embeddings
 
 from graph.conformance import EmbeddingContract
+from memory.chroma.env import chosen_embedding
+from memory.chroma.errors import BadStoreError
 from memory.embeddings import LineMean, MiniLM
-from memory.errors import BadStoreError
-from memory.settings import chosen_embedding
 from tests.stores import FakeEmbeddings
 
 

@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatResult
 
 from graph.conformance import ModelContract
 from nodes.llm import models
-from nodes.llm.endpoint import shared_endpoint
+from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.llm.models import chat_model
 from sim.errors import BadInputError
 from tests.scripted import by_rules, serving

@@ -12,8 +12,8 @@ from langgraph.runtime import Runtime
 
 from graph.variants import VARIANTS, Variant
 from memory.records import Lesson
-from nodes import asking
-from nodes.asking import settings
+from nodes import ask
+from nodes.ask import settings
 from nodes.context import Context
 from nodes.state import VisitState
 from nodes.visit_memory import visit_memory
@@ -59,7 +59,7 @@ async def needs_a_store(state: VisitState, runtime: Runtime[Context]) -> dict[st
 
 
 async def takes_any_reply(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    model = await cast(Any, asking).role_model(settings(runtime), "planner")
+    model = await cast(Any, ask).role_model(settings(runtime), "planner")
     facts = {"role": "planner", "history": [], "rounds": [], "lessons": []}
     reply = await model.ainvoke(f"```json\n{json.dumps(facts)}\n```")
     return {"plan": json.loads(reply.text)["plan"]}

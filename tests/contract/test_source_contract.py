@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from graph.conformance import SourceContract
-from sim.collecting import Collector
-from sim.datasets import SOURCES
-from sim.ratings import Ratings
-from sim.reading import json_rows
-from sim.sources import Given, Source
+from sim.data.collector import Collector
+from sim.data.ratings import Ratings
+from sim.data.source import Given, Source
+from sim.data.sources import SOURCES
+from sim.data.streaming import json_rows
 
 USERS, ITEMS = 40, 20
 

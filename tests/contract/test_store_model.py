@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, MatchCondition, Op, PutOp, SearchOp
 from langgraph.store.memory import InMemoryStore
 
-from memory.matching import Namespace
+from memory.search.filters import Namespace
 from tests.stores import DIMENSION, Clock, FakeEmbeddings, chroma
 
 LIVES: list[float | None] = [None, None, 5, 20]

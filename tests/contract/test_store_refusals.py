@@ -22,7 +22,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
-from memory.errors import BadRecordError, BadStoreError, StoreError
+from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
 from memory.store import ChromaStore
 from tests.stores import DIMENSION, OURS, Clock, FakeEmbeddings, chroma
 

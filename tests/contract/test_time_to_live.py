@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from langgraph.store.base import BaseStore, GetOp, PutOp
 
-from memory.backend import Backend
-from memory.errors import BadRecordError, BadStoreError, StoreError
-from memory.exchange import Line, exported, kept
-from memory.rows import CHUNK, Chunk
-from memory.settings import configured_ttl
+from memory.chroma.backend import Backend
+from memory.chroma.env import configured_ttl
+from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
+from memory.chroma.layout import CHUNK, Chunk
+from memory.jsonl import Line, exported, kept
 from memory.store import ChromaStore, create_store
 from tests.stores import DIMENSION, Clock, FakeEmbeddings, chroma, chroma_store
 
@@ -79,7 +79,7 @@ class TestTimeToLive:
     ) -> None:
         store, _ = mortal
         said: queue.Queue[logging.LogRecord] = queue.Queue()
-        loggers = [logging.getLogger(name) for name in ("memory.sweeper", "langgraph.store.sqlite.base")]
+        loggers = [logging.getLogger(name) for name in ("memory.ttl_sweeper", "langgraph.store.sqlite.base")]
         handler = QueueHandler(said)
         for logger in loggers:
             caplog.set_level(logging.INFO, logger.name)

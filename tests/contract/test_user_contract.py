@@ -10,7 +10,7 @@ from graph.conformance import UserContract
 from graph.variants import VARIANTS, Variant
 from nodes.context import Context
 from nodes.state import VisitState
-from nodes.user import user
+from nodes.users.simulated import user
 from sim.errors import BadInputError
 
 

@@ -13,7 +13,7 @@ import graph
 import memory
 import nodes
 import sim
-from memory.errors import StoreError
+from memory.chroma.errors import StoreError
 from sim.errors import BillpError
 from tests.servers import TOKENS
 
@@ -21,10 +21,10 @@ from tests.servers import TOKENS
 # catches them.
 INTERNAL = {
     "graph.server.limits._TooLargeError",
-    "memory.local.NotLoadedError",
-    "nodes.llm.faults.Fault",
-    "nodes.llm.reading._Unreadable",
-    "sim.reading.Malformed",
+    "memory.chroma.local.NotLoadedError",
+    "nodes.llm.endpoint.errors.Fault",
+    "nodes.llm.text.lenient_json._Unreadable",
+    "sim.data.streaming.Malformed",
 }
 
 

@@ -1,0 +1,90 @@
+"""Check of a memory: records that break their bounds, or contradict the catalogue of their world."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from langgraph.store.base import PutOp
+from pydantic import ValidationError
+
+from graph.cli.memory.select import place_of
+from memory.chroma.layout import Record
+from memory.records import KINDS, Experience, Memory, escape, people_space, private_space
+from memory.store import ChromaStore
+from nodes.state import Profile, first_fault
+from nodes.tools.open_world import load_world, world_folder
+from nodes.users.profile import OLD_KIND
+from sim.catalogue import Catalogue
+from sim.errors import BadInputError
+
+PAGE = 200
+
+
+class Fault(NamedTuple):
+    """A record that no visit writes, and why."""
+
+    record: Record
+    why: str
+
+
+def faults(records: Sequence[Record]) -> list[Fault]:
+    """Return the records that break the bounds of their kind, or say of an item what its catalogue does not.
+
+    Records of a kind that is not known here belong to somebody else, and are passed over.
+    """
+    catalogues: dict[str, Catalogue | None] = {}
+    return [Fault(one, why) for one in records if (why := _fault(one, catalogues))]
+
+
+def _fault(one: Record, catalogues: dict[str, Catalogue | None]) -> str | None:
+    place = place_of(one.namespace)
+    try:
+        if place.kind == OLD_KIND:
+            Profile.model_validate(one.value)
+            return None
+        if place.kind not in KINDS:
+            return None
+        value = KINDS[place.kind].model_validate(one.value)
+    except ValidationError as error:
+        return first_fault(error)
+    if len(one.namespace) != 3 or escape(value.user_id) != one.namespace[2]:
+        return "the namespace names another user"
+    return _against_catalogue(value, place.space, catalogues)
+
+
+def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogue | None]) -> str | None:
+    """Return in what an experience contradicts the catalogue of its world; None where there is no such world."""
+    if not isinstance(value, Experience) or not value.item_id:
+        return None
+    world = space.removeprefix(private_space("")).removeprefix(people_space("")).rpartition(":")[2]
+    if world not in catalogues:
+        catalogues[world] = _catalogue(world)
+    catalogue = catalogues[world]
+    if catalogue is None:
+        return None
+    if value.item_id not in catalogue:
+        return f"item_id: the world {world!r} has no such item"
+    item = catalogue.item(value.item_id)
+    if not item.title.startswith(value.title) or not {*value.genres} <= {*item.genres}:
+        return f"title or genres: not those of the item in the world {world!r}"
+    return None
+
+
+def _catalogue(world: str) -> Catalogue | None:
+    try:
+        return load_world(world).catalogue if world_folder(world).exists() else None
+    except BadInputError:
+        # A space of another name than a world's.
+        return None
+
+
+def removed(store: ChromaStore, found: Sequence[Fault]) -> Iterator[int]:
+    """Delete the records with a fault, and yield how many are done."""
+    for start in range(0, len(found), PAGE):
+        page = found[start : start + PAGE]
+        store.batch([PutOp(one.record.namespace, one.record.key, None) for one in page])
+        yield start + len(page)
+
+
+def described_fault(one: Fault) -> Mapping[str, object]:
+    """Return a fault as JSON."""
+    return {**place_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}

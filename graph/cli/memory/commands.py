@@ -1,0 +1,411 @@
+"""The command `billp memory`."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+# Chroma and the graph are imported by the command that needs them, so that --help and errors are quick.
+
+memory = typer.Typer(
+    help="What visits have taught: list, search, show, export, import, forget.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+out = Console()
+err = Console(stderr=True)
+OfKind = Annotated[
+    str | None,
+    typer.Option("--kind", help="Only records of this kind: lessons, experiences, values, statements, or your own."),
+]
+InSpace = Annotated[str | None, typer.Option("--space", help="Only records of this space: a world, or people:WORLD.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Only records of the user with this id.")]
+OfRun = Annotated[str, typer.Option("--run", help="Read the memory of the study of this name.")]
+OfCell = Annotated[str, typer.Option("--cell", help="Which of its memories, such as billp-0; needed if it has more.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+LESSON_COLUMNS = ("visits", "length", "lesson")
+MAX_NAME = 500
+NUMBERS = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
+    "values": ("space", "user", "target", "distance", "after"),
+    "profiles": ("space", "user", "ratings", "text"),
+    "statements": ("space", "user", "said", "title", "rating", "text"),
+}
+
+
+@memory.command("list")
+def memory_list(
+    kind: OfKind = None,
+    space: InSpace = None,
+    user: OfUser = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    run: OfRun = "",
+    cell: OfCell = "",
+    as_json: AsJson = False,
+) -> None:
+    """List whose records there are, with their number, and the totals by kind."""
+    from graph.cli.memory.select import Wanted, by_kind, checked_kind, counted, place_of, readable_memory
+
+    with readable_memory(run, cell) as store:
+        counts = counted(Wanted(checked_kind(kind), space, user).records(store))
+    totals = by_kind(counts)
+    if as_json:
+        rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
+        print_json({"records": sum(totals.values()), "kinds": totals, "namespaces": rows[:limit]})
+        return
+    typer.echo(totals_line(totals))
+    if counts:
+        rows = [{**place_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
+        print_table(("kind", "space", "user", "records"), rows)
+    rest_line(len(counts) - limit, "lines")
+
+
+@memory.command("search")
+def memory_search(
+    query: Annotated[str, typer.Argument(help="What it is about, in words.")],
+    kind: OfKind = None,
+    space: InSpace = None,
+    user: OfUser = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Most records.")] = 10,
+    run: OfRun = "",
+    cell: OfCell = "",
+    as_json: AsJson = False,
+) -> None:
+    """Search records by meaning; the score is the likeness (cosine), 1 at most."""
+    from graph.cli.memory.select import Wanted, checked_kind, described, found, readable_memory
+
+    with readable_memory(run, cell) as store:
+        items = found(store, Wanted(checked_kind(kind), space, user), query, limit)
+    if as_json:
+        print_json([{"score": item.score, **described(item)} for item in items])
+        return
+    if not items:
+        typer.echo("nothing found")
+        return
+    rows = [
+        {"score": f"{item.score:.3f}", **described(item), "record": summary(item.namespace[0], item.value)}
+        for item in items
+    ]
+    print_table(("score", "kind", "space", "user", "record"), rows)
+
+
+@memory.command("show")
+def memory_show(
+    kind: Annotated[
+        str, typer.Argument(help="Which records: lessons, experiences, values, statements, profiles, or a role's own.")
+    ],
+    space: InSpace = None,
+    user: OfUser = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    run: OfRun = "",
+    cell: OfCell = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show records: lessons by how many visits taught them, profiles as statements make them, others latest first."""
+    from graph.cli.memory.select import Wanted, checked_kind, described, newest_first, profiles, readable_memory
+
+    with readable_memory(run, cell) as store:
+        wanted = Wanted(checked_kind(kind), space, user)
+        records = wanted.records(store)
+        if kind == "profiles":
+            records = [*profiles(wanted._replace(kind="statements").records(store)), *records]
+    if kind == "lessons":
+        show_lessons(records, limit, as_json)
+        return
+    shown = [described(one) for one in newest_first(records)[:limit]]
+    if as_json:
+        print_json(shown)
+        return
+    if not shown:
+        typer.echo(f"no {kind}")
+        return
+    columns = COLUMNS.get(kind) or own_columns(shown[0]["value"])
+    print_table(columns, [{**cells(kind, one["value"]), **one} for one in shown])
+    rest_line(len(records) - limit, kind)
+
+
+def own_columns(value: Mapping[str, Any]) -> list[str]:
+    """Return the columns of a table of records that a role of one's own writes."""
+    return ["space", "user", *(name for name in value if name not in ("kind", "visit", "user_id", "situation"))]
+
+
+def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
+    """Show what lessons say, space by space, those that most visits taught first."""
+    from graph.cli.memory.select import lessons_by_space
+
+    spaces, foreign = lessons_by_space(records)
+    if as_json:
+        print_json([{"space": one.space, **lesson._asdict()} for one in spaces for lesson in one.lessons[:limit]])
+        return
+    if not spaces:
+        typer.echo("no lessons")
+    for one in spaces:
+        typer.echo(f"lessons of the space {printable(one.space)}: {len(one.lessons)} different ones")
+        rows = [
+            dict(zip(LESSON_COLUMNS, (each.support, f"{each.length:.1f}", each.text), strict=True))
+            for each in one.lessons[:limit]
+        ]
+        print_table(LESSON_COLUMNS, rows)
+        rest_line(len(one.lessons) - limit, "lessons")
+    if foreign:
+        typer.echo(f"lying among them, but no lessons: {foreign} (`export` has them)")
+
+
+@memory.command("export")
+def memory_export(
+    file: Annotated[Path, typer.Argument(help="File to write, or - for standard output.")],
+    kind: OfKind = None,
+    space: InSpace = None,
+    user: OfUser = None,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Write the vectors too.")] = False,
+    run: OfRun = "",
+    cell: OfCell = "",
+) -> None:
+    """Write records to a file as JSON Lines, one record a line."""
+    from graph.cli.memory.files import export_file, export_memory
+    from graph.cli.memory.select import Wanted, checked_kind, known_kinds, readable_memory
+
+    # What a record of its own is found by, its class says.
+    known_kinds()
+    with readable_memory(run, cell) as store:
+        records = Wanted(checked_kind(kind), space, user).records(store)
+        with progress_bar("Exporting", len(records)) as progress:
+            if str(file) == "-":
+                refused = export_memory(store, records, sys.stdout, embeddings, progress)
+            else:
+                with export_file(file) as stream:
+                    refused = export_memory(store, records, stream, embeddings, progress)
+    typer.echo(f"records exported: {len(records):,}", err=True)
+    if refused:
+        typer.echo(f"not as visits write them, so that `import` would refuse them: {refused:,}", err=True)
+
+
+@memory.command("import")
+def memory_import(
+    file: Annotated[Path, typer.Argument(help="File that `billp memory export` wrote.")],
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute vectors anew where the file has them.")
+    ] = False,
+) -> None:
+    """Take in records from a file: all of them, or none where a line cannot be used."""
+    from graph.cli.memory.files import check_lines, import_memory
+    from graph.cli.memory.select import known_kinds, writable_memory
+    from memory.embeddings import shared_embeddings
+
+    known_kinds()
+    # Before the memory is opened, so that a bad file leaves nothing behind.
+    with err.status(f"Checking {file} …"):
+        count = check_lines(file, shared_embeddings(), recompute)
+    with writable_memory() as store, progress_bar("Importing", count) as progress:
+        import_memory(file, store, recompute, progress)
+    typer.echo(f"records imported: {count:,}")
+
+
+@memory.command("import-recorded")
+def memory_import_recorded(
+    file: Annotated[Path, typer.Argument(help="An Actor's or a Critic's memory as the original kept it.")],
+    space: Annotated[
+        str, typer.Option("--space", help="Space that gets the records; visits of a world read its name.")
+    ],
+    user: Annotated[
+        str, typer.Option("--user", help="User id for the records, since the file names none.")
+    ] = "recorded",
+    world: Annotated[
+        str, typer.Option("--world", help="World whose catalogue tells ids, genres, and titles with commas.")
+    ] = "",
+) -> None:
+    """Take in a memory of the original as experiences, or as values."""
+    from graph.cli.memory.files import recorded_records, write_recorded
+    from graph.cli.memory.select import writable_memory
+    from nodes.tools.open_world import load_world
+
+    checked_label("--space", space)
+    checked_label("--user", user)
+    records = recorded_records(file, user, load_world(world).catalogue if world else None)
+    with writable_memory() as store, progress_bar("Importing", len(records)) as progress:
+        write_recorded(records, space, store, progress)
+    typer.echo(f"{records[0].value.kind} imported into the space {space}: {len(records):,}")
+
+
+@memory.command("check")
+def memory_check(
+    kind: OfKind = None,
+    space: InSpace = None,
+    user: OfUser = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the records that are found.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find records that no visit writes: out of bounds, or with another title than the item has.
+
+    Recall passes over the former. Exit code 1 if any are found and kept.
+    """
+    from graph.cli.memory.check import described_fault, faults, removed
+    from graph.cli.memory.select import Wanted, checked_kind, readable_memory
+
+    with readable_memory("", "") as store:
+        records = Wanted(checked_kind(kind), space, user).records(store)
+        found = faults(records)
+        if as_json:
+            print_json({"records": len(records), "faults": [described_fault(one) for one in found]})
+        else:
+            typer.echo(f"records checked: {len(records):,}; not as visits write them: {len(found):,}")
+            if found:
+                print_table(("kind", "space", "user", "key", "why"), [described_fault(one) for one in found[:limit]])
+            rest_line(len(found) - limit, "records")
+        if found and remove and (yes or agreed(f"records to delete: {len(found):,}")):
+            with progress_bar("Deleting", len(found)) as progress:
+                for done in removed(store, found):
+                    progress(done)
+        elif found:
+            raise typer.Exit(1)
+
+
+@memory.command("forget")
+def memory_forget(
+    user: Annotated[str, typer.Option("--user", help="Id of the user.")],
+    space: Annotated[str | None, typer.Option("--space", help="Forget them in this space alone.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove all records of a user, of all kinds, and look whether they are gone."""
+    from graph.cli.memory.erase import check_forgotten, elsewhere, forget
+    from graph.cli.memory.select import Wanted, by_kind, counted, readable_memory
+
+    with readable_memory("", "") as store:
+        records = Wanted(None, space, user).records(store)
+        everything = len(store.records())
+        if not records:
+            typer.echo(f"nothing is remembered of user {printable(user)}{within(space)}")
+        else:
+            question = f"user {printable(user)}{within(space)}: {totals_line(by_kind(counted(records)))}"
+            if yes:
+                typer.echo(question)
+            elif not agreed(question):
+                typer.echo("nothing is removed")
+                raise typer.Exit(1)
+            with progress_bar("Rewriting", everything) as progress:
+                forget(records, store, progress)
+    if records:
+        check_forgotten(user, space, everything - len(records))
+        typer.echo(f"records removed: {len(records):,}; looked for again: none found")
+    for line in elsewhere(user):
+        typer.echo(f"not removed: {printable(line)}")
+    typer.echo("not looked at: files exported before, copies, threads of a LangGraph server, and the ratings of worlds")
+
+
+def agreed(question: str) -> bool:
+    """Say whether the person at the terminal agrees.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    from sim.errors import BadInputError
+
+    if not sys.stdin.isatty():
+        raise BadInputError(f"{question}; nobody is there to be asked whether to remove them: say so with --yes")
+    return typer.confirm(f"{question}. Remove them?")
+
+
+def within(space: str | None) -> str:
+    """Return in words where is looked."""
+    return "" if space is None else f" in the space {printable(space)}"
+
+
+def checked_label(option: str, text: str) -> None:
+    """Check the name of a space or user.
+
+    Raises:
+        BadInputError: None can be called so.
+    """
+    from sim.errors import BadInputError
+
+    if not 0 < len(text) <= MAX_NAME or not text.isprintable():
+        raise BadInputError(f"{option}: write a name of 1 to {MAX_NAME} characters")
+
+
+def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a table shows of a record; somebody may have put there whatever they liked."""
+    texts = {name: cell(part) for name, part in value.items()}
+    last = str(value.get("situation") or "").splitlines()
+    profile = {"text": " · ".join(str(value.get("text", "")).splitlines())} if kind == "profiles" else {}
+    ratings = value.get("ratings")
+    return (
+        texts
+        | profile
+        | {"after": last[-1] if last else "", "ratings": str(len(ratings)) if isinstance(ratings, dict) else "–"}
+    )
+
+
+def cell(part: Any) -> str:
+    """Return a part of a record as a table shows it."""
+    if isinstance(part, bool):
+        return "yes" if part else "no"
+    if isinstance(part, float):
+        return f"{part:.2f}"
+    if isinstance(part, list):
+        return ", ".join(map(str, part))
+    return "–" if part is None else str(part)
+
+
+def summary(kind: str, value: Mapping[str, Any]) -> str:
+    """Return a record in one text."""
+    if kind == "experiences":
+        shown = cells("experiences", value)
+        return f"{shown.get('title')}: advantage {shown.get('advantage')}, left: {shown.get('left')}"
+    if kind == "values":
+        shown = cells("values", value)
+        return f"{shown.get('target')} after {shown['after']}"
+    return str(value["text"]) if "text" in value else json.dumps(value, ensure_ascii=False)
+
+
+def totals_line(totals: Mapping[str, int]) -> str:
+    """Return the number of records by kind, in words."""
+    kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in totals.items())
+    return f"records {sum(totals.values()):,}{f' ({kinds})' if kinds else ''}"
+
+
+def rest_line(rest: int, what: str) -> None:
+    """Say how many lines are not shown."""
+    if rest > 0:
+        typer.echo(f"{rest:,} more {what}: `--limit` shows more")
+
+
+def printable(text: str) -> str:
+    """Return a text without what could steer a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def print_json(content: Any) -> None:
+    """Print what a program reads."""
+    typer.echo(json.dumps(content))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print the columns of rows, numbers to the right."""
+    columns = list(columns)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(row.get(name, "–")))) for name in columns))
+    out.print(table)
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what shows how many records are done, on a terminal alone."""
+    columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
+    with progress:
+        task = progress.add_task("", total=total)
+        yield lambda done: progress.update(task, completed=done)

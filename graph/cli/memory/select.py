@@ -1,0 +1,224 @@
+"""Which memory, and which of its records: what `billp memory` looks at."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from langgraph.store.base import SearchItem
+from pydantic import ValidationError
+
+from graph.variants import VARIANTS
+from memory.chroma.errors import BadStoreError
+from memory.chroma.layout import Record
+from memory.recall import Supported, merged
+from memory.records import KINDS, Lesson, escape, unescape
+from memory.search.filters import Namespace
+from memory.store import ChromaStore, configured, open_configured
+from nodes.users.profile import OLD_KIND, profile_of
+from sim.errors import BadInputError
+
+
+def known_kinds() -> list[str]:
+    """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
+    # Loads them all.
+    _ = list(VARIANTS)
+    return [*KINDS, OLD_KIND]
+
+
+def checked_kind(kind: str | None) -> str | None:
+    """Return a kind of records, None for any.
+
+    Raises:
+        BadInputError: There is none of that name.
+    """
+    if kind is not None and kind not in (known := known_kinds()):
+        raise BadInputError(f"there is no kind of memory {kind[:80]!r}: choose among {', '.join(known)}")
+    return kind
+
+
+class Place(NamedTuple):
+    """What a namespace says; empty where it does not."""
+
+    kind: str
+    space: str
+    user: str
+
+
+class Wanted(NamedTuple):
+    """Which records are meant; None for any."""
+
+    kind: str | None = None
+    space: str | None = None
+    user: str | None = None
+
+    def means(self, namespace: Namespace) -> bool:
+        """Say whether the records of a namespace are meant."""
+        return all(wanted in (None, part) for wanted, part in zip(self, place_of(namespace), strict=True))
+
+    def records(self, store: ChromaStore) -> list[Record]:
+        """Return the records that are meant, by namespace and key."""
+        return [record for record in store.records(self._prefix) if self.means(record.namespace)]
+
+    def prefixes(self, store: ChromaStore) -> set[Namespace]:
+        """Return prefixes below which all that is meant lies, and nothing else."""
+        depth = max((number for number, part in enumerate(self, 1) if part is not None), default=0)
+        if len(self._prefix) == depth:
+            return {self._prefix}
+        return {record.namespace[:depth] for record in self.records(store)}
+
+    @property
+    def _prefix(self) -> Namespace:
+        return tuple(escape(part) for part in takewhile(lambda part: part is not None, self) if part is not None)
+
+
+def place_of(namespace: Namespace) -> Place:
+    """Return what a namespace says."""
+    kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
+    return Place(kind, space, user)
+
+
+@contextmanager
+def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
+    """Open a memory to be read: that of a cell of a study, or the one that the environment names.
+
+    Where there is none yet, none is made.
+
+    Raises:
+        BadInputError: There is no such run or cell.
+        BadStoreError: The memory cannot be used.
+    """
+    if run:
+        with _copied(memory_of_cell(run, cell)) as store:
+            yield store
+        return
+    if cell:
+        raise BadInputError("--cell names a part of a study: name the study with --run")
+    where = configured()
+    with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
+        yield store
+
+
+@contextmanager
+def writable_memory() -> Iterator[ChromaStore]:
+    """Open the memory that the environment names, made where there is none."""
+    with open_configured(configured()) as store:
+        yield store
+
+
+def memory_of_cell(run: str, cell: str) -> Path:
+    """Return the folder of the memory of a cell of a study that has ended.
+
+    Raises:
+        BadInputError: There is no such run or cell.
+    """
+    # Brings all that a study needs.
+    from graph.study.run import run_folder
+
+    folder = run_folder(run) / "memory"
+    cells = sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+    if not cells:
+        raise BadInputError(f"there is no memory of a run {run!r} that has ended in {folder}")
+    if not cell and len(cells) == 1:
+        return folder / cells[0]
+    if cell not in cells:
+        which = f"there is no cell {cell[:80]!r}" if cell else "--cell is needed"
+        raise BadInputError(f"{which}: the run {run!r} has {', '.join(cells)}")
+    return folder / cell
+
+
+@contextmanager
+def _copied(folder: Path) -> Iterator[ChromaStore]:
+    """Open a copy of a memory: Chroma changes files even where it is only asked."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "memory").resolve()
+        shutil.copytree(folder, copy)
+        try:
+            store = ChromaStore(copy)
+        except BadStoreError as error:
+            raise BadStoreError(str(error).replace(str(copy), str(folder))) from error
+        with store:
+            yield store
+
+
+def counted(records: Iterable[Record]) -> dict[Namespace, int]:
+    """Return the number of records of each namespace, by namespace."""
+    return dict(sorted(Counter(record.namespace for record in records).items()))
+
+
+def by_kind(counts: Mapping[Namespace, int]) -> dict[str, int]:
+    """Return the number of records of each kind."""
+    kinds: Counter[str] = Counter()
+    for namespace, count in counts.items():
+        kinds[place_of(namespace).kind] += count
+    return dict(kinds)
+
+
+class Lessons(NamedTuple):
+    """What the lessons of a space say."""
+
+    space: str
+    lessons: list[Supported]
+
+
+def lessons_by_space(records: Sequence[Record]) -> tuple[list[Lessons], int]:
+    """Return what lessons say, space by space, and how many records are no lessons."""
+    spaces: dict[str, list[Lesson]] = {}
+    foreign = 0
+    for record in records:
+        try:
+            spaces.setdefault(place_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
+        except ValidationError:
+            # Put there by hand.
+            foreign += 1
+    return [Lessons(space, merged(lessons)) for space, lessons in spaces.items() if lessons], foreign
+
+
+def profiles(statements: Sequence[Record]) -> list[Record]:
+    """Return the profile that follows from each person's statements, in the form of a record."""
+    by_person: dict[Namespace, list[Record]] = {}
+    for one in statements:
+        by_person.setdefault(one.namespace, []).append(one)
+    return [
+        replace(
+            max(said, key=lambda one: one.updated_at),
+            namespace=(OLD_KIND, *namespace[1:]),
+            key=OLD_KIND,
+            text=profile_of(said).model_dump_json(),
+        )
+        for namespace, said in by_person.items()
+    ]
+
+
+def newest_first(records: Iterable[Record]) -> list[Record]:
+    """Return records by the time of their last change, the latest first; those of one time by namespace and key."""
+    return sorted(records, key=lambda one: (-one.updated_at.timestamp(), one.place))
+
+
+def found(store: ChromaStore, wanted: Wanted, query: str, limit: int) -> list[SearchItem]:
+    """Return the records that are meant and nearest in meaning to a text, the nearest first."""
+    items = [
+        item
+        for prefix in wanted.prefixes(store)
+        for item in store.search(prefix, query=query, limit=limit, refresh_ttl=False)
+    ]
+    scored = [item for item in items if item.score is not None]
+    return sorted(scored, key=lambda item: (-(item.score or 0.0), item.namespace, item.key))[:limit]
+
+
+def described(item: SearchItem | Record) -> dict[str, Any]:
+    """Return a record as JSON."""
+    place = place_of(item.namespace)
+    return {
+        **place._asdict(),
+        "namespace": list(item.namespace),
+        "key": item.key,
+        "value": item.value,
+        "created_at": item.created_at.isoformat(),
+        "updated_at": item.updated_at.isoformat(),
+    }

@@ -1,0 +1,137 @@
+"""A person's visit in a terminal: the questions and answers of `recommend`, here or on a LangGraph server."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from uuid import uuid4
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+from langgraph_sdk.client import LangGraphClient
+from pydantic import ValidationError
+
+from graph.checkpoints import serializer
+from graph.recommend import builder
+from graph.server_client import connected
+from memory.store import create_store
+from nodes.context import Context
+from nodes.users.person import Answer
+from sim.errors import BadInputError, BillpError
+
+Question = dict[str, Any]
+Ask = Callable[[Question], Answer]
+
+
+class Conversation(Protocol):
+    """A visit that is under way somewhere."""
+
+    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Begin the visit, and return its state when it stops."""
+        ...
+
+    async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Go on with an answer, and return the state when the visit stops again."""
+        ...
+
+
+async def converse(conversation: Conversation, given: dict[str, Any], ask: Ask) -> dict[str, Any]:
+    """Lead a person's visit to its end, and return its output."""
+    state = await conversation.begin(given)
+    while questions := state.get("__interrupt__"):
+        state = await conversation.resume(ask(questions[0]["value"]).model_dump(exclude_defaults=True))
+    return state
+
+
+class Here:
+    """A visit in this process."""
+
+    def __init__(self, graph: Any, context: Context) -> None:
+        self._graph = graph
+        self._run = {"config": {"configurable": {"thread_id": str(uuid4())}}, "context": context}
+
+    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Begin the visit."""
+        return _plain(await self._graph.ainvoke(given, **self._run))
+
+    async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Go on with an answer."""
+        return _plain(await self._graph.ainvoke(Command(resume=answer), **self._run))
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with its interrupts as a server writes them."""
+    stopped = state.get("__interrupt__", ())
+    return state | {"__interrupt__": [{"value": one.value} for one in stopped]}
+
+
+class There:
+    """A visit on a LangGraph server."""
+
+    def __init__(self, client: LangGraphClient, thread: str, context: Context) -> None:
+        self._client = client
+        self._thread = thread
+        self._context = context.model_dump(exclude_defaults=True)
+
+    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Begin the visit."""
+        return await self._wait(input=given)
+
+    async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Go on with an answer."""
+        return await self._wait(command={"resume": answer})
+
+    async def _wait(self, **run: Any) -> dict[str, Any]:
+        state: Any = await self._client.runs.wait(
+            self._thread, "recommend", context=self._context, raise_error=False, **run
+        )
+        if failed := state.get("__error__"):
+            kind = BadInputError if failed.get("error") == BadInputError.__name__ else BillpError
+            raise kind(f"the server says: {failed.get('message') or failed.get('error')}")
+        return dict(state)
+
+
+@asynccontextmanager
+async def here(context: Context) -> AsyncIterator[Conversation]:
+    """Yield a visit in this process, with the memory under BILLP_HOME."""
+    async with create_store() as store:
+        yield Here(builder.compile(checkpointer=InMemorySaver(serde=serializer()), store=store), context)
+
+
+@asynccontextmanager
+async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
+    """Yield a visit on the LangGraph server at `url`.
+
+    Raises:
+        BillpError: The server does not answer, or does not know `recommend`.
+    """
+    async with connected(url) as client:
+        thread = await client.threads.create()
+        yield There(client, thread["thread_id"], context)
+
+
+def read_answer(line: str) -> Answer:
+    """Return what a person typed as an answer.
+
+    A number from 1 to 5 is a rating; `s` skips; `q` leaves; what follows a colon is a comment, as in "4: more of this";
+    `profile: …` passes over the item and sets the profile.
+
+    Raises:
+        BadInputError: It is none of these.
+    """
+    head, _, rest = (part.strip() for part in line.partition(":"))
+    given: dict[str, Any] = {"comment": rest} if rest else {}
+    if head.casefold() in ("s", "skip"):
+        given["skip"] = True
+    elif head.casefold() in ("q", "quit", "leave"):
+        given["leave"] = True
+    elif head.casefold() == "profile":
+        given = {"skip": True, "profile": rest}
+    else:
+        try:
+            given["rating"] = float(head)
+        except ValueError:
+            raise BadInputError("type a number from 1 to 5, s to skip, or q to leave") from None
+    try:
+        return Answer.model_validate(given)
+    except ValidationError as error:
+        raise BadInputError(error.errors()[0]["msg"]) from error

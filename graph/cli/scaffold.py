@@ -1,0 +1,67 @@
+"""A new role with all that belongs to it, written from templates: a package of its own that works as it is."""
+
+import keyword
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from graph.variants import VARIANTS
+from sim.atomic_files import whole_folder
+from sim.entry_points import NAME
+from sim.errors import BadInputError
+
+FILES: Mapping[str, str] = {
+    "{name}/__init__.py": "role.py.jinja",
+    "{name}/prompt.md": "prompt.md.jinja",
+    "tests/test_{name}.py": "test_role.py.jinja",
+    "pyproject.toml": "pyproject.toml.jinja",
+    "langgraph.json": "langgraph.json.jinja",
+}
+
+
+def write_node(name: str, folder: Path) -> list[Path]:
+    """Write the files of a new role, all of them or none, and return where they are.
+
+    Args:
+        name: What the role is called: its function, its variant, its files.
+        folder: Where it is to be; made here.
+
+    Raises:
+        BadInputError: Nothing can be called so, or something is there already.
+        OSError: The folder cannot be written.
+    """
+    check_free(name)
+    if folder.exists():
+        raise BadInputError(f"{folder} is there already: name another folder with --folder")
+    words = name.split("_")
+    told = {"name": name, "title": " ".join(words).capitalize(), "camel": "".join(map(str.capitalize, words))}
+    templates = Environment(
+        loader=PackageLoader("graph.cli", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # It is no HTML, and the name is checked.
+    )
+    with whole_folder(folder) as whole:
+        for file, template in FILES.items():
+            path = whole / file.format(name=name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(templates.get_template(template).render(told), encoding="utf-8")
+    return [folder / file.format(name=name) for file in FILES]
+
+
+def check_free(name: str) -> None:
+    """Check that a role can be called so.
+
+    Raises:
+        BadInputError: It cannot.
+    """
+    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise BadInputError(f"no role can be called {name[:80]!r}: use small letters, digits and _, a letter first")
+    if name in VARIANTS or any(name == node.__name__ for variant in VARIANTS.values() for node in variant.nodes):
+        raise BadInputError(f"there is a role or variant {name!r} already: choose another name")
+    if find_spec(name) is not None:
+        raise BadInputError(
+            f"there is a module {name!r} already, which the role's file would hide: choose another name"
+        )

@@ -1,0 +1,1 @@
+"""Reports of a study: terminal tables, plots and one HTML page."""

@@ -1,0 +1,51 @@
+"""Checks before each node: what the state may hold, and whose it may be.
+
+A state can be edited between any two nodes: in Studio, over the API, by a command. So nothing of it is believed because
+an earlier node checked it.
+"""
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from memory.access import Account, ScopedStore
+from nodes.lifecycle import check_limits
+from nodes.state import MAX_STEPS, VisitState
+from nodes.visit_memory import signed_in
+from sim.errors import BadInputError
+
+
+def check_state(state: VisitState) -> None:
+    """Check types and bounds of a state, and the order of its rounds.
+
+    Raises:
+        BadInputError: The state breaks one; the message names the field.
+    """
+    state.check_types()
+    check_limits(state)
+    if len(state.steps) > MAX_STEPS:
+        raise BadInputError(f"steps: a visit has at most {MAX_STEPS:,} rounds, and these are more")
+    for place, step in enumerate(state.steps):
+        if step.index != place:
+            raise BadInputError(f"steps: round {place} is missing or out of order: the rounds count from 0")
+
+
+def check_owner(state: VisitState, account: Account | None) -> None:
+    """Check that a person's visit is that of the account that runs it. Simulated users belong to nobody.
+
+    Raises:
+        BadInputError: The state names somebody else.
+    """
+    if account is not None and state.profile is not None and state.user_id != account.name:
+        raise BadInputError(
+            f"user_id: the state names {state.user_id[:80]!r}, and {account.name[:80]!r} is signed in: "
+            "a person's visit is their own"
+        )
+
+
+def scoped_runtime(runtime: Runtime[Any]) -> Runtime[Any]:
+    """Return the runtime for a node: its store reaches what the account that is signed in may reach."""
+    account = signed_in(runtime)
+    if account is None or runtime.store is None or isinstance(runtime.store, ScopedStore):
+        return runtime
+    return runtime.override(store=ScopedStore(runtime.store, account))

@@ -1,0 +1,144 @@
+"""The baselines of a study: how each comes by its policy, and what that took."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from graph.study.settings import Cell, StudySettings, visitors
+from sim.atomic_files import write_whole
+from sim.errors import BadInputError
+from sim.policies import POLICIES
+from sim.policies.base import Knowing, Policy
+from sim.policies.leave_risk import Outlook, Pairs
+from sim.policies.leave_risk_policy import Foresight, learn_foresight
+from sim.policies.tuning import Family, Tuned, tune_once
+from sim.rl.network import Learned, read_training
+from sim.rl.training import RECIPES, check_extra, train
+from sim.world import World
+
+OUTLOOK_ONLY = "outlook_only"
+BASELINES = (*POLICIES, OUTLOOK_ONLY, *RECIPES)
+# Where the policies that were trained are kept in the folder of a run.
+POLICY_FOLDER = "policies"
+
+Told = Callable[[int, int], None]
+"""Is told how much of a training is done: visits or steps, and of how many."""
+
+
+class Effort(BaseModel):
+    """What it took to come by a policy, over all seeds."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tuning_visits: int = 0
+    """Visits of train users by which the parameters of a rule were chosen."""
+    parameters: tuple[float, ...] | None = None
+    """The parameters that were chosen, in the order of the policy's fields."""
+    training_steps: int = 0
+    """Rounds that a policy learned from."""
+    training_visits: int = 0
+    """Visits of train users that it learned from."""
+
+
+class _Foreseen(BaseModel):
+    """The outlook that a cell learned, as it is kept."""
+
+    weights: list[float] | None
+    steps: int
+    visits: int
+
+
+def check_baseline(name: str) -> None:
+    """Check that what a baseline needs is installed.
+
+    Raises:
+        BadInputError: It is not.
+    """
+    if name in RECIPES:
+        check_extra(name)
+
+
+def policy_of(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Policy | Knowing:
+    """Return the policy of a cell; one that was tuned or trained before the study was stopped is used again."""
+    if cell.variant in RECIPES:
+        return _trained(cell, world, settings, folder, told)
+    if cell.variant == OUTLOOK_ONLY:
+        return _foreseeing(cell, world, settings, folder, told)
+    policy = POLICIES[cell.variant]
+    if isinstance(policy, Family):
+        file = _tuned_file(folder, cell.variant)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return policy.make(*tune_once(policy, world, file).parameters)
+    return policy
+
+
+def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
+    """Return what it took to come by the policies of a variant's cells; nothing for what is no baseline."""
+    cells = [folder / POLICY_FOLDER / str(Cell(variant, seed)) for seed in range(settings.seeds)]
+    if variant in RECIPES:
+        trained = [read_training(cell) for cell in cells]
+        return Effort(
+            training_steps=sum(one.training_steps for one in trained),
+            training_visits=sum(one.training_visits for one in trained),
+        )
+    if variant == OUTLOOK_ONLY:
+        foreseen = [_kept(cell.with_suffix(".json")) for cell in cells]
+        return Effort(
+            training_steps=sum(one.steps for one in foreseen), training_visits=sum(one.visits for one in foreseen)
+        )
+    file = _tuned_file(folder, variant)
+    if not file.exists():
+        return Effort()
+    tuned = Tuned.model_validate_json(file.read_bytes())
+    return Effort(tuning_visits=tuned.visits, parameters=tuned.parameters)
+
+
+def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Learned:
+    kept = folder / POLICY_FOLDER / str(cell)
+    if kept.exists():
+        return Learned.load(kept)
+    # Each hundredth is enough to look at.
+    every = max(settings.rl_steps // 100, 1)
+
+    def show(done: int) -> None:
+        if done % every == 0:
+            told(done, settings.rl_steps)
+
+    policy = train(cell.variant, world, settings.rl_steps, seed=cell.seed, max_steps=settings.max_steps, progress=show)
+    policy.save(kept)
+    return policy
+
+
+def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Foresight:
+    """Return what is learned from as many visits as `billp_outlook` learns from."""
+    kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
+    if kept.exists():
+        weights = _kept(kept).weights
+        pairs = Pairs(world.catalogue, world.logs)
+        return Foresight(None if weights is None else Outlook.of(pairs, weights))
+    users = visitors(world, "train", settings.train, cell.seed)
+    policy, steps = learn_foresight(
+        world,
+        users,
+        cohort=settings.cohort,
+        explore=settings.context.explore,
+        seed=cell.seed,
+        max_steps=settings.max_steps,
+        progress=lambda done: told(done, len(users)),
+    )
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    learned = None if policy.outlook is None else policy.outlook.weights.tolist()
+    write_whole(kept, _Foreseen(weights=learned, steps=steps, visits=len(users)).model_dump_json())
+    return policy
+
+
+def _kept(file: Path) -> _Foreseen:
+    try:
+        return _Foreseen.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BadInputError(f"{file} cannot be used; learn it anew (a study does so with `--fresh`)") from error
+
+
+def _tuned_file(folder: Path, name: str) -> Path:
+    return folder / "cells" / "tuned" / f"{name}.json"

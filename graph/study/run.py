@@ -1,0 +1,334 @@
+"""A study: each variant learns on train visits, then visits dev (or test) users with what it remembers.
+
+Learning is cohort-synchronous: the visits of a cohort recall only what earlier cohorts wrote, and their memories are
+written, in order of key, when the cohort ends. So a study gives the same bytes whatever its concurrency, here or on a
+server, and whether it was stopped and gone on with or not.
+"""
+
+import asyncio
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from graph.ablation import check_whole
+from graph.checkpoints import costs_under_way
+from graph.server_client import check_server
+from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
+from graph.study.results import study_rows
+from graph.study.settings import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
+from graph.study.visit_log import Done
+from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
+from graph.variants import VARIANTS, own_settings
+from memory.store import home
+from nodes.context import Context
+from nodes.llm.endpoint.prices import price_of
+from nodes.llm.models import chat_model
+from nodes.tools.open_world import checked_name, load_world, world_folder
+from sim.atomic_files import LOCK, resumable_folder, unfinished_folder, write_whole
+from sim.errors import BadInputError
+from sim.world import World
+from sim.world.storage import MANIFEST
+
+RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
+RESULTS = "results.json"
+REPORT = "report.html"
+BEGUN = "study.json"
+# Visits that are no part of the comparison: between train cohorts, of users who come back, and those that failed.
+CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
+# Most characters of two values that are told beside each other.
+LONGEST_TOLD = 100
+
+
+class Begun(BaseModel):
+    """What a study was begun with; it is gone on with by the same."""
+
+    settings: StudySettings
+    own: dict[str, dict[str, Any]]
+    """Those of variants that have defaults of their own: which of the settings were set cannot be told afterwards."""
+    version: str
+    """Version of this project."""
+    world: str
+    """Checksum of the world."""
+    token: str
+    """Tells its memories and threads on a server from those of other studies."""
+
+
+def run_study(
+    settings: StudySettings,
+    name: str,
+    *,
+    concurrency: int,
+    processes: int,
+    progress: Progress,
+    server: str = "",
+    max_cost: float | None = None,
+    skip_failed: bool = False,
+    fresh: bool = False,
+) -> Path:
+    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
+
+    Where there are any, visits for the learning curve are in `curves.jsonl`, those of users who come back in
+    `returning.jsonl`, and those that failed in `failed.jsonl`; policies that were trained are in `policies/`.
+
+    What a study of that name and the same settings left unfinished is gone on with.
+
+    Args:
+        settings: What decides the results.
+        name: Name of the run; a former run of that name is replaced when this one has ended.
+        concurrency: Visits of a cell at once.
+        processes: Cells at once.
+        progress: Is told how far it is.
+        server: URL of a LangGraph server that runs the visits and keeps the memory; empty for here.
+        max_cost: Dollars that calls of models may cost, those of an unfinished study included.
+        skip_failed: Whether to leave out visits that fail where the study would stop.
+        fresh: Whether to throw away what an unfinished study of that name left.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        BadInputError: The settings ask for what there is not, or an unfinished study of that name had others.
+        BillpError: The server does not answer.
+        BudgetSpentError: Another call could cost more than is left; what was done is kept.
+        VisitFailedError: Most visits fail; what was done is kept.
+    """
+    world = check_settings(settings)
+    priced = check_prices(settings.context, max_cost, server)
+    target = run_folder(name)
+    if target.exists() and not (target / RESULTS).is_file():
+        raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
+    if not fresh and _same(_begun(target), _beginning(settings)):
+        # It had ended when it was stopped, but for what is no longer needed.
+        return _tidied(target)
+    if server:
+        asyncio.run(check_server(server))
+    cells = cells_of(settings)
+    with resumable_folder(target) as folder:
+        token = _begin(folder, settings, name, fresh)
+        # Before there are workers, so that damaged lines are told of once.
+        ledgers = {cell: Done(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
+        work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
+        by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
+        lines = [line for cell in cells for line in by_cell[cell]]
+        _write(folder, settings, world, lines, priced)
+    return _tidied(target)
+
+
+def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict[str, Any]], priced: bool) -> None:
+    """Write what came of all visits, those that failed apart."""
+    efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
+    rows = study_rows(settings, lines, world, efforts, priced)
+    results = {
+        "world": settings.world,
+        "model": settings.context.model,
+        "note": RULES_NOTE if settings.context.model == "rules" else "",
+        "settings": settings.model_dump(mode="json"),
+        "rows": rows,
+    }
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_file.setdefault(_file_of(line), []).append(line)
+    for file, own in by_file.items():
+        _write_json_lines(folder / file, own)
+    write_whole(folder / REPORT, _page(results, by_file.get(VISITS, [])))
+    # The last one: it marks a run that has ended.
+    write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
+    # Brings Matplotlib, which a study under way and its workers do not need.
+    from graph.report.html import report_page
+
+    return report_page(results, visits)
+
+
+def _file_of(line: dict[str, Any]) -> str:
+    """Return the name of the file that a visit's line belongs in."""
+    if FAILED in line:
+        return FAILURES
+    if CURVE in line:
+        return CURVES
+    return RETURNS if RETURNING in line else VISITS
+
+
+def _tidied(target: Path) -> Path:
+    """Remove from a run that has ended what it was gone on with by."""
+    shutil.rmtree(target / CELLS, ignore_errors=True)
+    # There where it was stopped between being put in its place and letting go of it.
+    (target / LOCK).unlink(missing_ok=True)
+    (target / BEGUN).unlink()
+    return target
+
+
+def _beginning(settings: StudySettings) -> Begun:
+    checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
+    own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
+    return Begun(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+
+
+def _same(former: Begun | None, begun: Begun) -> bool:
+    return former is not None and former.model_copy(update={"token": begun.token}) == begun
+
+
+def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
+    """Note what a study is begun with, or check that it goes on with the same; return its token."""
+    if fresh:
+        _clear(folder)
+    begun, former = _beginning(settings), _begun(folder)
+    if former is None:
+        _clear(folder)
+        write_whole(folder / BEGUN, begun.model_dump_json())
+        return begun.token
+    if not _same(former, begun):
+        raise BadInputError(
+            f"the run {name!r} was begun with other settings ({'; '.join(_differing(former, begun))}) and is "
+            "unfinished: `--fresh` begins it anew, or choose another name"
+        )
+    return former.token
+
+
+def _differing(former: Begun, begun: Begun) -> list[str]:
+    """Return in words what differs between two beginnings; texts too long for a line are named alone."""
+    then, now = _settings_by_name(former), _settings_by_name(begun)
+    # A variant that only one of them has is told among the variants.
+    both = [name for name in now if name in then]
+    differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
+    told = [
+        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
+    ]
+    return told + ["the world was built anew"] * (former.world != begun.world)
+
+
+def _settings_by_name(begun: Begun) -> dict[str, Any]:
+    settings = begun.settings.model_dump(mode="json")
+    context = settings.pop("context")
+    own = {f"settings of {variant}": of for variant, of in begun.own.items()}
+    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
+
+
+def _begun(folder: Path) -> Begun | None:
+    """Return what an unfinished study was begun with, None where there is none that could be gone on with."""
+    try:
+        return Begun.model_validate_json((folder / BEGUN).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise BadInputError(f"{folder / BEGUN} was written by another version: `--fresh` begins anew") from error
+
+
+def _clear(folder: Path) -> None:
+    (folder / BEGUN).unlink(missing_ok=True)
+    for part in (VISITS, CURVES, RETURNS, FAILURES, REPORT):
+        (folder / part).unlink(missing_ok=True)
+    for part in (CELLS, POLICY_FOLDER, "memory"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def visits_planned(settings: StudySettings, world: World) -> int:
+    """Return how many visits a study makes; those by which baselines are tuned or trained are not counted."""
+    return sum(
+        settings.test if cell.variant in BASELINES else _visits_of(world, settings, cell) for cell in cells_of(settings)
+    )
+
+
+def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
+    followed = courses(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    return sum(len(stage.users) for course in followed for stage in course.stages)
+
+
+def visits_done(name: str) -> int:
+    """Return how many visits an unfinished study of that name has behind it."""
+    cells = unfinished_folder(run_folder(name)) / CELLS
+    return sum(file.read_bytes().count(b"\n") for file in cells.glob(f"*/{VISITS}"))
+
+
+def run_folder(name: str) -> Path:
+    """Return where the results of a run of that name are kept.
+
+    Raises:
+        BadInputError: The name is none.
+    """
+    return home() / "runs" / checked_name(name, "run")
+
+
+def check_settings(settings: StudySettings) -> World:
+    """Check a study before any work is done, and return its world, built where it is not there yet.
+
+    Raises:
+        BadInputError: A variant, the model or the world is unknown, there are fewer users than asked for, or a part
+            that is to be measured is switched off for all.
+    """
+    check_variants(settings.variants)
+    if settings.ablate:
+        check_whole(settings.context)
+    for model in settings.context.models:
+        chat_model(model, settings.context.temperature)
+    world = load_world(settings.world)
+    _check_users(world, settings.test_split, settings.test, "visits")
+    if settings.curve:
+        _check_users(world, "dev", settings.curve_users, "--curve-users")
+    return world
+
+
+def check_variants(names: Sequence[str]) -> None:
+    """Check the variants and baselines of a study.
+
+    Raises:
+        BadInputError: One is unknown, cannot be used here, or is named twice.
+    """
+    known = [*VARIANTS, *BASELINES]
+    for name in names:
+        if name not in known:
+            raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
+        check_baseline(name)
+    if len(set(names)) < len(names):
+        raise BadInputError("a variant is named twice")
+
+
+def _check_users(world: World, split: Split, wanted: int, what: str) -> None:
+    available = len(world.split(split).users)
+    if wanted > available:
+        raise BadInputError(f"world {world.name!r} has {available} {split} users: ask for at most that many {what}")
+
+
+def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
+    """Return whether the prices of all models are known.
+
+    Raises:
+        BadInputError: They have to be and are not, or the calls would be made elsewhere.
+    """
+    unknown = sorted(model for model in context.models if price_of(model) is None)
+    if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
+        raise BadInputError(f"--max-cost does not hold for {', '.join(others)}: what it costs is its package's matter")
+    if max_cost is not None and unknown:
+        raise BadInputError(f"--max-cost needs the price of {', '.join(unknown)}: name it in a table (BILLP_PRICES)")
+    if max_cost is not None and server:
+        raise BadInputError("--max-cost holds for calls from here, not for those from a server: leave one of them out")
+    return not unknown
+
+
+async def _spent(ledgers: Mapping[Path, Done]) -> float:
+    """Return the dollars that an unfinished study has cost so far, by the ledgers in the folders of its cells."""
+    spent = 0.0
+    for cell, done in ledgers.items():
+        spent += done.cost
+        if (cell / CHECKPOINTS).exists():
+            under_way = await costs_under_way(cell / CHECKPOINTS)
+            spent += sum(cost for thread, cost in under_way.items() if thread not in done.threads)
+    return spent
+
+
+def _write_json_lines(file: Path, lines: Sequence[dict[str, Any]]) -> None:
+    if not lines:
+        return
+    with file.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,0 +1,99 @@
+"""The visits of a cell that have ended, each a line of a file: a study that was stopped goes on behind them."""
+
+import logging
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from graph.study.settings import Stage
+from memory.records import Record
+from nodes.state import VisitOutput
+from sim.atomic_files import write_whole
+
+_log = logging.getLogger(__name__)
+
+
+class Ended(BaseModel):
+    """A visit of a cell that has ended: what came of it, or why it could not go on."""
+
+    stage: str
+    number: int
+    output: VisitOutput | None = None
+    failed: str = ""
+
+
+class Done:
+    """The visits of a cell that have ended."""
+
+    def __init__(self, file: Path) -> None:
+        self._visits: dict[tuple[str, int], Ended] = {}
+        whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+        if torn:
+            # The process was ended amid a line.
+            os.truncate(file, len(whole) + 1 if whole else 0)
+        lines = whole.split(b"\n") if whole else []
+        kept = [line for number, line in enumerate(lines, 1) if self._read(line, f"line {number} of {file}")]
+        if len(kept) < len(lines):
+            write_whole(file, b"".join(line + b"\n" for line in kept).decode())
+        self._file = file
+
+    def add(self, ended: Ended) -> None:
+        """Add a visit that has ended."""
+        with self._file.open("ab") as file:
+            file.write(ended.model_dump_json().encode() + b"\n")
+        self._note(ended)
+
+    def count(self, name: str) -> int:
+        """Return how many visits of the stages of a name have ended."""
+        return sum(of == name for of, _ in self._visits)
+
+    def missing(self, stage: Stage) -> list[int]:
+        """Return the numbers of the visits that have not ended."""
+        return [number for number in stage.numbers if (stage.name, number) not in self._visits]
+
+    def outputs(self, stage: Stage) -> list[VisitOutput]:
+        """Return what came of visits, in their order; those that failed are left out."""
+        found = (self._visits[stage.name, number].output for number in stage.numbers)
+        return [output for output in found if output is not None]
+
+    def failures(self, stage: Stage) -> dict[int, str]:
+        """Return why visits failed, by their numbers."""
+        found = ((number, self._visits[stage.name, number]) for number in stage.numbers)
+        return {number: one.failed for number, one in found if not one.output}
+
+    def taught(self, name: str) -> list[Record]:
+        """Return what the visits of the stages of a name taught."""
+        return [
+            record
+            for (of, _), one in self._visits.items()
+            if of == name and one.output is not None
+            for record in one.output.records
+        ]
+
+    @property
+    def cost(self) -> float:
+        """Return the dollars that the visits cost."""
+        return sum(one.output.usage.cost for one in self._visits.values() if one.output)
+
+    @property
+    def threads(self) -> set[str]:
+        """Return the threads of the visits."""
+        return {thread_of(name, number) for name, number in self._visits}
+
+    def _read(self, line: bytes, which: str) -> bool:
+        """Read a line, and say whether it could be."""
+        try:
+            self._note(Ended.model_validate_json(line))
+        except ValidationError:
+            _log.warning("%s is damaged: that visit is made again", which)
+            return False
+        return True
+
+    def _note(self, ended: Ended) -> None:
+        self._visits[ended.stage, ended.number] = ended
+
+
+def thread_of(name: str, number: int) -> str:
+    """Return the name of a visit's thread in its cell."""
+    return f"{name}-{number}"

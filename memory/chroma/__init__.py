@@ -1,0 +1,1 @@
+"""Chroma engine: connection, layout of records, search, expiry and index repair."""

@@ -1,0 +1,297 @@
+"""What a store needs of Chroma, whoever else may write to it: records, searches, chunks of writes."""
+
+import json
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from chromadb.api.collection_configuration import CreateCollectionConfiguration
+from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
+
+from memory.chroma.cache import Scored, ranked
+from memory.chroma.connection import Connection, Table, chroma_calls
+from memory.chroma.index_search import SLICE, fetch_vectors, stacked
+from memory.chroma.layout import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, readable, to_json
+from memory.chroma.ttl import now
+from memory.embeddings import Vector
+from memory.search.filters import Namespace, list_namespaces
+
+ReadOp = GetOp | SearchOp | ListNamespacesOp
+
+
+class Answer(NamedTuple):
+    """What a read gives."""
+
+    result: Result
+    read: Sequence[Record] = ()
+    """Records whose time to live is to be started anew by it."""
+
+
+class Rows(NamedTuple):
+    """Rows as Chroma takes them."""
+
+    ids: list[str]
+    embeddings: Vector
+    metadatas: Sequence[Mapping[str, Any]]
+
+
+# All vectors have length 1, so the inner product is the cosine; unlike "cosine" it keeps the vectors' very bytes,
+# without which a reloaded store would score differently. A small batch, since what Chroma saves up it does at one go,
+# with every thread of the process standing still. Its index goes to files every thousand rows: whoever is killed
+# meanwhile may leave one that is torn and has to be mended, so not too often; but until then each write after an
+# opening reads the log again, 22 ms for a thousand rows, so not too seldom.
+INDEX: CreateCollectionConfiguration = {
+    "hnsw": {"space": "ip", "ef_search": 200, "batch_size": 50, "sync_threshold": 1_000}
+}
+
+
+def reaches(prefix: Namespace, labels: Namespace) -> bool:
+    """Say whether a collection may hold records below `prefix`."""
+    return labels == prefix[:2] if len(prefix) >= 2 else labels[: len(prefix)] == prefix
+
+
+class Backend(ABC):
+    """Reads and writes of one store.
+
+    One thread, the worker of the store, calls everything but `answer_at_once`, which any thread may call. So whatever
+    is loaded, replaced or dropped has one owner.
+
+    Args:
+        connection: The open Chroma.
+        dimension: Numbers in a vector.
+    """
+
+    def __init__(self, connection: Connection, dimension: int) -> None:
+        self._connection = connection
+        self._dimension = dimension
+        self._collections: dict[Namespace, Table] = {}
+        self._owner: int | None = None
+
+    def take_over(self) -> None:
+        """Make the thread that calls this the worker: it has to before it does anything else."""
+        self._owner = threading.get_ident()
+
+    @abstractmethod
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+        """Return what `answer` does, without Chroma and the disk; None if that takes Chroma.
+
+        Any thread may call it, at any moment.
+        """
+
+    @abstractmethod
+    def record(self, namespace: Namespace, key: str) -> Record | None:
+        """Return a record, None if there is none."""
+
+    @abstractmethod
+    def namespaces(self) -> Sequence[Namespace]:
+        """Return the namespaces that hold at least one record."""
+
+    @abstractmethod
+    def labels(self, prefix: Namespace) -> Sequence[Namespace]:
+        """Return the labels of the collections that may hold records below `prefix`."""
+
+    @abstractmethod
+    def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+
+    @abstractmethod
+    def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
+        """Return at least the best `wanted` indexed records of a collection with scores, in any order."""
+
+    @abstractmethod
+    def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+
+    @abstractmethod
+    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+        """Return what a collection holds of `records`, by head, expired ones too."""
+
+    @abstractmethod
+    def written(self, write: Write, record: Record | None) -> None:
+        """Take note that `record`, None if deleted, is durable now."""
+
+    @abstractmethod
+    def put_off(self, record: Record) -> bool:
+        """Let `record` live as long as it says now, and say whether it still does live."""
+
+    @abstractmethod
+    def swept(self, record: Record) -> None:
+        """Take note that an expired record is gone."""
+
+    def answer(self, op: ReadOp, query: Vector | None) -> Answer:
+        """Return the result of a read.
+
+        Args:
+            op: What is asked.
+            query: (d,), the vector of the text that a search is for, if it has one.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        if isinstance(op, GetOp):
+            record = self.record(op.namespace, op.key)
+            read = [record] if record and op.refresh_ttl and record.worn else []
+            return Answer(record.item() if record else None, read)
+        if isinstance(op, SearchOp):
+            found = self._search(op, query)
+            read = [record for record, _ in found if op.refresh_ttl and record.worn]
+            return Answer([record.found(score) for record, score in found], read)
+        return Answer(list_namespaces(self.namespaces(), op))
+
+    def records(self, prefix: Namespace) -> list[Record]:
+        """Return all records below `prefix`, by namespace and key.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        return [record for record, _ in self._search(SearchOp(prefix, limit=sys.maxsize), None)]
+
+    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+        """Return the vectors, (n, d), of each of `records`; n = 0 for one that is not indexed, or gone meanwhile.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        rows = {record.place: [record.head, *record.extras] if record.vectors else [] for record in records}
+        by_labels: dict[Namespace, list[str]] = {}
+        for namespace, key in rows:
+            by_labels.setdefault(labels_of(namespace), []).extend(rows[namespace, key])
+        found: dict[str, Vector] = {}
+        for labels, ids in by_labels.items():
+            for start in range(0, len(ids), SLICE):
+                found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
+        return [stacked([found[row] for row in rows[one.place] if row in found], self._dimension) for one in records]
+
+    def _search(self, op: SearchOp, query: Vector | None) -> list[Scored]:
+        wanted = op.offset + op.limit
+        if wanted <= 0:
+            return []
+        places = self.labels(op.namespace_prefix)
+        if query is None:
+            found = [one for labels in places for one in self.listed(labels, op, wanted)]
+        else:
+            found = [one for labels in places for one in self.scored(labels, op, query, wanted)]
+            # As LangGraph's own store does: who asks for more than is indexed gets the others after it.
+            if len(found) < wanted:
+                # A record that is written between the two steps may be in both.
+                seen = {record.place for record, _ in found}
+                rest = (one for labels in places for one in self.unindexed(labels, op, wanted + len(seen)))
+                found += [one for one in rest if one[0].place not in seen]
+        return ranked(found)[op.offset : wanted]
+
+    def write(self, chunk: Chunk) -> None:
+        """Make a chunk durable, then visible. Extra rows before the heads that name them, former ones after.
+
+        A record that has expired since it was read stays so.
+
+        Raises:
+            StoreError: Chroma failed; each record is either the former or the new one.
+        """
+        collection = self._collection(chunk.labels)
+        former = self.held(chunk.labels, chunk.heads)
+        records = [(write, write.record(former.get(write.head))) for write in chunk.heads]
+        put = [(write, record) for write, record in records if record]
+        gone = [write for write, record in records if not record and write.head in former]
+        stale = [row for record in former.values() for row in record.extras]
+        extras, heads = self._extra_rows(chunk), self._head_rows(put, former)
+        with chroma_calls(self._connection):
+            self._put_extras(collection, extras)
+            self._put_heads(collection, heads)
+            if gone:
+                collection.delete(ids=[write.head for write in gone])
+            if stale:
+                collection.delete(ids=stale)
+        for write, record in (*put, *((write, None) for write in gone)):
+            self.written(write, record)
+        if chunk.read:
+            self._start_anew(collection, chunk)
+
+    def labels_of_all(self) -> Sequence[Namespace]:
+        """Return the labels of all collections.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        return self.labels(())
+
+    def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
+        """Remove some of the expired records of a collection.
+
+        Args:
+            labels: Those of the collection.
+            offset: Rows to pass over.
+
+        Returns:
+            Records removed, and rows looked at: none if there are no more.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        collection = self._collection(labels)
+        # Others may have replaced some of them before they are deleted.
+        over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
+        page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
+        gone = [record for record in readable(page["metadatas"]) if record.expired]
+        if gone:
+            theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
+            collection.delete(ids=[record.head for record in gone], where=theirs)
+        if extras := [row for record in gone for row in record.extras]:
+            collection.delete(ids=extras)
+        for record in gone:
+            self.swept(record)
+        return len(gone), len(page["ids"])
+
+    def _start_anew(self, collection: Table, chunk: Chunk) -> None:
+        held = self.held(chunk.labels, chunk.read)
+        same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
+        later = [record.put_off() for record in same if not record.expired]
+        # Its time could run out while Chroma writes, so reads know of the new one before it is durable.
+        if living := [record for record in later if record.lifetime and self.put_off(record)]:
+            collection.update(
+                ids=[record.head for record in living],
+                # Nothing but this, or a client that has replaced one meanwhile would be undone.
+                metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
+            )
+
+    @staticmethod
+    def _put_extras(collection: Table, rows: Rows) -> None:
+        if rows.ids:
+            collection.upsert(**rows._asdict())
+
+    @staticmethod
+    def _put_heads(collection: Table, rows: Rows) -> None:
+        if rows.ids:
+            collection.upsert(**rows._asdict())
+
+    def _extra_rows(self, chunk: Chunk) -> Rows:
+        return Rows(
+            [write.extra_id(number) for write, number in chunk.extras],
+            stacked([write.vectors[number] for write, number in chunk.extras], self._dimension),
+            [write.fields for write, _ in chunk.extras],
+        )
+
+    def _head_rows(self, put: Sequence[tuple[Write, Record]], former: Mapping[str, Record]) -> Rows:
+        return Rows(
+            [record.head for _, record in put],
+            stacked([write.head_vector(self._dimension) for write, _ in put], self._dimension),
+            [record.metadata(former.get(record.head)) for _, record in put],
+        )
+
+    def _collection(self, labels: Namespace) -> Table:
+        """Return the collection of `labels`, made if there is none."""
+        if labels not in self._collections:
+            noted = {"labels": to_json(list(labels))}
+            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
+        return self._collections[labels]
+
+    def _kept(self) -> dict[Namespace, Table]:
+        """Return the collections that hold records, by their labels."""
+        tables = [self._connection.table(name) for name in self._connection.collection_names()]
+        return {
+            tuple(json.loads(str(one.metadata["labels"]))): one for one in tables if one and "labels" in one.metadata
+        }
+
+    def _name(self, labels: Namespace) -> str:
+        return f"{self._connection.prefix}{collection_name(labels)}"

@@ -1,0 +1,175 @@
+"""Vectors that a kill has cost: an index that cannot be read is set aside, and made anew from the records.
+
+Chroma keeps records in SQLite, which stands a kill at any moment, and vectors in files that it writes over now and
+then, which do not. A record has its texts and the paths of those that it is found by, so its vectors can be computed
+again. What is to be made anew stands in a file beside the database until it is: whoever is killed meanwhile, or has no
+room left, begins again at the next opening.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import numpy as np
+
+from memory.chroma.connection import DATABASE, SCANT, Connection, Table, first_line
+from memory.chroma.errors import BadStoreError, StoreError
+from memory.chroma.hnsw import HEADER, holds_together
+from memory.chroma.index_check import unreadable
+from memory.chroma.layout import IDENTITY, OURS, Record, arbitrary_vector, is_head, readable, texts_at
+from memory.embeddings import Vector
+
+OPEN = "billp.open"
+"""File that is there while a store has the folder open, and stays where Chroma failed: whoever finds it comes after one
+that was killed, or had no room left."""
+TO_MEND = "billp.mend"
+"""File with the names of the collections whose vectors are to be computed again, as a list of JSON."""
+PAGE = 200
+"""Rows whose vectors are computed and written at a time."""
+TOLD_EACH = 10_000
+"""Rows between two words of how far it is."""
+
+_log = logging.getLogger(__name__)
+
+Embed = Callable[[list[str]], Vector]
+
+
+def set_aside_unreadable(folder: Path) -> None:
+    """Remove the indexes that cannot be read, and note that they are to be made anew; a stranger's are left alone.
+
+    Each vector is read only where the folder was not closed, or closed after a failure, or where an index is torn.
+
+    Args:
+        folder: A folder of Chroma's; nobody has it open.
+
+    Raises:
+        BadStoreError: The folder cannot be opened, or its disk has no room.
+    """
+    left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
+    if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
+        return
+    indexes = _indexes(folder)
+    if IDENTITY not in indexes:
+        return
+    ours = [name for name in indexes if OURS.fullmatch(name)]
+    torn = [name for name in ours if not holds_together(folder / indexes[name])]
+    lost = torn + unreadable(folder, [name for name in ours if name not in torn])
+    if lost:
+        if (free := shutil.disk_usage(folder).free) < SCANT:
+            raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
+        # First what is to be done, then the deed: it may be interrupted in between.
+        scratch = folder / f"{TO_MEND}.new"
+        scratch.write_text(json.dumps(sorted({*_to_mend(folder), *lost})))
+        scratch.replace(folder / TO_MEND)
+    for name in lost:
+        shutil.rmtree(folder / indexes[name], ignore_errors=True)
+
+
+def mark_open(folder: Path) -> os.stat_result:
+    """Note that the folder is open, and return what tells this mark from another owner's."""
+    (folder / OPEN).touch()
+    return (folder / OPEN).stat()
+
+
+def unmark(folder: Path, marker: os.stat_result) -> None:
+    """Note that the folder was closed whole, unless another one has taken its place meanwhile."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat((folder / OPEN).stat(), marker):
+            (folder / OPEN).unlink()
+
+
+def _indexes(folder: Path) -> dict[str, str]:
+    """Return the name of each collection with that of the folder of its index."""
+    query = """SELECT collections.name, segments.id FROM segments
+        JOIN collections ON segments.collection = collections.id WHERE segments.scope = 'VECTOR'"""
+    # To be written too: what a kill has left half done SQLite takes back.
+    with closing(sqlite3.connect(f"{(folder / DATABASE).as_uri()}?mode=rw", uri=True)) as held:
+        return {str(name): str(index) for name, index in held.execute(query)}
+
+
+def _to_mend(folder: Path) -> list[str]:
+    """Return the names of the collections whose vectors are to be computed again."""
+    try:
+        return [str(name) for name in json.loads((folder / TO_MEND).read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def mend(connection: Connection, dimension: int, embed: Embed) -> None:
+    """Compute the vectors again that were set aside, and say so on the log; nothing is to be done but in a folder.
+
+    Args:
+        connection: The open Chroma.
+        dimension: Numbers in a vector.
+        embed: Gives the vectors, (n, d), of length 1, of n texts.
+
+    Raises:
+        StoreError: Chroma or the embedding failed; the next opening goes on.
+    """
+    folder = connection.folder
+    if folder is None or not (names := _to_mend(folder)):
+        return
+    for name in names:
+        collection = connection.table(name)
+        if collection is None:
+            continue
+        ids = collection.get(include=[])["ids"]
+        _log.warning(
+            "The index of the memory in %s cannot be read, as after a kill: the vectors of its %s rows are computed "
+            "again.",
+            folder,
+            f"{len(ids):,}",
+        )
+        try:
+            _mend_rows(collection, ids, dimension, embed)
+        except StoreError:
+            raise
+        except Exception as error:  # Whatever an embedding raises.
+            raise StoreError(
+                f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
+                "embedding, then open the memory again."
+            ) from error
+    (folder / TO_MEND).unlink()
+
+
+def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
+    rest = set(ids)
+    told = TOLD_EACH
+    heads = [row for row in ids if is_head(row)]
+    for start in range(0, len(heads), PAGE):
+        page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
+        vectors = _vectors(readable(page["metadatas"]), embed)
+        _put(collection, vectors)
+        rest -= vectors.keys()
+        if len(ids) - len(rest) >= told:
+            _log.warning("%s of %s rows have their vectors again.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
+            told += TOLD_EACH
+    # Records that are not indexed, and what a process that was killed has left: Chroma deletes nothing by an index
+    # that does not have it.
+    _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})
+
+
+def _vectors(records: Sequence[Record], embed: Embed) -> dict[str, Vector]:
+    """Return the vectors of the rows of some records."""
+    texts = {record: texts_at(record.value, record.paths) for record in records if record.vectors}
+    distinct = list(dict.fromkeys(text for own in texts.values() for text in own))
+    place = dict(zip(distinct, embed(distinct), strict=True)) if distinct else {}
+    found: dict[str, Vector] = {}
+    for record, own in texts.items():
+        # Whoever restored a record may have given it another number of vectors.
+        rows = [record.head, *record.extras]
+        found |= {row: place[text] for row, text in zip(rows, own, strict=False)}
+    return found
+
+
+def _put(collection: Table, vectors: dict[str, Vector]) -> None:
+    rows = list(vectors)
+    for start in range(0, len(rows), PAGE):
+        part = rows[start : start + PAGE]
+        # Without metadata, what the rows hold stays; `update` would pass over rows that the index does not have.
+        collection.upsert(ids=part, embeddings=np.stack([vectors[row] for row in part]))

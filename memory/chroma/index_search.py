@@ -1,0 +1,102 @@
+"""Search by Chroma's own index where vectors are not in the process: over-fetched, then ranked exactly."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from memory.chroma.cache import Scored, best_of
+from memory.chroma.connection import Table
+from memory.chroma.layout import Record
+from memory.embeddings import Vector
+from memory.search.scoring import MARGIN, exact_scores
+
+FEW = 2_000
+"""Rows up to which a search is exact, whoever holds the vectors."""
+OVERFETCH = 400
+"""Rows asked of the index at first where there are more, and the answer is nearly exact."""
+SLICE = 100
+"""Candidates whose vectors are fetched at a time."""
+
+Resolve = Callable[[Sequence[str]], Mapping[str, Record]]
+"""Gives the records of row ids; rows that do not count (not current, filtered out) are left out."""
+
+
+def search_index(
+    collection: Table,
+    query: Vector,
+    where: dict[str, Any] | None,
+    wanted: int,
+    resolve: Resolve,
+    first: int = FEW,
+) -> list[Scored]:
+    """Return at least the best `wanted` records with their exact scores, in any order, or all there are.
+
+    Args:
+        collection: Where to look; its space is the inner product of vectors of length 1.
+        query: (d,), of length 1 or 0.
+        where: Chroma's metadata filter, one equality at most: others are slow.
+        wanted: Records that are wanted.
+        resolve: Says which records the rows found belong to.
+        first: Rows asked of the index at first.
+    """
+    fetched = max(first, 4 * wanted)
+    if fetched > first:
+        fetched = min(fetched, max(first, collection.count()))
+    while True:
+        answer = collection.query(
+            query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]
+        )
+        ids, distances = answer["ids"][0], (answer["distances"] or [[]])[0]
+        found = _rank(collection, query, ids, [1.0 - distance for distance in distances], wanted, resolve)
+        if len(found) >= wanted or len(ids) < fetched:
+            return found
+        fetched *= 4
+
+
+def _rank(
+    collection: Table, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
+) -> list[Scored]:
+    """Walk down the candidates, best first, until no further one can be among the best `wanted`."""
+    rows: list[tuple[Record, float]] = []
+    found: list[Scored] = []
+    for start in range(0, len(ids), SLICE):
+        if len(found) >= wanted:
+            worst = sorted((score for _, score in found if score is not None), reverse=True)[wanted - 1]
+            if rough[start] < worst - MARGIN:
+                break
+        owners = resolve(ids[start : start + SLICE])
+        vectors = fetch_vectors(collection, list(owners))
+        scores = exact_scores(stacked(list(vectors.values()), len(query)), query)
+        rows.extend((owners[row], score) for row, score in zip(vectors, scores, strict=True))
+        found = best_of(rows)
+    return found
+
+
+def search_few(collection: Table, query: Vector, records: Sequence[Record]) -> list[Scored]:
+    """Return `records`, indexed ones and not too many of them, with their exact scores, in any order."""
+    owners = {row: record for record in records for row in (record.head, *record.extras)}
+    ids = list(owners)
+    vectors: dict[str, Vector] = {}
+    for start in range(0, len(ids), SLICE):
+        vectors |= fetch_vectors(collection, ids[start : start + SLICE])
+    scores = exact_scores(stacked(list(vectors.values()), len(query)), query)
+    return best_of((owners[row], score) for row, score in zip(vectors, scores, strict=True))
+
+
+def fetch_vectors(collection: Table, ids: list[str]) -> dict[str, Vector]:
+    """Return the vectors of those of the rows `ids` that still exist."""
+    if not ids:
+        return {}
+    page = collection.get(ids=ids, include=["embeddings"])
+    return dict(zip(page["ids"], as_matrix(page["embeddings"]), strict=True))
+
+
+def stacked(vectors: Sequence[Vector], dimension: int) -> Vector:
+    """Return `vectors` as rows, (n, dimension), n = 0 included."""
+    return np.array(vectors, dtype=np.float32).reshape(-1, dimension)
+
+
+def as_matrix(embeddings: Any) -> Vector:
+    """Return what Chroma gives as vectors, (n, d), as the float32 numbers that were stored."""
+    return np.asarray(embeddings if embeddings is not None else [], dtype=np.float32)

@@ -1,0 +1,162 @@
+"""Getting at Chroma: a folder of one's own, a server or memory only, each checked before anything is changed."""
+
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import chromadb
+from chromadb.api.client import Client
+from filelock import FileLock, Timeout
+
+from memory.chroma.connection import DATABASE, Connection, client_settings, first_line
+from memory.chroma.env import check_ca, check_headers, check_seconds
+from memory.chroma.errors import BadStoreError
+from memory.chroma.index_repair import mark_open, set_aside_unreadable, unmark
+from memory.chroma.layout import IDENTITY, LAYOUT
+from memory.chroma.open_server import open_server
+
+LOCK = "billp.lock"
+REPAIR = "move the folder away, or restore it from a copy"
+FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
+CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
+
+
+def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path | None, seconds: float) -> Connection:
+    """Open what `where` names.
+
+    Args:
+        where: A folder, the http(s) URL of a Chroma server, or None for memory only.
+        headers: Sent to a server with each request.
+        ca: PEM file with the certificate of the authority that signed a server's; None for the public ones.
+        seconds: To wait for each answer of a server at most.
+
+    Raises:
+        BadStoreError: It is no store, damaged, locked by someone else, not writable, or does not answer.
+    """
+    if where is None:
+        return _in_memory()
+    if isinstance(where, str) and "://" in where:
+        return open_server(where, check_headers(headers), check_ca(ca) if ca else None, check_seconds(seconds))
+    return _folder(Path(where).expanduser())
+
+
+def _in_memory() -> Connection:
+    # All clients in memory share one database, so that stores are told apart by the names of their collections.
+    try:
+        client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
+    except ValueError as error:
+        raise BadStoreError(
+            f"The memory cannot be kept in this process alone ({first_line(error)}): close the other client in memory "
+            "first, make it with Settings(anonymized_telemetry=False), or name a folder."
+        ) from error
+    return Connection(client, "memory only", "open a new one", shared=False, prefix=f"x{uuid.uuid4().hex}-")
+
+
+def _folder(path: Path) -> Connection:
+    _refuse_foreign(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path = path.resolve()
+        fresh_lock = not (path / LOCK).exists()
+        lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+        lock.acquire()
+    except Timeout as error:
+        raise BadStoreError(
+            f"The memory in {path} is in use by another process or store: to share it, run "
+            f"`chroma run --path {path}` and set BILLP_CHROMA_URL to its address."
+        ) from error
+    except OSError as error:
+        raise BadStoreError(
+            f"The memory in {path} cannot be written ({error.strerror}): choose another folder."
+        ) from error
+    # Only now may the database be looked at: in SQLite, whoever closes a file drops all locks that its
+    # process holds on it, those of another store here too.
+    try:
+        _refuse_damaged(path)
+        if (path / DATABASE).exists():
+            set_aside_unreadable(path)
+        client = cast(Client, chromadb.PersistentClient(path=str(path), settings=client_settings()))
+        try:
+            marker = mark_open(path)
+        except OSError:
+            client.close()
+            raise
+    except Exception as error:  # as in chroma_calls
+        if fresh_lock:
+            (path / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if isinstance(error, BadStoreError):
+            raise
+        raise BadStoreError(
+            f"The memory in {path} cannot be opened ({first_line(error)}): move the folder away, or choose another."
+        ) from error
+
+    def release(unharmed: bool) -> None:
+        if unharmed:
+            unmark(path, marker)
+        lock.release()
+
+    return Connection(client, str(path), FOLDER_ADVICE, shared=False, folder=path, release=release)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise where `path` is something else than an empty or a Chroma folder."""
+    try:
+        names = {entry.name for entry in path.iterdir()} - {LOCK} if path.exists() else set()
+    except NotADirectoryError as error:
+        raise BadStoreError(f"{path} is no folder: name a folder for the memory.") from error
+    except OSError as error:
+        raise BadStoreError(f"{path} cannot be read ({error.strerror}): choose another folder.") from error
+    if names and DATABASE not in names:
+        raise BadStoreError(f"{path} holds other files and no memory: choose an empty folder or an existing memory.")
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise where the folder's database is damaged or not Chroma's; it is opened for reading only."""
+    if not (path / DATABASE).exists():
+        return
+    try:
+        database = sqlite3.connect(f"{(path / DATABASE).as_uri()}?mode=ro", uri=True)
+        try:
+            verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        finally:
+            database.close()
+    except sqlite3.OperationalError:
+        # Not readable without changing it, as after a crash amid a write: Chroma repairs that, or says what is wrong.
+        return
+    except sqlite3.DatabaseError as error:
+        raise BadStoreError(f"The database of the memory in {path} is damaged ({error}): {REPAIR}.") from error
+    if verdict != "ok":
+        raise BadStoreError(f"The database of the memory in {path} is damaged ({first_line(verdict)}): {REPAIR}.")
+    if not tables >= CHROMA_TABLES:
+        raise BadStoreError(f"{path / DATABASE} is not a database of Chroma: choose another folder.")
+
+
+def settle_identity(connection: Connection, name: str, dimension: int) -> None:
+    """Note in a new store which embedding it is for, or refuse an old one that is for another.
+
+    Raises:
+        BadStoreError: The store is for another embedding, of another layout, or not this project's.
+    """
+    place = connection.place
+    own = f"{connection.prefix}{IDENTITY}"
+    names = connection.collection_names()
+    if own not in names:
+        if names and not connection.shared:
+            raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
+        # Of two processes that come at once both read what was noted first.
+        connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
+    table = connection.table(own)
+    held = table.metadata if table else {}
+    if held.get("layout") != LAYOUT:
+        raise BadStoreError(
+            f"The memory at {place} has layout {held.get('layout')}, this version reads {LAYOUT}: choose another place."
+        )
+    if (held.get("embedding"), held.get("dimension")) != (name, dimension):
+        raise BadStoreError(
+            f"The memory at {place} was made with the embedding {held.get('embedding')} ({held.get('dimension')} "
+            f"dimensions), not with {name} ({dimension}): use that embedding, or choose another place."
+        )

@@ -1,0 +1,184 @@
+"""A Chroma server: other clients may write at any time, so every read asks it and nothing is kept here."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from langgraph.store.base import SearchOp
+
+from memory.chroma.backend import Answer, Backend, ReadOp, reaches
+from memory.chroma.cache import Scored, ranked
+from memory.chroma.connection import Connection, GoneError, Table, TooLargeError
+from memory.chroma.errors import BadRecordError
+from memory.chroma.index_search import search_index
+from memory.chroma.layout import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, readable
+from memory.embeddings import Vector
+from memory.search.filters import Namespace, matches
+
+T = TypeVar("T")
+
+
+def _too_large(chunk: Chunk, error: TooLargeError) -> BadRecordError:
+    writes = [*chunk.heads, *(write for write, _ in chunk.extras)]
+    names = ", ".join(f"{write.key!r} in {write.namespace}" for write in writes)
+    return BadRecordError(f"The record {names} is too large, {chunk.bytes:,} bytes. {error}")
+
+
+class RemoteBackend(Backend):
+    """Reads and writes of a server that others use too.
+
+    A search asks Chroma's index for 2,000 candidates by id and distance alone, which is exact for collections up
+    to that size, fetches the vectors of those that can still win, and ranks them exactly. What has no query
+    (listings, namespaces) reads the whole collection's metadata, so it is for people and tools, not for the way of
+    a visit.
+
+    A server may lose what it kept while this client lives. Then the store is set up there again, as if it were opened.
+
+    Args:
+        connection: The open Chroma.
+        dimension: Numbers in a vector.
+        settle: Notes on the server which embedding the store is for, or refuses the server.
+    """
+
+    def __init__(self, connection: Connection, dimension: int, settle: Callable[[], None]) -> None:
+        super().__init__(connection, dimension)
+        self._settle = settle
+
+    def answer(self, op: ReadOp, query: Vector | None) -> Answer:
+        """Return the result of a read, as `Backend.answer` does."""
+        return self._or_again(lambda: super(RemoteBackend, self).answer(op, query))
+
+    def records(self, prefix: Namespace) -> list[Record]:
+        """Return all records below `prefix`, as `Backend.records` does."""
+        return self._or_again(lambda: super(RemoteBackend, self).records(prefix))
+
+    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+        """Return the vectors of each of `records`, as `Backend.vectors` does."""
+        return self._or_again(lambda: super(RemoteBackend, self).vectors(records))
+
+    def write(self, chunk: Chunk) -> None:
+        """Make a chunk durable, as `Backend.write` does: twice is once.
+
+        Raises:
+            BadRecordError: A record is too large for the server; the others of the chunk are written.
+        """
+        try:
+            self._or_again(lambda: super(RemoteBackend, self).write(chunk))
+        except TooLargeError as error:
+            if chunk.rows == 1:
+                raise _too_large(chunk, error) from error
+            self._write_apart(chunk)
+
+    def _write_apart(self, chunk: Chunk) -> None:
+        refused: list[BadRecordError] = []
+        for row in chunk.apart():
+            try:
+                self.write(row)
+            except BadRecordError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+
+    def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
+        """Remove some of the expired records, as `Backend.sweep` does."""
+        return self._or_again(lambda: super(RemoteBackend, self).sweep(labels, offset))
+
+    def _or_again(self, call: Callable[[], T]) -> T:
+        """Make a call, and once more if the server has lost the collections that are known here."""
+        try:
+            return call()
+        except GoneError:
+            self._collections.clear()
+            self._settle()
+            return call()
+
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+        """Return nothing: each read is a request."""
+        return None
+
+    def record(self, namespace: Namespace, key: str) -> Record | None:
+        """Return a record, None if there is none."""
+        head = head_id(namespace, key)
+        record = self._heads(self._existing(labels_of(namespace)), [head]).get(head)
+        return record if record and not record.expired else None
+
+    def namespaces(self) -> Sequence[Namespace]:
+        """Return the namespaces that hold at least one record."""
+        collections = [self._existing(labels) for labels in self.labels(())]
+        return list({record.namespace for collection in collections for record in self._records(collection, None)})
+
+    def labels(self, prefix: Namespace) -> Sequence[Namespace]:
+        """Return the labels of the collections that may hold records below `prefix`."""
+        if len(prefix) >= 2:
+            return [prefix[:2]]
+        self._collections = self._kept()
+        return [labels for labels in self._collections if reaches(prefix, labels)]
+
+    def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        return self._first(labels, op, prefix_filter(op.namespace_prefix), wanted)
+
+    def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
+        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        below = prefix_filter(op.namespace_prefix)
+        unindexed: dict[str, Any] = {"vectors": 0}
+        return self._first(labels, op, {"$and": [unindexed, below]} if below else unindexed, wanted)
+
+    def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
+        """Return at least the best `wanted` indexed records of a collection with scores, in any order."""
+        collection = self._existing(labels)
+        if collection is None:
+            return []
+
+        def resolve(rows: Sequence[str]) -> Mapping[str, Record]:
+            heads = self._heads(collection, sorted({owner_of(row) for row in rows}))
+            return {
+                row: record
+                for row in rows
+                if (record := heads.get(owner_of(row)))
+                and record.owns(row)
+                and not record.expired
+                and matches(record.value, op.filter)
+            }
+
+        return search_index(collection, query, prefix_filter(op.namespace_prefix), wanted, resolve)
+
+    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+        """Return what a collection holds of `records`, by head, expired ones too."""
+        return self._heads(self._existing(labels), [record.head for record in records])
+
+    def written(self, write: Write, record: Record | None) -> None:
+        """Do nothing: the server knows."""
+
+    def put_off(self, record: Record) -> bool:
+        """Say yes: the server will know."""
+        return True
+
+    def swept(self, record: Record) -> None:
+        """Do nothing: the server knows."""
+
+    def _existing(self, labels: Namespace) -> Table | None:
+        """Return the collection of `labels`, None if there is none."""
+        if labels not in self._collections and (found := self._connection.table(self._name(labels))):
+            self._collections[labels] = found
+        return self._collections.get(labels)
+
+    @staticmethod
+    def _heads(collection: Table | None, heads: list[str]) -> dict[str, Record]:
+        """Return those of the records with `heads` that exist."""
+        if collection is None or not heads:
+            return {}
+        page = collection.get(ids=heads, include=["metadatas"])
+        return {record.head: record for record in readable(page["metadatas"])}
+
+    @staticmethod
+    def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[Record]:
+        """Yield the living records of a collection that pass Chroma's filter."""
+        if collection is not None:
+            page = collection.get(where=where, include=["metadatas"])
+            rows = zip(page["ids"], page["metadatas"] or [], strict=True)
+            heads = [metadata for row, metadata in rows if is_head(row)]
+            yield from (record for record in readable(heads) if not record.expired)
+
+    def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:
+        records = self._records(self._existing(labels), where)
+        return ranked((record, None) for record in records if matches(record.value, op.filter))[:wanted]

@@ -1,0 +1,166 @@
+"""Records as lines of JSON: what a memory is exported to, and imported from whoever wrote the file."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Self
+
+import numpy as np
+from langgraph.store.base import PutOp
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from memory.chroma.layout import Kept, Record, texts_at
+from memory.chroma.ttl import LONGEST
+from memory.embeddings import Vector, identity
+from memory.records import KINDS, escape
+from memory.search.filters import Namespace
+from memory.store import ChromaStore
+
+MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50
+# How far from 1 the length of a vector may be that was of length 1 before it was written.
+ROUNDED = 1e-4
+
+# What the store itself takes: no dot, no NUL.
+Label = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^.\x00]+$")]
+
+
+class Line(BaseModel):
+    """One record of a memory."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    namespace: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
+    key: str = Field(min_length=1, max_length=MAX_TEXT)
+    value: dict[str, JsonValue]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    ttl: float | None = Field(None, ge=-LONGEST, le=LONGEST)
+    """Minutes that it lives after its last write or read; null for ever."""
+    expires_at: AwareDatetime | None = None
+    """When it expires unless it is read before; null where it never does."""
+    embedded: list[Annotated[str, Field(max_length=MAX_TEXT)]] | None = Field(None, max_length=MAX_FIELDS)
+    """Paths of the fields that it is found by; null: the whole value."""
+    embedding: str = Field("", max_length=MAX_TEXT)
+    """Name of the embedding that made the vectors; empty where there are none."""
+    vectors: list[list[float]] | None = Field(None, max_length=MAX_FIELDS)
+    """A vector of length 1 for each distinct text at those paths; null where they are not told."""
+
+    @model_validator(mode="after")
+    def _writable(self) -> Self:
+        if self.namespace[0] == "langgraph":
+            raise ValueError("the namespace langgraph is reserved")
+        try:
+            json.dumps(self.value, allow_nan=False)
+        except ValueError as error:
+            raise ValueError("the value holds a number that is not finite") from error
+        if (self.ttl is None) != (self.expires_at is None):
+            raise ValueError("of ttl and expires_at there is one without the other")
+        if self.vectors is not None and not self.embedding:
+            raise ValueError("there are vectors, but not the name of their embedding")
+        if self.vectors is not None and self.embedded is not None and len(self.vectors) != len(self.texts):
+            raise ValueError(f"there are {len(self.vectors)} vectors for {len(self.texts)} texts")
+        if len({len(vector) for vector in self.vectors or ()}) > 1:
+            raise ValueError("the vectors differ in their number of dimensions")
+        return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        model = KINDS.get(self.namespace[0])
+        if model is None:
+            return self
+        if len(self.namespace) != 3:
+            raise ValueError(f"the namespace of {self.namespace[0]} has the parts kind, space and user")
+        try:
+            record = model.model_validate(self.value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise ValueError(f"value.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        if escape(record.user_id) != self.namespace[2]:
+            raise ValueError(f"the user is {record.user_id[:80]!r} in the value and another in the namespace")
+        return self
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths of what it is found by."""
+        return ["$"] if self.embedded is None else self.embedded
+
+    @property
+    def texts(self) -> list[str]:
+        """Return what it is found by, each text once."""
+        return texts_at(self.value, self.paths)
+
+    @property
+    def vector_array(self) -> Vector | None:
+        """Return the vectors, (n, d); None where they are not told.
+
+        Raises:
+            ValueError: One is not of length 1.
+        """
+        if self.vectors is None:
+            return None
+        array = np.array(self.vectors, dtype=np.float32)
+        lengths = np.linalg.norm(array.astype(np.float64), axis=-1) if array.size else np.ones(len(array))
+        # An embedding may well have no direction for a text.
+        if not np.all((np.abs(lengths - 1) < ROUNDED) | (lengths == 0)):
+            raise ValueError("a vector is not of length 1")
+        return array
+
+
+def exported(store: ChromaStore, records: Sequence[Record], *, with_vectors: bool) -> Iterator[dict[str, Any]]:
+    """Yield records as the fields of a `Line`."""
+    name, _ = identity(store.embeddings)
+    vectors = store.vectors(records) if with_vectors else None
+    for position, record in enumerate(records):
+        line: dict[str, Any] = {
+            "namespace": list(record.namespace),
+            "key": record.key,
+            "value": record.value,
+            "created_at": record.created_at.isoformat(),
+            "updated_at": record.updated_at.isoformat(),
+            "embedded": list(record.paths),
+        }
+        if record.lifetime:
+            line |= {"ttl": record.lifetime.minutes, "expires_at": record.lifetime.until.isoformat()}
+        if vectors is not None:
+            line |= {"embedding": name, "vectors": [_digits(vector) for vector in vectors[position]]}
+        yield line
+
+
+def _digits(vector: Vector) -> list[float]:
+    # The fewest digits that give the same float32 again.
+    return [float(str(number)) for number in vector]
+
+
+def check_vectors(line: Line, name: str, dimension: int) -> None:
+    """Raise where the vectors of a line cannot be taken as they are.
+
+    Args:
+        line: The line.
+        name: Name of the memory's embedding.
+        dimension: Numbers in its vectors.
+
+    Raises:
+        ValueError: They are of another embedding or another number of dimensions, or not of length 1.
+    """
+    others = {len(vector) for vector in line.vectors or ()} - {dimension}
+    if line.vectors and (line.embedding != name or others):
+        raise ValueError(
+            f"the vectors are of the embedding {line.embedding} ({len(line.vectors[0])} dimensions), this memory's are "
+            f"of {name} ({dimension}): `--recompute` makes them anew"
+        )
+    _ = line.vector_array
+
+
+def kept(line: Line, *, recompute: bool, dimension: int) -> Kept:
+    """Return a line as it is to be written.
+
+    Args:
+        line: A line that `check_vectors` accepts, unless its vectors are computed anew.
+        recompute: Whether to compute the vectors even where the line has them.
+        dimension: Numbers in a vector.
+    """
+    namespace: Namespace = line.namespace
+    vectors = None if recompute or line.vectors is None else line.vector_array
+    if vectors is not None:
+        vectors = vectors.reshape(-1, dimension)
+    op = PutOp(namespace, line.key, dict(line.value), index=line.paths or False, ttl=line.ttl)
+    return Kept(op, (line.created_at, line.updated_at), vectors, line.expires_at)

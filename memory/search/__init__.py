@@ -1,0 +1,1 @@
+"""Exact search without Chroma: unit vectors, scores and filters."""

@@ -1,0 +1,116 @@
+"""First and last node of a visit, and the bounds of its input."""
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+from langgraph.types import Overwrite
+
+from nodes.context import Context
+from nodes.state import MAX_STEPS, Beginning, Identity, Profile, Usage, VisitInput, VisitState
+from nodes.tools.open_world import default_world
+from nodes.user_view import visitor
+from nodes.visit_memory import visit_origin
+from sim.errors import BadInputError
+
+# Bounds of what a request may bring.
+MAX_HISTORY = 1_000
+MAX_HISTORY_TEXT = 50_000
+MAX_TEXT = 500
+MAX_WISHES = 2_000
+
+
+async def simulated_name(visit: VisitState, identity: str) -> str:
+    """Return the name of the simulated user who visits; who asks for the visit is somebody else.
+
+    Raises:
+        BadInputError: The world is unknown, or has no such user.
+    """
+    return (await visitor(visit)).user_id
+
+
+async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Check the input, and clear what a former visit on the same thread left.
+
+    Raises:
+        BadInputError: The input cannot be used; the message says why.
+    """
+    who = await visitor(check_input(state))
+    return fresh_visit(state, who.user_id, None, runtime)
+
+
+def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Return the state of a visit that begins."""
+    world = state.world or default_world()
+    origin = visit_origin(runtime, f"{world}/{user_id}/{state.seed}", is_person=profile is not None)
+    return {
+        "identity": Identity(
+            world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps
+        ),
+        "profile": profile,
+        "said": [],
+        "visit": state.visit + 1,
+        "visit_id": f"{origin}#{state.visit + 1}",
+        "edited": False,
+        "plan": "",
+        "lessons": [],
+        "experiences": [],
+        "shortlist": [],
+        "foreseen": [],
+        "proposal": None,
+        "value": 0.0,
+        "exchange": {},
+        "usage": Usage(),
+        "steps": Overwrite([]),
+        "records": Overwrite([]),
+        "left": False,
+        "leave_reason": None,
+    }
+
+
+def check_input(state: Beginning) -> VisitState:
+    """Check the bounds of what a visit is given, and return it as the nodes know it.
+
+    Raises:
+        BadInputError: One is not kept.
+    """
+    state.check_types()
+    check_limits(state)
+    if len(state.wishes) > MAX_WISHES:
+        raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
+    given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}
+    return VisitState(world=state.world or default_world(), **given)
+
+
+def check_limits(visit: VisitInput) -> None:
+    """Check the bounds of the identity of a visit, of a new one and of an edited state alike.
+
+    Raises:
+        BadInputError: One is not kept.
+    """
+    if visit.seed >= 2**63:
+        raise BadInputError("seed has more than 63 bits")
+    if any("\0" in text for text in (visit.world, visit.user_id)):
+        raise BadInputError("a name holds a character that no name can hold")
+    if not 1 <= visit.max_steps <= MAX_STEPS:
+        raise BadInputError(f"max_steps is {visit.max_steps}: it must be between 1 and {MAX_STEPS:,}")
+    if visit.seed < 0:
+        raise BadInputError(f"seed is {visit.seed}: it must be 0 or more")
+    if len(visit.history) > MAX_HISTORY:
+        raise BadInputError(f"the history has {len(visit.history):,} titles: at most {MAX_HISTORY:,} are taken")
+    if any(len(text) > MAX_TEXT for text in (visit.world, visit.user_id, *visit.history)):
+        raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if (length := sum(map(len, visit.history))) > MAX_HISTORY_TEXT:
+        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
+
+
+async def finish(state: VisitState) -> dict[str, Any]:
+    """Sum the visit up."""
+    stayed = [step for step in state.steps if not step.left]
+    total = sum(step.reward for step in stayed)
+    return {
+        "user_id": state.user_id,
+        "length": len(stayed),
+        "length_with_exit": len(state.steps),
+        "total_reward": round(total, 6),
+        "mean_reward": round(total / len(stayed), 6) if stayed else 0.0,
+    }

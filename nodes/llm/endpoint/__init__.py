@@ -1,0 +1,1 @@
+"""OpenAI-compatible endpoint: settings, client, errors, rate limit, budget and prices."""

@@ -1,0 +1,238 @@
+"""Call a model: at once where it runs here, and through all that can go wrong where it stands behind an endpoint."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import openai
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, PrivateAttr, SecretStr
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+
+from nodes.llm.endpoint.budget import Budget
+from nodes.llm.endpoint.errors import Fault, translated
+from nodes.llm.endpoint.prices import Price, price_of
+from nodes.llm.endpoint.settings import Endpoint, EndpointError, RefusedVisitError
+from nodes.llm.endpoint.usage import usage_of
+from nodes.llm.text.tokens import count_tokens
+from nodes.state import Usage
+
+# Attempts to reach a server that has never answered.
+FIRST_CONTACT = 3
+logger = logging.getLogger(__name__)
+
+
+class EndpointModel(ChatOpenAI):
+    """A model behind the endpoint; what it raises is a `Fault`, whether it streams or not."""
+
+    _endpoint: Endpoint = PrivateAttr()
+
+    @classmethod
+    def behind(cls, endpoint: Endpoint, name: str, temperature: float) -> "EndpointModel":
+        """Return the model `name` with a pool of connections of its own."""
+        settings = endpoint.settings
+        client: Any = openai.DefaultAsyncHttpxClient(auth=settings.login)
+        model = cls(
+            model=name,
+            temperature=temperature,
+            base_url=settings.clean_address,
+            # Servers of one's own often need no key, but the client insists on one.
+            api_key=settings.key if settings.key.get_secret_value() else SecretStr("none"),
+            timeout=settings.call_seconds,
+            max_retries=0,
+            use_responses_api=False,
+            stream_usage=True,
+            http_async_client=client,
+        )
+        model._endpoint = endpoint
+        return model
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Return what all calls share."""
+        return self._endpoint
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        with translated(self._endpoint):
+            result = await super()._agenerate(*args, **kwargs)
+            if not result.generations:
+                raise Fault("its reply has no choices", passing=True)
+        return result
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        with translated(self._endpoint):
+            async for chunk in super()._astream(*args, **kwargs):
+                yield chunk
+
+
+async def call(
+    model: BaseChatModel, prompt: Sequence[BaseMessage], schema: type[BaseModel], retried: int = 0
+) -> tuple[AIMessage, Usage]:
+    """Return what a model says, and what it took, attempts that failed included.
+
+    Args:
+        model: Any chat model.
+        prompt: What it is told.
+        schema: What its reply should hold; the server is asked to keep to it where it can.
+        retried: Failed attempts of the visit so far.
+
+    Raises:
+        EndpointError: The endpoint of the model gives no answer, or the visit has had too many failures.
+        BudgetSpentError: The call could cost more than is left.
+    """
+    if not isinstance(model, EndpointModel):
+        message: AIMessage = await model.ainvoke(list(prompt))
+        return message, usage_of(message, prompt)
+    return await _Call(model, prompt, schema, retried).answer()
+
+
+class _Call:
+    """One call with its attempts.
+
+    This is the only place that tries again. The client's own retries are off: their waits cannot be set, they pass by
+    the limits of requests and tokens a minute, and they do not see a stream that breaks off. A retry policy on the
+    nodes would recall and shortlist anew for each attempt, and would not wait as long as the server asks for.
+    """
+
+    def __init__(
+        self, model: EndpointModel, prompt: Sequence[BaseMessage], schema: type[BaseModel], retried: int
+    ) -> None:
+        self._model = model
+        self._endpoint = model.endpoint
+        self._limits = model.endpoint.settings
+        self._prompt = list(prompt)
+        # What a server may refuse, so that a visit has to do without.
+        self._options = {"temperature": model.temperature, "response_format": json_schema(schema)}
+        if self._endpoint.budget is not None:
+            self._options["max_completion_tokens"] = self._limits.reply_tokens
+        self._price = price_of(f"openai:{model.model_name}")
+        self._left = max(0, self._limits.visit_retries - retried)
+        self._failed = 0
+
+    async def answer(self) -> tuple[AIMessage, Usage]:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.passing),
+            stop=self._stop,
+            wait=self._wait,
+            before_sleep=lambda state: logger.info("attempt %d failed: %s", state.attempt_number, _fault(state)),
+            reraise=True,
+        )
+        try:
+            message: AIMessage = await retrying(self._attempt)
+        except Fault as fault:
+            own = fault.about_prompt or self._failed > self._left
+            raise (RefusedVisitError if own else EndpointError)(self._last_words(fault)) from None
+        self._endpoint.answered = True
+        return message, usage_of(message, self._prompt, self._price) + Usage(retries=self._failed)
+
+    async def _attempt(self) -> AIMessage:
+        """Ask once, and at once again without what the server turns out not to take."""
+        name, refused = self._model.model_name, set[str]()
+        while True:
+            options = {
+                option: value
+                for option, value in self._options.items()
+                if option not in refused and (name, option) not in self._endpoint.refused
+            }
+            try:
+                message = await self._ask(options)
+            except Fault as fault:
+                if not fault.refused & options.keys():
+                    self._failed += 1
+                    raise
+                refused |= fault.refused
+            else:
+                # Only now: a server may name in a complaint whatever it was sent.
+                self._endpoint.refused |= {(name, option) for option in refused}
+                return message
+
+    async def _ask(self, options: dict[str, Any]) -> AIMessage:
+        expected, budget, price = 0, self._endpoint.budget, self._price
+        if self._limits.tokens_a_minute or budget:
+            expected = sum(count_tokens(message.text) for message in self._prompt)
+        await self._endpoint.requests.wait(1)
+        await self._endpoint.tokens.wait(expected)
+        if budget is None or price is None:
+            message = await self._send(options)
+        else:
+            message = await self._paid(options, budget, price, expected)
+        if self._limits.tokens_a_minute and message.usage_metadata:
+            self._endpoint.tokens.correct(message.usage_metadata["total_tokens"] - expected)
+        return message
+
+    async def _paid(self, options: dict[str, Any], budget: Budget, price: Price, prompt_tokens: int) -> AIMessage:
+        """Send the request within a budget: what it may cost is set aside until it is known."""
+        reserved, cost = price.cost(prompt_tokens, 0, self._limits.reply_tokens), 0.0
+        budget.reserve(reserved)
+        try:
+            message = await self._send(options)
+            cost = usage_of(message, self._prompt, price).cost
+        finally:
+            budget.settle(reserved, cost)
+        return message
+
+    async def _send(self, options: dict[str, Any]) -> AIMessage:
+        with translated(self._endpoint):
+            async with asyncio.timeout(self._limits.call_seconds):
+                # As a part of the body the schema is sent as it is; as an argument the client would check replies
+                # against it, and raise for one that was cut off.
+                body = {name: value for name, value in options.items() if name != "temperature"}
+                message: AIMessage = await self._model.ainvoke(
+                    self._prompt, temperature=options.get("temperature"), extra_body=body
+                )
+        return message
+
+    def _stop(self, state: RetryCallState) -> bool:
+        fault = _fault(state)
+        new = not fault.connected and not self._endpoint.answered
+        most = min(FIRST_CONTACT, self._limits.attempts) if new else self._limits.attempts
+        longer = (fault.wait or 0) > self._limits.longest_wait
+        return state.attempt_number >= most or self._failed > self._left or longer
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Return the seconds to wait: what the server asks for, else twice as long each time, with jitter."""
+        asked = _fault(state).wait
+        if asked is not None:
+            # Not all at the same moment.
+            return asked + random.uniform(0, self._limits.first_wait)
+        longest = wait_exponential(multiplier=self._limits.first_wait, max=self._limits.longest_wait)(state)
+        return longest * random.uniform(0.5, 1)
+
+    def _last_words(self, fault: Fault) -> str:
+        said = f"the endpoint of the model openai:{self._model.model_name} failed ({fault})"
+        if not fault.passing:
+            return f"{said}: check OPENAI_BASE_URL, OPENAI_API_KEY and the model's name"
+        if self._failed > self._left:
+            return f"{said}; more than {self._limits.visit_retries} attempts of this visit have (BILLP_VISIT_RETRIES)"
+        if (fault.wait or 0) > self._limits.longest_wait:
+            return f"{said} and asks to wait {fault.wait:.0f} s, longer than BILLP_LONGEST_WAIT: try again later"
+        return f"{said}, {self._failed} times in a row: check OPENAI_BASE_URL, or try again later"
+
+
+def _fault(state: RetryCallState) -> Fault:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, Fault):
+        raise TypeError(f"only a Fault is tried again, not {type(error).__name__}")
+    return error
+
+
+@lru_cache(maxsize=64)
+def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the `response_format` that asks for a model of this schema; not to be changed.
+
+    Lengths, patterns and ranges are left out: servers refuse or misread some of them, and replies are checked anyway.
+    """
+    whole = schema.model_json_schema()
+    fields = {
+        name: {key: value for key, value in field.items() if key in ("type", "items", "enum", "anyOf", "description")}
+        for name, field in whole["properties"].items()
+    }
+    # All required and nothing else: the strict form, which OpenAI insists on.
+    bare = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": schema.__name__, "strict": True, "schema": bare}}

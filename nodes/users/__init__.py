@@ -1,0 +1,1 @@
+"""Roles that play the user: simulated, LLM or person."""

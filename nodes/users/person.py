@@ -1,0 +1,121 @@
+"""Person as the user: greeted with their profile, asked about each item, remembered for themselves alone."""
+
+import asyncio
+from typing import Any, Self
+
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nodes.ask import settings
+from nodes.context import Context
+from nodes.lifecycle import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
+from nodes.llm.text.wish_grammar import read_wishes
+from nodes.state import GUEST, Beginning, Profile, Step, VisitState
+from nodes.tools.open_world import open_place
+from nodes.user_view import known_titles, visitor
+from nodes.users.profile import greeting, stated, statements, stored_profile
+from nodes.users.simulated import describe_round, proposed_item
+from nodes.visit_memory import signed_in, visit_memory
+from sim.errors import BadInputError
+
+# What a skipped item counts as: neither liked nor disliked.
+NEUTRAL = 3.0
+
+
+class Answer(BaseModel):
+    """Answer of a person: one of `rating`, `skip`, `leave`, `seen` and `never`; comment and profile as they like."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    rating: float | None = Field(None, ge=1, le=5, strict=True)
+    """How they like the item, 1 to 5."""
+    skip: bool = Field(False, strict=True)
+    """Go on to another item without rating this one."""
+    leave: bool = Field(False, strict=True)
+    """End the visit."""
+    seen: bool = Field(False, strict=True)
+    """They know the item already; it is not recommended again. May come with a rating."""
+    never: bool = Field(False, strict=True)
+    """They want neither this item nor to see it again."""
+    comment: str = Field("", max_length=MAX_TEXT)
+    """Anything to bear in mind from now on, in their own words; goes into their profile."""
+    profile: str | None = Field(None, max_length=MAX_WISHES)
+    """The text of their profile, corrected."""
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        rated = self.rating is not None and not self.seen
+        if rated + self.skip + self.leave + self.seen + self.never != 1:
+            raise ValueError(
+                'answer with exactly one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true} and '
+                '{"never": true}; a rating may come with "seen"'
+            )
+        return self
+
+
+async def person_name(visit: VisitState, identity: str) -> str:
+    """Return the name of the person who visits: where the server knows who asks, nobody visits under another name."""
+    return identity or visit.user_id or GUEST
+
+
+async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Check the input, and begin a person's visit with the profile that their former visits left.
+
+    Raises:
+        BadInputError: The input cannot be used; the message says why.
+    """
+    visit = check_input(state)
+    account = signed_in(runtime)
+    user_id = await person_name(visit, account.name if account else "")
+    place = await open_place(visit.world)
+    begun = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
+    memory = visit_memory(begun, runtime)
+    liked = await asyncio.to_thread(known_titles, place, state.history)
+    # Written with the first answer: who is only shown an item has not visited yet.
+    said = greeting(memory, state.wishes, liked)
+    profile = await stored_profile(memory)
+    profile = stated(profile, said)
+    return fresh_visit(state, user_id, profile, runtime) | {"said": said}
+
+
+async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Ask the person about the proposed item, and append the round; a bad answer leaves the question open.
+
+    Raises:
+        BadInputError: There is no proposal, or the visit was not begun for a person.
+    """
+    who = await visitor(state)
+    if state.profile is None:
+        raise BadInputError("there is no profile: the node `greet` has to begin a person's visit")
+    item = proposed_item(state.proposal, who)
+    step = describe_round(state, who, item)
+    answer = interrupt(question(state, step, state.profile), response_schema=Answer)
+    step.left, step.skipped = answer.leave, answer.rating is None and not answer.leave
+    step.reward = NEUTRAL if answer.rating is None else answer.rating
+    memory = visit_memory(state, runtime)
+    said = statements(memory, step.index, item, answer, state.profile)
+    memory.check(state.said)
+    if settings(runtime).learn != "off":
+        await memory.write([*state.said, *said])
+    return {"steps": [step], "left": answer.leave, "profile": stated(state.profile, said), "said": []}
+
+
+def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
+    """Return what a person is asked: JSON for whatever shows it."""
+    reasons = [f"you would probably rate it {step.predicted:.1f} of 5"]
+    asked_for = [genre for genre in read_wishes(profile.text, step.genres).want]
+    if asked_for:
+        reasons.append(f"you asked for {' and '.join(asked_for)}")
+    if step.distance is not None and step.distance >= 1:
+        reasons.append("it is unlike the last ones")
+    return {
+        "round": step.index + 1,
+        "title": step.title,
+        "genres": step.genres,
+        "why": "; ".join(reasons),
+        "plan": state.plan,
+        "profile": profile.text,
+        "answer": 'one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true}, {"never": true}; '
+        '"comment" and "profile" may be added, and "rating" to "seen"',
+    }

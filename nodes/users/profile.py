@@ -1,0 +1,175 @@
+"""Profile of a person: kept as a record of each thing they said, and made from all of them.
+
+Two visits of one person at once cannot overwrite each other's words: each writes records of its own. `billp memory`
+exports and forgets them one by one.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+from langgraph.store.base import Item as Stored
+from langgraph.store.base import PutOp
+from pydantic import ValidationError
+
+from memory.records import MAX_TITLE, Record, Statement, escape, namespace, record
+from nodes.state import Profile
+from nodes.visit_memory import VisitMemory
+from sim.catalogue import Item
+from sim.errors import BadInputError
+from sim.world.world import ASSUMED_RATING
+
+# Characters of the text of a profile; its oldest lines go first.
+MAX_PROFILE = 2_000
+# Statements of one round, in the order in which they count.
+ROUND_STATEMENTS = 10
+# Records read at a time.
+PAGE = 500
+OLD_KIND, OLD_KEY = "profiles", "profile"
+"""Where versions before 0.2 kept a whole profile as one record."""
+
+
+def add_words(profile: Profile, words: str) -> Profile:
+    """Return the profile with a wish or comment added as its last line; the oldest lines go where it gets too long."""
+    line = one_line(words)
+    lines = [one for one in profile.text.splitlines() if one != line] + [line] * bool(line)
+    while len("\n".join(lines)) > MAX_PROFILE:
+        lines = lines[1:]
+    return profile.model_copy(update={"text": "\n".join(lines)})
+
+
+def one_line(words: str) -> str:
+    """Return words with each white space as a single blank."""
+    return " ".join(words.split())
+
+
+def stated(profile: Profile, records: Iterable[Record]) -> Profile:
+    """Return a profile after the statements of some records, in their order.
+
+    A rating replaces an earlier one of the same item; a title that was brought counts as liked until it is rated; a
+    correction takes out and adds lines, so that what another visit added meanwhile stays.
+    """
+    for one in records:
+        if isinstance(one.value, Statement):
+            profile = _stated(profile, one.value)
+    return profile
+
+
+def _stated(profile: Profile, one: Statement) -> Profile:
+    ratings, seen = dict(profile.ratings), list(profile.seen)
+    if one.said == "liked":
+        ratings = dict.fromkeys(one.item_ids, ASSUMED_RATING) | ratings
+    elif one.rating is not None:
+        ratings |= dict.fromkeys(one.item_ids, one.rating)
+    if one.said in ("seen", "never"):
+        seen += [item_id for item_id in one.item_ids if item_id not in seen]
+    removed = set(one.removed.splitlines())
+    kept = "\n".join(line for line in profile.text.splitlines() if line not in removed)
+    profile = profile.model_copy(update={"ratings": ratings, "seen": seen, "text": kept})
+    for line in one.text.splitlines():
+        profile = add_words(profile, line)
+    return profile
+
+
+def greeting(memory: VisitMemory, wishes: str, liked: Iterable[Item]) -> list[Record]:
+    """Return the statements with which a visit begins: the wishes, and the titles that the person likes."""
+    said: list[Record] = []
+    if words := one_line(wishes):
+        said.append(memory.record(Statement, 0, number=0, said="wish", text=words))
+    if item_ids := [item.id for item in liked]:
+        said.append(memory.record(Statement, 1, number=1, said="liked", item_ids=item_ids))
+    return said
+
+
+def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, profile: Profile) -> list[Record]:
+    """Return what an answer says, a record each.
+
+    Args:
+        memory: The visit's memory.
+        round_number: Number of the round, from 0.
+        item: The item that the person was asked about.
+        answer: The answer (`nodes.users.person.Answer`).
+        profile: The profile as the person was shown it, which a correction is about.
+    """
+    about: dict[str, Any] = {"item_ids": [item.id], "title": item.title[:MAX_TITLE]}
+    told = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
+    found: list[dict[str, Any]] = [{"said": told, "rating": answer.rating, **about}]
+    if answer.profile is not None:
+        before, after = profile.text.splitlines(), [one_line(line) for line in answer.profile.splitlines()]
+        removed = [line for line in before if line not in after]
+        added = [line for line in after if line and line not in before]
+        found.append({"said": "correction", "removed": "\n".join(removed), "text": "\n".join(added)})
+    if words := one_line(answer.comment):
+        found.append({"said": "comment", "text": words, **about})
+    first = (round_number + 1) * ROUND_STATEMENTS
+    return [memory.record(Statement, first + place, number=first + place, **one) for place, one in enumerate(found)]
+
+
+async def stored_profile(memory: VisitMemory) -> Profile:
+    """Return the profile that former visits left, an empty one where there were none."""
+    if memory.store is None:
+        return Profile()
+    await _take_over(memory)
+    prefix = namespace("statements", memory.scope.space, memory.scope.user_id)
+    items: list[Stored] = []
+    while page := await memory.store.asearch(prefix, limit=PAGE, offset=len(items)):
+        items += page
+        if len(page) < PAGE:
+            break
+    return profile_of(items)
+
+
+class Said(Protocol):
+    """Stored record, as a store or its tools give it."""
+
+    @property
+    def key(self) -> str:
+        """Key of the record."""
+        ...
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """Its value."""
+        ...
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was first written."""
+        ...
+
+
+def profile_of(items: Iterable[Said]) -> Profile:
+    """Return the profile that follows from the stored statements of a person, in the order in which they were said."""
+    found = []
+    for item in items:
+        try:
+            said = Statement.model_validate(item.value)
+        except ValidationError:
+            # No visit wrote it.
+            continue
+        found.append((item.created_at, said.visit, said.number, Record(key=item.key, value=said)))
+    return stated(Profile(), [said for *_, said in sorted(found, key=lambda one: one[:3])])
+
+
+async def _take_over(memory: VisitMemory) -> None:
+    """Replace a profile that is kept as one record by the statements that it follows from.
+
+    Raises:
+        BadInputError: It is damaged.
+    """
+    if memory.store is None:
+        return
+    place = (OLD_KIND, escape(memory.scope.space), escape(memory.scope.user_id))
+    old = await memory.store.aget(place, OLD_KEY)
+    if old is None:
+        return
+    try:
+        profile = Profile.model_validate(old.value)
+    except ValidationError as error:
+        user = memory.scope.user_id
+        raise BadInputError(f"the stored profile of {user!r} is damaged: delete it, or correct it") from error
+    said: list[dict[str, Any]] = [{"said": "wish", "text": profile.text}] if profile.text else []
+    said += [{"said": "rating", "item_ids": [item_id], "rating": rating} for item_id, rating in profile.ratings.items()]
+    of_profile = {"visit": OLD_KEY, "user_id": memory.scope.user_id}
+    await memory.write([record(Statement(**of_profile, number=place, **one), place) for place, one in enumerate(said)])
+    await memory.store.abatch([PutOp(place, OLD_KEY, None)])

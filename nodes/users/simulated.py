@@ -1,0 +1,71 @@
+"""The user: rates the proposed item, and stays or leaves."""
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from nodes.context import Context
+from nodes.state import Proposal, Step, Usage, VisitState
+from nodes.user_view import Visitor, visitor
+from sim.catalogue import Item
+from sim.errors import BadInputError
+from sim.world.simulated_user import SimulatedUser
+
+
+async def user(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Let the simulated user react, and append the round."""
+    who = await visitor(state)
+    item = proposed_item(state.proposal, who)
+    reaction = simulated(who).react(item.id, [step.item_id for step in state.steps])
+    step = describe_round(state, who, item)
+    step.reward, step.left = reaction.reward, reaction.left
+    return {"steps": [step], "left": reaction.left, "leave_reason": reaction.leave_reason}
+
+
+def simulated(who: Visitor) -> SimulatedUser:
+    """Return the world's user behind a visitor; one that the world does not know lives on the dev users' table."""
+    world = who.place.world
+    known = world.users.get(who.user_id)
+    return SimulatedUser(
+        world.split(known.split if known else "dev"), who.user_id, [] if known else [item.id for item in who.history]
+    )
+
+
+def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
+    """Return the item that a proposal stands for, whichever of its fields somebody edited.
+
+    Raises:
+        BadInputError: There is no proposal, or it has an id that the catalogue does not know.
+    """
+    if proposal is None or not (proposal.item_id or proposal.title or proposal.text):
+        raise BadInputError("there is no proposal: a node before the user has to make one")
+    catalogue = who.place.world.catalogue
+    title = proposal.title or proposal.text
+    if not proposal.item_id:
+        return who.place.fresh.ground(title)
+    item = catalogue.item(proposal.item_id)
+    if not title:
+        return item
+    # Id and title at odds: one of them was edited. It was the id if the title is still what the Actor wrote.
+    if title == item.title or title == who.place.fresh.ground(proposal.text).title:
+        return item
+    return who.place.fresh.ground(title)
+
+
+def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
+    """Return the round as it stands before the user's reaction."""
+    spent_before = sum((step.usage for step in state.steps), Usage())
+    return Step(
+        index=len(state.steps),
+        plan=state.plan,
+        proposed=state.proposal.text if state.proposal else "",
+        item_id=item.id,
+        title=item.title,
+        genres=list(item.genres),
+        predicted=who.predicted_rating(item),
+        distance=who.distance(state.steps, item),
+        risk=next((one.risk for one in state.foreseen if one.item_id == item.id), None),
+        value=state.value,
+        outcomes={role: one.outcome for role, one in state.exchange.items() if one.round == len(state.steps)},
+        usage=state.usage - spent_before,
+    )

@@ -1,0 +1,1 @@
+"""Ratings: streaming readers, collector and data sets."""

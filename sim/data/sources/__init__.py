@@ -1,0 +1,52 @@
+"""Where ratings come from: the sources by name. Those of other packages join by the entry points `billp.sources`."""
+
+import importlib
+import pkgutil
+
+from sim.data.ratings import Ratings
+from sim.data.source import Given, Source
+from sim.entry_points import Registry
+from sim.errors import BadInputError
+
+__all__ = ["SOURCES", "Given", "Ratings", "available", "load_ratings"]
+
+
+def _own_sources() -> dict[str, Source]:
+    modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    sources: list[Source] = [importlib.import_module(f"{__name__}.{module}").SOURCE for module in modules]
+    return {source.name: source for source in sources}
+
+
+def _checked(loaded: Source) -> Source:
+    if not isinstance(loaded, Source):
+        raise BadInputError("it is no Source")
+    return loaded
+
+
+SOURCES = Registry("source", "billp.sources", _own_sources(), _checked)
+
+
+def load_ratings(source: str, seed: int = 0, given: Given | None = None) -> Ratings:
+    """Load the ratings of a source by name.
+
+    Args:
+        source: One of `SOURCES`.
+        seed: Seeds what a source makes up; files are read alike with every seed.
+        given: Where its files are, for a source that needs some.
+
+    Raises:
+        BadInputError: There is no such source, it is given what it does not take, or its data cannot be used.
+    """
+    if source not in SOURCES:
+        raise BadInputError(f"there is no source {source!r}; choose one of: {', '.join(SOURCES)}")
+    chosen, given = SOURCES[source], given or Given()
+    for option in ("path", "ratings", "items", "columns"):
+        if getattr(given, option) and option not in chosen.takes:
+            takes = " and ".join(f"--{name}" for name in chosen.takes) or "none of these options"
+            raise BadInputError(f"the source {source!r} takes no --{option}; it takes {takes}")
+    return chosen.read(given, seed)
+
+
+def available(source: str) -> bool:
+    """Say whether a source can be loaded here as it is: it needs no files, and the package it needs is installed."""
+    return source in SOURCES and SOURCES[source].ready()

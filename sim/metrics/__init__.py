@@ -1,0 +1,5 @@
+"""Metrics of visits: totals, calibration, diversity, with bootstrap intervals over users."""
+
+from sim.metrics.summary import paired, summarize
+
+__all__ = ["paired", "summarize"]

@@ -1,0 +1,1 @@
+"""Files of the original BiLLP: its worlds, recorded runs and memories."""

@@ -1,0 +1,109 @@
+"""One visit of a policy to a simulated user, as a record."""
+
+from typing import TypedDict
+
+from sim.errors import BadInputError
+from sim.leave import LeaveReason
+from sim.policies.base import WINDOW, Knowing, Knowledge, Policy, visit_rng
+from sim.world import World
+from sim.world.data import SplitName
+from sim.world.simulated_user import SimulatedUser
+
+
+class StepRecord(TypedDict):
+    """Hold one round of a visit."""
+
+    index: int
+    item_id: str
+    title: str
+    genres: list[str]
+    reward: float
+    left: bool
+
+
+class UsageRecord(TypedDict):
+    """Hold what a visit cost in calls and tokens of a language model; nothing, for a baseline."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class VisitRecord(TypedDict):
+    """Hold a finished visit, with the fields of a VisitOutput; sums leave out the step at which the user left."""
+
+    user_id: str
+    steps: list[StepRecord]
+    length: int
+    length_with_exit: int
+    total_reward: float
+    mean_reward: float
+    left: bool
+    leave_reason: LeaveReason | None
+    usage: UsageRecord
+    records: list[object]
+
+
+def play(
+    policy: Policy | Knowing, world: World, split_name: SplitName, user_id: str, *, seed: int = 0, max_steps: int = 100
+) -> VisitRecord:
+    """Play one visit of a user of the world.
+
+    Args:
+        policy: Who recommends.
+        world: Where the user lives.
+        split_name: The user's split.
+        user_id: Whose visit it is.
+        seed: Seeds the policy's draws, together with the user: the order of visits does not matter.
+        max_steps: The visit ends here if the user has not left before, at least 1.
+
+    Raises:
+        BadInputError: A user who is not of this split, or `max_steps` below 1.
+    """
+    if max_steps < 1:
+        raise BadInputError(f"max_steps is {max_steps}; give at least 1")
+    user = world.users.get(user_id)
+    if user is None or user.split != split_name:
+        raise BadInputError(f"{user_id!r} is no user of the split {split_name!r}; take one of world.split(...).users")
+    split = world.split(split_name)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
+    choose = policy.begin_knowing(split, user) if isinstance(policy, Knowing) else policy.begin(knowledge)
+    simulated = SimulatedUser(split, user_id, user.history)
+    recommended: list[int] = []
+    steps: list[StepRecord] = []
+    reason: LeaveReason | None = None
+    while reason is None and len(steps) < max_steps:
+        position = choose(recommended)
+        item = world.catalogue[position]
+        reaction = simulated.react(item.id, [world.catalogue[other].id for other in recommended[-WINDOW:]])
+        reason = reaction.leave_reason
+        recommended.append(position)
+        knowledge.ratings.append(reaction.reward)
+        steps.append(
+            StepRecord(
+                index=len(steps),
+                item_id=item.id,
+                title=item.title,
+                genres=list(item.genres),
+                reward=reaction.reward,
+                left=reaction.left,
+            )
+        )
+    return _record(user_id, steps, reason)
+
+
+def _record(user_id: str, steps: list[StepRecord], reason: LeaveReason | None) -> VisitRecord:
+    rewards = [step["reward"] for step in steps if not step["left"]]
+    total = sum(rewards)
+    return VisitRecord(
+        user_id=user_id,
+        steps=steps,
+        length=len(rewards),
+        length_with_exit=len(steps),
+        total_reward=total,
+        mean_reward=total / len(rewards) if rewards else 0.0,
+        left=reason is not None,
+        leave_reason=reason,
+        usage=UsageRecord(calls=0, prompt_tokens=0, completion_tokens=0),
+        records=[],
+    )

@@ -1,0 +1,158 @@
+"""Tuning: the parameters with which a rule collects most, found on train users and the train table only."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from sim.atomic_files import write_whole
+from sim.policies.base import Policy
+from sim.policies.heuristics import DiverseGreedy, GenreGreedy, PopGreedy
+from sim.policies.rollout import play
+from sim.world import LogsModel, World
+from sim.world.factor_model import Doubles
+
+TUNING_USERS = 60
+# Quantiles of the logs model's distances that are tried as theta.
+THETA_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+# So many items, drawn by a fixed seed, stand for all pairs when the quantiles are taken.
+_THETA_ITEMS = 500
+# Weights that are tried, in spreads: what an item gains by lying as far as two items do on average (or by being as
+# popular as one standard deviation), against how far a user's predictions spread. Beyond 64, distance alone decides:
+# everyone is recommended the same items, and how these fare on the train table is chance.
+DISTANCE_SPREADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+GENRE_SPREADS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+POPULARITY_SPREADS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Hold policies that differ in parameters alone.
+
+    Attributes:
+        make: Makes one of them from its parameters.
+        axes: Gives the values to try of each parameter, ascending, from the logs model and the users to try them on.
+    """
+
+    make: Callable[..., Policy]
+    axes: Callable[[LogsModel, Sequence[str]], tuple[Sequence[float], ...]]
+
+
+class Tuned(BaseModel):
+    """What tuning found."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    parameters: tuple[float, ...]
+    """The parameters that were best."""
+    visits: int
+    """Visits of train users that it took."""
+
+
+def tune(family: Family, world: World, users: Sequence[str] | None = None, *, max_steps: int = 100) -> Tuned:
+    """Return the parameters of a family that collect most, on train users and the train table only.
+
+    Every combination visits every user. What counts for one is its total reward averaged with those of its neighbours
+    on the grid: one combination may be lucky with the few items that it recommends to everyone.
+
+    Args:
+        family: The policies.
+        world: The world.
+        users: Train users to try them on; if None, the first 60.
+        max_steps: Limit of the visits.
+
+    Returns:
+        The best parameters; of equals, the smallest.
+    """
+    chosen = world.split("train").users[:TUNING_USERS] if users is None else tuple(users)
+    axes = family.axes(world.logs, chosen)
+    totals = [
+        sum(play(policy, world, "train", user_id, max_steps=max_steps)["total_reward"] for user_id in chosen)
+        for policy in (family.make(*parameters) for parameters in product(*axes))
+    ]
+    grid = _with_neighbours(np.array(totals).reshape([len(axis) for axis in axes]))
+    best = np.unravel_index(int(np.argmax(grid)), grid.shape)
+    parameters = tuple(axis[int(place)] for axis, place in zip(axes, best, strict=True))
+    return Tuned(parameters=parameters, visits=len(totals) * len(chosen))
+
+
+_known: WeakKeyDictionary[World, dict[Family, Policy]] = WeakKeyDictionary()
+_tuning = threading.Lock()
+
+
+def tuned(family: Family, world: World) -> Policy:
+    """Return the best of a family, worked out once for a loaded world."""
+    # One lock for all: visits that run at once wait for the first to tune instead of tuning themselves.
+    with _tuning:
+        known = _known.setdefault(world, {})
+        if family not in known:
+            known[family] = family.make(*tune(family, world).parameters)
+        return known[family]
+
+
+def tune_once(family: Family, world: World, file: Path) -> Tuned:
+    """Return `tune(family, world)`, worked out once for all processes that name the same file."""
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            write_whole(file, tune(family, world).model_dump_json())
+    return Tuned.model_validate_json(file.read_bytes())
+
+
+def _with_neighbours(grid: Doubles) -> Doubles:
+    """Return the mean of each cell and those next to it, along every axis."""
+    sums, counts = grid, np.ones_like(grid)
+    for axis in range(grid.ndim):
+        border = [(1, 1) if other == axis else (0, 0) for other in range(grid.ndim)]
+        sums, counts = (
+            np.lib.stride_tricks.sliding_window_view(np.pad(one, border), 3, axis).sum(axis=-1)
+            for one in (sums, counts)
+        )
+    return sums / counts
+
+
+def _thetas(logs: LogsModel, users: Sequence[str]) -> tuple[Sequence[float]]:
+    n_items = len(logs.vectors)
+    rng = np.random.default_rng(0)
+    sample = np.sort(rng.choice(n_items, min(n_items, _THETA_ITEMS), replace=False))
+    distances = np.concatenate([logs.distances(int(row))[sample[sample > row]] for row in sample])
+    return ([float(value) for value in np.quantile(distances, THETA_QUANTILES)] if distances.size else [0.0],)
+
+
+def _genre_weights(logs: LogsModel, users: Sequence[str]) -> tuple[Sequence[float], Sequence[float]]:
+    unit = _spread(logs, users)
+    return _scaled(DISTANCE_SPREADS, unit / _mean_distance(logs) ** 0.5), _scaled(GENRE_SPREADS, unit)
+
+
+def _popularity_weights(logs: LogsModel, users: Sequence[str]) -> tuple[Sequence[float], Sequence[float]]:
+    unit = _spread(logs, users)
+    deviation = float(np.log1p(logs.popularity).std()) or 1.0
+    return _scaled(DISTANCE_SPREADS, unit / _mean_distance(logs)), _scaled(POPULARITY_SPREADS, unit / deviation)
+
+
+def _scaled(spreads: Sequence[float], unit: float) -> list[float]:
+    return [spread * unit for spread in spreads]
+
+
+def _spread(logs: LogsModel, users: Sequence[str]) -> float:
+    """Return the standard deviation of a user's predictions over the items, the mean over users."""
+    return float(np.mean([logs.predictions(user_id).std() for user_id in users])) if users else 1.0
+
+
+def _mean_distance(logs: LogsModel) -> float:
+    """Return the mean distance of two items; 1 where there is none to measure by."""
+    n_items = len(logs.vectors)
+    # The products of all pairs of distinct unit vectors sum up to the squared length of their sum, less n.
+    total = logs.vectors.sum(axis=0, dtype=np.float64)
+    mean = 1.0 - (float(total @ total) - n_items) / max(n_items * (n_items - 1), 1)
+    return mean if mean > 0 else 1.0
+
+
+DIVERSE_GREEDY = Family(DiverseGreedy, _thetas)
+GENRE_GREEDY = Family(GenreGreedy, _genre_weights)
+POP_GREEDY = Family(PopGreedy, _popularity_weights)

@@ -1,0 +1,1 @@
+"""Reinforcement learning: Gymnasium environment, policy network and training."""

@@ -1,0 +1,191 @@
+"""A policy that was learned: a network that scores every item from the observation, kept as plain arrays."""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sim.atomic_files import whole_folder
+from sim.errors import BadInputError
+from sim.policies.base import WINDOW, Choose, Knowledge, fresh_items
+from sim.rl.environment import Observation, Observer
+
+MANIFEST, LAYERS = "policy.json", "layers.npz"
+
+Activation = Literal["relu", "tanh"]
+Floats = NDArray[np.float32]
+_ACTIVATIONS: Mapping[Activation, Callable[[Floats], Floats]] = {
+    "relu": lambda values: np.maximum(values, np.float32(0)),
+    "tanh": np.tanh,
+}
+
+
+class Training(BaseModel):
+    """How a policy came about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    algorithm: str
+    """What it was trained by."""
+    seed: int = Field(ge=0)
+    """Seeds the network, the order of users and what is tried out."""
+    settings: dict[str, Any]
+    """Settings of the algorithm."""
+    versions: dict[str, str]
+    """Versions of the packages that trained it; others may train another network from the same seed."""
+    training_steps: int = Field(ge=1)
+    """Recommendations that it learned from, whole rollouts."""
+    training_visits: int = Field(ge=0)
+    """Visits of train users that ended meanwhile."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Hold one layer of a network.
+
+    Attributes:
+        weights: Shape (outputs, inputs).
+        biases: Shape (outputs,).
+    """
+
+    weights: Floats
+    biases: Floats
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Recommend what a network scores highest among what the visit has not had yet.
+
+    Attributes:
+        layers: From the observation of `sim.rl.environment` to a score for each item.
+        activation: What stands between the layers.
+        training: How they came about.
+    """
+
+    layers: tuple[Layer, ...]
+    activation: Activation
+    training: Training
+
+    def begin(self, knowledge: Knowledge) -> Choose:
+        """Begin a visit.
+
+        Raises:
+            BadInputError: It was trained for another world.
+        """
+        observer = Observer(knowledge.catalogue, knowledge.logs)
+        begun, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
+        if (self.layers[0].weights.shape[1], len(self.layers[-1].biases)) != (len(begun), n_items):
+            raise BadInputError("the policy was trained for another world: its numbers of features or items differ")
+
+        def choose(recommended: Sequence[int]) -> int:
+            lately = slice(None, -WINDOW - 1, -1)
+            observation = observer.observe(begun, recommended[lately], knowledge.ratings[lately])
+            return int(np.argmax(np.where(fresh_items(n_items, recommended), self.scores(observation), -np.inf)))
+
+        return choose
+
+    def scores(self, observation: Observation) -> Floats:
+        """Return the network's score of every item, shape (n_items,)."""
+        activate, values = _ACTIVATIONS[self.activation], observation
+        for layer in self.layers[:-1]:
+            values = activate(layer.weights @ values + layer.biases)
+        return self.layers[-1].weights @ values + self.layers[-1].biases
+
+    def save(self, path: Path) -> None:
+        """Write the policy into the folder `path`, whole or not at all.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        buffer = io.BytesIO()
+        arrays = {
+            f"{kind}_{number}": array
+            for number, layer in enumerate(self.layers)
+            for kind, array in (("weights", layer.weights), ("biases", layer.biases))
+        }
+        np.savez(buffer, allow_pickle=False, **arrays)
+        manifest = _Manifest(
+            format="billp-policy",
+            version=1,
+            activation=self.activation,
+            layers=len(self.layers),
+            checksum=hashlib.sha256(buffer.getvalue()).hexdigest(),
+            training=self.training,
+        )
+        with whole_folder(path) as fresh:
+            (fresh / LAYERS).write_bytes(buffer.getvalue())
+            (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Learned":
+        """Read a policy from the folder `path`; nothing in it is ever executed.
+
+        Raises:
+            BadInputError: There is none, or its files are damaged or foreign.
+        """
+        manifest = _read_manifest(path)
+        try:
+            data = (path / LAYERS).read_bytes()
+        except OSError as error:
+            raise _unusable(path / LAYERS, str(error.strerror)) from error
+        if hashlib.sha256(data).hexdigest() != manifest.checksum:
+            raise _unusable(path / LAYERS, f"its checksum is not that of {MANIFEST}")
+        return cls(_read_layers(path / LAYERS, data, manifest.layers), manifest.activation, manifest.training)
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["billp-policy"]
+    version: Literal[1]
+    activation: Activation
+    layers: int = Field(ge=1, le=100)
+    checksum: str
+    training: Training
+
+
+def read_training(path: Path) -> Training:
+    """Return how the policy in the folder `path` came about.
+
+    Raises:
+        BadInputError: There is none, or its file is damaged or foreign.
+    """
+    return _read_manifest(path).training
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    try:
+        return _Manifest.model_validate_json((path / MANIFEST).read_bytes())
+    except OSError as error:
+        raise _unusable(path / MANIFEST, str(error.strerror)) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise _unusable(path / MANIFEST, f"{where}: {fault['msg']}") from error
+
+
+def _read_layers(file: Path, data: bytes, count: int) -> tuple[Layer, ...]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            layers = tuple(Layer(archive[f"weights_{number}"], archive[f"biases_{number}"]) for number in range(count))
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise _unusable(file, "it is no archive of the layers") from error
+    arrays = [array for layer in layers for array in (layer.weights, layer.biases)]
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays):
+        raise _unusable(file, "a layer has the wrong type or values")
+    widths = [layer.weights.shape[1:] for layer in layers[1:]] + [layers[-1].biases.shape]
+    for layer, width in zip(layers, widths, strict=True):
+        if layer.weights.ndim != 2 or not layer.weights.shape[:1] == layer.biases.shape == width:
+            raise _unusable(file, "its layers do not fit each other")
+    return layers
+
+
+def _unusable(file: Path, why: str) -> BadInputError:
+    return BadInputError(f"{file} cannot be used: {why}; train the policy anew (a study does so with `--fresh`)")

@@ -1,0 +1,383 @@
+"""A world: catalogue, users, what a recommender may know of them, and the truth it is tested against."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+
+from sim.catalogue import Catalogue, Item
+from sim.data.ratings import Ratings
+from sim.errors import BadInputError
+from sim.leave import LeaveRule
+from sim.world import storage
+from sim.world.data import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitName, User, WorldFacts, WorldSettings
+from sim.world.factor_model import FactorModel, FitSettings, Floats, Positions, fit
+from sim.world.reward_table import GivenTable, Numbers
+from sim.world.splitting import Cut, cut_ratings, keep_rated, oldest_first
+
+__all__ = ["ASSUMED_RATING", "MIN_REWARD", "LogsModel", "Split", "User", "World"]
+
+# What someone the world does not know is taken to think of the titles they name: they named what they like.
+ASSUMED_RATING = 4.5
+MIN_REWARD = 2.0
+_PAIRS_AT_ONCE = 100_000
+# Names become folders, also where case does not count.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+ModelT = TypeVar("ModelT", bound=FactorModel | GivenTable)
+
+
+class _Predicting(Generic[ModelT]):
+    """Give access by ids to a fit or a given table, for users it knows and for newcomers."""
+
+    def __init__(self, catalogue: Catalogue, rows: Mapping[str, int], model: ModelT) -> None:
+        self._catalogue = catalogue
+        self._rows = rows
+        self._model = model
+
+    def position(self, item: str | Item | int) -> int:
+        """Return the row of an item, given by id, as an `Item`, or by the row itself.
+
+        Raises:
+            BadInputError: The catalogue has no such item.
+        """
+        if isinstance(item, str | Item):
+            return self._catalogue.position(item)
+        if not 0 <= item < len(self._catalogue):
+            raise BadInputError(
+                f"there is no item at position {item}; positions run from 0 to {len(self._catalogue) - 1}"
+            )
+        return int(item)
+
+    def _row(self, user_id: str) -> int:
+        if user_id not in self._rows:
+            raise BadInputError(f"the world does not know the user {user_id!r}; give a history of titles they like")
+        return self._rows[user_id]
+
+    def _rated(self, history: Sequence[str | Item], ratings: ArrayLike | None) -> tuple[Positions, ArrayLike]:
+        positions = self._catalogue.positions(history)
+        return positions, np.full(len(positions), ASSUMED_RATING) if ratings is None else ratings
+
+
+class LogsModel(_Predicting[FactorModel]):
+    """Hold what a recommender may know: the fit on the logs alone, and how often each item occurs in them.
+
+    Items are given by id, as an `Item`, or by position (an int).
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, rows: Mapping[str, int], model: FactorModel, popularity: NDArray[np.int64]
+    ) -> None:
+        super().__init__(catalogue, rows, model)
+        self.popularity = popularity
+
+    @property
+    def vectors(self) -> Floats:
+        """Return the unit item vectors whose cosine distance is `distance`, shape (n_items, factors), read-only."""
+        return self._model.vectors
+
+    @property
+    def tau(self) -> float:
+        """Return the 5% quantile of the distances of the logs model; a table has one of its own."""
+        return self._model.tau
+
+    def predictions(self, user_id: str) -> Floats:
+        """Return the predicted rewards (1-5) of a user for every item, shape (n_items,).
+
+        Raises:
+            BadInputError: The world does not know the user.
+        """
+        return self._model.ratings(self._row(user_id))
+
+    def fold_in(self, history: Sequence[str | Item], ratings: ArrayLike | None = None) -> Floats:
+        """Predict the rewards (1-5) of someone the world does not know, shape (n_items,).
+
+        Args:
+            history: Items they rated or named; without any, the mean user's rewards are predicted.
+            ratings: Their ratings, one per item; if None, `ASSUMED_RATING` (4.5) for all.
+
+        Raises:
+            BadInputError: The history names an unknown item, or the ratings do not fit it.
+        """
+        return self._model.fold_in(*self._rated(history, ratings))
+
+    def distances(self, item: str | Item | int) -> Floats:
+        """Return the distances (0-2) of one item to every item, shape (n_items,)."""
+        return self._model.distances(self.position(item))
+
+    def distance(self, a: str | Item | int, b: str | Item | int) -> float:
+        """Return the distance (0-2) of two items."""
+        return self._model.distance(self.position(a), self.position(b))
+
+
+class Split(_Predicting[FactorModel | GivenTable]):
+    """Hold the users of one split and the table that is their truth.
+
+    Attributes:
+        name: "train", "dev" or "test".
+        users: Ids of the split's users who have a history, in the order of the world.
+    """
+
+    def __init__(
+        self,
+        name: SplitName,
+        users: tuple[str, ...],
+        catalogue: Catalogue,
+        rows: Mapping[str, int],
+        table: FactorModel | GivenTable,
+        min_reward_quantile: float | None,
+    ) -> None:
+        super().__init__(catalogue, rows, table)
+        self.name = name
+        self.users = users
+        self._min_reward_quantile = min_reward_quantile
+
+    @property
+    def tau(self) -> float:
+        """Return the distance below which items count as similar on this table."""
+        return self._model.tau
+
+    def reward(self, user: str, item: str | Item) -> float:
+        """Return what a user gives an item, from 1 to 5.
+
+        Raises:
+            BadInputError: The world does not know the user or the item.
+        """
+        return float(self._model.ratings(self._row(user))[self.position(item)])
+
+    def rewards(self, user_id: str, history: Sequence[str | Item] = ()) -> Numbers:
+        """Return what a user gives every item, from 1 to 5, shape (n_items,).
+
+        Args:
+            user_id: A user of the world, or anyone.
+            history: Items that someone the world does not know likes, taken as rated 4.5 (`ASSUMED_RATING`); not used
+                for a user of the world, whose ratings are known.
+
+        Raises:
+            BadInputError: The world does not know the user and there is no history, or it names an unknown item, or the
+                rewards are given and not those of this user.
+        """
+        if user_id in self._rows or not history:
+            return self._model.ratings(self._row(user_id))
+        return self._model.fold_in(*self._rated(history, None))
+
+    def distance(self, a: str | Item, b: str | Item) -> float:
+        """Return the distance (0-2) of two items.
+
+        Raises:
+            BadInputError: One of them is not in the catalogue.
+        """
+        return self._model.distance(self.position(a), self.position(b))
+
+    def distances(self, item: str | Item | int) -> Numbers:
+        """Return the distances (0-2) of one item to every item, shape (n_items,)."""
+        return self._model.distances(self.position(item))
+
+    def leave_rule(self, user_id: str, history: Sequence[str | Item] = ()) -> LeaveRule:
+        """Return the rule by which a user leaves.
+
+        The least distance is tau of this table; the least reward is 2.0, or the world's quantile of the user's rewards.
+
+        Raises:
+            BadInputError: The bar is the user's own, and the world neither knows the user nor is given a history.
+        """
+        bar = MIN_REWARD
+        if self._min_reward_quantile is not None:
+            bar = float(np.quantile(self.rewards(user_id, history), self._min_reward_quantile))
+        return LeaveRule(min_reward=bar, min_distance=self.tau)
+
+
+class World:
+    """Hold a world; make one with `World.build` or `World.load`.
+
+    Attributes:
+        name: Its name, also that of its folder.
+        catalogue: Its items.
+        users: All users by id, also those without a history.
+        logs: What a recommender may know.
+        settings: What it was built with.
+        facts: What is known about its ratings.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self.name = contents.name
+        self.catalogue = contents.catalogue
+        self.users: Mapping[str, User] = MappingProxyType({user.id: user for user in contents.users})
+        self.settings = contents.settings
+        self.facts = contents.facts
+        self._rows = {user.id: row for row, user in enumerate(contents.users)}
+
+    def __repr__(self) -> str:
+        return f"World({self.name!r}, {len(self.catalogue)} items, {len(self.users)} users)"
+
+    def __deepcopy__(self, memo: object) -> "World":
+        # A world never changes and may be large: Gymnasium, which copies an environment's arguments, gets the same one.
+        return self
+
+    @cached_property
+    def logs(self) -> LogsModel:
+        """Return what a recommender may know of users and items."""
+        return LogsModel(self.catalogue, self._rows, self._contents.models["logs"], self._contents.popularity)
+
+    def split(self, name: SplitName) -> Split:
+        """Return the users of one split with their truth; dev and test users share the test table.
+
+        Raises:
+            BadInputError: There is no such split.
+        """
+        if name not in SPLITS:
+            raise BadInputError(f"there is no split {name!r}; choose one of: {', '.join(SPLITS)}")
+        return self._splits[name]
+
+    @cached_property
+    def _splits(self) -> dict[SplitName, Split]:
+        return {
+            name: Split(
+                name,
+                tuple(user.id for user in self._contents.users if user.split == name and user.history),
+                self.catalogue,
+                self._rows,
+                self._contents.table(TABLE_OF[name]),
+                self.settings.min_reward_quantile,
+            )
+            for name in SPLITS
+        }
+
+    def save(self, path: str | Path, add: Callable[[Path], None] = lambda folder: None) -> None:
+        """Write the world into the folder `path`, whole or not at all; a world that is there is replaced.
+
+        Args:
+            path: Where it goes.
+            add: Puts further files that belong to the world into its folder, before that takes its place.
+
+        Raises:
+            BadInputError: `path` holds something else than a world, or cannot be written.
+        """
+        storage.write(self._contents, Path(path), add)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "World":
+        """Read a world from the folder `path`; nothing in it is ever executed.
+
+        Raises:
+            BadInputError: There is no world, or one of its files is missing, damaged or foreign.
+        """
+        return cls(storage.read(Path(path)))
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        ratings: Ratings,
+        *,
+        seed: int = 0,
+        factors: int | None = None,
+        min_reward_quantile: float | None = None,
+        cut: CutName = "random",
+    ) -> "World":
+        """Make a world from ratings: cut them, fit the logs model and the two tables.
+
+        Args:
+            name: Small letters, digits, `-` and `_`; it becomes a folder's name.
+            ratings: Items with fewer than 10 ratings are left out.
+            seed: Seeds cut and fits; the same seed gives the same world.
+            factors: Length of the fitted vectors; if None, that of `FitSettings`.
+            min_reward_quantile: Makes users leave below this quantile of their own rewards instead of below 2.0.
+            cut: "random", or "time" for logs that are each user's earliest ratings.
+
+        Raises:
+            BadInputError: A bad name or setting, or too few ratings.
+        """
+        check_name(name)
+        try:
+            fit_settings = FitSettings() if factors is None else FitSettings(factors=factors)
+            settings = WorldSettings(seed=seed, cut=cut, min_reward_quantile=min_reward_quantile, fit=fit_settings)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise BadInputError(f"{fault['loc'][-1]}: {fault['msg']} (got {fault['input']!r}); correct it") from error
+        kept = keep_rated(ratings)
+        parts = cut_ratings(kept, seed=seed, how=cut)
+        models = _fit_models(kept, parts, settings)
+        return cls(
+            Contents(
+                name=name,
+                catalogue=kept.catalogue,
+                users=_users(kept, parts),
+                models=models,
+                popularity=np.bincount(kept.items[parts.logs], minlength=len(kept.catalogue)).astype(np.int64),
+                settings=settings,
+                facts=_facts(kept, parts, models),
+            )
+        )
+
+
+def check_name(name: str) -> None:
+    """Check that a name can be that of a world.
+
+    Raises:
+        BadInputError: It cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
+
+
+def _fit_models(ratings: Ratings, cut: Cut, settings: WorldSettings) -> dict[ModelName, FactorModel]:
+    rows: dict[ModelName, Positions] = {
+        "logs": cut.logs,
+        "train": np.concatenate([cut.logs, cut.train]),
+        "test": np.concatenate([cut.logs, cut.test]),
+    }
+    return {
+        name: fit(
+            ratings.users[chosen],
+            ratings.items[chosen],
+            ratings.values[chosen],
+            n_users=len(ratings.user_ids),
+            genres=ratings.catalogue.genre_matrix,
+            settings=settings.fit,
+            seed=settings.seed,
+        )
+        for name, chosen in rows.items()
+    }
+
+
+def _users(ratings: Ratings, cut: Cut) -> tuple[User, ...]:
+    return tuple(
+        User(
+            user_id,
+            split,
+            tuple(ratings.catalogue[int(position)].id for position in ratings.items[rows]),
+            tuple(float(value) for value in ratings.values[rows]),
+        )
+        for user_id, split, rows in zip(ratings.user_ids, cut.splits, oldest_first(ratings, cut.logs), strict=True)
+    )
+
+
+def _facts(ratings: Ratings, cut: Cut, models: Mapping[ModelName, FactorModel]) -> WorldFacts:
+    held_out: dict[ModelName, Positions] = {
+        "logs": np.concatenate([cut.train, cut.test]),
+        "train": cut.test,
+        "test": cut.train,
+    }
+    points, counts = np.unique(np.round(ratings.values * 2) / 2, return_counts=True)
+    return WorldFacts(
+        ratings=len(ratings),
+        dropped=ratings.dropped,
+        left_out=dict(ratings.left_out),
+        histogram={f"{point:g}": int(count) for point, count in zip(points, counts, strict=True)},
+        rmse={name: _rmse(models[name], ratings, rows) for name, rows in held_out.items()},
+    )
+
+
+def _rmse(model: FactorModel, ratings: Ratings, rows: Positions) -> float:
+    errors = [
+        model.pairs(ratings.users[part], ratings.items[part]) - ratings.values[part]
+        for part in np.array_split(rows, max(1, len(rows) // _PAIRS_AT_ONCE))
+    ]
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))

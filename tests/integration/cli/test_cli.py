@@ -1,0 +1,340 @@
+"""The command, run as a user runs it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from graph.cli import main
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def billp(home: Path, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "graph.cli", *args],
+        env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"} | env,
+        cwd=ROOT.parent if home.parent.is_file() else home.parent,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def refused(run: subprocess.CompletedProcess[str]) -> str:
+    """Check that a command ended as bad usage does, and return its one line."""
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1 and run.stderr.startswith("billp: "), run.stderr
+    return run.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], ["world"], ["world", "build"], ["world", "show"], ["world", "list"], ["episode"], ["recommend"], ["study"]],
+)
+def test_every_command_has_help(home: Path, command: list[str]) -> None:
+    run = billp(home, *command, "--help")
+    assert run.returncode == 0 and "Usage:" in run.stdout
+
+
+def test_a_visit_is_shown_round_by_round(home: Path) -> None:
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "100")
+    assert run.returncode == 0, run.stderr
+    for word in (
+        "plan",
+        "Recommend",
+        "reward",
+        "value",
+        "advantage",
+        "distance",
+        "The user left: the item was",
+        "no LLM",
+    ):
+        assert word in run.stdout
+    assert (home / "memory").is_dir()
+
+
+def test_a_visit_as_json_is_its_output_and_nothing_else(home: Path) -> None:
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "3", "--json", "--no-memory", "--variant", "react")
+    visit = json.loads(run.stdout)
+    assert visit["model"] == "rules" and visit["variant"] == "react"
+    assert len(visit["steps"]) == visit["length_with_exit"] <= 3
+    assert not (home / "memory").exists()
+    again = billp(home, "episode", "--world", "tiny", "--max-steps", "3", "--json", "--no-memory", "--variant", "react")
+    assert again.stdout == run.stdout
+
+
+def test_a_visit_recalls_what_the_last_one_of_the_same_user_taught(home: Path) -> None:
+    first, second = (billp(home, "episode", "--world", "tiny", "--max-steps", "100", "--json") for _ in range(2))
+    plans = [json.loads(run.stdout)["steps"][0]["plan"] for run in (first, second)]
+    assert "at least" not in plans[0] and "at least" in plans[1]
+
+
+def test_a_newcomer_brings_titles(home: Path) -> None:
+    from sim.world import World
+
+    title = World.load(home / "worlds" / "tiny").catalogue[0].title
+    run = billp(home, "episode", "--world", "tiny", "--user", "newcomer", "--history", title, "--max-steps", "2")
+    assert run.returncode == 0, run.stderr
+    assert "user newcomer" in run.stdout
+
+
+def test_a_person_is_asked_answers_and_is_remembered(home: Path) -> None:
+    typed = "4\nnonsense\n9\ns: no crime\n3: more comedy\nq\n"
+    run = billp(home, "recommend", "--world", "tiny", "--user", "ann", "--wishes", "romance", typed=typed)
+    assert run.returncode == 0, run.stderr
+    assert "type a number from 1 to 5" in run.stdout and "less than or equal to 5" in run.stdout
+    assert "romance · no crime · more comedy" in run.stdout and "3 rounds." in run.stdout
+    later = billp(home, "recommend", "--world", "tiny", "--user", "ann", typed="profile: only drama\n")
+    assert "romance · no crime · more comedy" in later.stdout
+    assert "you   only drama" in later.stdout and "1 rounds." in later.stdout
+
+
+def test_a_server_that_is_not_there_is_named(home: Path) -> None:
+    run = billp(home, "recommend", "--server", "http://127.0.0.1:9")
+    assert run.returncode == 1 and run.stderr.count("\n") == 1
+    assert "no LangGraph server answers at http://127.0.0.1:9" in run.stderr
+
+
+def test_worlds_are_built_listed_and_shown(home: Path) -> None:
+    assert billp(home, "world", "build", "mine", "--from", "tiny", "--seed", "3").returncode == 0
+    listed = json.loads(billp(home, "world", "list", "--json").stdout)
+    assert listed == {"built": ["mine", "tiny"], "sources": ["amazon", "csv", "movielens", "steam", "tiny"]}
+    shown = json.loads(billp(home, "world", "show", "mine", "--json").stdout)
+    assert shown["seed"] == 3 and shown["leave_shares"]["random"]["leaves"] > 0
+    text = billp(home, "world", "show", "mine").stdout
+    assert "under random" in text and "% similar" in text
+
+
+def test_a_world_that_users_never_leave_for_dislike_warns(home: Path) -> None:
+    shown = json.loads(billp(home, "world", "show", "tiny", "--json").stdout)
+    low = [policy for policy, shares in shown["leave_shares"].items() if shares["disliked"] < 0.02]
+    assert len(shown["warnings"]) == len(low)
+    by_user = billp(home, "world", "build", "strict", "--from", "tiny", "--min-reward-quantile", "0.2", "--json")
+    assert json.loads(by_user.stdout)["leave_shares"]["random"]["disliked"] > 0.02
+
+
+def test_any_setting_of_the_roles_can_be_given_to_a_visit_and_a_study(home: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.md"
+    prompt.write_text("Plan the next round. ☂\n", encoding="utf-8")
+    common = ("--world", "tiny", "--max-steps", "4", "--set", f"planner_prompt=@{prompt}", "--set", "gamma=0.25")
+    run = billp(home, "study", *common, "--out", "x", "--variants", "billp", "--train", "1", "--test", "1", "--json")
+    assert run.returncode == 0, run.stderr
+    context = json.loads(run.stdout)["settings"]["context"]
+    assert (context["planner_prompt"], context["gamma"]) == ("Plan the next round. ☂\n", 0.25)
+    visits = {}
+    for size in ("1", "8"):
+        shown = billp(home, "episode", *common, "--no-memory", "--set", f"shortlist_size={size}", "--json")
+        assert shown.returncode == 0, shown.stderr
+        visits[size] = json.loads(shown.stdout)["usage"]["prompt_tokens"]
+    assert visits["1"] < visits["8"]
+
+
+def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
+    run = billp(
+        home,
+        "study",
+        "--world",
+        "tiny",
+        "--train",
+        "2",
+        "--test",
+        "2",
+        "--variants",
+        "act_only,random",
+        "--max-steps",
+        "5",
+        "--out",
+        "s",
+    )
+    assert run.returncode == 0, run.stderr
+    assert "act_only" in run.stdout and "total reward" in run.stdout
+    folder = Path("home", "runs", "s")
+    assert run.stdout.endswith(f"results: {folder / 'results.json'}\nreport: {folder / 'report.html'}\n")
+    assert all((home / "runs" / "s" / name).is_file() for name in ("visits.jsonl", "report.html"))
+    assert "dev visits" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["episode", "--world", "mars"], "there is no world 'mars'"),
+        (["episode", "--world", "../../etc"], "is no name of a world"),
+        (["episode", "--world", "tiny", "--user", "nobody"], "'nobody' is not known in world 'tiny'"),
+        (["episode", "--world", "tiny", "--variant", "magic"], "there is no variant 'magic'"),
+        (["episode", "--world", "tiny", "--model", "http://evil.example"], "model: "),
+        (["episode", "--world", "tiny", "--model", "openai:gpt-4o"], "OPENAI_API_KEY or OPENAI_BASE_URL"),
+        (["episode", "--world", "tiny", "--max-steps", "0"], "--max-steps"),
+        (["episode", "--world", "tiny", "--seed", "-1"], "--seed"),
+        (["episode", "--colour"], "No such option"),
+        (["study", "--out", "../x", "--world", "tiny"], "is no name of a run"),
+        (["study", "--out", "x", "--world", "tiny", "--variants", "billp,magic"], "there is no variant 'magic'"),
+        (["study", "--out", "x", "--world", "tiny", "--variants", ","], "variants: "),
+        (["study", "--out", "x", "--world", "tiny", "--test", "0"], "--test"),
+        (["study", "--out", "x", "--world", "tiny", "--test", "9999"], "dev users"),
+        (["study", "--out", "x", "--world", "tiny", "--seeds", "-1"], "--seeds"),
+        (["study", "--out", "x", "--world", "tiny", "--memory", "half"], "memory.0: "),
+        (["study", "--out", "x", "--world", "tiny", "--recall", "theirs"], "recall.0: "),
+        (["study", "--out", "x", "--world", "tiny", "--visits-per-user", "0"], "--visits-per-user"),
+        (["study", "--out", "x", "--world", "tiny", "--set", "learn=off"], "--set learn: a study decides that itself"),
+        (["episode", "--set", "gama=0.1"], "--set: there is no setting 'gama': choose among gamma"),
+        (["episode", "--set", "gamma=2"], "--set gamma: Input should be less than or equal to 1 (got '2')"),
+        (["episode", "--set", "gamma"], "--set 'gamma': write NAME=VALUE"),
+        (["episode", "--set", "gamma=0", "--set", "gamma=1"], "--set gamma is given twice"),
+        (["episode", "--set", "planner_prompt=@nowhere.md"], "nowhere.md: No such file or directory"),
+        (["study"], "--out"),
+        (["world", "build", "mine", "--from", "nowhere"], "nowhere"),
+        (["world", "build", "Bad/Name"], "is no name of a world"),
+        (["world", "show", "mars"], "there is no world 'mars'"),
+        (["jump"], "No such command"),
+    ],
+)
+def test_bad_usage_gets_one_line_and_leaves_nothing(
+    home: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # In this process: there are many, and starting one takes longer than finding what is wrong.
+    before = sorted(home.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["billp", *args])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    shown = capsys.readouterr()
+    assert words in refused(subprocess.CompletedProcess(args, int(str(ended.value)), shown.out, shown.err))
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_user_without_history_is_refused(home: Path) -> None:
+    file = home / "worlds" / "tiny" / "users.jsonl"
+    users = [json.loads(line) for line in file.read_text().splitlines()]
+    rebuilt = home / "worlds" / "tiny"
+    from sim.world import World
+
+    world = World.load(rebuilt)
+    contents = world._contents
+    from dataclasses import replace
+
+    stripped = tuple(
+        replace(one, history=(), ratings=()) if one.id == users[0]["id"] else one for one in contents.users
+    )
+    World(replace(contents, users=stripped)).save(rebuilt)
+    assert "has no history" in refused(billp(home, "episode", "--world", "tiny", "--user", users[0]["id"]))
+
+
+def test_a_broken_world_is_named(home: Path) -> None:
+    arrays = next((home / "worlds" / "tiny").glob("*.npz"))
+    for file in (home / "worlds" / "tiny").iterdir():
+        if file.suffix == ".npz" and file.name != "labels.npz":
+            arrays = file
+    arrays.write_bytes(arrays.read_bytes()[:100])
+    assert arrays.name in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_a_store_of_another_embedding_is_refused(home: Path) -> None:
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+
+    from memory.store import ChromaStore
+
+    ChromaStore(home / "memory", embeddings=DeterministicFakeEmbedding(size=8)).close()
+    assert "embedding" in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_a_folder_in_use_is_refused(home: Path) -> None:
+    from memory.embeddings import shared_embeddings
+    from memory.store import ChromaStore
+
+    with ChromaStore(home / "memory", embeddings=shared_embeddings()):
+        assert "BILLP_CHROMA_URL" in refused(billp(home, "episode", "--world", "tiny"))
+
+
+def test_an_unwritable_folder_is_named(home: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    for command in (
+        ["world", "build", "tiny"],
+        ["episode", "--world", "tiny"],
+        ["study", "--out", "x", "--world", "tiny"],
+    ):
+        assert str(blocked) in refused(billp(blocked / "home", *command))
+    assert blocked.read_text() == ""
+
+
+def test_debug_shows_where_an_error_came_from(home: Path) -> None:
+    run = billp(home, "--debug", "episode", "--world", "mars")
+    assert "Traceback" in run.stderr and run.returncode == 1
+
+
+def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
+    home = tmp_path / "fresh"
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "1", "--no-memory")
+    assert run.returncode == 0, run.stderr
+    assert (home / "worlds" / "tiny").is_dir()
+    shutil.rmtree(home)
+
+
+def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
+    args = ["study", "--world", "tiny", "--train", "400", "--test", "12", "--seeds", "2", "--variants", "billp,react"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graph.cli", *args, "--out", "ended"],
+        env=os.environ | {"BILLP_HOME": str(home)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # Under way once a cell has opened its memory.
+    deadline = time.monotonic() + 60
+    while not list(home.glob("runs/.ended.unfinished/memory/*/chroma.sqlite3")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "billp: stopped; the same command goes on" and "Traceback" not in errors
+    assert [one.name for one in (home / "runs").iterdir()] == [".ended.unfinished"]
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_an_endpoint_that_does_not_answer_is_named_in_one_line(home: Path) -> None:
+    dead = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    args = ["--world", "tiny", "--model", "openai:none"]
+    run = billp(home, "episode", *args, **dead)
+    assert run.returncode == 1 and "OPENAI_BASE_URL" in run.stderr and run.stderr.count("\n") == 1
+    run = billp(home, "study", *args, "--variants", "react", "--train", "0", "--test", "1", "--out", "dead", **dead)
+    assert run.returncode == 1 and "openai:none failed (Connection failed" in run.stderr
+    assert [one.name for one in (home / "runs").iterdir()] == [".dead.unfinished"]
+
+
+def test_what_is_no_run_is_not_replaced(home: Path) -> None:
+    (home / "runs" / "mine").mkdir(parents=True)
+    (home / "runs" / "mine" / "notes.txt").write_text("keep me")
+    args = ["study", "--world", "tiny", "--variants", "random", "--test", "1", "--out", "mine"]
+    assert "holds something else than a run" in refused(billp(home, *args))
+    assert (home / "runs" / "mine" / "notes.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("command", [[], ["world"]])
+def test_without_a_command_the_help_is_shown(home: Path, command: list[str]) -> None:
+    run = billp(home, *command)
+    assert run.returncode == 2 and run.stderr.count("\n") > 5
+
+
+def test_home_may_be_named_with_a_tilde(home: Path, tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), "BILLP_HOME": "~/home"}
+    run = billp(home, "episode", "--world", "tiny", "--max-steps", "1", **env)
+    assert run.returncode == 0, run.stderr
+    assert (home / "memory").is_dir() and not (tmp_path / "~").exists()

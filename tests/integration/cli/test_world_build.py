@@ -1,0 +1,202 @@
+"""`billp world build` on files, as a user runs it: what it prints, and that bad files leave one line alone."""
+
+import gzip
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graph.cli import main
+from sim.data.sources import load_ratings
+from sim.data.streaming import LONGEST_LINE
+from sim.world import World
+
+ROOT = Path(__file__).resolve().parents[3]
+COLUMNS = "user=userId,item=movieId,rating=rating,time=timestamp"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny ratings as two CSV files, with a malformed and a repeated line."""
+    folder, tiny = tmp_path_factory.mktemp("tables"), load_ratings("tiny", 0)
+    rows = [
+        f"{tiny.user_ids[user]},{tiny.catalogue[int(item)].id},{value},{time}"
+        for user, item, value, time in zip(tiny.users, tiny.items, tiny.values, tiny.timestamps, strict=True)
+    ]
+    lines = ["userId,movieId,rating,timestamp", *rows, rows[-1], "what is this"]
+    (folder / "ratings.csv").write_text("\n".join(lines))
+    items = [f'{item.id},"{item.title}",{"|".join(item.genres)}' for item in tiny.catalogue]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *items]))
+    return folder
+
+
+def build(folder: Path, home: Path, *args: str, most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        # Stands in for a full disk: no file can grow beyond that.
+        if most_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    files = ["--ratings", str(folder / "ratings.csv"), "--items", str(folder / "movies.csv"), "--columns", COLUMNS]
+    return subprocess.run(
+        [sys.executable, "-m", "graph.cli", "world", "build", "mine", "--from", "csv", *files, *args],
+        env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        preexec_fn=limit,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_world_is_built_from_tables_and_described(tables: Path, tmp_path: Path) -> None:
+    run = build(tables, tmp_path, "--json", "--k-core", "5")
+    assert run.returncode == 0, run.stderr
+    shown = json.loads(run.stdout)
+    assert (shown["items"], shown["ratings"], sum(shown["users"].values())) == (120, 2700, 60)
+    assert shown["left_out"] == {"malformed lines of ratings.csv": 1, "ratings given twice": 1}
+    assert sum(shown["histogram"].values()) == 2700 and set(shown["histogram"]) <= {f"{n / 2:g}" for n in range(1, 11)}
+    assert shown["density"] == pytest.approx(0.375) and len(shown["genres"]) == 6
+    assert shown["scores"]["oracle"]["total_reward"] > shown["scores"]["diverse_greedy"]["total_reward"]
+    assert set(shown["scores"]) == {"random", "popular", "greedy", "diverse_greedy", "oracle"}
+    assert shown["score_users"] == min(shown["users"]["dev"], 20)
+    # The same ratings by another way give the same world.
+    ours, tiny = World.load(tmp_path / "worlds" / "mine"), World.build("tiny", load_ratings("tiny", 0))
+    assert ours.catalogue == tiny.catalogue and dict(ours.users) == dict(tiny.users)
+    assert ours.facts.rmse == tiny.facts.rmse
+
+
+def test_the_summary_is_readable(tables: Path, tmp_path: Path) -> None:
+    run = build(tables, tmp_path)
+    for line in (
+        "left out  1 malformed lines of ratings.csv, 1 ratings given twice",
+        "ratings   0.5: ",
+        "genres    6: Adventure",
+        "RMSE      logs ",
+        "dev users: random ",
+    ):
+        assert line in run.stdout
+
+
+@pytest.mark.parametrize("most_bytes", [1_000, 20_000, 100_000])
+def test_a_full_disk_leaves_what_was_there(tables: Path, tmp_path: Path, most_bytes: int) -> None:
+    run = build(tables, tmp_path, most_bytes=most_bytes)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.count("\n") == 1 and "cannot be written" in run.stderr, run.stderr
+    assert not list(tmp_path.rglob("*.*")) and not list(tmp_path.glob("worlds/*"))
+    assert build(tables, tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert build(tables, tmp_path, "--seed", "1", most_bytes=most_bytes).returncode == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def spoil(folder: Path, name: str, case: str) -> None:
+    """Make a file of the tables unusable."""
+    path = folder / name
+    lines = path.read_text().splitlines()
+    contents: dict[str, bytes] = {
+        "empty": b"",
+        "columns": path.read_bytes().replace(b"movieId", b"film"),
+        "range": "\n".join([*lines, "1,1,11,5"]).encode(),
+        "nan": "\n".join([*lines, "1,1,NaN,5"]).encode(),
+        "one user": "\n".join([lines[0], *(f"1,{item},3,1" for item in range(1, 121))]).encode(),
+        "no genres": "\n".join(line.rpartition(",")[0] + "," for line in lines)
+        .replace("title,", "title,genres")
+        .encode(),
+        "unknown": "\n".join([lines[0], *("x" + line for line in lines[1:])]).encode(),
+        "bytes": path.read_bytes() + b"\n\xff\xfe\x00",
+        "long": path.read_bytes() + b"\n" + b"a" * (LONGEST_LINE + 1),
+        "folder": b"",
+    }
+    path.write_bytes(contents[case])
+    if case == "folder":
+        path.unlink()
+        path.mkdir()
+
+
+def refused(home: Path, args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command in this process, check that it leaves one line and nothing else, and return the line."""
+    monkeypatch.setenv("BILLP_HOME", str(home))
+    monkeypatch.setattr(sys, "argv", ["billp", *args])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and shown.out == ""
+    assert shown.err.count("\n") == 1 and shown.err.startswith("billp: "), shown.err
+    assert not home.exists()
+    return shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "words"),
+    [
+        ("ratings.csv", "empty", "ratings.csv is empty"),
+        ("movies.csv", "empty", "movies.csv is empty"),
+        ("ratings.csv", "columns", "no column 'movieId', it has: userId, film"),
+        ("movies.csv", "columns", "no column 'movieId', it has: film"),
+        ("ratings.csv", "range", "the rating 11 of item '1' lies outside 0.5-5"),
+        ("ratings.csv", "nan", "the rating nan of item '1' lies outside 0.5-5"),
+        ("ratings.csv", "one user", "ratings"),
+        ("movies.csv", "no genres", "0 genres"),
+        ("movies.csv", "unknown", "no rated item is among the items described"),
+        ("ratings.csv", "bytes", "not UTF-8"),
+        ("movies.csv", "bytes", "not UTF-8"),
+        ("ratings.csv", "long", "longer than 2 MiB"),
+        ("ratings.csv", "folder", "cannot be read"),
+    ],
+)
+def test_bad_tables_leave_one_line(
+    tables: Path,
+    tmp_path: Path,
+    name: str,
+    case: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "bad"
+    shutil.copytree(tables, folder)
+    spoil(folder, name, case)
+    files = ["--ratings", str(folder / "ratings.csv"), "--items", str(folder / "movies.csv"), "--columns", COLUMNS]
+    line = refused(tmp_path / "home", ["world", "build", "mine", "--from", "csv", *files], monkeypatch, capsys)
+    assert words in line
+    folders = ["world", "build", "mine", "--from", "movielens", "--path", str(folder)]
+    refused(tmp_path / "home", folders, monkeypatch, capsys)
+
+
+def test_a_cut_archive_leaves_one_line(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ratings.csv", "movies.csv"):
+        data = gzip.compress((tables / name).read_bytes())
+        (tmp_path / f"{name}.gz").write_bytes(data[: len(data) * 2 // 3])
+    args = ["world", "build", "mine", "--from", "movielens", "--path", str(tmp_path)]
+    assert "ratings.csv.gz is damaged or cut short" in refused(tmp_path / "home", args, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--from", "csv"], "needs --ratings FILE and --items FILE"),
+        (["--from", "steam"], "needs --path DIR"),
+        (["--from", "amazon", "--path", "/nowhere"], "/nowhere holds none of these files"),
+        (["--from", "tiny", "--path", "."], "takes no --path"),
+        (["--from", "csv", "--columns", "user"], "--columns 'user' does not say which is which"),
+        (["--from", "csv", "--columns", "colour=c"], "knows no 'colour'"),
+        (["--from", "tiny", "--k-core", "80"], "no 80-core"),
+        (["--from", "tiny", "--k-core", "-1"], "--k-core"),
+    ],
+)
+def test_bad_options_leave_one_line(
+    tmp_path: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(tmp_path / "home", ["world", "build", "mine", *args], monkeypatch, capsys)

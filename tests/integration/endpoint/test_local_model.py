@@ -1,0 +1,187 @@
+"""A real language model, served on this machine, in every role: it proves the way there and back, not good play."""
+
+import importlib.util
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from graph.cli import main
+from nodes.llm.local_server import NAME, check_weights
+from nodes.state import VisitOutput
+from nodes.tools.open_world import open_place_now
+from sim.errors import BadInputError
+
+ROOT = Path(__file__).resolve().parents[3]
+BILLP = Path(sys.executable).with_name("billp")
+WEIGHTS = ROOT / ".billp/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL = f"openai:{NAME}"
+ROLES = ["planner", "actor", "critic", "reflector"]
+ROUNDS = 3
+
+needs_model = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None or not WEIGHTS.is_file(),
+    reason="needs the extra `local` and the weights, which `make test` and `make local-model` fetch",
+)
+
+# One visit in a process of its own, as a program would run it; what was said last to each role is in the state alone.
+VISIT = """
+import asyncio, json, sys
+from langgraph.checkpoint.memory import InMemorySaver
+from graph.checkpoints import serializer
+from graph.episode import build_variant
+from memory.store import ChromaStore
+from nodes.context import Context
+from nodes.state import VisitInput
+
+async def main(given, context):
+    graph = build_variant("billp").compile(store=ChromaStore(), checkpointer=InMemorySaver(serde=serializer()))
+    config = {"configurable": {"thread_id": "t"}}
+    output = await graph.ainvoke(VisitInput(**given), config, context=Context(**context))
+    exchange = (await graph.aget_state(config)).values["exchange"]
+    output |= {"exchange": {role: one.model_dump() for role, one in exchange.items()}}
+    print(json.dumps(output, default=lambda part: part.model_dump(mode="json")))
+
+asyncio.run(main(**json.loads(sys.argv[1])))
+"""
+
+
+@contextmanager
+def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve the model on a free port; the address and the process."""
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [BILLP, "local-model", WEIGHTS, "--port", "0"], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    try:
+        assert process.stdout is not None
+        # Ends with the process, should that not start.
+        found = re.search(r"http://127\.0\.0\.1:\d+/v1", process.stdout.readline())
+        assert found, log.read_text()
+        yield found[0], process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server, set for the processes that a test starts."""
+    with serving(tmp_path / "log") as (address, _):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield address
+
+
+def run(*command: str | Path) -> Any:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def visit(user_id: str) -> dict[str, Any]:
+    # At temperature 0 it says the same again; few items to choose from, so that it has little to read.
+    given = {"world": "tiny", "user_id": user_id, "max_steps": ROUNDS}
+    context = {"model": MODEL, "temperature": 0, "prompt_tokens": 600, "shortlist_size": 5}
+    output: dict[str, Any] = run(sys.executable, "-c", VISIT, json.dumps({"given": given, "context": context}))
+    return output
+
+
+def written(address: str) -> int:
+    """Return the number of tokens that the server has written."""
+    metrics = httpx.get(address.removesuffix("/v1") + "/metrics", trust_env=False).text
+    found = re.search(r"^llamacpp:tokens_predicted_total (\d+)", metrics, re.MULTILINE)
+    assert found, metrics
+    return int(found[1])
+
+
+@needs_model
+def test_a_real_model_plays_every_role_of_a_whole_visit_and_results_name_it(home: Path, address: str) -> None:
+    # Chance has it that a user leaves in the second round; with three of them it does not happen.
+    for user_id in open_place_now("tiny").world.split("dev").users[:3]:
+        before = written(address)
+        output = visit(user_id)
+        if len(output["steps"]) == ROUNDS:
+            break
+    told = VisitOutput.model_validate({key: value for key, value in output.items() if key != "exchange"})
+    check_visit(told, output["exchange"], written(address) - before)
+    check_results(home)
+
+
+def check_visit(output: VisitOutput, exchange: dict[str, Any], tokens: int) -> None:
+    assert len(output.steps) == output.length_with_exit == ROUNDS
+    assert output.length == ROUNDS - output.left
+    assert len({step.item_id for step in output.steps}) == ROUNDS
+    for step in output.steps:
+        assert step.plan and step.title and 1 <= step.reward <= 5
+        assert step.next_value is not None and step.advantage is not None
+        # Not every reply was of no use: the schema that came along keeps the model to its form.
+        assert set(step.outcomes.values()) != {"fallback"}
+        # Planner, Actor and Critic, each at most twice.
+        assert 3 <= step.usage.calls <= 6
+    # The server's own count.
+    assert output.usage.completion_tokens == tokens > 0
+    assert output.usage.prompt_tokens > 100 * output.usage.calls
+    assert sorted(exchange) == sorted(ROLES)
+    for role in ROLES:
+        assert exchange[role]["reply"].strip(), role
+
+
+def check_results(home: Path) -> None:
+    few = ["--world", "tiny", "--variants", "act_only", "--train", "0", "--test", "1", "--max-steps", "1"]
+    results = run(BILLP, "study", "--out", "local", *few, "--model", MODEL, "--processes", "1", "--json")
+    assert json.loads((home / "runs/local/results.json").read_text()) == results
+    assert results["settings"]["context"]["model"] == MODEL
+
+
+@needs_model
+def test_the_server_ends_at_once_though_it_has_much_to_read(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as (address, process):
+        question = {"messages": [{"role": "user", "content": "Tell me more about it. " * 1000}]}
+        # Says so when it begins to read.
+        streamed = question | {"stream": True, "return_progress": True}
+        url = f"{address}/chat/completions"
+        with httpx.stream("POST", url, json=streamed, timeout=60, trust_env=False) as reply:
+            assert "prompt_progress" in next(reply.iter_lines())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+
+
+@needs_model
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as (address, _):
+        port = address.removesuffix("/v1").rpartition(":")[2]
+        done = subprocess.run(
+            [BILLP, "local-model", WEIGHTS, "--port", port], capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(f"billp: port {port} ") and len(done.stderr.splitlines()) == 1
+
+
+def test_weights_that_are_missing_or_others_are_not_opened(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="make local-model"):
+        check_weights(tmp_path / "none.gguf")
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF of another kind")
+    with pytest.raises(BadInputError, match="not opened"):
+        check_weights(other)
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["billp", "local-model", "weights.gguf"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "pip install 'billp[local]'" in capsys.readouterr().err

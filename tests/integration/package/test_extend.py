@@ -1,0 +1,269 @@
+"""The tutorial of docs/extend.md, block by block, in a folder of its own; and variants that cannot be loaded."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import chromadb
+import httpx
+import pytest
+
+from tests.servers import answering, develop, free_port
+
+ROOT = Path(__file__).resolve().parents[3]
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    language: str
+    file: str
+    """Name of the file that it is the content of; empty for none."""
+    text: str
+
+
+def blocks() -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall((ROOT / "docs" / "extend.md").read_text(encoding="utf-8"))]
+
+
+def install(folder: Path) -> None:
+    """Leave what `pip install -e` leaves of a package: how it is called, and its entry points."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    told = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    shutil.rmtree(told, ignore_errors=True)
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (told / "entry_points.txt").write_text("\n".join(groups))
+
+
+def run(folder: Path, home: Path, *command: str, **given: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | given
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def billp(folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, home, sys.executable, "-m", "graph.cli", *arguments)
+
+
+def run_line(folder: Path, home: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of a shell that the tutorial shows."""
+    words = line.split()
+    given = []
+    while re.match(r"[A-Z_]+=", words[0]):
+        given.append(words.pop(0).partition("="))
+    name, *arguments = words
+    modules = {"billp": ["graph.cli"], "pytest": ["pytest", "-p", "no:cacheprovider"]}
+    command = [sys.executable, "-m", *modules[name], *arguments]
+    return run(folder, home, *command, **{variable: value for variable, _, value in given})
+
+
+def write_jokes(folder: Path, home: Path) -> None:
+    """Leave the data that the commands of the tutorial read."""
+    (folder / "data").mkdir()
+    code = "import pathlib, test_jokes; test_jokes.write(pathlib.Path('data'))"
+    done = run(folder, home, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def identity_of(memory: Path) -> Any:
+    """Return the name of the embedding that a memory was made with."""
+    client = chromadb.PersistentClient(memory)
+    try:
+        return (client.get_collection("billp", embedding_function=None).metadata or {})["embedding"]
+    finally:
+        client.close()  # type: ignore[attr-defined]
+
+
+def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-explorer"
+    folder.mkdir()
+    said: list[str] = []
+    for block in blocks():
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+            if block.file == "pyproject.toml":
+                install(folder)
+            if block.file == "test_jokes.py":
+                write_jokes(folder, home)
+        elif block.language == "sh":
+            for line in block.text.splitlines():
+                done = run_line(folder, home, line)
+                assert done.returncode == 0, done.stdout + done.stderr
+                said.append(done.stdout)
+        else:
+            pytest.fail(f"a block of {block.language} that nobody runs")
+
+    episode, study, listed, shown, tests, built, more, stocked, lettered = said
+    # Nine of each role, twelve of the user, seven of the source, seven of the embedding, five of the model.
+    assert re.search(r"^49 passed", tests, re.MULTILINE), tests
+    assert "jokes" in built
+    assert re.search(r"^ bored +\d", more, re.MULTILINE)
+    assert "Recommend animals." in stocked
+    assert re.search(r"\d rounds", lettered) and identity_of(folder / "other" / "memory") == "letters/line-mean"
+    assert "4 rounds" in episode or "5 rounds" in episode and "Recommend" in episode
+    assert re.search(r"^ explorer +\d", study, re.MULTILINE)
+    results = json.loads((home / "runs" / "explorer" / "results.json").read_text(encoding="utf-8"))
+    row = {one["variant"]: one for one in results["rows"]}["explorer"]
+    assert row["calls_per_step"] == pytest.approx(4, abs=0.2)
+    assert "explorer" in (home / "runs" / "explorer" / "report.html").read_text(encoding="utf-8")
+    assert re.match(r"records \d+ \(explorations \d+\)\n", listed)
+    assert "category" in shown and "reward" in shown
+
+    # What it remembers comes back, and what is tried comes from it.
+    lines = (home / "runs" / "explorer" / "visits.jsonl").read_text(encoding="utf-8").splitlines()
+    train = [one for one in map(json.loads, lines) if one["variant"] == "explorer" and one["split"] == "train"]
+    tried = [one["value"] for visit in train for one in visit["records"] if one["value"]["kind"] == "explorations"]
+    assert tried and all(one["category"] and 1 <= one["reward"] <= 5 for one in tried)
+    drawn = run(folder, home, sys.executable, "-c", "import explorer; print(explorer.graph.get_graph().draw_mermaid())")
+    assert "planner --> explorer;" in drawn.stdout and "explored --> reflector;" in drawn.stdout, drawn.stderr
+
+
+def test_a_server_plays_the_tutorial_s_variant_and_keeps_what_it_remembers(home: Path, tmp_path: Path) -> None:
+    folder = packaged(tmp_path)
+    content = {block.file: block.text for block in blocks()}
+    (folder / "langgraph.json").write_text(content["langgraph.json"], encoding="utf-8")
+    port = free_port()
+    process = develop(folder, home, port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
+    with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        asked = {"assistant_id": "explorer", "input": {"world": "tiny", "max_steps": 6}}
+        thread = client.post("/threads", json={}).json()["thread_id"]
+        given = asked | {"context": {"explorer_prompt": "Say one."}}
+        output = client.post(f"/threads/{thread}/runs/wait", json=given).json()
+        state = client.get(f"/threads/{thread}/state").json()["values"]
+        assert "Say one." in state["exchange"]["explorer"]["prompt"] and {*state["tried"]} <= {*"0123456"}
+        assert output["steps"] and all(step["outcomes"]["explorer"] == "ok" for step in output["steps"][1:])
+        kinds = [one[0] for one in client.post("/store/namespaces", json={}).json()["namespaces"]]
+        assert {"experiences", "explorations", "lessons", "values"} <= {*kinds}
+        (assistant,) = client.post("/assistants/search", json={"graph_id": "explorer"}).json()
+        drawn = client.get(f"/assistants/{assistant['assistant_id']}/graph").json()
+        assert {"planner", "explorer", "explored"} <= {node["id"] for node in drawn["nodes"]}
+        schemas = client.get(f"/assistants/{assistant['assistant_id']}/schemas").json()
+        prompt = schemas["context_schema"]["properties"]["explorer_prompt"]
+        assert prompt["langgraph_nodes"] == ["explorer"] and prompt["langgraph_type"] == "prompt"
+
+
+def test_settings_of_its_own_are_checked_and_kept(home: Path, tmp_path: Path) -> None:
+    folder = packaged(tmp_path)
+    study = ("study", "--world", "tiny", "--variants", "explorer", "--train", "2", "--test", "2", "--processes", "1")
+    for setting, told in (("explorations_k=-1", "greater than or equal to 0"), ("exploration_k=1", "explorations_k")):
+        refused = billp(folder, home, *study, "--out", "x", "--set", setting)
+        assert refused.returncode == 2 and told in refused.stderr and refused.stderr.count("\n") == 1
+    done = billp(folder, home, *study, "--out", "x", "--set", "explorations_k=3", "--set", "explorer_prompt=Say one.")
+    assert done.returncode == 0, done.stderr
+    context = json.loads((home / "runs" / "x" / "results.json").read_text(encoding="utf-8"))["settings"]["context"]
+    assert (context["explorations_k"], context["explorer_prompt"]) == (3, "Say one.")
+    # To others it is no setting.
+    other = billp(folder, home, "episode", "--world", "tiny", "--set", "explorations_k=3")
+    assert other.returncode == 2 and "there is no setting 'explorations_k'" in other.stderr
+
+
+def packaged(tmp_path: Path) -> Path:
+    """Return a folder with the tutorial's package installed in it."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    content = {block.file: block.text for block in reversed(blocks())}
+    for file in ("explorer.py", "pyproject.toml"):
+        (folder / file).write_text(content[file], encoding="utf-8")
+    install(folder)
+    return folder
+
+
+def named(tmp_path: Path, group: str, entry: str, content: str) -> Path:
+    """Return a folder in which a package of one module is installed, with one entry point."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "theirs.py").write_text(content)
+    (folder / "pyproject.toml").write_text(
+        f'[project]\nname = "their-package"\nversion = "1"\n[project.entry-points."{group}"]\n{entry} = "theirs:it"\n'
+    )
+    install(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "told"),
+    [
+        ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
+        ("broken", "it = 1", "it is no Source"),
+        ("tiny", "it = 1", "there is another source of that name"),
+    ],
+)
+def test_a_source_that_cannot_be_loaded_is_named_and_left_out(
+    home: Path, tmp_path: Path, entry: str, content: str, told: str
+) -> None:
+    done = billp(named(tmp_path, "billp.sources", entry, content), home, "world", "list")
+    assert done.returncode == 0 and "sources: amazon, csv, movielens, steam, tiny " in done.stdout
+    assert f"source {entry} of the package their-package is left out: {told}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("raise RuntimeError('no\\nlicence')", "model broken of the package their-package is left out: no licence"),
+        ("it = 1", "it is no function that makes a model"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, content: str, told: str) -> None:
+    folder = named(tmp_path, "billp.models", "broken", content)
+    done = billp(folder, home, "episode", "--world", "tiny", "--model", "broken:x")
+    assert done.returncode == 2 and told in done.stderr and "there is no model 'broken:x'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("raise RuntimeError('no\\nlicence')", "cannot be loaded: no licence"),
+        ("it = 1", "cannot be loaded: 'int' object is not callable"),
+        ("it = dict", "is none of LangChain's Embeddings"),
+    ],
+)
+def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Path, content: str, told: str) -> None:
+    folder = named(tmp_path, "billp.embeddings", "broken", content)
+    command = [sys.executable, "-m", "graph.cli", "episode", "--world", "tiny"]
+    done = run(folder, home, *command, BILLP_EMBEDDING="broken")
+    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "told"),
+    [
+        ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
+        ("broken", "variant = 1", "'int' object is not callable"),
+        ("broken", "def variant(): return 1", "is no Variant"),
+        ("billp", "variant = None", "there is another variant of that name"),
+        ("Broken-one", "variant = None", "small letters"),
+        ("broken", "from graph.variants import Variant\nvariant = Variant(())", "it has no node"),
+        (
+            "broken",
+            "from graph.variants import VARIANTS, Variant\nvariant = Variant(VARIANTS['billp'].step[:1] * 2)",
+            "two of its nodes have the same name (planner, planner)",
+        ),
+    ],
+)
+def test_a_variant_that_cannot_be_loaded_is_named_in_one_line_and_left_out(
+    home: Path, tmp_path: Path, entry: str, content: str, told: str
+) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "broken.py").write_text(content)
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "their-package"\nversion = "1"\n'
+        f'[project.entry-points."billp.variants"]\n{entry} = "broken:variant"\n'
+    )
+    install(folder)
+    code = "from graph.variants import VARIANTS; print(*VARIANTS)"
+    done = run(folder, home, sys.executable, "-c", code)
+    assert done.returncode == 0 and done.stdout.split()[0] == "billp" and "broken" not in done.stdout.lower()
+    assert done.stderr.count("\n") == 1 and told in done.stderr
+    assert f"variant {entry} of the package their-package is left out" in done.stderr
+    shutil.rmtree(folder)

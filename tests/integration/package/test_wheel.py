@@ -1,0 +1,81 @@
+"""The wheel: what is in it, and that it works in an empty folder elsewhere."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = ("graph", "memory", "nodes", "sim")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as `python -m build` makes it; the backend is the one that is installed."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    names = [*PACKAGES, "pyproject.toml", "README.md", "LICENSE"]
+    files = subprocess.run(["git", "ls-files", *names], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.splitlines():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.glob("billp-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the wheel is unpacked, as pip does."""
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)  # noqa: S202 - made here
+    return folder
+
+
+def test_it_has_the_four_packages_at_the_top_and_all_their_files(installed: Path) -> None:
+    top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert top == {*PACKAGES}
+    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {
+        path.relative_to(installed).as_posix() for name in PACKAGES for path in (installed / name).rglob("*.*")
+    } == {*tracked.stdout.splitlines()}
+    assert all((installed / name / "py.typed").exists() for name in PACKAGES)
+
+
+def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("BILLP_")}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=bare | {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_visit_runs_in_an_empty_folder_elsewhere(installed: Path, tmp_path: Path) -> None:
+    where = run(installed, tmp_path, "-c", "import graph, nodes; print(graph.__file__, nodes.__file__)")
+    assert where.stdout.count(str(installed)) == 2
+    done = run(installed, tmp_path, "-m", "graph.cli", "episode", "--world", "tiny", "--user", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Recommend" in done.stdout and (tmp_path / ".billp" / "memory" / "chroma.sqlite3").exists()
+    made = run(installed, tmp_path, "-m", "graph.cli", "new-node", "fairness_guard")
+    assert made.returncode == 0 and list(tmp_path.glob("fairness_guard/**/prompt.md")), made.stderr
+
+
+def test_its_types_are_found(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from graph.variants import VARIANTS\nfrom memory.store import ChromaStore\nfrom sim.catalogue import Item\n"
+        "reveal_type(ChromaStore().sweep_ttl())\nreveal_type(VARIANTS['billp'].remembers)\nItem(id=1)\n"
+    )
+    bare = run(installed, tmp_path, "-m", "mypy", "--strict", "theirs.py")
+    assert 'Revealed type is "int"' in bare.stdout.replace("builtins.", "")
+    assert 'Revealed type is "bool"' in bare.stdout.replace("builtins.", "")
+    assert "[arg-type]" in bare.stdout and "missing library stubs" not in bare.stdout

@@ -1,0 +1,111 @@
+"""The report of a study in a browser: whole, quiet, self-contained, and as narrow as a phone."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graph.report.html import report_page
+from graph.study import run_study
+from graph.study.settings import Cell, StudySettings
+from tests.chromium import browser, needs_chromium, open_page
+from tests.hostile import HOSTILE
+
+VARIANTS = ("billp", "act_only", "random", "greedy", "diverse_greedy", "oracle")
+STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
+SECTIONS = [
+    "Results",
+    "What each part is worth",
+    "Learning curves",
+    "Users who come back",
+    "Return by variant",
+    "Reasons for leaving",
+    "One visit, genre by genre",
+    "Lessons, and what they changed",
+    "The Critic as a predictor",
+    "Costs",
+]
+HEADINGS = "[...document.querySelectorAll('h2')].filter(one => one.offsetHeight).map(one => one.textContent)"
+PAGE_WIDTH = "document.documentElement.scrollWidth"
+# Of each picture: its width on the page, and by how much it would have to be scrolled.
+PICTURES = """[...document.querySelectorAll('figure')].map(
+    one => [one.querySelector('svg').getBoundingClientRect().width, one.scrollWidth - one.clientWidth])"""
+TABLES = "[...document.querySelectorAll('.scroll > table')].map(one => one.parentElement.scrollWidth > 390)"
+ACTIVE = "document.querySelectorAll('script, img, iframe, object, embed, form, [onload], [onerror]').length"
+INK = "getComputedStyle(document.querySelector('svg text')).fill"
+
+
+@pytest.fixture(scope="module")
+def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def quiet(cell: Cell, stage: str, done: int, total: int) -> None:
+        pass
+
+    base = tmp_path_factory.mktemp("reported") / "home"
+    shutil.copytree(built_home, base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "BILLP_HOME", str(base))
+        return run_study(STUDY, "a", concurrency=4, processes=2, progress=quiet)
+
+
+@pytest.fixture(scope="module")
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with browser(tmp_path_factory.mktemp("profile")) as address:
+        yield address
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_study_leaves_a_page_that_shows_every_section(studied: Path, devtools: str, width: int) -> None:
+    page = studied / "report.html"
+    assert page.stat().st_size < 2_000_000
+    seen = open_page(devtools, page, width, (HEADINGS, PAGE_WIDTH, PICTURES, TABLES))
+    headings, page_width, pictures, tables = seen.answers
+    assert headings == SECTIONS
+    assert seen.faults == [] and seen.fetched == []
+    assert page_width <= width
+    assert len(pictures) == 4 and all(drawn > 250 and beyond <= 0 for drawn, beyond in pictures)
+    assert len(tables) == 5 and any(tables)
+
+
+@needs_chromium
+def test_pictures_are_as_light_as_the_page_is_dark(studied: Path, devtools: str) -> None:
+    inks = [open_page(devtools, studied / "report.html", 390, (INK,), dark=dark).answers[0] for dark in (False, True)]
+    assert inks == ["rgb(31, 35, 40)", "rgb(230, 233, 238)"]
+
+
+@needs_chromium
+def test_what_comes_from_outside_stays_text(studied: Path, devtools: str, tmp_path: Path) -> None:
+    results, lines = read(studied)
+    attack = "</title></style></svg><script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>$a_1$"
+    results["world"] = attack
+    names = [attack, *HOSTILE]
+    for line in lines:
+        line["user_id"] = attack
+        line["lessons"] = [{"text": one} for one in names]
+        for number, step in enumerate(line["steps"]):
+            hostile = names[number % len(names)]
+            step |= {"title": hostile, "plan": hostile, "genres": [hostile, attack + str(number % 3)]}
+    page = tmp_path / "report.html"
+    page.write_text(report_page(results, lines), encoding="utf-8")
+    seen = open_page(devtools, page, 390, (HEADINGS, PAGE_WIDTH, ACTIVE, "document.body.innerText"))
+    headings, page_width, active, text = seen.answers
+    assert (headings, page_width, active) == (SECTIONS, 390, 0)
+    assert seen.faults == [] and seen.fetched == []
+    assert attack in text
+
+
+@needs_chromium
+def test_a_page_that_does_fetch_or_run_something_is_noticed(devtools: str, tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text("<script>console.error('no'); nothing.at.all</script><img src='missing.png'>")
+    seen = open_page(devtools, page, 390, ())
+    assert len(seen.faults) >= 2 and [url.rsplit("/", 1)[1] for url in seen.fetched] == ["missing.png"]
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    lines = (folder / "visits.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((folder / "results.json").read_text(encoding="utf-8")), [json.loads(line) for line in lines]

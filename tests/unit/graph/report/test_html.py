@@ -1,0 +1,253 @@
+"""The report of a study: what it shows of what there is, and what it says of what there is not."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+from graph.report.html import report_page
+from graph.report.plots import draw_visit
+from graph.report.schema import ShownStep
+from nodes.context import Context
+
+ENDS = {"repeat": 0, "similar": 1, "disliked": 0, "chose": 0, "stayed": 1}
+
+
+def row(variant: str, **more: Any) -> dict[str, Any]:
+    usage = {"calls": 4, "prompt_tokens": 1234, "cached_tokens": 77, "completion_tokens": 8, "retries": 1}
+    return {
+        "variant": variant,
+        "without": None,
+        "memory": "full",
+        "split": "dev",
+        "failed": 0,
+        "usage": usage,
+        "cost": 0.25,
+        "visits": 2,
+        "length": 2.0,
+        "length_with_exit": 2.5,
+        "mean_reward": 3.5,
+        "total_reward": 7.0,
+        "total_reward_ci": [6.0, 8.0],
+        "prompt_tokens_per_step": 100.0,
+        "calls_per_step": 2.0,
+        "leave_reasons": ENDS,
+    } | more
+
+
+def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
+    step = {"plan": "Go far", "title": "Heat", "genres": ["Crime"], "distance": 0.5, "reward": 3.5, "next_value": None}
+    return {
+        "variant": variant,
+        "without": None,
+        "memory": "full",
+        "split": "dev",
+        "seed": 0,
+        "user_id": f"user of {total}",
+        "length": 2,
+        "total_reward": total,
+        "leave_reason": "similar",
+        "steps": [step | {"left": False}, step | {"left": True}],
+    } | more
+
+
+def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
+    settings = {"train": 4, "seeds": 1, "cohort": 2, "max_steps": 9, "context": Context(**context).model_dump()}
+    return {"world": "tiny", "model": "rules", "note": "No LLM.", "settings": settings, "rows": list(rows)}
+
+
+def words(page: str) -> str:
+    """Return the text of a page, pictures and all, in one line."""
+    reader = _Reader()
+    reader.feed(page)
+    return " ".join(" ".join(reader.found).split())
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.found.append(data)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset", "style"):
+                self.addresses.append(value or "")
+
+
+VISITS = [line(variant, total) for variant in ("billp", "random") for total in (9.0, 5.0, 7.0, 8.0)]
+MEASURED: dict[str, Any] = {
+    "minus_billp": {"difference": -3.25, "ci": [-5.0, 1.5], "users": 2},
+    "gap_closed": 0.314,
+    "distinct_items": 1_221,
+    "tail_share": 0.27,
+    "repeats": 0.35,
+    "tuning_visits": 3_200,
+    "training_steps": 51_000,
+    "critic": {
+        "steps": 41,
+        "auc": 0.6789,
+        "auc_ci": [0.6, 0.75],
+        "rank_correlation": 0.123,
+        "rank_correlation_ci": [0.0, 0.2],
+    },
+    "reliability": [
+        {"risk": 0.1, "left": 0.2, "left_ci": [0.036, 0.624], "rounds": 5},
+        {"risk": 0.4, "left": 1.0, "left_ci": [0.342, 1.0], "rounds": 2},
+    ],
+    "returning": [{"recall": "own", "visit": 2, "total_reward": 48.1, "total_reward_ci": [31.5, 66.0]}],
+    "curve": [
+        {"cohorts": n, "train_visits": 2 * n, "total_reward": 11.5 + n, "total_reward_ci": [1, 30]} for n in range(3)
+    ],
+}
+
+
+def test_what_a_study_has_measured_is_shown() -> None:
+    page = report_page(study(row("billp"), row("random", **MEASURED)), VISITS)
+    text = words(page)
+    for shown in (
+        "7.0 (6.0 to 8.0)",
+        "−3.2 (−5.0 to +1.5)",
+        "31%",
+        "1,221",
+        "27%",
+        "3,200",
+        "51,000",
+        "0.679 (0.600 to 0.750)",
+        "0.123 (0.000 to 0.200)",
+        "random own 2 48.1 (31.5 to 66.0)",
+        "together 8 2,468 154 16 2 0.5000",
+    ):
+        assert shown in text, shown
+    assert "random from 11.5 after 0 train visits to 13.5 after 4" in page
+    reliable = "random: 20.0% (3.6% to 62.4%) left at 10.0%, 100.0% (34.2% to 100.0%) left at 40.0%"
+    assert f"Reliability of the outlook, with 95% intervals. {reliable}." in page
+    assert page.count("<svg") == 5
+
+
+def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
+    text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
+    for missing in (
+        "No part was measured: the study was run without --ablate.",
+        "No learning curve: the study was run without --curve N.",
+        "Nobody came back: the study was run without --visits-per-user V.",
+        "No lesson was recalled",
+        "No prediction: no Critic takes part",
+        "No reliability of the outlook",
+        "No dollars: the price of a model is not known.",
+    ):
+        assert missing in text, missing
+    for absent in ("gap closed", "minus billp", "AUC", "tuning visits"):
+        assert absent not in text, absent
+
+
+def test_a_memory_that_was_changed_has_a_row_and_visits_of_its_own() -> None:
+    changed = {"memory": "shuffled"}
+    rows = [row("billp"), row("billp", total_reward=3.0, **changed), row("random")]
+    lines = [line("billp", 9.0), line("billp", 1.0, **changed), line("random", 5.0)]
+    page = report_page(study(*rows), lines)
+    assert "billp (shuffled) 3.0 (6.0 to 8.0)" in words(page)
+    assert "User user of 9.0 with billp, seed 0" in words(page)
+
+
+def test_the_agent_without_a_part_is_told_by_what_the_part_is_worth_and_in_no_other_picture() -> None:
+    without = {"without": "lessons", "total_reward": 99.0}
+    less = {"minus_full": {"difference": 1.25, "ci": [-0.5, 3.0], "users": 2}, "cost": 0.5}
+    rows = [row("billp_outlook"), row("billp_outlook", **without, **less), row("random", **MEASURED)]
+    rows.append(row("billp_outlook", **without, **MEASURED, memory="shuffled"))
+    visits = [line("billp_outlook", 9.0), line("billp_outlook", 99.0, **without | {"total_reward": 99.0})]
+    page = report_page(study(*rows), [*visits, line("random", 5.0)])
+    text = words(page)
+    assert "billp_outlook without lessons 99.0 (6.0 to 8.0)" in text
+    assert "lessons −1.2 (−3.0 to +0.5) 99.0 (6.0 to 8.0) lessons_k=0" in text
+    assert "What each part of the agent is worth. lessons -1.2 (-3.0 to +0.5)." in page
+    assert "User user of 9.0 with billp_outlook, seed 0" in text
+    assert "billp_outlook without lessons (shuffled) own 2 48.1 (31.5 to 66.0)" in text
+    pictures = re.findall(r'role="img" aria-label="([^"]*)"', page)
+    assert len(pictures) == 6 and not any("without lessons" in picture for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("variants", "typical"), [(["act_only", "billp", "oracle"], "billp"), (["random", "oracle"], "oracle")]
+)
+def test_the_visit_shown_is_the_median_one_of_the_best_agent(variants: list[str], typical: str) -> None:
+    rows = [row(variant, total_reward=10.0 * number) for number, variant in enumerate(variants)]
+    visits = [line(variant, total) for variant in variants for total in (9.0, 5.0, 7.0, 8.0)]
+    train = [line(typical, 100.0, split="train") for _ in range(9)]
+    assert f"User user of 7.0 with {typical}, seed 0" in words(report_page(study(*rows), [*train, *visits]))
+
+
+def test_the_model_that_made_it_stands_above_all_else() -> None:
+    text = words(report_page(study(row("billp"), model="rules", critic_model="openai:gpt-x"), VISITS))
+    assert text.index("Model: openai:gpt-x, rules. No LLM.") < text.index("Results")
+
+
+def test_points_of_the_critic_hold_all_rounds_with_about_the_same_value() -> None:
+    def judged(value: float, left: bool) -> dict[str, Any]:
+        step = line("billp", 1.0)["steps"][0] | {"next_value": value, "left": left}
+        return line("billp", 1.0, steps=[step])
+
+    visits = [judged(-2.0, True), judged(-2.0, True), judged(-2.0, False), judged(-2.0, True)]
+    visits += [judged(1.0, False) for _ in range(4)]
+    page = report_page(study(row("billp")), visits)
+    assert "billp: 75% at values around -2.00, 0% at 1.00" in page
+
+
+def test_a_page_asks_for_nothing_and_names_no_element_twice() -> None:
+    page = report_page(study(row("billp"), row("random", **MEASURED)), VISITS)
+    reader = _Reader()
+    reader.feed(page)
+    assert len(set(reader.ids)) == len(reader.ids) > 100
+    outside = [one for one in reader.addresses if not one.startswith("#") and ("url(" in one or ":/" in one)]
+    assert outside == []
+    assert "default-src 'none'" in page and "<script" not in page and "@import" not in page
+
+
+def test_pages_are_the_same_bytes_whatever_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = study(row("billp"), row("random", **MEASURED))
+    page = report_page(results, VISITS)
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
+        assert report_page(results, VISITS) == page
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert report_page(results, VISITS) == page
+    assert re.search(r"20\d\d-\d\d-\d\d", page) is None
+
+
+def test_the_page_of_a_large_study_stays_small() -> None:
+    variants = [f"variant_{number}" for number in range(30)]
+    step = line("", 1.0)["steps"][0] | {
+        "plan": "plan " * 400,
+        "title": "title " * 90,
+        "genres": [f"genre {number}" for number in range(40)],
+        "next_value": 0.5,
+    }
+    lessons = [{"text": f"lesson {number} " + "word " * 400} for number in range(50)]
+    visits = [
+        line(variant, float(total), steps=[step] * 300, lessons=lessons) for variant in variants for total in range(3)
+    ]
+    page = report_page(study(*(row(variant, **MEASURED) for variant in variants)), visits)
+    assert len(page.encode()) < 2_000_000
+    text = words(page)
+    assert "Shown are the first 100 rounds." in text and "Shown are the 12 most recalled of 1500 lessons." in text
+
+
+def test_a_visit_without_genres_is_drawn() -> None:
+    step = ShownStep(plan="", title="A", genres=[], distance=None, reward=3, next_value=None, left=False)
+    assert "<svg" in draw_visit([step]).svg
+
+
+def test_the_page_template_is_part_of_the_package() -> None:
+    import tomllib
+
+    root = Path(__file__).resolve().parents[4]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert "report.html.jinja" in project["tool"]["setuptools"]["package-data"]["graph.report"]

@@ -1,0 +1,142 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.errors import BadInputError
+from sim.metrics import paired, summarize
+from sim.metrics.summary import gap_closed
+
+
+def visit(
+    user: str, rewards: list[float], reason: str | None = None, calls: int = 0, tokens: int = 0
+) -> dict[str, Any]:
+    return {
+        "user_id": user,
+        "length": len(rewards),
+        "length_with_exit": len(rewards) + (reason is not None),
+        "total_reward": sum(rewards),
+        "left": reason is not None,
+        "leave_reason": reason,
+        "usage": {"calls": calls, "prompt_tokens": tokens, "completion_tokens": 1},
+        "steps": [],
+    }
+
+
+VISITS = [
+    visit("a", [4.0, 5.0, 3.0], "similar", calls=8, tokens=400),
+    visit("b", [2.0], "disliked", calls=2, tokens=100),
+    visit("c", [4.0, 4.0, 4.0, 4.0], None, calls=10, tokens=500),
+]
+
+
+def test_summary_agrees_with_hand_computed_numbers() -> None:
+    summary = summarize(VISITS)
+    assert summary["visits"] == 3
+    assert summary["length"] == pytest.approx(8 / 3)
+    assert summary["length_with_exit"] == pytest.approx(10 / 3)
+    assert summary["mean_reward"] == pytest.approx(30 / 8)
+    assert summary["total_reward"] == pytest.approx(10.0)
+    assert summary["length"] * summary["mean_reward"] == pytest.approx(summary["total_reward"])
+    assert summary["prompt_tokens_per_step"] == pytest.approx(100.0)
+    assert summary["calls_per_step"] == pytest.approx(2.0)
+    assert summary["leave_reasons"] == {"repeat": 0, "similar": 1, "disliked": 1, "chose": 0, "stayed": 1}
+
+
+def test_interval_covers_the_mean_and_is_the_same_each_time() -> None:
+    rng = np.random.default_rng(5)
+    visits = [visit(str(user), [float(rng.normal(40, 10))]) for user in range(100)]
+    summary = summarize(visits)
+    low, high = summary["total_reward_ci"]
+    # 1.96 standard errors of 10 / sqrt(100) to either side.
+    assert low == pytest.approx(summary["total_reward"] - 1.96, abs=0.4)
+    assert high == pytest.approx(summary["total_reward"] + 1.96, abs=0.4)
+    assert summarize(reversed(visits)) == summary
+
+
+def test_users_not_visits_are_resampled() -> None:
+    # Ten visits of each of two users tell no more about users than two visits do.
+    visits = [visit("a", [10.0]) for _ in range(10)] + [visit("b", [20.0]) for _ in range(10)]
+    assert summarize(visits)["total_reward_ci"] == [10.0, 20.0]
+
+
+def test_objects_are_taken_as_well_as_mappings() -> None:
+    @dataclass
+    class Usage:
+        calls: int = 4
+        prompt_tokens: int = 40
+
+    @dataclass
+    class Visit:
+        user_id: str = "a"
+        length: int = 1
+        length_with_exit: int = 2
+        total_reward: float = 3.0
+        left: bool = True
+        leave_reason: str = "repeat"
+        usage: Usage = field(default_factory=Usage)
+
+    summary = summarize([Visit()])
+    assert (summary["calls_per_step"], summary["leave_reasons"]["repeat"]) == (2.0, 1)
+
+
+def test_a_user_who_leaves_of_their_own_accord_is_counted_apart() -> None:
+    reasons = summarize([*VISITS, visit("d", [3.0], "chose")])["leave_reasons"]
+    assert reasons == {"repeat": 0, "similar": 1, "disliked": 1, "chose": 1, "stayed": 1}
+
+
+def test_a_visit_that_ends_at_once_counts_as_zero() -> None:
+    summary = summarize([visit("a", [], "disliked")])
+    assert (summary["length"], summary["mean_reward"], summary["total_reward"]) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"length_with_exit": 3}, "length_with_exit"),
+        ({"leave_reason": None}, "leave_reason"),
+        ({"total_reward": float("nan")}, "total_reward"),
+        ({"leave_reason": "bored"}, "leave_reason"),
+        ({"user_id": None}, "user_id"),
+    ],
+)
+def test_contradicting_visits_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        summarize([VISITS[0] | change])
+
+
+def test_no_visits_are_refused() -> None:
+    with pytest.raises(BadInputError, match="no visits"):
+        summarize([])
+
+
+def test_paired_takes_the_mean_difference_over_common_users() -> None:
+    a = [visit("x", [5.0, 5.0]), visit("x", [4.0, 4.0]), visit("y", [3.0]), visit("only-a", [5.0] * 9)]
+    b = [visit("y", [5.0]), visit("x", [4.0]), visit("only-b", [1.0])]
+    # x: (10 + 8) / 2 - 4 = 5; y: 3 - 5 = -2.
+    result = paired(a, b)
+    assert result["difference"] == pytest.approx(1.5)
+    assert result["users"] == 2
+    assert result["ci"] == [-2.0, 5.0]
+
+
+def test_pairing_removes_what_users_have_in_common() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(50, 30, 80)
+    a = [visit(str(user), [float(value) + 2.0]) for user, value in enumerate(base)]
+    b = [visit(str(user), [float(value)]) for user, value in enumerate(base)]
+    assert paired(a, b)["ci"] == pytest.approx([2.0, 2.0])
+
+
+def test_paired_without_common_users_is_refused() -> None:
+    with pytest.raises(BadInputError, match="no user in common"):
+        paired([visit("a", [1.0])], [visit("b", [1.0])])
+
+
+def test_the_gap_closed_is_the_part_of_the_way_from_rule_to_oracle() -> None:
+    assert gap_closed(150.0, 100.0, 300.0) == pytest.approx(0.25)
+    assert gap_closed(100.0, 100.0, 300.0) == 0.0
+    assert gap_closed(300.0, 100.0, 300.0) == 1.0
+    assert gap_closed(60.0, 100.0, 300.0) == pytest.approx(-0.2)
+    assert gap_closed(60.0, 100.0, 100.0) is None

@@ -1,0 +1,134 @@
+"""Tuning: on train visits alone, in units of the world's own, and against luck."""
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from sim.data.sources import load_ratings
+from sim.policies import POLICIES
+from sim.policies.base import Choose, Knowledge
+from sim.policies.heuristics import DiverseGreedy
+from sim.policies.rollout import play
+from sim.policies.tuning import DIVERSE_GREEDY, TUNING_USERS, Family, Tuned, tune, tune_once, tuned
+from sim.world import LogsModel, World
+from sim.world.data import ModelName
+from tests.unit.sim.policies.test_policies import Forbidden
+
+FAMILIES = {name: policy for name, policy in POLICIES.items() if isinstance(policy, Family)}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.build("tiny", load_ratings("tiny", 0))
+
+
+def test_the_families_are_those_of_the_design() -> None:
+    assert list(FAMILIES) == ["diverse_greedy", "genre_greedy", "pop_greedy"]
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_tuning_reads_train_users_and_the_train_table_only(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: dict[ModelName, Any] = dict(world._contents.models)
+    shielded = World(replace(world._contents, models=models | cast(dict[ModelName, Any], {"test": Forbidden()})))
+    asked: set[str] = set()
+    predictions = shielded.logs.predictions
+
+    def noted(user_id: str) -> Any:
+        asked.add(user_id)
+        return predictions(user_id)
+
+    monkeypatch.setattr(shielded.logs, "predictions", noted)
+    found = tune(FAMILIES[name], shielded)
+    train = world.split("train").users[:TUNING_USERS]
+    assert asked == set(train)
+    assert found == tune(FAMILIES[name], world)
+    assert tuned(FAMILIES[name], world) == FAMILIES[name].make(*found.parameters)
+    assert found.visits == len(train) * np.prod([len(axis) for axis in FAMILIES[name].axes(world.logs, train)])
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_what_is_tuned_collects_more_than_the_ends_of_its_grid(world: World, name: str) -> None:
+    family = FAMILIES[name]
+    users = world.split("train").users
+
+    def total(parameters: Sequence[float]) -> float:
+        return sum(play(family.make(*parameters), world, "train", user)["total_reward"] for user in users)
+
+    axes = family.axes(world.logs, users)
+    best = total(tune(family, world).parameters)
+    assert best > 1.5 * total([axis[0] for axis in axes])
+    assert best > total([0.0 for _ in axes])
+
+
+def test_the_unit_of_weights_is_that_of_the_world(world: World) -> None:
+    logs = world.logs
+    users = world.split("train").users
+
+    class Narrow(LogsModel):
+        def __init__(self) -> None:
+            self.popularity = logs.popularity
+
+        @property
+        def vectors(self) -> Any:
+            return logs.vectors
+
+        def predictions(self, user_id: str) -> Any:
+            return 3 + (logs.predictions(user_id) - 3) / 2
+
+    for name in ("genre_greedy", "pop_greedy"):
+        wide, narrow = (FAMILIES[name].axes(one, users) for one in (logs, Narrow()))
+        for one, other in zip(wide, narrow, strict=True):
+            assert list(other) == pytest.approx([weight / 2 for weight in one])
+    pairs = [logs.distance(a, b) for a in range(120) for b in range(a)]
+    by_root, by_distance = (FAMILIES[name].axes(logs, users)[0][0] for name in ("genre_greedy", "pop_greedy"))
+    spread = np.mean([logs.predictions(user).std() for user in users])
+    assert by_root == pytest.approx(spread / np.sqrt(np.mean(pairs)), rel=1e-3)
+    assert by_distance == pytest.approx(spread / np.mean(pairs), rel=1e-3)
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Recommend by turns items far apart for `length` rounds, then the same one again, so that the user leaves."""
+
+    length: int
+
+    def begin(self, knowledge: Knowledge) -> Choose:
+        best = DiverseGreedy(1.2).begin(knowledge)
+        return lambda recommended: recommended[-1] if len(recommended) >= self.length else best(recommended)
+
+
+def test_a_lucky_parameter_among_bad_ones_is_not_taken(world: World) -> None:
+    rounds = [1, 8, 1, 5, 6, 5]
+    users = world.split("train").users[:5]
+    alone = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: ([0.0, 1.0],))
+    assert tune(alone, world, users) == Tuned(parameters=(0.0,), visits=10)
+    family = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0],))
+    lengths = [np.mean([play(family.make(at), world, "train", user)["length"] for user in users]) for at in (1, 4)]
+    assert lengths[0] > lengths[1]
+    assert tune(family, world, users).parameters[0] in (4.0, 5.0)
+
+
+def _tune_in(folder: Path, file: Path) -> None:
+    tune_once(DIVERSE_GREEDY, World.load(folder), file)
+
+
+def test_processes_that_name_one_file_tune_once(world: World, tmp_path: Path) -> None:
+    world.save(tmp_path / "tiny")
+    file = tmp_path / "diverse_greedy.json"
+    spawn = multiprocessing.get_context("spawn")
+    others = [spawn.Process(target=_tune_in, args=(tmp_path / "tiny", file)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(60)
+        assert other.exitcode == 0
+    written = file.stat().st_mtime_ns
+    assert tune_once(DIVERSE_GREEDY, world, file) == tune(DIVERSE_GREEDY, world)
+    assert file.stat().st_mtime_ns == written
