@@ -12,10 +12,10 @@ from typing import Any
 
 from langgraph_sdk import Auth
 
-from graph.cli.memory.select import known_kinds
 from graph.server.accounts import configured_accounts
 from graph.server.limits import configured_limits, visits_under_way
 from graph.server.store_access import RefusedRecordError, check_record, may_use
+from graph.variants import known_kinds
 from memory.access import SHARE, Account
 
 auth = Auth()

@@ -14,7 +14,8 @@ from pydantic import BaseModel, SerializeAsAny, ValidationError, ValidationInfo,
 from graph.checkpoints import checkpointer
 from graph.episode import build_variant
 from graph.variants import VARIANTS, settings_schema, variant_settings
-from memory.store import create_store, home
+from memory.home import home
+from memory.store import create_store
 from nodes.context import Context
 from nodes.lifecycle import check_input
 from nodes.llm.models import chat_model

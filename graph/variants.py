@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from langgraph.runtime import Runtime
 
 from graph.role_schemas import Node, settings_of, with_fields_of
+from memory.records import KINDS
 from nodes.actor import actor
 from nodes.context import Context, completed
 from nodes.context_paper import PaperContext
@@ -17,6 +18,7 @@ from nodes.planner import planner
 from nodes.reflector import reflector
 from nodes.state import VisitState
 from nodes.users.llm import llm_user
+from nodes.users.profile import OLD_KIND
 from nodes.users.simulated import user
 from nodes.visit_memory import is_writer
 from sim.entry_points import Registry
@@ -116,3 +118,10 @@ def own_settings(name: str, given: Context) -> dict[str, Any]:
 def graph_id(variant: str) -> str:
     """Return the id under which langgraph.json serves a variant."""
     return "episode" if variant == "billp" else variant
+
+
+def known_kinds() -> list[str]:
+    """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
+    # Loads them all.
+    _ = list(VARIANTS)
+    return [*KINDS, OLD_KIND]

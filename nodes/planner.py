@@ -18,8 +18,9 @@ from nodes.prompt_facts import (
 )
 from nodes.state import Told, VisitState
 from nodes.tools.categories import count_categories
-from nodes.user_view import WINDOW, Visitor, visitor
+from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import visit_memory
+from sim.leave import WINDOW
 
 
 class Plan(BaseModel):

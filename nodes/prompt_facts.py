@@ -10,7 +10,8 @@ from nodes.llm.text.caching import cached_for_short_texts
 from nodes.llm.text.tokens import count_tokens, first_tokens
 from nodes.state import Candidate, Profile, Remembered, Step, Told
 from nodes.tools.categories import recent_categories
-from nodes.user_view import STATE_TITLES, WINDOW, Visitor
+from nodes.user_view import STATE_TITLES, Visitor
+from sim.leave import WINDOW
 
 # Most tokens of a title or category, of a plan or lesson, and of all wishes; real titles hardly ever have so many.
 TITLE_TOKENS = 32

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from memory.records import MAX_ADVANTAGE, Categories, Distance, Name, Rating, Record, Text
+from nodes.llm.endpoint.usage import Count, Usage
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 
@@ -29,8 +30,6 @@ GUEST = "guest"
 DEFAULT_STEPS = 20
 # Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
 MAX_STEPS = 2_000
-# Digits of a dollar; a token costs some 1e-7.
-COST_DIGITS = 12
 # The longest title of a catalogue; prompts and memory show its beginning.
 MAX_TITLE = 25_000
 # Longest prompt or reply that a state shows, and most roles whose last conversation it shows.
@@ -43,48 +42,7 @@ Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Stance = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
 """How well things stand, as the Critic says."""
 Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
 Entry = TypeVar("Entry", bound=BaseModel)
-
-
-class Usage(BaseModel):
-    """Model calls and tokens spent."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    calls: Count = 0
-    """Number of model calls."""
-    prompt_tokens: Count = 0
-    """Tokens of all prompts."""
-    completion_tokens: Count = 0
-    """Tokens of all replies."""
-    cached_tokens: Count = 0
-    """Tokens of prompts that the provider had in its cache; among `prompt_tokens` too."""
-    retries: Count = 0
-    """Attempts that failed before a call succeeded; not among `calls`."""
-    cost: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False)
-    """US dollars, for calls whose price is known."""
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            retries=self.retries + other.retries,
-            cost=self.cost + other.cost,
-        )
-
-    def __sub__(self, other: "Usage") -> "Usage":
-        # Never below 0: an edited state may say that rounds took more than the visit.
-        return Usage(
-            calls=max(0, self.calls - other.calls),
-            prompt_tokens=max(0, self.prompt_tokens - other.prompt_tokens),
-            completion_tokens=max(0, self.completion_tokens - other.completion_tokens),
-            cached_tokens=max(0, self.cached_tokens - other.cached_tokens),
-            retries=max(0, self.retries - other.retries),
-            cost=max(0.0, round(self.cost - other.cost, COST_DIGITS)),
-        )
 
 
 class Exchange(BaseModel):

@@ -13,11 +13,10 @@ from nodes.state import Profile, Step, VisitState
 from nodes.tools.open_world import Place, open_place
 from sim.catalogue import Item
 from sim.errors import BadInputError
+from sim.leave import WINDOW
 
 # A state is the user's last titles, so many of them.
 STATE_TITLES = 10
-# Items closer in time than this count for distances: the window of the leave rule.
-WINDOW = 4
 VISITORS_KEPT = 1000
 # Bytes of the predictions of all visitors kept of a world; those of one take 4 for each item.
 VISITORS_BYTES = 64 * 2**20

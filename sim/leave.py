@@ -65,3 +65,6 @@ class LeaveRule:
         if any(distance(item, other) < self.min_distance for other in window):
             return "similar"
         return "disliked" if reward < self.min_reward else None
+
+
+WINDOW = LeaveRule().window

@@ -63,7 +63,7 @@ def common(
 @worlds.command("list")
 def world_list(as_json: AsJson = False) -> None:
     """List the worlds that are built, and the sources that one can be built from."""
-    from memory.store import home
+    from memory.home import home
     from sim.data.sources import SOURCES
 
     folder = home() / "worlds"
@@ -122,7 +122,8 @@ def world_build(
     """Build a world from ratings; one of that name is replaced."""
     from graph.cli.progress import embed_with_progress, print_world, reading_progress
     from nodes.tools.open_world import world_folder
-    from sim.data.sources import Given, load_ratings
+    from sim.data.source import Given
+    from sim.data.sources import load_ratings
     from sim.metrics.world_summary import describe
     from sim.world import World
     from sim.world.splitting import keep_core

@@ -19,7 +19,8 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 from memory.chroma.errors import BadStoreError
-from memory.embeddings import identity, unit
+from memory.embeddings import identity
+from memory.search.vectors import unit
 from memory.store import ChromaStore
 
 TEXTS = ["Space comedy", "space comedy", "A drama at sea", "", " ", "ü 🎬 字幕", "long " * 5_000]

@@ -17,8 +17,9 @@ from graph.run_metadata import Graph
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.lifecycle import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
+from nodes.llm.endpoint.usage import Usage
 from nodes.prompt_facts import ITEM_CATEGORIES
-from nodes.state import MAX_STEPS, Proposal, Step, Usage
+from nodes.state import MAX_STEPS, Proposal, Step
 from nodes.tools.open_world import open_place
 
 Build = Callable[[Callable[[Node], Node]], Graph]

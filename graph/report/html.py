@@ -21,7 +21,7 @@ from graph.report.plots import (
 from graph.report.schema import Interval, Line, Results, Row, ShownVisit, shown
 from graph.report.terminal import name_of, part_of
 from graph.variants import VARIANTS
-from nodes.state import Usage
+from nodes.llm.endpoint.usage import Usage
 from sim.metrics.calibration import quantile_groups
 
 # What keeps a page small, whatever a model wrote.

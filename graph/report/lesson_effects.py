@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from graph.report.schema import ShownStep, ShownVisit
+from sim.leave import WINDOW
 
-# A recommendation is compared with so many before it, as the user does by the rule for leaving.
-WINDOW = 4
 # Below so many visits on either side a difference says nothing.
 ENOUGH = 5
 

@@ -1,13 +1,13 @@
 """What a report reads of results.json and visits.jsonl; what an older study does not have is absent, not an error."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from graph.ablation import Part
 from nodes.context import Context
-from nodes.state import Usage
+from nodes.llm.endpoint.usage import Usage
 
 Interval = tuple[float, float]
 Line = Mapping[str, Any]
@@ -157,3 +157,13 @@ def shown(lines: Iterable[Line]) -> Iterator[ShownVisit]:
     """Yield visits one at a time: the rounds of a large study do not all have to be in memory twice."""
     for line in lines:
         yield ShownVisit.model_validate(line)
+
+
+# Baselines that follow a rule, fixed or tuned; the best of those in a study is where its gap begins.
+RULES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
+
+
+def best_rule(rows: Sequence[Line]) -> str | None:
+    """Return the rule that collects most; None where none is among the rows."""
+    rules = [row for row in rows if row["variant"] in RULES]
+    return max(rules, key=lambda row: float(row["total_reward"]))["variant"] if rules else None

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, setting_of, worth
-from graph.study.results import best_rule
+from graph.report.schema import best_rule
 from sim.leave import LEAVE_REASONS
 
 ENDS = (*LEAVE_REASONS, "stayed")

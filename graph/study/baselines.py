@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from graph.study.settings import Cell, StudySettings, visitors
+from graph.study.schedule import visitors
+from graph.study.settings import Cell, StudySettings
 from sim.atomic_files import write_whole
 from sim.errors import BadInputError
 from sim.policies import POLICIES

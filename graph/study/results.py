@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from graph.ablation import WHOLE, Part
+from graph.report.schema import best_rule
 from graph.study.baselines import Effort
 from graph.study.settings import CURVE, MEMORY, RETURNING, WITHOUT, StudySettings
 from graph.study.workers import FAILED
 from graph.variants import own_settings, variant_settings
 from nodes.context import Context
-from nodes.state import COST_DIGITS, Usage
+from nodes.llm.endpoint.usage import COST_DIGITS, Usage
 from sim.metrics import paired, summarize
 from sim.metrics.calibration import Prediction, judge_risks, judge_values
 from sim.metrics.diversity import long_tail, variety
@@ -27,8 +28,6 @@ class Key(NamedTuple):
 
 # What every other row is compared with, user by user.
 REFERENCE = Key("billp", None, "full")
-# Baselines that follow a rule, fixed or tuned; the best of those in a study is where its gap begins.
-RULES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
 UPPER_MARK = "oracle"
 
 Line = dict[str, Any]
@@ -94,12 +93,6 @@ def study_rows(
         for key, own in by_row.items()
     ]
     return _with_gaps(rows)
-
-
-def best_rule(rows: Sequence[Line]) -> str | None:
-    """Return the rule that collects most; None where none is among the rows."""
-    rules = [row for row in rows if row["variant"] in RULES]
-    return max(rules, key=lambda row: float(row["total_reward"]))["variant"] if rules else None
 
 
 def _effort(own: Sequence[Line], priced: bool) -> Line:

@@ -22,11 +22,12 @@ from graph.checkpoints import costs_under_way
 from graph.server_client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
-from graph.study.settings import CURVE, RETURNING, Cell, Split, StudySettings, cells_of, courses
+from graph.study.schedule import courses
+from graph.study.settings import CURVE, RETURNING, Cell, Split, StudySettings, cells_of
 from graph.study.visit_log import Done
 from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
 from graph.variants import VARIANTS, own_settings
-from memory.store import home
+from memory.home import home
 from nodes.context import Context
 from nodes.llm.endpoint.prices import price_of
 from nodes.llm.models import chat_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from graph.study.settings import Stage
+from graph.study.schedule import Stage
 from memory.records import Record
 from nodes.state import VisitOutput
 from sim.atomic_files import write_whole

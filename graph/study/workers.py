@@ -16,23 +16,12 @@ from graph.ablation import without
 from graph.study.baselines import BASELINES, policy_of
 from graph.study.memory_controls import controlled
 from graph.study.runners import Engine, VisitFailedError, local_engine, server_engine
-from graph.study.settings import (
-    MEMORY,
-    TRAIN,
-    WITHOUT,
-    Cell,
-    Course,
-    Split,
-    Stage,
-    StudySettings,
-    courses,
-    visit_seed,
-    visitors,
-)
+from graph.study.schedule import Course, Stage, courses, visit_seed, visitors
+from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, Split, StudySettings
 from graph.study.visit_log import Done, Ended, thread_of
 from graph.variants import VARIANTS, variant_settings
 from memory.chroma.errors import StoreError
-from memory.store import home
+from memory.home import home
 from nodes.llm.endpoint.budget import Budget, BudgetSpentError
 from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.state import VisitInput, VisitOutput

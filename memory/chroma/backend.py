@@ -15,8 +15,8 @@ from memory.chroma.connection import Connection, Table, chroma_calls
 from memory.chroma.index_search import SLICE, fetch_vectors, stacked
 from memory.chroma.layout import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, readable, to_json
 from memory.chroma.ttl import now
-from memory.embeddings import Vector
 from memory.search.filters import Namespace, list_namespaces
+from memory.search.vectors import Vector
 
 ReadOp = GetOp | SearchOp | ListNamespacesOp
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from memory.chroma.layout import Record
 from memory.chroma.ttl import Deadlines, now
-from memory.embeddings import Vector
 from memory.search.filters import Namespace, matches
 from memory.search.scoring import contenders, exact_scores
+from memory.search.vectors import Vector
 
 Scored = tuple[Record, float | None]
 

@@ -22,7 +22,7 @@ from memory.chroma.errors import BadStoreError, StoreError
 from memory.chroma.hnsw import HEADER, holds_together
 from memory.chroma.index_check import unreadable
 from memory.chroma.layout import IDENTITY, OURS, Record, arbitrary_vector, is_head, readable, texts_at
-from memory.embeddings import Vector
+from memory.search.vectors import Vector
 
 OPEN = "billp.open"
 """File that is there while a store has the folder open, and stays where Chroma failed: whoever finds it comes after one

@@ -8,8 +8,8 @@ import numpy as np
 from memory.chroma.cache import Scored, best_of
 from memory.chroma.connection import Table
 from memory.chroma.layout import Record
-from memory.embeddings import Vector
 from memory.search.scoring import MARGIN, exact_scores
+from memory.search.vectors import Vector
 
 FEW = 2_000
 """Rows up to which a search is exact, whoever holds the vectors."""

@@ -22,8 +22,8 @@ from langgraph.store.base import Item, PutOp, SearchItem, get_text_at_path
 
 from memory.chroma.errors import BadRecordError
 from memory.chroma.ttl import PUT_OFF_FROM, end_of, now
-from memory.embeddings import Vector, unit
 from memory.search.filters import Namespace
+from memory.search.vectors import Vector, unit
 
 LAYOUT = 2
 IDENTITY = "billp"

@@ -10,8 +10,8 @@ from memory.chroma.cache import Mirror, Scored
 from memory.chroma.connection import Connection
 from memory.chroma.index_search import FEW, OVERFETCH, fetch_vectors, search_few, search_index, stacked
 from memory.chroma.layout import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, readable
-from memory.embeddings import Vector
 from memory.search.filters import Namespace, matches
+from memory.search.vectors import Vector
 
 EXACT_LIMIT = 20_000
 """Records a collection up to which search is exact; Chroma's own index answers above."""

@@ -11,8 +11,8 @@ from memory.chroma.connection import Connection, GoneError, Table, TooLargeError
 from memory.chroma.errors import BadRecordError
 from memory.chroma.index_search import search_index
 from memory.chroma.layout import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, readable
-from memory.embeddings import Vector
 from memory.search.filters import Namespace, matches
+from memory.search.vectors import Vector
 
 T = TypeVar("T")
 

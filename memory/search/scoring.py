@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memory.embeddings import Vector
+from memory.search.vectors import Vector
 
 DECIMALS = 6
 """Scores are rounded to this before ties are broken by key."""

@@ -20,6 +20,7 @@ from nodes.llm.prompting import Facts, read_facts
 from nodes.llm.text.tokens import count_tokens
 from nodes.llm.text.wish_grammar import Wishes, read_wishes
 from sim.errors import BadInputError
+from sim.leave import WINDOW
 from sim.policies.leave_risk import AHEAD
 
 # Two distances count as alike within about this much, in the kernel that weighs experiences and values.
@@ -39,8 +40,6 @@ MARGIN = 0.2
 TASTE_PRIOR = 5
 # How far below the user's mean an item has to be for the user to leave.
 DISLIKED = 0.5
-# How many rounds back the user remembers, and how much overlap of categories with them, summed, is too much.
-WINDOW = 4
 TIRED = 1.25
 
 

@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import BaseModel, ValidationError
 
 from nodes.llm.endpoint.client import call
+from nodes.llm.endpoint.usage import Usage
 from nodes.llm.text.lenient_json import (
     as_number,
     as_text,
@@ -26,7 +27,6 @@ from nodes.llm.text.lenient_json import (
     readable,
     without_thinking,
 )
-from nodes.state import Usage
 from sim.errors import BillpError
 
 M = TypeVar("M", bound=BaseModel)

@@ -15,7 +15,7 @@ from memory.access import whole_store
 from memory.recall import RecallScope
 from memory.records import Experience, escape, namespace
 from nodes.tools.open_world import Place
-from nodes.user_view import WINDOW
+from sim.leave import WINDOW
 from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook
 
 # Records read between two looks at the event loop.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from memory.embeddings import shared_embeddings
-from memory.store import home
+from memory.home import home
 from memory.title_index import CatalogueIndex, prime_labels
 from nodes.llm.text.tokens import load_table
 from nodes.tools.categories import count_categories

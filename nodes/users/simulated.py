@@ -5,7 +5,8 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from nodes.context import Context
-from nodes.state import Proposal, Step, Usage, VisitState
+from nodes.llm.endpoint.usage import Usage
+from nodes.state import Proposal, Step, VisitState
 from nodes.user_view import Visitor, visitor
 from sim.catalogue import Item
 from sim.errors import BadInputError

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.factor_model import Doubles, Positions
+from sim.arrays import Doubles, Positions
 
 RESAMPLES = 2_000
 LEVEL = 0.95

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sim.arrays import Doubles, Positions
 from sim.errors import BadInputError
 from sim.metrics.bootstrap import LEVEL, percentiles, resamples
-from sim.world.factor_model import Doubles, Positions
 
 # Groups of about as many rounds each, of which about the same was said.
 GROUPS = 8

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from sim.arrays import Numbers
 from sim.catalogue import Catalogue, make_item
 from sim.errors import BadInputError
 from sim.original.numpy_pickle import read_array
 from sim.world import World
 from sim.world.data import TABLES, Contents, ModelName, SplitName, TableName, User, WorldFacts, WorldSettings, residents
 from sim.world.factor_model import FactorModel, fit
-from sim.world.reward_table import GivenTable, Numbers
+from sim.world.reward_table import GivenTable
 from sim.world.world import ASSUMED_RATING, check_name
 
 DatasetName = Literal["steam", "amazon"]

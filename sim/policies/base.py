@@ -8,14 +8,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.arrays import Mask
 from sim.catalogue import Catalogue
-from sim.leave import LeaveRule
+from sim.leave import WINDOW
 from sim.world import LogsModel, Split
 from sim.world.data import User
 
-WINDOW = LeaveRule().window
-
-Mask = NDArray[np.bool_]
 Choose = Callable[[Sequence[int]], int]
 """Gives the position of the next item, from those that the visit recommended so far, oldest first."""
 

@@ -6,10 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from sim.policies.base import WINDOW, Choose, Knowledge, best, fresh_items
+from sim.arrays import Numbers
+from sim.leave import WINDOW
+from sim.policies.base import Choose, Knowledge, best, fresh_items
 from sim.world import Split
 from sim.world.data import User
-from sim.world.reward_table import Numbers
 
 
 @dataclass(frozen=True)

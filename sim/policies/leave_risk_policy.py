@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.policies.base import WINDOW, Choose, Knowledge, best, fresh_items
+from sim.leave import WINDOW
+from sim.policies.base import Choose, Knowledge, best, fresh_items
 from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook, worth
 from sim.policies.rollout import VisitRecord, play
 from sim.world import World

@@ -3,8 +3,8 @@
 from typing import TypedDict
 
 from sim.errors import BadInputError
-from sim.leave import LeaveReason
-from sim.policies.base import WINDOW, Knowing, Knowledge, Policy, visit_rng
+from sim.leave import WINDOW, LeaveReason
+from sim.policies.base import Knowing, Knowledge, Policy, visit_rng
 from sim.world import World
 from sim.world.data import SplitName
 from sim.world.simulated_user import SimulatedUser

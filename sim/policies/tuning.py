@@ -11,12 +11,12 @@ import numpy as np
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
+from sim.arrays import Doubles
 from sim.atomic_files import write_whole
 from sim.policies.base import Policy
 from sim.policies.heuristics import DiverseGreedy, GenreGreedy, PopGreedy
 from sim.policies.rollout import play
 from sim.world import LogsModel, World
-from sim.world.factor_model import Doubles
 
 TUNING_USERS = 60
 # Quantiles of the logs model's distances that are tried as theta.

@@ -9,9 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from sim.arrays import Mask
 from sim.catalogue import Catalogue
 from sim.errors import BadInputError
-from sim.policies.base import WINDOW, Mask, fresh_items
+from sim.leave import WINDOW
+from sim.policies.base import fresh_items
 from sim.world import LogsModel, World
 from sim.world.data import SplitName, User
 from sim.world.simulated_user import SimulatedUser

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sim.atomic_files import whole_folder
 from sim.errors import BadInputError
-from sim.policies.base import WINDOW, Choose, Knowledge, fresh_items
+from sim.leave import WINDOW
+from sim.policies.base import Choose, Knowledge, fresh_items
 from sim.rl.environment import Observation, Observer
 
 MANIFEST, LAYERS = "policy.json", "layers.npz"

@@ -4,14 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
+from sim.arrays import Doubles, Floats, Positions
 from sim.errors import BadInputError
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Positions = NDArray[np.intp]
 
 LOWEST_REWARD, HIGHEST_REWARD = 1.0, 5.0
 TAU_QUANTILE = 0.05

@@ -1,15 +1,13 @@
 """A table whose rewards and distances are given, not fitted."""
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from sim.arrays import Numbers, Positions
 from sim.errors import BadInputError
-from sim.world.factor_model import Positions
-
-Numbers = NDArray[np.floating[Any]]
 
 
 def numbered(residents: Positions, n_users: int) -> Positions:

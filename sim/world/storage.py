@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sim.arrays import Numbers
 from sim.atomic_files import whole_folder
 from sim.catalogue import ITEM_ADAPTER, Catalogue
 from sim.errors import BadInputError
 from sim.world.data import MODELS, TABLES, Contents, ModelName, TableName, User, WorldFacts, WorldSettings, residents
 from sim.world.factor_model import FactorModel
-from sim.world.reward_table import GivenTable, Numbers, numbered
+from sim.world.reward_table import GivenTable, numbered
 
 MANIFEST = "manifest.json"
 ITEMS, USERS, POPULARITY = "items.jsonl", "users.jsonl", "popularity.npz"

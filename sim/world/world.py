@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from sim.arrays import Floats, Numbers, Positions
 from sim.catalogue import Catalogue, Item
 from sim.data.ratings import Ratings
 from sim.errors import BadInputError
 from sim.leave import LeaveRule
 from sim.world import storage
 from sim.world.data import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitName, User, WorldFacts, WorldSettings
-from sim.world.factor_model import FactorModel, FitSettings, Floats, Positions, fit
-from sim.world.reward_table import GivenTable, Numbers
+from sim.world.factor_model import FactorModel, FitSettings, fit
+from sim.world.reward_table import GivenTable
 from sim.world.splitting import Cut, cut_ratings, keep_rated, oldest_first
-
-__all__ = ["ASSUMED_RATING", "MIN_REWARD", "LogsModel", "Split", "User", "World"]
 
 # What someone the world does not know is taken to think of the titles they name: they named what they like.
 ASSUMED_RATING = 4.5

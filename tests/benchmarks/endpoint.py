@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.episode import build_variant
-from graph.study.settings import visitors
+from graph.study.schedule import visitors
 from graph.study.workers import spare_collector
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.actor import Choice
+from nodes.ask import role_model
 from nodes.context import Context
 from nodes.llm.endpoint.client import call
-from nodes.llm.models import role_model
 from nodes.llm.prompting import build_messages
 from nodes.llm.prompts import default_prompt
 from nodes.state import VisitInput

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from memory.chroma.layout import Kept
-from memory.embeddings import Vector, unit
+from memory.search.vectors import Vector, unit
 from memory.store import ChromaStore
 
 DIMENSION = 384

@@ -31,7 +31,7 @@ from nodes.tools.open_world import close_places
 from nodes.user_view import visitor
 from nodes.users.simulated import describe_round, proposed_item, simulated
 from sim.catalogue import Catalogue, Item
-from sim.data.sources import Ratings
+from sim.data.ratings import Ratings
 from sim.world import World
 
 WORLD = "games"

@@ -17,8 +17,10 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from memory.embeddings import Vector, shared_embeddings, unit
-from nodes.user_view import STATE_TITLES, WINDOW
+from memory.embeddings import shared_embeddings
+from memory.search.vectors import Vector, unit
+from nodes.user_view import STATE_TITLES
+from sim.leave import WINDOW
 from sim.metrics.calibration import judge_values
 from sim.original.runs import Credited, Episode, numbered_lines, read_recorded
 

@@ -22,14 +22,14 @@ import nodes.actor
 import nodes.critic
 import nodes.planner
 from graph.episode import build_episode, build_variant
-from graph.study.settings import visitors
+from graph.study.schedule import visitors
 from memory.embeddings import LineMean, MiniLM, shared_embeddings
 from memory.recall import RecallScope, recall_experiences, remember
 from memory.records import Experience, record
 from memory.store import ChromaStore
 from memory.title_index import CatalogueIndex
+from nodes.ask import role_model
 from nodes.context import Context
-from nodes.llm.models import role_model
 from nodes.llm.rules import RulesModel
 from nodes.state import Step, VisitInput, VisitOutput, VisitState
 from nodes.tools.open_world import default_world, embed_labels, load_world, open_place

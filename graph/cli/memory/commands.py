@@ -172,7 +172,8 @@ def memory_export(
 ) -> None:
     """Write records to a file as JSON Lines, one record a line."""
     from graph.cli.memory.files import export_file, export_memory
-    from graph.cli.memory.select import Wanted, checked_kind, known_kinds, readable_memory
+    from graph.cli.memory.select import Wanted, checked_kind, readable_memory
+    from graph.variants import known_kinds
 
     # What a record of its own is found by, its class says.
     known_kinds()
@@ -198,7 +199,8 @@ def memory_import(
 ) -> None:
     """Take in records from a file: all of them, or none where a line cannot be used."""
     from graph.cli.memory.files import check_lines, import_memory
-    from graph.cli.memory.select import known_kinds, writable_memory
+    from graph.cli.memory.select import writable_memory
+    from graph.variants import known_kinds
     from memory.embeddings import shared_embeddings
 
     known_kinds()

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from graph.cli.memory.select import Wanted, readable_memory
 from graph.local_run import BEGUN, Episode
 from memory.chroma.layout import Kept, Record
-from memory.store import ChromaStore, configured, home
+from memory.home import home
+from memory.store import ChromaStore, configured
 from sim.atomic_files import whole_folder
 from sim.errors import BillpError
 

@@ -13,22 +13,15 @@ from typing import Any, NamedTuple
 from langgraph.store.base import SearchItem
 from pydantic import ValidationError
 
-from graph.variants import VARIANTS
+from graph.variants import known_kinds
 from memory.chroma.errors import BadStoreError
 from memory.chroma.layout import Record
 from memory.recall import Supported, merged
-from memory.records import KINDS, Lesson, escape, unescape
+from memory.records import Lesson, escape, unescape
 from memory.search.filters import Namespace
 from memory.store import ChromaStore, configured, open_configured
 from nodes.users.profile import OLD_KIND, profile_of
 from sim.errors import BadInputError
-
-
-def known_kinds() -> list[str]:
-    """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
-    # Loads them all.
-    _ = list(VARIANTS)
-    return [*KINDS, OLD_KIND]
 
 
 def checked_kind(kind: str | None) -> str | None:

@@ -19,9 +19,8 @@ from nodes.llm.endpoint.budget import Budget
 from nodes.llm.endpoint.errors import Fault, translated
 from nodes.llm.endpoint.prices import Price, price_of
 from nodes.llm.endpoint.settings import Endpoint, EndpointError, RefusedVisitError
-from nodes.llm.endpoint.usage import usage_of
+from nodes.llm.endpoint.usage import Usage, usage_of
 from nodes.llm.text.tokens import count_tokens
-from nodes.state import Usage
 
 # Attempts to reach a server that has never answered.
 FIRST_CONTACT = 3

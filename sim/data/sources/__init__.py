@@ -8,8 +8,6 @@ from sim.data.source import Given, Source
 from sim.entry_points import Registry
 from sim.errors import BadInputError
 
-__all__ = ["SOURCES", "Given", "Ratings", "available", "load_ratings"]
-
 
 def _own_sources() -> dict[str, Source]:
     modules = sorted(module.name for module in pkgutil.iter_modules(__path__))

@@ -9,7 +9,8 @@ import pytest
 
 from graph.report.terminal import results_table
 from graph.study import run_study
-from graph.study.settings import StudySettings, courses
+from graph.study.schedule import courses
+from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context

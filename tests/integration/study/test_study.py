@@ -9,15 +9,17 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from graph.report.schema import RULES
 from graph.report.terminal import comparison_table, results_table
 from graph.study import run_study
-from graph.study.results import RULES
 from graph.study.run import visits_done
-from graph.study.settings import Cell, Stage, StudySettings, visitors
+from graph.study.schedule import Stage, visitors
+from graph.study.settings import Cell, StudySettings
 from graph.study.visit_log import Done, Ended
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
-from nodes.state import Usage, VisitOutput
+from nodes.llm.endpoint.usage import Usage
+from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.atomic_files import LOCK, resumable_folder
 from sim.errors import BadInputError

@@ -10,7 +10,8 @@ import pytest
 from graph.study import run_study
 from graph.study.run import visits_done
 from graph.study.runners import VisitFailedError
-from graph.study.settings import Cell, StudySettings, visitors
+from graph.study.schedule import visitors
+from graph.study.settings import Cell, StudySettings
 from nodes.context import Context
 from nodes.llm.endpoint.budget import BudgetSpentError
 from nodes.llm.endpoint.settings import shared_endpoint

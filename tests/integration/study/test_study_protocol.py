@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from graph.report.terminal import comparison_table, name_of, results_table, returning_table
 from graph.study import run_study
 from graph.study.memory_controls import controlled
-from graph.study.settings import StudySettings, courses, visitors
+from graph.study.schedule import courses, visitors
+from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
 from memory.records import Record
 from memory.store import ChromaStore

@@ -19,6 +19,7 @@ from memory.embeddings import shared_embeddings
 from memory.recall import RecallScope, recall_values
 from memory.records import Experience, Value
 from memory.store import ChromaStore
+from nodes import ask
 from nodes.context import Context
 from nodes.critic import memories
 from nodes.llm import models
@@ -60,7 +61,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict
         model = Scripted(answer=answer, prompts=[])
         monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
         # A test may put one in the place of another.
-        models._by_loop.clear()
+        ask._by_loop.clear()
         return model
 
     yield put

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.context import Context
-from nodes.state import Step, Usage, VisitInput, VisitState, keyed
+from nodes.llm.endpoint.usage import Usage
+from nodes.state import Step, VisitInput, VisitState, keyed
 from sim.errors import BadInputError
 
 merge = keyed(Step, lambda step: step.index, "index", 100)

@@ -19,9 +19,8 @@ import nodes.actor
 import nodes.critic
 import nodes.planner
 import nodes.reflector
-from nodes.llm.endpoint.usage import usage_of
+from nodes.llm.endpoint.usage import Usage, usage_of
 from nodes.llm.structured_reply import Reply, ReplyError, ask, parse
-from nodes.state import Usage
 from sim.errors import BillpError
 from tests.shared_data import recorded
 

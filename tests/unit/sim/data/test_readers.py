@@ -12,7 +12,9 @@ import pytest
 
 from sim.data import sources, streaming
 from sim.data.collector import MOST_GENRES, shares_to_ratings
-from sim.data.sources import Given, Ratings, load_ratings
+from sim.data.ratings import Ratings
+from sim.data.source import Given
+from sim.data.sources import load_ratings
 from sim.data.sources.movielens import _FLAGS
 from sim.errors import BadInputError
 from sim.world.splitting import keep_core

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sim.data import sources
-from sim.data.sources import SOURCES, Ratings, load_ratings
+from sim.data.ratings import Ratings
+from sim.data.sources import SOURCES, load_ratings
 from sim.data.sources import movielens as source
 from sim.errors import BadInputError
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sim.data.sources import Ratings, load_ratings
+from sim.data.ratings import Ratings
+from sim.data.sources import load_ratings
 from sim.errors import BadInputError
 from sim.world import World
 from sim.world.data import SplitName

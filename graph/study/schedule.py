@@ -1,0 +1,116 @@
+"""Schedule of a study: phases, their batches of visits, users and seeds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graph.study.memory_controls import Control
+from graph.study.settings import CURVE, MEMORY, MOST_VISITS, RETURNING, TRAIN, WHOSE, Split, StudySettings
+from sim.world import World
+
+
+class Stage(NamedTuple):
+    """Visits that see the same memory."""
+
+    name: str
+    """Names the visits, with their numbers; stages of one name count on."""
+    split: Split
+    users: Sequence[str]
+    start: int
+    """Number of the first visit."""
+    learns: bool
+    """Whether what they teach is written when all of them have ended."""
+    about: dict[str, Any]
+    """What the lines of its visits say besides."""
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of its visits."""
+        return range(self.start, self.start + len(self.users))
+
+
+class Course(NamedTuple):
+    """Stages that follow each other, with a memory of their own."""
+
+    name: str
+    """Names the memory; empty for that of the train visits."""
+    begins_with: Control
+    """What is in it of what the train visits taught."""
+    stages: tuple[Stage, ...]
+    changes: Mapping[str, Any] = {}
+    """Settings of the roles that are others than the study's."""
+
+
+def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Course]:
+    """Yield the courses of a cell, that of the train visits first: the others begin with what these taught.
+
+    Args:
+        world: Where its users live.
+        settings: What decides the results.
+        seed: Seed of the cell.
+        remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
+    """
+    users = visitors(world, settings.test_split, settings.test, 0)
+    tested: tuple[Stage, ...] = (Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
+    if settings.learn_at_test and remembers:
+        tested = tuple(_cohorts(tested[0], settings.cohort))
+    yield Course("", "empty", (*_training(world, settings, seed, remembers), *tested))
+    if not remembers:
+        return
+    for control in settings.memory[1:]:
+        yield Course(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
+    if settings.visits_per_user == 1:
+        return
+    for recall in settings.recall:
+        name = f"returning-{recall}"
+        stages = tuple(
+            Stage(
+                name,
+                settings.test_split,
+                users,
+                visit * len(users),
+                recall != "none",
+                {MEMORY: "full", RETURNING: recall, "visit": visit + 1},
+            )
+            for visit in range(settings.visits_per_user)
+        )
+        yield Course(name, "full", stages, WHOSE[recall])
+
+
+def _cohorts(stage: Stage, size: int) -> Iterator[Stage]:
+    """Yield a stage in cohorts, each of which recalls what those before it taught."""
+    for start in range(0, len(stage.users), size):
+        yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
+
+
+def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:
+    """Yield the train cohorts, and the points of the learning curve between them."""
+    train = visitors(world, TRAIN, settings.train, seed)
+    every = settings.curve if remembers else 0
+    watched = visitors(world, "dev", settings.curve_users, 0) if every else []
+    cohorts = list(_cohorts(Stage(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
+    for number, cohort in enumerate(cohorts):
+        if every and number % every == 0:
+            yield _point(watched, number, cohort.start)
+        yield cohort
+    if every and len(cohorts) % every == 0:
+        yield _point(watched, len(cohorts), len(train))
+
+
+def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Stage:
+    about = {MEMORY: "full", "cohorts": cohorts, CURVE: train_visits}
+    return Stage(f"curve-{cohorts}", "dev", watched, 0, False, about)
+
+
+def visitors(world: World, split: Split, count: int, seed: int) -> list[str]:
+    """Return users to visit, in an order drawn by seed; more than there are, and they come again in a new order."""
+    users = world.split(split).users
+    rng = np.random.default_rng(seed)
+    rounds = -(-count // len(users))
+    return [users[position] for _ in range(rounds) for position in rng.permutation(len(users))][:count]
+
+
+def visit_seed(seed: int, number: int) -> int:
+    """Return the seed of a cell's visit by its number, distinct for distinct arguments below `MOST_VISITS`."""
+    return seed * MOST_VISITS + number
