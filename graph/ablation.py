@@ -27,7 +27,7 @@ _OFF: Mapping[Part, tuple[str, Any]] = {
 }
 
 
-def without(context: Context, part: Part | None) -> Context:
+def without_part(context: Context, part: Part | None) -> Context:
     """Return the settings with a part switched off; all as they are for None."""
     return context if part is None else context.model_copy(update=dict([_OFF[part]]))
 
@@ -43,7 +43,7 @@ def named(variant: str, part: Part | None) -> str:
     return variant if part is None else f"{variant} without {part}"
 
 
-def worth(minus_full: float, interval: Sequence[float]) -> tuple[float, float, float]:
+def part_worth(minus_full: float, interval: Sequence[float]) -> tuple[float, float, float]:
     """Return what a part is worth, and the bounds of that: how much more is collected with it than without.
 
     Args:
@@ -61,7 +61,7 @@ def check_whole(context: Context) -> None:
     Raises:
         BadInputError: One is off already, or a setting leaves nothing that could be switched off.
     """
-    off = [part for part in PARTS if without(context, part) == context]
+    off = [part for part in PARTS if without_part(context, part) == context]
     if off:
         told = ", ".join(setting_of(part) for part in off)
         raise BadInputError(

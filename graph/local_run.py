@@ -19,15 +19,15 @@ from memory.store import create_store
 from nodes.context import Context
 from nodes.lifecycle import check_input
 from nodes.llm.models import chat_model
-from nodes.state import Beginning, Step, VisitInput, VisitOutput
+from nodes.state import Step, VisitInput, VisitOutput, VisitStart
 from nodes.user_view import visitor
-from sim.atomic_files import FolderInUseError, locked_folder, write_whole
+from sim.atomic_files import FolderInUseError, locked_folder, write_atomic
 from sim.errors import BadInputError
 
-BEGUN = "visit.json"
+VISIT_FILE = "visit.json"
 
 
-class Episode(BaseModel):
+class LocalVisit(BaseModel):
     """A visit that the command line runs."""
 
     variant: str
@@ -43,7 +43,7 @@ class Episode(BaseModel):
         return schema.model_validate(context) if isinstance(context, dict) else context
 
 
-async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOutput:
+async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> VisitOutput:
     """Run a visit.
 
     Args:
@@ -60,22 +60,22 @@ async def run_episode(episode: Episode, show: Callable[[Step], None]) -> VisitOu
     for model in episode.context.models:
         chat_model(model, episode.context.temperature)
     # Before the memory is opened, so that a bad input leaves nothing behind.
-    await visitor(check_input(Beginning.model_validate(episode.visit.model_dump())))
+    await visitor(check_input(VisitStart.model_validate(episode.visit.model_dump())))
     async with _memory(episode.remember) as store:
         # A folder for each visit, so that it is plain which was left unfinished, and none outlives its end.
         folder = _visits() / str(uuid4())
         with locked_folder(folder):
-            write_whole(folder / BEGUN, episode.model_dump_json())
+            write_atomic(folder / VISIT_FILE, episode.model_dump_json())
             return await _run(episode, folder, store, show)
 
 
-async def resume_episode(show: Callable[[Step], None]) -> tuple[Episode, VisitOutput]:
+async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, VisitOutput]:
     """Run the rest of the visit that was begun last of those left unfinished; return it, and what came of it.
 
     Raises:
         BadInputError: There is none.
     """
-    newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{BEGUN}"))
+    newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
             if (episode := _begun(file)) is not None:
@@ -84,10 +84,10 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[Episode, VisitOu
     raise BadInputError("no visit was left unfinished: `billp episode` begins one")
 
 
-def _begun(file: Path) -> Episode | None:
+def _begun(file: Path) -> LocalVisit | None:
     """Return the visit that a file tells of; None where it has just ended, or another version wrote it."""
     try:
-        return Episode.model_validate_json(file.read_bytes())
+        return LocalVisit.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -96,7 +96,7 @@ def _visits() -> Path:
     return home() / "visits"
 
 
-async def _run(episode: Episode, folder: Path, store: BaseStore | None, show: Callable[[Step], None]) -> VisitOutput:
+async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show: Callable[[Step], None]) -> VisitOutput:
     """Run a visit, or the rest of it; its folder goes when it ends well."""
     variant, visit = episode.variant, episode.visit
     last = VARIANTS[variant].step[-1].__name__

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from nodes.context import Context
 from nodes.lifecycle import check_input
-from nodes.state import Beginning, VisitInput, VisitOutput, VisitState
+from nodes.state import VisitInput, VisitOutput, VisitStart, VisitState
 from sim.errors import BillpError
 
 INPUT = "__input__"
@@ -71,7 +71,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
     async def _visit(self, input: Any, config: RunnableConfig) -> VisitState | None:
         """Return the visit that a run begins or goes on with, as far as it is known yet."""
         if input is not None and not isinstance(input, Command):
-            return check_input(Beginning.model_validate(input, from_attributes=True))
+            return check_input(VisitStart.model_validate(input, from_attributes=True))
         if not isinstance(self.checkpointer, BaseCheckpointSaver):
             return None
         identity = (await self.aget_state(config)).values.get("identity")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 
-class Turns:
+class LoopTurns:
     """Lets one task of each event loop in at a time, in the order in which they came.
 
     Without it, a hundred searches of a millisecond that wait together would be one stall of a tenth of a second: a loop

@@ -8,7 +8,7 @@ import numpy as np
 from langgraph.store.base import PutOp
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from memory.chroma.layout import Kept, Record, texts_at
+from memory.chroma.layout import ImportedRecord, StoredRecord, texts_at
 from memory.chroma.ttl import LONGEST
 from memory.embeddings import identity
 from memory.records import KINDS, escape
@@ -24,7 +24,7 @@ ROUNDED = 1e-4
 Label = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^.\x00]+$")]
 
 
-class Line(BaseModel):
+class RecordLine(BaseModel):
     """One record of a memory."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -106,8 +106,8 @@ class Line(BaseModel):
         return array
 
 
-def exported(store: ChromaStore, records: Sequence[Record], *, with_vectors: bool) -> Iterator[dict[str, Any]]:
-    """Yield records as the fields of a `Line`."""
+def exported(store: ChromaStore, records: Sequence[StoredRecord], *, with_vectors: bool) -> Iterator[dict[str, Any]]:
+    """Yield records as the fields of a `RecordLine`."""
     name, _ = identity(store.embeddings)
     vectors = store.vectors(records) if with_vectors else None
     for position, record in enumerate(records):
@@ -131,7 +131,7 @@ def _digits(vector: Vector) -> list[float]:
     return [float(str(number)) for number in vector]
 
 
-def check_vectors(line: Line, name: str, dimension: int) -> None:
+def check_vectors(line: RecordLine, name: str, dimension: int) -> None:
     """Raise where the vectors of a line cannot be taken as they are.
 
     Args:
@@ -151,7 +151,7 @@ def check_vectors(line: Line, name: str, dimension: int) -> None:
     _ = line.vector_array
 
 
-def kept(line: Line, *, recompute: bool, dimension: int) -> Kept:
+def kept(line: RecordLine, *, recompute: bool, dimension: int) -> ImportedRecord:
     """Return a line as it is to be written.
 
     Args:
@@ -164,4 +164,4 @@ def kept(line: Line, *, recompute: bool, dimension: int) -> Kept:
     if vectors is not None:
         vectors = vectors.reshape(-1, dimension)
     op = PutOp(namespace, line.key, dict(line.value), index=line.paths or False, ttl=line.ttl)
-    return Kept(op, (line.created_at, line.updated_at), vectors, line.expires_at)
+    return ImportedRecord(op, (line.created_at, line.updated_at), vectors, line.expires_at)

@@ -43,9 +43,9 @@ class Memory(BaseModel):
 
     indexed: ClassVar[tuple[str, ...]] = ("situation",)
     """Fields that it is found by; each is embedded on its own and the best one counts."""
-    outcome: ClassVar[frozenset[str]] = frozenset()
+    shuffled_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that say what came of it. The control `shuffled` deals them out anew among the records of the kind."""
-    judgement: ClassVar[frozenset[str]] = frozenset()
+    inverted_fields: ClassVar[frozenset[str]] = frozenset()
     """Those fields that say whether it was good; the control `inverted` turns them round."""
 
     kind: str
@@ -88,8 +88,8 @@ class Lesson(Memory):
     """What a visit taught as a whole (macro level), in words. Its situation is that before the visit."""
 
     indexed: ClassVar[tuple[str, ...]] = ("text", "situation")
-    outcome: ClassVar[frozenset[str]] = frozenset({"text", "length", "total_reward"})
-    judgement: ClassVar[frozenset[str]] = frozenset({"text"})
+    shuffled_fields: ClassVar[frozenset[str]] = frozenset({"text", "length", "total_reward"})
+    inverted_fields: ClassVar[frozenset[str]] = frozenset({"text"})
 
     kind: Literal["lessons"] = "lessons"
     text: Text
@@ -103,8 +103,8 @@ class Experience(Memory):
     """What one recommendation led to (micro level). Its situation is that before the recommendation."""
 
     # Not the item: handed on with what came of it, it would teach the same in a shuffled memory.
-    outcome: ClassVar[frozenset[str]] = frozenset({"reward", "advantage", "left"})
-    judgement: ClassVar[frozenset[str]] = frozenset({"advantage", "left"})
+    shuffled_fields: ClassVar[frozenset[str]] = frozenset({"reward", "advantage", "left"})
+    inverted_fields: ClassVar[frozenset[str]] = frozenset({"advantage", "left"})
 
     kind: Literal["experiences"] = "experiences"
     plan: Text
@@ -126,8 +126,8 @@ class Experience(Memory):
 class Value(Memory):
     """What the Critic should have said of a situation."""
 
-    outcome: ClassVar[frozenset[str]] = frozenset({"target"})
-    judgement: ClassVar[frozenset[str]] = frozenset({"target"})
+    shuffled_fields: ClassVar[frozenset[str]] = frozenset({"target"})
+    inverted_fields: ClassVar[frozenset[str]] = frozenset({"target"})
 
     kind: Literal["values"] = "values"
     distance: Distance | None

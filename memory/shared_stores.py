@@ -19,7 +19,7 @@ class Closable(Protocol):
 S = TypeVar("S", bound=Closable)
 
 
-class OpenStores:
+class SharedStores:
     """Stores by place, each closed when the last of its users leaves."""
 
     def __init__(self) -> None:
@@ -44,4 +44,4 @@ class OpenStores:
                 store.close()
 
 
-open_stores = OpenStores()
+open_stores = SharedStores()

@@ -26,7 +26,7 @@ from langgraph.store.base import (
 )
 from numpy.typing import ArrayLike
 
-from memory.chroma.backend import Answer, Backend, ReadOp
+from memory.chroma.backend import Backend, ReadOp, ReadResult
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
 from memory.chroma.index_repair import mend
@@ -34,8 +34,8 @@ from memory.chroma.layout import (
     BULK,
     CHUNK,
     Chunk,
-    Kept,
-    Record,
+    ImportedRecord,
+    StoredRecord,
     Write,
     chunks,
     read_chunks,
@@ -47,7 +47,7 @@ from memory.chroma.open_folder import connect, settle_identity
 from memory.chroma.remote import RemoteBackend
 from memory.chroma.worker import ServerWorker
 from memory.embeddings import Embedding, embeddings_of, identity, shared_embeddings
-from memory.event_loop import Turns
+from memory.event_loop import LoopTurns
 from memory.home import home
 from memory.operations import checked
 from memory.search.filters import Namespace
@@ -181,7 +181,7 @@ class ChromaStore(BaseStore):
         )
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
-        self._turns = Turns()
+        self._turns = LoopTurns()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -198,7 +198,7 @@ class ChromaStore(BaseStore):
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([self.embeddings.embed_query(text)], 1)[0] for text in _queries(reads)}
-        answers: list[tuple[int, Answer]] = []
+        answers: list[tuple[int, ReadResult]] = []
         for index, op in reads:
             query = queries.get(_query(op))
             answer = self._backend.answer_at_once(op, query)
@@ -219,7 +219,7 @@ class ChromaStore(BaseStore):
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)}
-        answers: list[tuple[int, Answer]] = []
+        answers: list[tuple[int, ReadResult]] = []
         for index, op in reads:
             query = queries.get(_query(op))
             async with self._turns.turn():
@@ -241,7 +241,7 @@ class ChromaStore(BaseStore):
             await asyncio.sleep(0)
         return results
 
-    def records(self, prefix: Namespace = ()) -> list[Record]:
+    def records(self, prefix: Namespace = ()) -> list[StoredRecord]:
         """Return all records below `prefix` as they are stored, by namespace and key; for people and tools.
 
         Raises:
@@ -249,7 +249,7 @@ class ChromaStore(BaseStore):
         """
         return self._in_worker(self._backend.records, tuple(prefix))
 
-    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+    def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
         """Return the vectors, (n, d), that each of `records` is found by; n = 0 for one that is not indexed.
 
         Raises:
@@ -257,7 +257,7 @@ class ChromaStore(BaseStore):
         """
         return self._in_worker(self._backend.vectors, records)
 
-    def restore(self, kept: Iterable[Kept]) -> None:
+    def restore(self, kept: Iterable[ImportedRecord]) -> None:
         """Write records as they were elsewhere, with their times, and with their vectors where these are given.
 
         Many are written at one go, so others wait longer than they do beside `batch`.
@@ -521,9 +521,9 @@ def _parts(puts: Puts) -> Iterator[list[PutOp]]:
         yield part
 
 
-def _noted(answers: Iterable[tuple[int, Answer]], results: list[Result]) -> Iterator[Chunk]:
+def _noted(answers: Iterable[tuple[int, ReadResult]], results: list[Result]) -> Iterator[Chunk]:
     """Put each answer into its place, and return what starts the time to live of what was read anew."""
-    read: list[Record] = []
+    read: list[StoredRecord] = []
     for index, answer in answers:
         results[index] = answer.result
         read.extend(answer.read)

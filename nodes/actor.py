@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from memory.recall import Recalled
 from memory.records import Experience
-from nodes.ask import consult, settings
+from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import (
@@ -25,8 +25,8 @@ from nodes.prompt_facts import (
     wish_facts,
 )
 from nodes.shortlist import shortlist, with_former
-from nodes.state import Candidate, Proposal, Remembered, VisitState
-from nodes.tools.categories import drawn_categories
+from nodes.state import Candidate, ExperienceView, Proposal, VisitState
+from nodes.tools.categories import random_categories
 from nodes.tools.grounding import looks_like_no_item
 from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import visit_memory
@@ -61,8 +61,8 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
             **choice_facts(state, context, who, experiences, candidates),
         }
 
-    ground = Grounding(who, state, context, candidates)
-    answer, said = await consult(
+    ground = ChoiceResolver(who, state, context, candidates)
+    answer, said = await ask_role(
         "actor",
         state,
         context,
@@ -74,14 +74,14 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
     return {"experiences": experiences, "shortlist": candidates, "proposal": ground.proposal(answer.item), **said}
 
 
-async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Remembered]:
+async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[ExperienceView]:
     """Return the experiences recalled for the round."""
     situation = who.situation(state.steps)
     found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
     return [remembered(one, situation, who.place.world.catalogue) for one in found]
 
 
-def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> Remembered:
+def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
     """Return an experience as the Actor is told it in a situation.
 
     The catalogue says what an item is called, where it has it: a record may have been written by anybody.
@@ -94,11 +94,11 @@ def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) 
     before: float | Literal["left"] | None = None
     if one.own and told.situation == situation:
         before = "left" if told.left else told.reward and round(told.reward, 2)
-    return Remembered(**fields, similarity=one.similarity, before=before)
+    return ExperienceView(**fields, similarity=one.similarity, before=before)
 
 
 async def listed(
-    state: VisitState, context: Context, who: Visitor, plan: str, experiences: list[Remembered]
+    state: VisitState, context: Context, who: Visitor, plan: str, experiences: list[ExperienceView]
 ) -> list[Candidate]:
     """Return the items among which to choose in the round; none where any title may be written."""
     if context.choices == "free":
@@ -109,11 +109,11 @@ async def listed(
 
 
 def choice_facts(
-    state: VisitState, context: Context, who: Visitor, experiences: list[Remembered], candidates: list[Candidate]
+    state: VisitState, context: Context, who: Visitor, experiences: list[ExperienceView], candidates: list[Candidate]
 ) -> Facts:
     """Return what an item is chosen by, besides the plan."""
     count = context.hints if context.category_tool else 0
-    hints = drawn_categories(who.place.categories, count, state.seed, len(state.steps))
+    hints = random_categories(who.place.categories, count, state.seed, len(state.steps))
     return {
         "experiences": experience_facts(experiences, titles=not candidates),
         **({"categories_to_try": category_facts(hints)} if hints else {}),
@@ -121,7 +121,7 @@ def choice_facts(
     }
 
 
-class Grounding:
+class ChoiceResolver:
     """Maps what the Actor wrote to one item, one of the candidates where it names one."""
 
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:

@@ -16,13 +16,16 @@ from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
 
-Key = tuple[str, float]
+ModelKey = tuple[str, float]
 
 
 async def role_model(context: Context, role: str) -> BaseChatModel:
     """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
     own = getattr(context, f"{role}_temperature", None)
-    key: Key = (getattr(context, f"{role}_model", "") or context.model, context.temperature if own is None else own)
+    key: ModelKey = (
+        getattr(context, f"{role}_model", "") or context.model,
+        context.temperature if own is None else own,
+    )
     loop = asyncio.get_running_loop()
     made = _by_loop.get(loop, {}).get(key)
     if made is not None:
@@ -32,12 +35,12 @@ async def role_model(context: Context, role: str) -> BaseChatModel:
 
 
 # Connections belong to the event loop in which they were opened, and so do the models that hold them.
-_by_loop: dict[asyncio.AbstractEventLoop, dict[Key, BaseChatModel]] = {}
+_by_loop: dict[asyncio.AbstractEventLoop, dict[ModelKey, BaseChatModel]] = {}
 
 _making = threading.Lock()
 
 
-def _made_for(loop: asyncio.AbstractEventLoop, key: Key) -> BaseChatModel:
+def _made_for(loop: asyncio.AbstractEventLoop, key: ModelKey) -> BaseChatModel:
     # One at a time, so that visits that start together share one model, and so one pool of connections.
     with _making:
         for ended in [one for one in _by_loop if one.is_closed()]:
@@ -50,27 +53,27 @@ def _made_for(loop: asyncio.AbstractEventLoop, key: Key) -> BaseChatModel:
 
 # A shorter text is no plan and no lesson, but a "Stop", "None" or "OK".
 SHORTEST_TEXT = 8
-Answer = TypeVar("Answer", bound=BaseModel)
-Settings = TypeVar("Settings", bound=Context)
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+ContextT = TypeVar("ContextT", bound=Context)
 
 
-def settings(runtime: Runtime[Settings]) -> Settings:
+def settings(runtime: Runtime[ContextT]) -> ContextT:
     """Return the run's context; the library passes None where a caller gave none."""
-    return runtime.context or cast(Settings, Context())
+    return runtime.context or cast(ContextT, Context())
 
 
-async def consult(
+async def ask_role(
     role: str,
     state: VisitState,
     context: Context,
     facts: Callable[[], Facts],
-    schema: type[Answer],
+    schema: type[AnswerT],
     *,
-    fallback: Callable[[], Answer],
-    check: Callable[[Answer], str | None] = lambda _: None,
+    fallback: Callable[[], AnswerT],
+    check: Callable[[AnswerT], str | None] = lambda _: None,
     rounds_listed: int | None = ROUNDS_LISTED,
     looks_back: bool = False,
-) -> tuple[Answer, dict[str, Any]]:
+) -> tuple[AnswerT, dict[str, Any]]:
     """Ask the model that plays `role`.
 
     Args:

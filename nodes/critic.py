@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
-from nodes.ask import consult, settings
+from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
 from nodes.llm.prompting import Facts
@@ -46,7 +46,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
         }
         return titles_only(told) if context.critic_titles_only else told
 
-    answer, said = await consult(
+    answer, said = await ask_role(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value), looks_back=True
     )
     step = credit(last, answer.value, context)

@@ -7,7 +7,7 @@ from langgraph.types import Overwrite
 
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
-from nodes.state import MAX_STEPS, Beginning, Identity, Profile, VisitInput, VisitState
+from nodes.state import MAX_STEPS, Identity, Profile, VisitInput, VisitStart, VisitState
 from nodes.tools.open_world import default_world
 from nodes.user_view import visitor
 from nodes.visit_memory import visit_origin
@@ -29,7 +29,7 @@ async def simulated_name(visit: VisitState, identity: str) -> str:
     return (await visitor(visit)).user_id
 
 
-async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
+async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and clear what a former visit on the same thread left.
 
     Raises:
@@ -39,7 +39,7 @@ async def begin(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     return fresh_visit(state, who.user_id, None, runtime)
 
 
-def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
+def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
     """Return the state of a visit that begins."""
     world = state.world or default_world()
     origin = visit_origin(runtime, f"{world}/{user_id}/{state.seed}", is_person=profile is not None)
@@ -68,7 +68,7 @@ def fresh_visit(state: Beginning, user_id: str, profile: Profile | None, runtime
     }
 
 
-def check_input(state: Beginning) -> VisitState:
+def check_input(state: VisitStart) -> VisitState:
     """Check the bounds of what a visit is given, and return it as the nodes know it.
 
     Raises:

@@ -11,11 +11,11 @@ from nodes.ask import settings
 from nodes.context import Context
 from nodes.shortlist import shortlist
 from nodes.state import VisitState
-from nodes.tools.leave_risk_from_memory import learned_outlook
+from nodes.tools.leave_risk_from_memory import leave_risk_from_memory
 from nodes.user_view import visitor
 from nodes.visit_memory import visit_memory
 from sim.leave import WINDOW
-from sim.policies.leave_risk import worth
+from sim.policies.leave_risk import expected_return
 
 
 async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -29,7 +29,9 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         return {"foreseen": []}
     who = await visitor(state)
     n_items = len(who.predicted)
-    fitted = await learned_outlook(runtime.store, visit_memory(state, runtime).scope, who.place, begins=not state.steps)
+    fitted = await leave_risk_from_memory(
+        runtime.store, visit_memory(state, runtime).scope, who.place, begins=not state.steps
+    )
     risks: NDArray[np.float64] | None = None
     if fitted is not None:
         recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
@@ -37,7 +39,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     if explores(state, context, nothing_known=fitted is None):
         scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
     elif risks is not None:
-        scores = worth(risks, who.predicted)
+        scores = expected_return(risks, who.predicted)
     else:
         return {"foreseen": []}
     wishes = state.profile.text if state.profile else ""

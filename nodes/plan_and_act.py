@@ -4,8 +4,8 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from nodes.actor import Choice, Grounding, choice_facts, like_experiences, listed
-from nodes.ask import consult, settings
+from nodes.actor import Choice, ChoiceResolver, choice_facts, like_experiences, listed
+from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.planner import Plan, known_lessons, plain_plan, planning_facts
@@ -32,8 +32,8 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
             **choice_facts(state, context, who, experiences, candidates),
         }
 
-    ground = Grounding(who, state, context, candidates)
-    answer, said = await consult(
+    ground = ChoiceResolver(who, state, context, candidates)
+    answer, said = await ask_role(
         "plan_and_act",
         state,
         context,

@@ -5,7 +5,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from nodes.ask import SHORTEST_TEXT, consult, settings
+from nodes.ask import SHORTEST_TEXT, ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import (
@@ -16,7 +16,7 @@ from nodes.prompt_facts import (
     round_facts_with_genres,
     wish_facts,
 )
-from nodes.state import Told, VisitState
+from nodes.state import LessonView, VisitState
 from nodes.tools.categories import count_categories
 from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import visit_memory
@@ -34,7 +34,7 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     context = settings(runtime)
     who = await visitor(state)
     lessons = await known_lessons(state, runtime, who)
-    answer, said = await consult(
+    answer, said = await ask_role(
         "planner",
         state,
         context,
@@ -45,16 +45,16 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     return {"plan": answer.plan, "lessons": lessons, **said}
 
 
-async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[Told]:
+async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[LessonView]:
     """Return the visit's lessons: recalled in its first round, and the same ones from then on."""
     if state.steps or runtime.store is None:
         # Once a visit: a prompt whose lessons stay the same shares a long prefix with the one before.
         return state.lessons
     found = await visit_memory(state, runtime).lessons(who.situation([]), settings(runtime).lessons_k)
-    return [Told(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
+    return [LessonView(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
 
 
-def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: list[Told]) -> Facts:
+def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: list[LessonView]) -> Facts:
     """Return what a plan is made from, what changes least first."""
     return {
         **catalogue_facts(who, context),

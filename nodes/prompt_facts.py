@@ -8,7 +8,7 @@ from nodes.context import Context
 from nodes.llm.prompting import Facts, as_data
 from nodes.llm.text.caching import cached_for_short_texts
 from nodes.llm.text.tokens import count_tokens, first_tokens
-from nodes.state import Candidate, Profile, Remembered, Step, Told
+from nodes.state import Candidate, ExperienceView, LessonView, Profile, Step
 from nodes.tools.categories import recent_categories
 from nodes.user_view import STATE_TITLES, Visitor
 from sim.leave import WINDOW
@@ -91,12 +91,12 @@ def round_facts_with_genres(steps: Sequence[Step]) -> list[Facts]:
     return [facts | {"genres": genre_facts(step.genres)} for facts, step in zip(round_facts(steps), steps, strict=True)]
 
 
-def lesson_facts(lessons: Sequence[Told]) -> list[Facts]:
+def lesson_facts(lessons: Sequence[LessonView]) -> list[Facts]:
     """Return lessons as the roles see them."""
     return [one.model_dump() | {"text": shown(one.text, TEXT_TOKENS)} for one in lessons]
 
 
-def experience_facts(experiences: Sequence[Remembered], *, titles: bool = False) -> list[Facts]:
+def experience_facts(experiences: Sequence[ExperienceView], *, titles: bool = False) -> list[Facts]:
     """Return experiences as the Actor sees them, those of the likest situations first.
 
     What others were recommended is told by its categories; where items are listed to choose among, its title would

@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from memory.records import Lesson
-from nodes.ask import SHORTEST_TEXT, consult, settings
+from nodes.ask import SHORTEST_TEXT, ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import (
@@ -52,7 +52,7 @@ async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, A
         }
 
     no_lesson = Insight.model_construct(lesson="")
-    answer, said = await consult(
+    answer, said = await ask_role(
         "reflector", state, context, facts, Insight, fallback=lambda: no_lesson, rounds_listed=None, looks_back=True
     )
     last = state.steps[-1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.llm.text.wish_grammar import read_wishes
-from nodes.state import Candidate, Remembered, Step
+from nodes.state import Candidate, ExperienceView, Step
 from nodes.user_view import Visitor
 from sim.catalogue import Catalogue
 
@@ -80,7 +80,7 @@ async def shortlist(
 
 
 def with_former(
-    candidates: Sequence[Candidate], experiences: Sequence[Remembered], visitor: Visitor, steps: Sequence[Step]
+    candidates: Sequence[Candidate], experiences: Sequence[ExperienceView], visitor: Visitor, steps: Sequence[Step]
 ) -> list[Candidate]:
     """Return candidates with what this user made of them in this very situation on a former visit.
 

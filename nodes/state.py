@@ -106,7 +106,7 @@ class Profile(BaseModel):
     """Ids of items that they know already, or never want: neither is recommended again."""
 
 
-class Told(BaseModel):
+class LessonView(BaseModel):
     """A lesson as the roles are told it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -118,7 +118,7 @@ class Told(BaseModel):
     """Mean number of rounds of those visits."""
 
 
-class Remembered(BaseModel):
+class ExperienceView(BaseModel):
     """An experience as the Actor is told it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
@@ -290,7 +290,7 @@ class Identity(VisitInput):
     """Who visits which world in the visit under way."""
 
 
-class Beginning(RecommendInput):
+class VisitStart(RecommendInput):
     """What the first node of a visit sees: the input alone, and how many visits its thread has had."""
 
     user_id: str = ""
@@ -326,9 +326,9 @@ class VisitState(VisitInput):
     """What a person said as the visit began; written with their first answer."""
     plan: Text = ""
     """The Planner's plan for this round; edit it, and the Actor follows the edit."""
-    lessons: list[Told] = Field([], max_length=100)
+    lessons: list[LessonView] = Field([], max_length=100)
     """Lessons recalled for this visit."""
-    experiences: list[Remembered] = Field([], max_length=200)
+    experiences: list[ExperienceView] = Field([], max_length=200)
     """Experiences recalled for this round."""
     shortlist: list[Candidate] = Field([], max_length=1_000)
     """Items among which the Actor chooses in this round."""
@@ -374,7 +374,7 @@ class VisitOutput(BaseModel):
     mean_reward: float
     left: bool
     leave_reason: LeaveReason | None
-    lessons: list[Told] = []
+    lessons: list[LessonView] = []
     """Lessons that the visit recalled; none where no role asks for them."""
     usage: Usage
     records: list[Record]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.state import Profile, Step, VisitState
-from nodes.tools.open_world import Place, open_place
+from nodes.tools.open_world import OpenWorld, open_world
 from sim.catalogue import Item
 from sim.errors import BadInputError
 from sim.leave import WINDOW
@@ -26,7 +26,7 @@ VISITORS_BYTES = 64 * 2**20
 class Visitor:
     """A user in an opened world, as the roles may know them."""
 
-    place: Place
+    place: OpenWorld
     user_id: str
     history: tuple[Item, ...]
     """Items of the history, oldest first."""
@@ -72,7 +72,7 @@ async def visitor(state: VisitState) -> Visitor:
             that the catalogue has.
     """
     state.check_types()
-    place = await open_place(state.world)
+    place = await open_world(state.world)
     if state.profile is not None:
         return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
     user_id = state.user_id or place.world.split("dev").users[0]
@@ -88,7 +88,7 @@ async def visitor(state: VisitState) -> Visitor:
     return who
 
 
-def _visitor(place: Place, user_id: str, titles: tuple[str, ...]) -> Visitor:
+def _visitor(place: OpenWorld, user_id: str, titles: tuple[str, ...]) -> Visitor:
     world = place.world
     known = world.users.get(user_id)
     if known is not None and not titles:
@@ -104,7 +104,7 @@ def _visitor(place: Place, user_id: str, titles: tuple[str, ...]) -> Visitor:
     return Visitor(place, user_id, history, (None,) * len(history), predicted)
 
 
-def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visitor:
+def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> Visitor:
     """Return a person; items of the visit `had` count for the predictions, but are no history yet."""
     logs, catalogue = place.world.logs, place.world.catalogue
     ratings = {item_id: rating for item_id, rating in profile.ratings.items() if item_id in catalogue}
@@ -119,12 +119,12 @@ def _person(place: Place, user_id: str, profile: Profile, had: set[str]) -> Visi
     )
 
 
-def known_titles(place: Place, titles: Sequence[str]) -> list[Item]:
+def known_titles(place: OpenWorld, titles: Sequence[str]) -> list[Item]:
     """Return the items that a history in words names; what the catalogue does not have is left out."""
     return [item for title in titles if (item := place.fresh.titled(title))]
 
 
-def brought_history(place: Place, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
+def brought_history(place: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
     """Return the history that an unknown user brings.
 
     Raises:

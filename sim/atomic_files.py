@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from sim.errors import BadInputError
 
-LOCK = ".lock"
+RUN_LOCK = ".lock"
 
 
 class FolderInUseError(BadInputError):
@@ -26,7 +26,7 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that takes the place of `path` when the block ends well, and vanishes when it does not.
 
     Raises:
@@ -71,7 +71,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
     with locked_folder(unfinished):
         yield unfinished
         _put_in_place(unfinished, path)
-        (path / LOCK).unlink()
+        (path / RUN_LOCK).unlink()
 
 
 def unfinished_folder(path: Path) -> Path:
@@ -88,13 +88,13 @@ def locked_folder(path: Path) -> Iterator[None]:
     """
     while True:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK, timeout=0)
+        lock = FileLock(path / RUN_LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout:
             raise FolderInUseError(f"{path} is in use by another process: wait until it has ended") from None
         # Whoever held it may have moved or removed it before letting go.
-        if (path / LOCK).exists():
+        if (path / RUN_LOCK).exists():
             break
         lock.release()
     try:
@@ -103,14 +103,14 @@ def locked_folder(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write a file of text so that it is the former or the new one at any moment."""
-    with whole_file(path) as stream:
+    with atomic_file(path) as stream:
         stream.write(text)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
+def atomic_file(path: Path) -> Iterator[TextIO]:
     """Yield a new file of text that takes the place of `path` when the block ends well, and vanishes when it does not.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sim.errors import BadInputError
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+ENTRY_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Registry(Mapping[str, T]):
         found: dict[str, T] = {}
         for entry in sorted(entry_points(group=self._group), key=lambda one: one.name):
             try:
-                if not NAME.fullmatch(entry.name):
+                if not ENTRY_NAME.fullmatch(entry.name):
                     raise BadInputError("its name has to be of small letters, digits and _")
                 if entry.name in self._own or entry.name in found:
                     raise BadInputError(f"there is another {self._what} of that name")

@@ -28,14 +28,14 @@ for name in (
 @pytest.fixture(scope="session")
 def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose tiny world is built and embedded; copy it, do not write into it."""
-    from nodes.tools.open_world import close_places, open_place_now
+    from nodes.tools.open_world import close_worlds, open_world_now
 
     base = tmp_path_factory.mktemp("built")
     before = os.environ.get("BILLP_HOME")
     os.environ["BILLP_HOME"] = str(base)
     try:
-        open_place_now("tiny")
-        close_places()
+        open_world_now("tiny")
+        close_worlds()
     finally:
         if before is None:
             del os.environ["BILLP_HOME"]
@@ -47,13 +47,13 @@ def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of the test's own, with the tiny world in it."""
-    from nodes.tools.open_world import close_places
+    from nodes.tools.open_world import close_worlds
 
     base = tmp_path / "home"
     shutil.copytree(built_home, base)
     monkeypatch.setenv("BILLP_HOME", str(base))
     yield base
-    close_places()
+    close_worlds()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodes.llm.prompting import read_facts
-from nodes.llm.rules import PLAYS
+from nodes.llm.rules import RULES
 
 # Characters of a piece of a stream.
 PIECE = 3
@@ -94,7 +94,7 @@ Script = Callable[[Asked], Reply | Failure]
 
 def by_rules(asked: Asked) -> Reply:
     """Answer as the model `rules` does."""
-    return Reply(json.dumps(PLAYS[asked.facts["role"]](asked.facts), ensure_ascii=False))
+    return Reply(json.dumps(RULES[asked.facts["role"]](asked.facts), ensure_ascii=False))
 
 
 def without_schemas(script: Script) -> Script:

@@ -45,7 +45,7 @@ err = Console(stderr=True)
 Made = TypeVar("Made")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
-Settings = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the roles, a prompt also as @FILE; repeatable."),
 ]
@@ -122,7 +122,7 @@ def world_build(
     """Build a world from ratings; one of that name is replaced."""
     from graph.cli.progress import embed_with_progress, print_world, reading_progress
     from nodes.tools.open_world import world_folder
-    from sim.data.source import Given
+    from sim.data.source import SourceFiles
     from sim.data.sources import load_ratings
     from sim.metrics.world_summary import describe
     from sim.world import World
@@ -130,7 +130,7 @@ def world_build(
 
     folder, mapped = world_folder(name), column_map(columns)
     with reading_progress(err) as progress:
-        given = Given(path, ratings, items, mapped, progress)
+        given = SourceFiles(path, ratings, items, mapped, progress)
         read = load_ratings(source or name, seed, given)
     with err.status(f"Fitting the world {name} to {len(read):,} ratings …"):
         kept = keep_core(read, k_core) if k_core else read
@@ -190,7 +190,7 @@ def world_check_recorded(
         raise typer.Exit(1)
 
 
-def listed(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
     """Return names that are separated by commas."""
     return tuple(one.strip() for one in text.split(",") if one.strip())
 
@@ -220,7 +220,7 @@ def episode(
         typer.Option(help="A title liked before, for a user whom the world does not know; repeatable."),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Recall from BILLP_HOME/memory, and write into it.")] = True,
-    assignments: Settings = None,
+    assignments: SetOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last visit that was stopped; all else is as it was.")
     ] = False,
@@ -229,7 +229,7 @@ def episode(
     """Watch one visit round by round."""
     from graph.cli.progress import EpisodeView, narrate
     from graph.context_overrides import context_of
-    from graph.local_run import Episode, resume_episode, run_episode
+    from graph.local_run import LocalVisit, resume_episode, run_episode
     from graph.variants import settings_schema
     from nodes.state import VisitInput
 
@@ -239,7 +239,7 @@ def episode(
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
         context = context_of(model, assignments or [], schema=settings_schema([variant]))
-        begun = Episode(variant=variant, visit=visit, context=context, remember=memory)
+        begun = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
         output = asyncio.run(run_episode(begun, view))
     used = begun.context.model
     if as_json:
@@ -323,7 +323,7 @@ def study(
             "--learn-at-test", help="Let the visits after training teach too, cohort by cohort, as the original did."
         ),
     ] = False,
-    assignments: Settings = None,
+    assignments: SetOption = None,
     final: Annotated[
         bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
     ] = False,
@@ -354,7 +354,7 @@ def study(
     from graph.variants import settings_schema
     from nodes.tools.open_world import default_world
 
-    named = listed(variants)
+    named = comma_separated(variants)
     check_variants(named)
     context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
     given = {
@@ -367,11 +367,11 @@ def study(
         "cohort": cohort,
         "max_steps": max_steps,
         "rl_steps": rl_steps,
-        "memory": listed(memory),
+        "memory": comma_separated(memory),
         "curve": curve,
         "curve_users": curve_users,
         "visits_per_user": visits_per_user,
-        "recall": listed(recall),
+        "recall": comma_separated(recall),
         "learn_at_test": learn_at_test,
         "final": final,
         "context": context,
@@ -432,12 +432,12 @@ def local_model(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 for a free one.")] = 8080,
 ) -> None:
     """Serve the small language model SmolLM2 on this machine, as `openai:smollm2`, until Ctrl-C."""
-    from nodes.llm.local_server import NAME, serve_local_model
+    from nodes.llm.local_server import LOCAL_MODEL, serve_local_model
 
     def ready(address: str) -> None:
         typer.echo(
-            f"{NAME} answers at {address} until Ctrl-C. In another terminal:\n"
-            f"    OPENAI_BASE_URL={address} billp episode --model openai:{NAME}"
+            f"{LOCAL_MODEL} answers at {address} until Ctrl-C. In another terminal:\n"
+            f"    OPENAI_BASE_URL={address} billp episode --model openai:{LOCAL_MODEL}"
         )
 
     serve_local_model(weights, port, ready)

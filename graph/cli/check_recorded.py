@@ -11,7 +11,7 @@ from nodes.tools.grounding import Grounder, Mode
 from sim.catalogue import Catalogue
 from sim.leave import LeaveReason, LeaveRule
 from sim.metrics import summarize
-from sim.original.runs import Credited, Decision, Episode, Recorded, Rewarded
+from sim.original.runs import Credited, Decision, Recorded, RecordedVisit, Rewarded
 
 # Distances were not recorded; only on which side of tau they lie, where the cause of leaving tells.
 NEAR, TAU, FAR = 0.0, 0.5, 1.0
@@ -99,7 +99,7 @@ def check_recorded(recorded: Recorded) -> Conformance:
     )
 
 
-def decisions_of(episode: Episode) -> Iterator[Decision]:
+def decisions_of(episode: RecordedVisit) -> Iterator[Decision]:
     """Give the rounds of an episode as decisions without a cause; the item is what the text was grounded to."""
     items = [step.grounded or f"(no item, round {index})" for index, step in enumerate(episode.steps)]
     for index, step in enumerate(episode.steps):
@@ -225,15 +225,15 @@ def check_credit(rows: Iterable[Credited]) -> Check:
     return check
 
 
-def run_metrics(episodes: Iterable[Episode]) -> list[RunMetrics]:
+def run_metrics(episodes: Iterable[RecordedVisit]) -> list[RunMetrics]:
     """Return the metrics of each run, in the order in which runs first occur."""
-    runs: dict[str, list[Episode]] = {}
+    runs: dict[str, list[RecordedVisit]] = {}
     for episode in episodes:
         runs.setdefault(episode.file, []).append(episode)
     return [_metrics(run, visits) for run, visits in runs.items()]
 
 
-def _metrics(run: str, episodes: list[Episode]) -> RunMetrics:
+def _metrics(run: str, episodes: list[RecordedVisit]) -> RunMetrics:
     visits = [_visit(one) for one in episodes if _counts(one)]
     metrics = RunMetrics(run=run, visits=len(visits), left_out=len(episodes) - len(visits))
     if not visits:
@@ -242,14 +242,14 @@ def _metrics(run: str, episodes: list[Episode]) -> RunMetrics:
     return metrics.model_copy(update={name: summary[name] for name in METRICS})
 
 
-def _counts(episode: Episode) -> bool:
+def _counts(episode: RecordedVisit) -> bool:
     if not episode.steps:
         return False
     *before, last = episode.steps
     return (last.done or last.reward is not None) and all(not one.done and one.reward is not None for one in before)
 
 
-def _visit(episode: Episode) -> dict[str, object]:
+def _visit(episode: RecordedVisit) -> dict[str, object]:
     left = episode.steps[-1].done
     stays = [step.reward or 0.0 for step in episode.steps if not step.done]
     return {

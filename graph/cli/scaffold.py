@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.variants import VARIANTS
-from sim.atomic_files import whole_folder
-from sim.entry_points import NAME
+from sim.atomic_files import atomic_folder
+from sim.entry_points import ENTRY_NAME
 from sim.errors import BadInputError
 
 FILES: Mapping[str, str] = {
@@ -43,7 +43,7 @@ def write_node(name: str, folder: Path) -> list[Path]:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  # It is no HTML, and the name is checked.
     )
-    with whole_folder(folder) as whole:
+    with atomic_folder(folder) as whole:
         for file, template in FILES.items():
             path = whole / file.format(name=name)
             path.parent.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def check_free(name: str) -> None:
     Raises:
         BadInputError: It cannot.
     """
-    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not ENTRY_NAME.fullmatch(name) or keyword.iskeyword(name):
         raise BadInputError(f"no role can be called {name[:80]!r}: use small letters, digits and _, a letter first")
     if name in VARIANTS or any(name == node.__name__ for variant in VARIANTS.values() for node in variant.nodes):
         raise BadInputError(f"there is a role or variant {name!r} already: choose another name")

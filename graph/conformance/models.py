@@ -23,7 +23,7 @@ from graph.episode import build_variant
 from nodes.llm.models import chat_model
 from nodes.state import VisitInput
 
-ROUNDS = 3
+MODEL_ROUNDS = 3
 AT_ONCE = 8
 
 
@@ -46,7 +46,7 @@ class ModelContract:
     def test_a_visit_goes_through_with_it(self) -> None:
         """Whatever it says: a reply that is of no use is asked for again, and then the role's fallback stands in."""
         output = asyncio.run(self._visit(0))
-        assert 1 <= output["length_with_exit"] <= ROUNDS and output["usage"].calls >= 2
+        assert 1 <= output["length_with_exit"] <= MODEL_ROUNDS and output["usage"].calls >= 2
 
     def test_one_event_loop_after_the_other_may_use_it(self) -> None:
         """Connections belong to the loop in which they were opened; each cell of a study has its own."""
@@ -71,6 +71,6 @@ class ModelContract:
 
     async def _visit(self, seed: int) -> dict[str, Any]:
         graph: Any = build_variant("react").compile()
-        visit = VisitInput(world="tiny", max_steps=ROUNDS, seed=seed)
+        visit = VisitInput(world="tiny", max_steps=MODEL_ROUNDS, seed=seed)
         output: dict[str, Any] = await graph.ainvoke(visit, context=context_of(self.model, []))
         return output

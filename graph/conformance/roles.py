@@ -33,7 +33,7 @@ from graph.variants import VARIANTS, Variant
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import VisitInput, VisitState
-from nodes.tools.open_world import close_places
+from nodes.tools.open_world import close_worlds
 
 ROUNDS = 4
 
@@ -208,7 +208,7 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("BILLP_HOME", str(home))
         yield home
-        close_places()
+        close_worlds()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from sim.data.source import Given, Source
+from sim.data.source import Source, SourceFiles
 from sim.errors import BadInputError
 from sim.world import World
 
@@ -33,20 +33,20 @@ class SourceContract:
     optional: ClassVar[tuple[str, ...]] = ()
     """Names of the files of `given` that the source can do without."""
 
-    def given(self, folder: Path) -> Given:
+    def given(self, folder: Path) -> SourceFiles:
         """Return where a small data set is; written into `folder` unless the source needs no files."""
-        return Given()
+        return SourceFiles()
 
     def test_it_takes_what_can_be_given(self) -> None:
         """Whatever else somebody gives is refused before it is read."""
-        assert {*self.source.takes} <= {one.name for one in fields(Given)} - {"progress"}
+        assert {*self.source.takes} <= {one.name for one in fields(SourceFiles)} - {"progress"}
 
     def test_without_files_it_is_ready_or_says_what_it_needs(self) -> None:
         """A world of its name is built on first use, if that can be done with nothing given."""
         if self.source.ready():
-            assert len(self.source.read(Given(), 1))
+            assert len(self.source.read(SourceFiles(), 1))
         else:
-            self._refused(Given())
+            self._refused(SourceFiles())
 
     def test_the_same_files_give_the_same_ratings(self, tmp_path: Path) -> None:
         """A world, and with it every result, is made from a name and a seed."""
@@ -96,7 +96,7 @@ class SourceContract:
             assert all(done <= total for done, total in steps) and steps[-1][0] == steps[-1][1]
         assert told or not any(file.is_file() for file in tmp_path.rglob("*"))
 
-    def _refused(self, given: Given) -> None:
+    def _refused(self, given: SourceFiles) -> None:
         with pytest.raises(BadInputError) as caught:
             self.source.read(given, 1)
         assert "\n" not in str(caught.value)

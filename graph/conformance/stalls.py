@@ -20,7 +20,7 @@ from nodes.lifecycle import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
 from nodes.llm.endpoint.usage import Usage
 from nodes.prompt_facts import ITEM_CATEGORIES
 from nodes.state import MAX_STEPS, Proposal, Step
-from nodes.tools.open_world import open_place
+from nodes.tools.open_world import open_world
 
 Build = Callable[[Callable[[Node], Node]], Graph]
 """Builds a graph of nodes each of which has gone through the function that it is given."""
@@ -116,7 +116,7 @@ async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, 
 
 async def longest_history(seed: int) -> list[str]:
     """Return a history with as many titles as it may have, one of which is known; another seed gives other ones."""
-    known = (await open_place("tiny")).world.catalogue[0].title
+    known = (await open_world("tiny")).world.catalogue[0].title
     length = MAX_HISTORY_TEXT // MAX_HISTORY
     return [
         f"{seed} {number} The Tale of Nobody in Particular".ljust(length, ".") for number in range(MAX_HISTORY - 1)
@@ -130,7 +130,7 @@ async def longest_state(rounds: int, seed: int) -> dict[str, Any]:
         rounds: Number of rounds.
         seed: Another one gives other texts, none of which was seen before.
     """
-    catalogue = (await open_place("tiny")).world.catalogue
+    catalogue = (await open_world("tiny")).world.catalogue
 
     def text(kind: str, number: int, length: int = MAX_TEXT) -> str:
         return (f"{kind} {seed}/{number}: " + "größer, „weiter“ & schöner — " * length)[:length]

@@ -15,7 +15,7 @@ from typing import Any, get_args
 from graph.conformance.roles import ROUNDS, RoleContract
 from memory.store import ChromaStore
 from nodes.state import Step, VisitInput
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from sim.leave import LeaveReason
 
 
@@ -41,7 +41,7 @@ class UserContract(RoleContract):
 
     def test_it_plays_somebody_whom_the_world_does_not_know(self) -> None:
         """A request may bring a user of any name, with titles that they liked."""
-        catalogue = open_place_now("tiny").world.catalogue
+        catalogue = open_world_now("tiny").world.catalogue
         titles = [item.title for item in list(catalogue)[:3]]
         output = asyncio.run(self._visited(VisitInput(world="tiny", user_id="nobody", history=titles, max_steps=2)))
         assert output["length_with_exit"] >= 1

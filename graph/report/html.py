@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from graph.ablation import MEANING, setting_of, worth
-from graph.report.lesson_effects import ENOUGH, Kind, Recalled, most_telling, recalled_lessons
+from graph.ablation import MEANING, part_worth, setting_of
+from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
     draw_curves,
@@ -18,7 +18,7 @@ from graph.report.plots import (
     draw_visit,
     draw_worth,
 )
-from graph.report.schema import Interval, Line, Results, Row, ShownVisit, shown
+from graph.report.schema import Interval, JsonMapping, Results, ShownRow, ShownVisit, shown_visits
 from graph.report.terminal import name_of, part_of
 from graph.variants import VARIANTS
 from nodes.llm.endpoint.usage import Usage
@@ -27,7 +27,7 @@ from sim.metrics.calibration import quantile_groups
 # What keeps a page small, whatever a model wrote.
 MOST_LESSONS = 12
 MOST_ROUNDS = 100
-LONGEST_TEXT = 300
+LONGEST_SHOWN = 300
 
 _TEMPLATES = Environment(
     loader=PackageLoader("graph.report", "."),
@@ -42,7 +42,7 @@ class Column(NamedTuple):
     """A column of the table of results; shown where a row has something in it."""
 
     name: str
-    show: Callable[[Row], str]
+    show: Callable[[ShownRow], str]
     legend: str = ""
     """What the name means, where that is not plain."""
     unit: str = ""
@@ -79,7 +79,7 @@ class Section(NamedTuple):
     """Terms and what they mean, below everything else."""
 
 
-def report_page(results: Mapping[str, Any], lines: Iterable[Line]) -> str:
+def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
     """Return the report of a study.
 
     Args:
@@ -126,7 +126,7 @@ def _with_interval(value: float | None, interval: Interval | None, digits: int =
     return f"{value:,.{digits}f} ({low} to {high})"
 
 
-def _difference(row: Row) -> str:
+def _difference(row: ShownRow) -> str:
     if row.minus_billp is None:
         return ""
     low, high = (_signed(bound) for bound in row.minus_billp.ci)
@@ -197,7 +197,7 @@ def _table_section(study: Results) -> Section:
 def _worth_section(study: Results) -> Section:
     heading = "What each part is worth"
     measured = [
-        (part_of(row.without, row.memory), row.without, row, worth(row.minus_full.difference, row.minus_full.ci))
+        (part_of(row.without, row.memory), row.without, row, part_worth(row.minus_full.difference, row.minus_full.ci))
         for row in study.rows
         if row.without is not None and row.minus_full is not None
     ]
@@ -265,7 +265,7 @@ def _returning_section(study: Results) -> Section:
     )
 
 
-def _reward_section(study: Results, visits: Sequence[Line]) -> Section:
+def _reward_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
     totals = {
         row.variant: [float(visit["total_reward"]) for visit in visits if visit["variant"] == row.variant]
         for row in study.rows
@@ -295,7 +295,7 @@ def _end_section(study: Results) -> Section:
     )
 
 
-def _visit_section(study: Results, visits: Sequence[Line]) -> Section:
+def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
     visit = _typical_visit(study, visits)
     steps = visit.steps[:MOST_ROUNDS]
     end = f"The user left: {visit.leave_reason}." if visit.leave_reason else "The user stayed to the limit."
@@ -330,16 +330,16 @@ def _visit_section(study: Results, visits: Sequence[Line]) -> Section:
     )
 
 
-def _typical_visit(study: Results, visits: Sequence[Line]) -> ShownVisit:
+def _typical_visit(study: Results, visits: Sequence[JsonMapping]) -> ShownVisit:
     """Return the visit of median total reward of the agent that collects most."""
     rows = [row for row in study.rows if row.variant in VARIANTS] or study.rows
     best = max(rows, key=lambda row: row.total_reward).variant
     own = sorted((one for one in visits if one["variant"] == best), key=lambda one: float(one["total_reward"]))
-    return next(shown(own[(len(own) - 1) // 2 :]))
+    return next(shown_visits(own[(len(own) - 1) // 2 :]))
 
 
-def _lesson_section(visits: Sequence[Line]) -> Section:
-    lessons = recalled_lessons(shown(visits))
+def _lesson_section(visits: Sequence[JsonMapping]) -> Section:
+    lessons = recalled_lessons(shown_visits(visits))
     heading = "Lessons, and what they changed"
     if not lessons:
         return Section(
@@ -367,8 +367,8 @@ def _lesson_section(visits: Sequence[Line]) -> Section:
     return Section("lessons", heading, notes, tables=[Table("Lessons", headings, rows, wide=frozenset({1}))])
 
 
-def _lesson_row(lesson: Recalled) -> list[str]:
-    def both(what: Callable[[Kind], float | None], digits: int) -> str:
+def _lesson_row(lesson: LessonEffect) -> list[str]:
+    def both(what: Callable[[VisitGroup], float | None], digits: int) -> str:
         return f"{_number(what(lesson.by), digits) or '–'} / {_number(what(lesson.others), digits) or '–'}"
 
     return [
@@ -383,7 +383,7 @@ def _lesson_row(lesson: Recalled) -> list[str]:
     ]
 
 
-def _critic_section(study: Results, pictured: Results, visits: Sequence[Line]) -> Section:
+def _critic_section(study: Results, pictured: Results, visits: Sequence[JsonMapping]) -> Section:
     judged = [row for row in study.rows if row.critic is not None]
     groups = {row.variant: found for row in pictured.rows if (found := _groups(row.variant, visits))}
     outlooks = {row.variant: row.reliability for row in pictured.rows if row.reliability}
@@ -418,7 +418,7 @@ def _critic_section(study: Results, pictured: Results, visits: Sequence[Line]) -
     )
 
 
-def _critic_table(rows: Sequence[Row]) -> Table:
+def _critic_table(rows: Sequence[ShownRow]) -> Table:
     judged = [(row.variant, row.critic) for row in rows if row.critic is not None]
     return Table(
         "The Critic's predictions",
@@ -435,11 +435,11 @@ def _critic_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _groups(variant: str, visits: Sequence[Line]) -> list[tuple[float, float, int]]:
+def _groups(variant: str, visits: Sequence[JsonMapping]) -> list[tuple[float, float, int]]:
     """Return rounds of which the Critic said about the same: the mean value, the share that left, their number."""
     judged = [
         (step.next_value, step.left)
-        for visit in shown(one for one in visits if one["variant"] == variant)
+        for visit in shown_visits(one for one in visits if one["variant"] == variant)
         for step in visit.steps
         if step.next_value is not None
     ]
@@ -476,4 +476,4 @@ def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:
 def _cut(text: str) -> str:
     """Return a text in one line, of bounded length."""
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
+    return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 1]}…"

@@ -12,7 +12,7 @@ from sim.leave import WINDOW
 ENOUGH = 5
 
 
-class Kind(NamedTuple):
+class VisitGroup(NamedTuple):
     """What visits of a kind have in common; means over visits, None where no visit has it."""
 
     visits: int
@@ -23,13 +23,13 @@ class Kind(NamedTuple):
     """Mean number of genres of a recommendation that none of the four before it has."""
 
 
-class Recalled(NamedTuple):
+class LessonEffect(NamedTuple):
     """A lesson, with the visits of a variant that recalled it and those that did not."""
 
     variant: str
     text: str
-    by: Kind
-    others: Kind
+    by: VisitGroup
+    others: VisitGroup
 
     @property
     def difference(self) -> float | None:
@@ -46,13 +46,13 @@ class _Seen(NamedTuple):
     new_genres: float | None
 
 
-def recalled_lessons(visits: Iterable[ShownVisit]) -> list[Recalled]:
+def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
     """Return the lessons that were recalled, those recalled by most visits of a variant first."""
     by_variant: dict[str, list[_Seen]] = {}
     for visit in visits:
         by_variant.setdefault(visit.variant, []).append(_seen(visit))
     found = [
-        Recalled(
+        LessonEffect(
             variant,
             text,
             _kind([one for one in seen if text in one.lessons]),
@@ -64,7 +64,7 @@ def recalled_lessons(visits: Iterable[ShownVisit]) -> list[Recalled]:
     return sorted(found, key=lambda one: (-one.by.visits, one.variant, one.text))
 
 
-def most_telling(lessons: Iterable[Recalled]) -> Recalled | None:
+def most_telling(lessons: Iterable[LessonEffect]) -> LessonEffect | None:
     """Return the lesson with the largest difference in total reward, of those with enough visits on both sides."""
     enough = [one for one in lessons if min(one.by.visits, one.others.visits) >= ENOUGH]
     return max(enough, key=lambda one: abs(one.difference or 0.0), default=None)
@@ -84,8 +84,8 @@ def _new_genres(steps: Sequence[ShownStep], position: int) -> float:
     return float(len(set(steps[position].genres) - before))
 
 
-def _kind(seen: Sequence[_Seen]) -> Kind:
-    return Kind(
+def _kind(seen: Sequence[_Seen]) -> VisitGroup:
+    return VisitGroup(
         len(seen),
         _mean([one.total_reward for one in seen]),
         _mean([one.distance for one in seen]),

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from graph.report.schema import CurvePoint, Interval, Reliability, ShownStep
+from graph.report.schema import CurvePoint, Interval, ShownReliability, ShownStep
 
 # Inches; as wide as a phone, so that letters keep their size there.
 WIDTH = 4.2
@@ -26,9 +26,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e0
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":")
-ENDS = {"repeat": PURPLE, "similar": ORANGE, "disliked": RED, "chose": SKY, "stayed": BLUE}
+END_COLOURS = {"repeat": PURPLE, "similar": ORANGE, "disliked": RED, "chose": SKY, "stayed": BLUE}
 # What a reader can tell apart in one picture.
-MOST_GENRES = 24
+GENRES_DRAWN = 24
 # A narrower part of a bar has no room for its number.
 LEAST_LABELLED = 0.07
 STYLE = {
@@ -100,14 +100,14 @@ def draw_rewards(totals: Mapping[str, Sequence[float]], agents: frozenset[str]) 
 def draw_ends(ends: Mapping[str, Mapping[str, int]]) -> Picture:
     """Draw why visits ended, as shares of each variant's visits."""
     variants = list(ends)
-    reasons = [reason for reason in ENDS if any(counts.get(reason) for counts in ends.values())]
+    reasons = [reason for reason in END_COLOURS if any(counts.get(reason) for counts in ends.values())]
 
     def draw(axes: Axes) -> None:
         begin = np.zeros(len(variants))
         for reason in reasons:
             counts = np.array([ends[variant].get(reason, 0) for variant in variants])
             shares = counts / np.maximum([sum(ends[variant].values()) for variant in variants], 1)
-            bars = axes.barh(variants, shares, left=begin, color=ENDS[reason], height=0.72, label=reason)
+            bars = axes.barh(variants, shares, left=begin, color=END_COLOURS[reason], height=0.72, label=reason)
             labels = [str(n) if share >= LEAST_LABELLED else "" for n, share in zip(counts, shares, strict=True)]
             colour = "#ffffff" if reason == "stayed" else "#000000"
             axes.bar_label(bars, labels, label_type="center", color=colour, fontsize=8)
@@ -210,7 +210,7 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
     return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(told)}.", 9)
 
 
-def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
+def draw_reliability(outlooks: Mapping[str, Sequence[ShownReliability]]) -> Picture:
     """Draw the risk that the outlook named against how often users left, with its intervals."""
 
     def draw(axes: Axes) -> None:
@@ -231,7 +231,7 @@ def draw_reliability(outlooks: Mapping[str, Sequence[Reliability]]) -> Picture:
     return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(told)}.", 9)
 
 
-def _reliability_in_words(point: Reliability) -> str:
+def _reliability_in_words(point: ShownReliability) -> str:
     low, high = point.left_ci
     return f"{point.left:.1%} ({low:.1%} to {high:.1%}) left at {point.risk:.1%}"
 
@@ -242,7 +242,7 @@ def _main_genres(steps: Sequence[ShownStep]) -> list[str]:
     for step in steps:
         for genre in step.genres:
             counts[genre] = counts.get(genre, 0) + 1
-    most = sorted(counts, key=lambda genre: -counts[genre])[:MOST_GENRES]
+    most = sorted(counts, key=lambda genre: -counts[genre])[:GENRES_DRAWN]
     return [genre for genre in counts if genre in most]
 
 

@@ -10,7 +10,7 @@ from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
 
 Interval = tuple[float, float]
-Line = Mapping[str, Any]
+JsonMapping = Mapping[str, Any]
 
 
 class Difference(BaseModel):
@@ -20,7 +20,7 @@ class Difference(BaseModel):
     ci: Interval
 
 
-class Prediction(BaseModel):
+class ShownPrediction(BaseModel):
     """How well the Critic's values predict."""
 
     steps: int
@@ -51,7 +51,7 @@ class Return(BaseModel):
     total_reward_ci: Interval
 
 
-class Reliability(BaseModel):
+class ShownReliability(BaseModel):
     """Rounds of which the outlook said about the same."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -64,7 +64,7 @@ class Reliability(BaseModel):
     rounds: int
 
 
-class Row(BaseModel):
+class ShownRow(BaseModel):
     """One variant of a study, or one without a part or with its memory changed."""
 
     variant: str
@@ -95,13 +95,13 @@ class Row(BaseModel):
     repeats: float | None = None
     tuning_visits: int | None = None
     training_steps: int | None = None
-    critic: Prediction | None = None
-    reliability: list[Reliability] | None = None
+    critic: ShownPrediction | None = None
+    reliability: list[ShownReliability] | None = None
     curve: list[CurvePoint] = []
     returning: list[Return] = []
 
 
-class Settings(BaseModel):
+class ShownSettings(BaseModel):
     """What decided the results, as far as a report says it."""
 
     train: int
@@ -118,8 +118,8 @@ class Results(BaseModel):
     world: str
     model: str
     note: str
-    settings: Settings
-    rows: list[Row]
+    settings: ShownSettings
+    rows: list[ShownRow]
 
 
 class ShownStep(BaseModel):
@@ -153,17 +153,17 @@ class ShownVisit(BaseModel):
     steps: list[ShownStep]
 
 
-def shown(lines: Iterable[Line]) -> Iterator[ShownVisit]:
+def shown_visits(lines: Iterable[JsonMapping]) -> Iterator[ShownVisit]:
     """Yield visits one at a time: the rounds of a large study do not all have to be in memory twice."""
     for line in lines:
         yield ShownVisit.model_validate(line)
 
 
 # Baselines that follow a rule, fixed or tuned; the best of those in a study is where its gap begins.
-RULES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
+RULE_BASELINES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
 
 
-def best_rule(rows: Sequence[Line]) -> str | None:
+def best_rule(rows: Sequence[JsonMapping]) -> str | None:
     """Return the rule that collects most; None where none is among the rows."""
-    rules = [row for row in rows if row["variant"] in RULES]
+    rules = [row for row in rows if row["variant"] in RULE_BASELINES]
     return max(rules, key=lambda row: float(row["total_reward"]))["variant"] if rules else None

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.table import Table
 
-from graph.ablation import MEANING, named, setting_of, worth
+from graph.ablation import MEANING, named, part_worth, setting_of
 from graph.report.schema import best_rule
 from sim.leave import LEAVE_REASONS
 
-ENDS = (*LEAVE_REASONS, "stayed")
+END_REASONS = (*LEAVE_REASONS, "stayed")
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
@@ -161,7 +161,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
     table.add_column("total reward\nwithout it", justify="right", no_wrap=True)
     table.add_column("worth\n(95% interval)", justify="right", no_wrap=True)
     for row in rows:
-        is_worth, low, high = worth(row["minus_full"]["difference"], row["minus_full"]["ci"])
+        is_worth, low, high = part_worth(row["minus_full"]["difference"], row["minus_full"]["ci"])
         table.add_row(
             part_of(row["without"], row["memory"]),
             setting_of(row["without"]),
@@ -191,7 +191,7 @@ def _label(row: Mapping[str, Any]) -> str:
 def _ends(results: Mapping[str, Any]) -> list[str]:
     """Return how visits may end; by the user's own choice only where some did, since most users follow the rule."""
     chose = any(row["leave_reasons"]["chose"] for row in results["rows"])
-    return [end for end in ENDS if chose or end != "chose"]
+    return [end for end in END_REASONS if chose or end != "chose"]
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:

@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graph.study.schedule import visitors
 from graph.study.settings import Cell, StudySettings
-from sim.atomic_files import write_whole
+from sim.atomic_files import write_atomic
 from sim.errors import BadInputError
 from sim.policies import POLICIES
-from sim.policies.base import Knowing, Policy
-from sim.policies.leave_risk import Outlook, Pairs
-from sim.policies.leave_risk_policy import Foresight, learn_foresight
+from sim.policies.base import OraclePolicy, Policy
+from sim.policies.leave_risk import LeaveRiskModel, PairFeatures
+from sim.policies.leave_risk_policy import LeaveRiskPolicy, learn_leave_risk_policy
 from sim.policies.tuning import Family, Tuned, tune_once
-from sim.rl.network import Learned, read_training
+from sim.rl.network import NetworkPolicy, read_training
 from sim.rl.training import RECIPES, check_extra, train
 from sim.world import World
 
@@ -23,7 +23,7 @@ BASELINES = (*POLICIES, OUTLOOK_ONLY, *RECIPES)
 # Where the policies that were trained are kept in the folder of a run.
 POLICY_FOLDER = "policies"
 
-Told = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
 """Is told how much of a training is done: visits or steps, and of how many."""
 
 
@@ -60,7 +60,9 @@ def check_baseline(name: str) -> None:
         check_extra(name)
 
 
-def policy_of(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Policy | Knowing:
+def policy_of(
+    cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress
+) -> Policy | OraclePolicy:
     """Return the policy of a cell; one that was tuned or trained before the study was stopped is used again."""
     if cell.variant in RECIPES:
         return _trained(cell, world, settings, folder, told)
@@ -95,10 +97,10 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
     return Effort(tuning_visits=tuned.visits, parameters=tuned.parameters)
 
 
-def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Learned:
+def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> NetworkPolicy:
     kept = folder / POLICY_FOLDER / str(cell)
     if kept.exists():
-        return Learned.load(kept)
+        return NetworkPolicy.load(kept)
     # Each hundredth is enough to look at.
     every = max(settings.rl_steps // 100, 1)
 
@@ -111,15 +113,15 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
     return policy
 
 
-def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: Told) -> Foresight:
+def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> LeaveRiskPolicy:
     """Return what is learned from as many visits as `billp_outlook` learns from."""
     kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
     if kept.exists():
         weights = _kept(kept).weights
-        pairs = Pairs(world.catalogue, world.logs)
-        return Foresight(None if weights is None else Outlook.of(pairs, weights))
+        pairs = PairFeatures(world.catalogue, world.logs)
+        return LeaveRiskPolicy(None if weights is None else LeaveRiskModel.of(pairs, weights))
     users = visitors(world, "train", settings.train, cell.seed)
-    policy, steps = learn_foresight(
+    policy, steps = learn_leave_risk_policy(
         world,
         users,
         cohort=settings.cohort,
@@ -130,7 +132,7 @@ def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path,
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
     learned = None if policy.outlook is None else policy.outlook.weights.tolist()
-    write_whole(kept, _Foreseen(weights=learned, steps=steps, visits=len(users)).model_dump_json())
+    write_atomic(kept, _Foreseen(weights=learned, steps=steps, visits=len(users)).model_dump_json())
     return policy
 
 

@@ -47,8 +47,9 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
     """Return records as a control has them, in order of key.
 
     `full` leaves them as they are, and `empty` leaves none. `shuffled` deals out anew, within each kind, what came of
-    what was done, among users and rounds: each tells what came of another one (`outcome`). `inverted` turns round what
-    they say (`judgement`): advantages and values are negated, who left has stayed, and lessons ask for the opposite.
+    what was done, among users and rounds: each tells what came of another one (`shuffled_fields`). `inverted` turns
+    round what they say (`inverted_fields`): advantages and values are negated, who left has stayed, and lessons ask
+    for the opposite.
 
     Args:
         records: What was remembered.
@@ -72,13 +73,15 @@ def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
     # Each gets what came of the next in a drawn order, so that none keeps its own.
     order = np.random.default_rng(seed).permutation(len(records))
     return [
-        _with(records[taker], {name: getattr(records[giver].value, name) for name in records[giver].value.outcome})
+        _with(
+            records[taker], {name: getattr(records[giver].value, name) for name in records[giver].value.shuffled_fields}
+        )
         for taker, giver in zip(order, np.roll(order, -1), strict=True)
     ]
 
 
 def _inverted(record: Record) -> Record:
-    return _with(record, {name: _turned_round(getattr(record.value, name)) for name in record.value.judgement})
+    return _with(record, {name: _turned_round(getattr(record.value, name)) for name in record.value.inverted_fields})
 
 
 def _turned_round(told: Any) -> Any:

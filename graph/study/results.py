@@ -12,13 +12,13 @@ from graph.variants import own_settings, variant_settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import COST_DIGITS, Usage
 from sim.metrics import paired, summarize
-from sim.metrics.calibration import Prediction, judge_risks, judge_values
+from sim.metrics.calibration import PredictionQuality, judge_risks, judge_values
 from sim.metrics.diversity import long_tail, variety
 from sim.metrics.summary import gap_closed
 from sim.world import World
 
 
-class Key(NamedTuple):
+class RowKey(NamedTuple):
     """What a row is of."""
 
     variant: str
@@ -27,15 +27,15 @@ class Key(NamedTuple):
 
 
 # What every other row is compared with, user by user.
-REFERENCE = Key("billp", None, "full")
+REFERENCE = RowKey("billp", None, "full")
 UPPER_MARK = "oracle"
 
-Line = dict[str, Any]
+JsonDict = dict[str, Any]
 
 
 def study_rows(
-    settings: StudySettings, lines: Sequence[Line], world: World, efforts: Mapping[str, Effort], priced: bool
-) -> list[Line]:
+    settings: StudySettings, lines: Sequence[JsonDict], world: World, efforts: Mapping[str, Effort], priced: bool
+) -> list[JsonDict]:
     """Return one row for each variant of a study, and for each way in which its memory was changed; without parts too.
 
     Args:
@@ -57,16 +57,16 @@ def study_rows(
           users better; null for that row itself, and where `billp` is not in the study.
         - `minus_full`: the same, of a row without a part and the row of the same agent and memory with all parts, so
           below 0 where the part is worth something; null for rows with all parts.
-        - `gap_closed`: `sim.metrics.summary.gap_closed` between the best of the `RULES` in the study and `oracle`;
-          null where there is none of these.
+        - `gap_closed`: `sim.metrics.summary.gap_closed` between the best of the `RULE_BASELINES` in the study and
+          `oracle`; null where there is none of these.
         - `critic`: `sim.metrics.calibration.judge_values`; null where no Critic takes part.
         - `reliability`: `sim.metrics.calibration.judge_risks`; null where there is no outlook.
         - `settings`: those of the variant that differ from the study's, where there are any.
         - `curve` and `returning`, where they were asked for and there is a memory: see `_curve` and `_returning`.
     """
-    by_row: dict[Key, list[Line]] = {}
+    by_row: dict[RowKey, list[JsonDict]] = {}
     for line in lines:
-        by_row.setdefault(Key(line["variant"], line[WITHOUT], line[MEMORY]), []).append(line)
+        by_row.setdefault(RowKey(line["variant"], line[WITHOUT], line[MEMORY]), []).append(line)
     tested = {
         key: [one for one in own if one["split"] == settings.test_split and not {FAILED, CURVE, RETURNING} & one.keys()]
         for key, own in by_row.items()
@@ -83,7 +83,7 @@ def study_rows(
             **summarize(tested[key]),
             **variety(tested[key], tail),
             "minus_billp": _minus(key, REFERENCE, tested),
-            "minus_full": _minus(key, Key(WHOLE, None, key.memory), tested) if key.without else None,
+            "minus_full": _minus(key, RowKey(WHOLE, None, key.memory), tested) if key.without else None,
             "critic": _critic(variant_settings(key.variant, settings.context), tested[key]),
             "reliability": judge_risks(tested[key]),
             **_curve(own),
@@ -95,7 +95,7 @@ def study_rows(
     return _with_gaps(rows)
 
 
-def _effort(own: Sequence[Line], priced: bool) -> Line:
+def _effort(own: Sequence[JsonDict], priced: bool) -> JsonDict:
     visits = [one for one in own if FAILED not in one]
     usage = sum((Usage.model_validate(one["usage"]) for one in visits), Usage())
     return {
@@ -105,7 +105,7 @@ def _effort(own: Sequence[Line], priced: bool) -> Line:
     }
 
 
-def _minus(key: Key, reference: Key, tested: Mapping[Key, Sequence[Line]]) -> Line | None:
+def _minus(key: RowKey, reference: RowKey, tested: Mapping[RowKey, Sequence[JsonDict]]) -> JsonDict | None:
     if key == reference or reference not in tested:
         return None
     users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, reference))
@@ -113,30 +113,30 @@ def _minus(key: Key, reference: Key, tested: Mapping[Key, Sequence[Line]]) -> Li
     return dict(paired(tested[key], tested[reference])) if users & others else None
 
 
-def _critic(context: Context, visits: Sequence[Line]) -> Prediction | None:
+def _critic(context: Context, visits: Sequence[JsonDict]) -> PredictionQuality | None:
     return judge_values(visits, gamma=context.gamma, reward_offset=context.reward_offset)
 
 
-def _settings(variant: str, context: Context) -> Line:
+def _settings(variant: str, context: Context) -> JsonDict:
     own = own_settings(variant, context)
     return {"settings": own} if own else {}
 
 
-def _curve(own: Sequence[Line]) -> Line:
+def _curve(own: Sequence[JsonDict]) -> JsonDict:
     """Return the learning curve: the total reward of dev users after so many cohorts, and train visits."""
     points = _grouped(own, ("cohorts", CURVE))
     return {"curve": points} if points else {}
 
 
-def _returning(own: Sequence[Line]) -> Line:
+def _returning(own: Sequence[JsonDict]) -> JsonDict:
     """Return the total reward of the same users by whose records are recalled, and number of their visit, from 1."""
     points = _grouped(own, (RETURNING, "visit"))
     return {"returning": points} if points else {}
 
 
-def _grouped(own: Sequence[Line], names: tuple[str, ...]) -> list[Line]:
+def _grouped(own: Sequence[JsonDict], names: tuple[str, ...]) -> list[JsonDict]:
     """Return the total reward of the visits that have fields of these names, by their values."""
-    groups: dict[tuple[Any, ...], list[Line]] = {}
+    groups: dict[tuple[Any, ...], list[JsonDict]] = {}
     for line in own:
         if FAILED not in line and names[0] in line:
             groups.setdefault(tuple(line[name] for name in names), []).append(line)
@@ -147,7 +147,7 @@ def _grouped(own: Sequence[Line], names: tuple[str, ...]) -> list[Line]:
     ]
 
 
-def _with_gaps(rows: list[Line]) -> list[Line]:
+def _with_gaps(rows: list[JsonDict]) -> list[JsonDict]:
     totals = {row["variant"]: row["total_reward"] for row in rows if row[MEMORY] == "full" and row[WITHOUT] is None}
     rule = best_rule(rows)
     known = rule is not None and UPPER_MARK in totals

@@ -22,32 +22,33 @@ from graph.checkpoints import costs_under_way
 from graph.server_client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
-from graph.study.schedule import courses
-from graph.study.settings import CURVE, RETURNING, Cell, Split, StudySettings, cells_of
-from graph.study.visit_log import Done
-from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, Progress, Work, run_cells
+from graph.study.schedule import phases
+from graph.study.settings import CURVE, RETURNING, Cell, StudySettings, cells_of
+from graph.study.visit_log import VisitLog
+from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, StudyProgress, Work, run_cells
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context
 from nodes.llm.endpoint.prices import price_of
 from nodes.llm.models import chat_model
 from nodes.tools.open_world import checked_name, load_world, world_folder
-from sim.atomic_files import LOCK, resumable_folder, unfinished_folder, write_whole
+from sim.atomic_files import RUN_LOCK, resumable_folder, unfinished_folder, write_atomic
 from sim.errors import BadInputError
 from sim.world import World
+from sim.world.data import SplitName
 from sim.world.storage import MANIFEST
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
 RESULTS = "results.json"
 REPORT = "report.html"
-BEGUN = "study.json"
+STUDY_FILE = "study.json"
 # Visits that are no part of the comparison: between train cohorts, of users who come back, and those that failed.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
 # Most characters of two values that are told beside each other.
 LONGEST_TOLD = 100
 
 
-class Begun(BaseModel):
+class StudyStart(BaseModel):
     """What a study was begun with; it is gone on with by the same."""
 
     settings: StudySettings
@@ -67,7 +68,7 @@ def run_study(
     *,
     concurrency: int,
     processes: int,
-    progress: Progress,
+    progress: StudyProgress,
     server: str = "",
     max_cost: float | None = None,
     skip_failed: bool = False,
@@ -114,7 +115,7 @@ def run_study(
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
         # Before there are workers, so that damaged lines are told of once.
-        ledgers = {cell: Done(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        ledgers = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
         spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
@@ -139,9 +140,9 @@ def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict
         by_file.setdefault(_file_of(line), []).append(line)
     for file, own in by_file.items():
         _write_json_lines(folder / file, own)
-    write_whole(folder / REPORT, _page(results, by_file.get(VISITS, [])))
+    write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, [])))
     # The last one: it marks a run that has ended.
-    write_whole(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
@@ -164,18 +165,18 @@ def _tidied(target: Path) -> Path:
     """Remove from a run that has ended what it was gone on with by."""
     shutil.rmtree(target / CELLS, ignore_errors=True)
     # There where it was stopped between being put in its place and letting go of it.
-    (target / LOCK).unlink(missing_ok=True)
-    (target / BEGUN).unlink()
+    (target / RUN_LOCK).unlink(missing_ok=True)
+    (target / STUDY_FILE).unlink()
     return target
 
 
-def _beginning(settings: StudySettings) -> Begun:
+def _beginning(settings: StudySettings) -> StudyStart:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
-    return Begun(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    return StudyStart(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
 
 
-def _same(former: Begun | None, begun: Begun) -> bool:
+def _same(former: StudyStart | None, begun: StudyStart) -> bool:
     return former is not None and former.model_copy(update={"token": begun.token}) == begun
 
 
@@ -186,7 +187,7 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
     begun, former = _beginning(settings), _begun(folder)
     if former is None:
         _clear(folder)
-        write_whole(folder / BEGUN, begun.model_dump_json())
+        write_atomic(folder / STUDY_FILE, begun.model_dump_json())
         return begun.token
     if not _same(former, begun):
         raise BadInputError(
@@ -196,7 +197,7 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
     return former.token
 
 
-def _differing(former: Begun, begun: Begun) -> list[str]:
+def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
     """Return in words what differs between two beginnings; texts too long for a line are named alone."""
     then, now = _settings_by_name(former), _settings_by_name(begun)
     # A variant that only one of them has is told among the variants.
@@ -208,25 +209,25 @@ def _differing(former: Begun, begun: Begun) -> list[str]:
     return told + ["the world was built anew"] * (former.world != begun.world)
 
 
-def _settings_by_name(begun: Begun) -> dict[str, Any]:
+def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
     settings = begun.settings.model_dump(mode="json")
     context = settings.pop("context")
     own = {f"settings of {variant}": of for variant, of in begun.own.items()}
     return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
 
 
-def _begun(folder: Path) -> Begun | None:
+def _begun(folder: Path) -> StudyStart | None:
     """Return what an unfinished study was begun with, None where there is none that could be gone on with."""
     try:
-        return Begun.model_validate_json((folder / BEGUN).read_bytes())
+        return StudyStart.model_validate_json((folder / STUDY_FILE).read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise BadInputError(f"{folder / BEGUN} was written by another version: `--fresh` begins anew") from error
+        raise BadInputError(f"{folder / STUDY_FILE} was written by another version: `--fresh` begins anew") from error
 
 
 def _clear(folder: Path) -> None:
-    (folder / BEGUN).unlink(missing_ok=True)
+    (folder / STUDY_FILE).unlink(missing_ok=True)
     for part in (VISITS, CURVES, RETURNS, FAILURES, REPORT):
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, POLICY_FOLDER, "memory"):
@@ -241,7 +242,7 @@ def visits_planned(settings: StudySettings, world: World) -> int:
 
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
-    followed = courses(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    followed = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
     return sum(len(stage.users) for course in followed for stage in course.stages)
 
 
@@ -294,7 +295,7 @@ def check_variants(names: Sequence[str]) -> None:
         raise BadInputError("a variant is named twice")
 
 
-def _check_users(world: World, split: Split, wanted: int, what: str) -> None:
+def _check_users(world: World, split: SplitName, wanted: int, what: str) -> None:
     available = len(world.split(split).users)
     if wanted > available:
         raise BadInputError(f"world {world.name!r} has {available} {split} users: ask for at most that many {what}")
@@ -316,7 +317,7 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     return not unknown
 
 
-async def _spent(ledgers: Mapping[Path, Done]) -> float:
+async def _spent(ledgers: Mapping[Path, VisitLog]) -> float:
     """Return the dollars that an unfinished study has cost so far, by the ledgers in the folders of its cells."""
     spent = 0.0
     for cell, done in ledgers.items():

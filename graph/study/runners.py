@@ -27,7 +27,7 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.endpoint.settings import EndpointError, RefusedVisitError
 from nodes.state import VisitInput, VisitOutput
-from nodes.tools.open_world import close_places, open_place
+from nodes.tools.open_world import close_worlds, open_world
 from sim.errors import BadInputError, BillpError
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class VisitFailedError(BillpError):
         return str(self.args[0])
 
 
-class Engine(Protocol):
+class VisitRunner(Protocol):
     """Runs visits, each on a thread of its own that is gone on with where it was stopped."""
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
@@ -68,7 +68,7 @@ class Engine(Protocol):
         ...
 
 
-class LocalEngine:
+class LocalRunner:
     """Visits in this process."""
 
     def __init__(self, variant: str, space: str, saver: AsyncSqliteSaver, store: BaseStore) -> None:
@@ -98,9 +98,9 @@ class LocalEngine:
 
 
 @asynccontextmanager
-async def local_engine(
+async def local_runner(
     world: str, variant: str, space: str, *, checkpoints: Path, memory: Path
-) -> AsyncIterator[LocalEngine]:
+) -> AsyncIterator[LocalRunner]:
     """Open a place for visits in this process.
 
     Args:
@@ -110,16 +110,16 @@ async def local_engine(
         checkpoints: SQLite file in which visits under way are kept.
         memory: Folder of the memory, which is begun anew.
     """
-    await open_place(world)
+    await open_world(world)
     try:
         shutil.rmtree(memory, ignore_errors=True)
         async with (
             ChromaStore(memory, embeddings=shared_embeddings()) as store,
             checkpointer(checkpoints, VARIANTS[variant].nodes) as saver,
         ):
-            yield LocalEngine(variant, space, saver, store)
+            yield LocalRunner(variant, space, saver, store)
     finally:
-        close_places()
+        close_worlds()
 
 
 # Tries of a request, and of a visit; seconds of the first pause between two, and of the longest.
@@ -131,7 +131,7 @@ _GONE = 404
 _PASSING = (409, 429, 500, 502, 503, 504)
 
 
-class ServerEngine:
+class ServerRunner:
     """Visits as background runs of a LangGraph server, with the memory in a space of its own in the server's store."""
 
     def __init__(self, client: LangGraphClient, variant: str, space: str) -> None:
@@ -214,7 +214,7 @@ class ServerEngine:
 
 
 @asynccontextmanager
-async def server_engine(url: str, variant: str, space: str) -> AsyncIterator[ServerEngine]:
+async def server_runner(url: str, variant: str, space: str) -> AsyncIterator[ServerRunner]:
     """Open a place for visits on a LangGraph server.
 
     Args:
@@ -228,7 +228,7 @@ async def server_engine(url: str, variant: str, space: str) -> AsyncIterator[Ser
     async with connected(url) as client:
         if not await _patiently(lambda: client.assistants.search(graph_id=graph_id(variant), limit=1)):
             raise BillpError(f"the server does not serve the graph {graph_id(variant)!r}")
-        yield ServerEngine(client, variant, space)
+        yield ServerRunner(client, variant, space)
 
 
 def _failed(error: BaseException) -> bool:

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graph.study.memory_controls import Control
-from graph.study.settings import CURVE, MEMORY, MOST_VISITS, RETURNING, TRAIN, WHOSE, Split, StudySettings
+from graph.study.settings import CURVE, MEMORY, MOST_VISITS, RETURNING, TRAIN, WHOSE, StudySettings
 from sim.world import World
+from sim.world.data import SplitName
 
 
-class Stage(NamedTuple):
+class Batch(NamedTuple):
     """Visits that see the same memory."""
 
     name: str
     """Names the visits, with their numbers; stages of one name count on."""
-    split: Split
+    split: SplitName
     users: Sequence[str]
     start: int
     """Number of the first visit."""
@@ -30,19 +31,19 @@ class Stage(NamedTuple):
         return range(self.start, self.start + len(self.users))
 
 
-class Course(NamedTuple):
+class Phase(NamedTuple):
     """Stages that follow each other, with a memory of their own."""
 
     name: str
     """Names the memory; empty for that of the train visits."""
     begins_with: Control
     """What is in it of what the train visits taught."""
-    stages: tuple[Stage, ...]
+    stages: tuple[Batch, ...]
     changes: Mapping[str, Any] = {}
     """Settings of the roles that are others than the study's."""
 
 
-def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Course]:
+def phases(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Phase]:
     """Yield the courses of a cell, that of the train visits first: the others begin with what these taught.
 
     Args:
@@ -52,20 +53,20 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
         remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
     """
     users = visitors(world, settings.test_split, settings.test, 0)
-    tested: tuple[Stage, ...] = (Stage(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
+    tested: tuple[Batch, ...] = (Batch(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
     if settings.learn_at_test and remembers:
         tested = tuple(_cohorts(tested[0], settings.cohort))
-    yield Course("", "empty", (*_training(world, settings, seed, remembers), *tested))
+    yield Phase("", "empty", (*_training(world, settings, seed, remembers), *tested))
     if not remembers:
         return
     for control in settings.memory[1:]:
-        yield Course(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
+        yield Phase(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
         name = f"returning-{recall}"
         stages = tuple(
-            Stage(
+            Batch(
                 name,
                 settings.test_split,
                 users,
@@ -75,21 +76,21 @@ def courses(world: World, settings: StudySettings, seed: int, remembers: bool) -
             )
             for visit in range(settings.visits_per_user)
         )
-        yield Course(name, "full", stages, WHOSE[recall])
+        yield Phase(name, "full", stages, WHOSE[recall])
 
 
-def _cohorts(stage: Stage, size: int) -> Iterator[Stage]:
+def _cohorts(stage: Batch, size: int) -> Iterator[Batch]:
     """Yield a stage in cohorts, each of which recalls what those before it taught."""
     for start in range(0, len(stage.users), size):
         yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
 
 
-def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Stage]:
+def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Batch]:
     """Yield the train cohorts, and the points of the learning curve between them."""
     train = visitors(world, TRAIN, settings.train, seed)
     every = settings.curve if remembers else 0
     watched = visitors(world, "dev", settings.curve_users, 0) if every else []
-    cohorts = list(_cohorts(Stage(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
+    cohorts = list(_cohorts(Batch(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
     for number, cohort in enumerate(cohorts):
         if every and number % every == 0:
             yield _point(watched, number, cohort.start)
@@ -98,12 +99,12 @@ def _training(world: World, settings: StudySettings, seed: int, remembers: bool)
         yield _point(watched, len(cohorts), len(train))
 
 
-def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Stage:
+def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Batch:
     about = {MEMORY: "full", "cohorts": cohorts, CURVE: train_visits}
-    return Stage(f"curve-{cohorts}", "dev", watched, 0, False, about)
+    return Batch(f"curve-{cohorts}", "dev", watched, 0, False, about)
 
 
-def visitors(world: World, split: Split, count: int, seed: int) -> list[str]:
+def visitors(world: World, split: SplitName, count: int, seed: int) -> list[str]:
     """Return users to visit, in an order drawn by seed; more than there are, and they come again in a new order."""
     users = world.split(split).users
     rng = np.random.default_rng(seed)

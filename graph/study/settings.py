@@ -8,10 +8,10 @@ from graph.ablation import PARTS, WHOLE, Part, named
 from graph.study.memory_controls import Control
 from graph.variants import settings_schema
 from nodes.context import Context
+from sim.world.data import SplitName
 
-Split = Literal["train", "dev", "test"]
 Recall = Literal["own", "shared", "both", "none"]
-TRAIN: Split = "train"
+TRAIN: SplitName = "train"
 # What lets users who come back recall what only they, only others, or all have taught.
 WHOSE: dict[Recall, dict[str, bool]] = {
     "own": {"private": True},
@@ -97,7 +97,7 @@ class StudySettings(BaseModel):
         return self
 
     @property
-    def test_split(self) -> Split:
+    def test_split(self) -> SplitName:
         """Return the split of the users who are visited with what was learned."""
         return "test" if self.final else "dev"
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from graph.study.schedule import Stage
+from graph.study.schedule import Batch
 from memory.records import Record
 from nodes.state import VisitOutput
-from sim.atomic_files import write_whole
+from sim.atomic_files import write_atomic
 
 _log = logging.getLogger(__name__)
 
 
-class Ended(BaseModel):
+class VisitResult(BaseModel):
     """A visit of a cell that has ended: what came of it, or why it could not go on."""
 
     stage: str
@@ -23,11 +23,11 @@ class Ended(BaseModel):
     failed: str = ""
 
 
-class Done:
+class VisitLog:
     """The visits of a cell that have ended."""
 
     def __init__(self, file: Path) -> None:
-        self._visits: dict[tuple[str, int], Ended] = {}
+        self._visits: dict[tuple[str, int], VisitResult] = {}
         whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
         if torn:
             # The process was ended amid a line.
@@ -35,10 +35,10 @@ class Done:
         lines = whole.split(b"\n") if whole else []
         kept = [line for number, line in enumerate(lines, 1) if self._read(line, f"line {number} of {file}")]
         if len(kept) < len(lines):
-            write_whole(file, b"".join(line + b"\n" for line in kept).decode())
+            write_atomic(file, b"".join(line + b"\n" for line in kept).decode())
         self._file = file
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: VisitResult) -> None:
         """Add a visit that has ended."""
         with self._file.open("ab") as file:
             file.write(ended.model_dump_json().encode() + b"\n")
@@ -48,16 +48,16 @@ class Done:
         """Return how many visits of the stages of a name have ended."""
         return sum(of == name for of, _ in self._visits)
 
-    def missing(self, stage: Stage) -> list[int]:
+    def missing(self, stage: Batch) -> list[int]:
         """Return the numbers of the visits that have not ended."""
         return [number for number in stage.numbers if (stage.name, number) not in self._visits]
 
-    def outputs(self, stage: Stage) -> list[VisitOutput]:
+    def outputs(self, stage: Batch) -> list[VisitOutput]:
         """Return what came of visits, in their order; those that failed are left out."""
         found = (self._visits[stage.name, number].output for number in stage.numbers)
         return [output for output in found if output is not None]
 
-    def failures(self, stage: Stage) -> dict[int, str]:
+    def failures(self, stage: Batch) -> dict[int, str]:
         """Return why visits failed, by their numbers."""
         found = ((number, self._visits[stage.name, number]) for number in stage.numbers)
         return {number: one.failed for number, one in found if not one.output}
@@ -84,13 +84,13 @@ class Done:
     def _read(self, line: bytes, which: str) -> bool:
         """Read a line, and say whether it could be."""
         try:
-            self._note(Ended.model_validate_json(line))
+            self._note(VisitResult.model_validate_json(line))
         except ValidationError:
             _log.warning("%s is damaged: that visit is made again", which)
             return False
         return True
 
-    def _note(self, ended: Ended) -> None:
+    def _note(self, ended: VisitResult) -> None:
         self._visits[ended.stage, ended.number] = ended
 
 

@@ -12,13 +12,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from graph.ablation import without
+from graph.ablation import without_part
 from graph.study.baselines import BASELINES, policy_of
 from graph.study.memory_controls import controlled
-from graph.study.runners import Engine, VisitFailedError, local_engine, server_engine
-from graph.study.schedule import Course, Stage, courses, visit_seed, visitors
-from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, Split, StudySettings
-from graph.study.visit_log import Done, Ended, thread_of
+from graph.study.runners import VisitFailedError, VisitRunner, local_runner, server_runner
+from graph.study.schedule import Batch, Phase, phases, visit_seed, visitors
+from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, StudySettings
+from graph.study.visit_log import VisitLog, VisitResult, thread_of
 from graph.variants import VARIANTS, variant_settings
 from memory.chroma.errors import StoreError
 from memory.home import home
@@ -28,6 +28,7 @@ from nodes.state import VisitInput, VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.rollout import play
+from sim.world.data import SplitName
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
 FAILED = "failed"
@@ -55,7 +56,7 @@ class Work(NamedTuple):
     """Whether visits that fail are left out where the study would stop."""
 
 
-class Progress(Protocol):
+class StudyProgress(Protocol):
     """Is told how far a study is."""
 
     def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
@@ -64,7 +65,7 @@ class Progress(Protocol):
 
 
 def run_cells(
-    cells: Sequence[Cell], work: Work, processes: int, progress: Progress
+    cells: Sequence[Cell], work: Work, processes: int, progress: StudyProgress
 ) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
     """Run cells, each in some worker process, and yield the visits of each as it ends."""
     # Fork would copy the threads' locks of Chroma and onnxruntime in whatever state they are.
@@ -99,7 +100,7 @@ def run_cells(
 
 
 @contextmanager
-def _listening(events: Any, progress: Progress) -> Iterator[None]:
+def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
     """Pass on what the workers report while the block runs."""
     ended = threading.Event()
 
@@ -176,10 +177,10 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    done = Done(folder / VISITS)
+    done = VisitLog(folder / VISITS)
     lines = []
     world = load_world(work.settings.world)
-    for course in courses(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
+    for course in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
         # Its visits may all be done, and what the last of them taught not be written.
         ended = folder / f"{course.name or TRAIN}.ended"
         if not ended.exists() or any(done.missing(stage) for stage in course.stages):
@@ -190,9 +191,9 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     return lines
 
 
-async def _follow(course: Course, cell: Cell, work: Work, done: Done) -> None:
+async def _follow(course: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
     """Make the visits of a course that have not been made, with what was made before in memory again."""
-    async with _engine(cell, course, work) as engine:
+    async with _runner(cell, course, work) as engine:
         spare_collector()
         # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
         await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
@@ -205,7 +206,7 @@ async def _follow(course: Course, cell: Cell, work: Work, done: Done) -> None:
                 await engine.remember(sorted(records, key=lambda one: one.key), private=private)
 
 
-def _stage_lines(cell: Cell, stage: Stage, done: Done) -> list[dict[str, Any]]:
+def _stage_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any]]:
     of = _about(cell, stage.split) | stage.about
     outputs, failures = done.outputs(stage), done.failures(stage)
     if failures and not outputs and stage.split != TRAIN:
@@ -217,7 +218,7 @@ def _stage_lines(cell: Cell, stage: Stage, done: Done) -> list[dict[str, Any]]:
     ]
 
 
-def _about(cell: Cell, split: Split) -> dict[str, Any]:
+def _about(cell: Cell, split: SplitName) -> dict[str, Any]:
     """Return what the lines of a cell's visits say of it."""
     return {"variant": cell.variant, WITHOUT: cell.without, "split": split, "seed": cell.seed}
 
@@ -231,13 +232,13 @@ def spare_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
-def _engine(cell: Cell, course: Course, work: Work) -> AbstractAsyncContextManager[Engine]:
+def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManager[VisitRunner]:
     name = f"{cell}-{course.name}" if course.name else str(cell)
     if work.server:
-        return server_engine(work.server, cell.variant, f"{work.token}-{name}")
+        return server_runner(work.server, cell.variant, f"{work.token}-{name}")
     space = work.settings.context.space or work.settings.world
     checkpoints = work.folder / CELLS / str(cell) / CHECKPOINTS
-    return local_engine(
+    return local_runner(
         work.settings.world, cell.variant, space, checkpoints=checkpoints, memory=work.folder / "memory" / name
     )
 
@@ -245,10 +246,10 @@ def _engine(cell: Cell, course: Course, work: Work) -> AbstractAsyncContextManag
 class Visits:
     """Runs the visits of a course, many at once."""
 
-    def __init__(self, cell: Cell, work: Work, engine: Engine, done: Done, course: Course) -> None:
+    def __init__(self, cell: Cell, work: Work, engine: VisitRunner, done: VisitLog, course: Phase) -> None:
         self._cell = cell
         self._settings = work.settings
-        self._context = without(variant_settings(cell.variant, work.settings.context), cell.without)
+        self._context = without_part(variant_settings(cell.variant, work.settings.context), cell.without)
         self._engine = engine
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done
@@ -257,7 +258,7 @@ class Visits:
         self._succeeded_since_failure = False
         self._spent: BudgetSpentError | None = None
 
-    async def __call__(self, stage: Stage) -> None:
+    async def __call__(self, stage: Batch) -> None:
         """Make those visits of a stage that have not been made yet.
 
         A visit that fails is tried once more when the others have ended. If it fails again, the study goes on without,
@@ -274,14 +275,14 @@ class Visits:
         for number, error in again.items():
             if not (error.own or self._succeeded_since_failure or self._skip):
                 raise error
-            self._done.add(Ended(stage=stage.name, number=number, failed=str(error)))
+            self._done.add(VisitResult(stage=stage.name, number=number, failed=str(error)))
         self._report(stage)
 
-    def _report(self, stage: Stage) -> None:
+    def _report(self, stage: Batch) -> None:
         total = sum(len(one.users) for one in self._course.stages if one.name == stage.name)
         _report(self._cell, stage.name, self._done.count(stage.name), total)
 
-    async def _run(self, stage: Stage, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
+    async def _run(self, stage: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return which failed."""
         learn, explore = "cohort" if stage.learns else "off", self._context.explore
         # Users who come back teach too, but nothing is tried out on them.
@@ -311,7 +312,7 @@ class Visits:
                     self._spent = error
                     return
                 self._succeeded_since_failure = True
-                self._done.add(Ended(stage=stage.name, number=number, output=output))
+                self._done.add(VisitResult(stage=stage.name, number=number, output=output))
                 await self._engine.forget(thread)
             self._report(stage)
 

@@ -13,7 +13,17 @@ from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
 from memory.chroma.cache import Scored, ranked
 from memory.chroma.connection import Connection, Table, chroma_calls
 from memory.chroma.index_search import SLICE, fetch_vectors, stacked
-from memory.chroma.layout import CHUNK, EXPIRY, Chunk, Record, Write, collection_name, labels_of, readable, to_json
+from memory.chroma.layout import (
+    CHUNK,
+    EXPIRY,
+    Chunk,
+    StoredRecord,
+    Write,
+    collection_name,
+    labels_of,
+    readable,
+    to_json,
+)
 from memory.chroma.ttl import now
 from memory.search.filters import Namespace, list_namespaces
 from memory.search.vectors import Vector
@@ -21,11 +31,11 @@ from memory.search.vectors import Vector
 ReadOp = GetOp | SearchOp | ListNamespacesOp
 
 
-class Answer(NamedTuple):
+class ReadResult(NamedTuple):
     """What a read gives."""
 
     result: Result
-    read: Sequence[Record] = ()
+    read: Sequence[StoredRecord] = ()
     """Records whose time to live is to be started anew by it."""
 
 
@@ -74,14 +84,14 @@ class Backend(ABC):
         self._owner = threading.get_ident()
 
     @abstractmethod
-    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return what `answer` does, without Chroma and the disk; None if that takes Chroma.
 
         Any thread may call it, at any moment.
         """
 
     @abstractmethod
-    def record(self, namespace: Namespace, key: str) -> Record | None:
+    def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record, None if there is none."""
 
     @abstractmethod
@@ -105,22 +115,22 @@ class Backend(ABC):
         """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
 
     @abstractmethod
-    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+    def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
         """Return what a collection holds of `records`, by head, expired ones too."""
 
     @abstractmethod
-    def written(self, write: Write, record: Record | None) -> None:
+    def written(self, write: Write, record: StoredRecord | None) -> None:
         """Take note that `record`, None if deleted, is durable now."""
 
     @abstractmethod
-    def put_off(self, record: Record) -> bool:
+    def refresh_ttl(self, record: StoredRecord) -> bool:
         """Let `record` live as long as it says now, and say whether it still does live."""
 
     @abstractmethod
-    def swept(self, record: Record) -> None:
+    def swept(self, record: StoredRecord) -> None:
         """Take note that an expired record is gone."""
 
-    def answer(self, op: ReadOp, query: Vector | None) -> Answer:
+    def answer(self, op: ReadOp, query: Vector | None) -> ReadResult:
         """Return the result of a read.
 
         Args:
@@ -132,15 +142,15 @@ class Backend(ABC):
         """
         if isinstance(op, GetOp):
             record = self.record(op.namespace, op.key)
-            read = [record] if record and op.refresh_ttl and record.worn else []
-            return Answer(record.item() if record else None, read)
+            read = [record] if record and op.refresh_ttl and record.ttl_is_due else []
+            return ReadResult(record.item() if record else None, read)
         if isinstance(op, SearchOp):
             found = self._search(op, query)
-            read = [record for record, _ in found if op.refresh_ttl and record.worn]
-            return Answer([record.found(score) for record, score in found], read)
-        return Answer(list_namespaces(self.namespaces(), op))
+            read = [record for record, _ in found if op.refresh_ttl and record.ttl_is_due]
+            return ReadResult([record.found(score) for record, score in found], read)
+        return ReadResult(list_namespaces(self.namespaces(), op))
 
-    def records(self, prefix: Namespace) -> list[Record]:
+    def records(self, prefix: Namespace) -> list[StoredRecord]:
         """Return all records below `prefix`, by namespace and key.
 
         Raises:
@@ -148,7 +158,7 @@ class Backend(ABC):
         """
         return [record for record, _ in self._search(SearchOp(prefix, limit=sys.maxsize), None)]
 
-    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+    def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
         """Return the vectors, (n, d), of each of `records`; n = 0 for one that is not indexed, or gone meanwhile.
 
         Raises:
@@ -246,9 +256,9 @@ class Backend(ABC):
     def _start_anew(self, collection: Table, chunk: Chunk) -> None:
         held = self.held(chunk.labels, chunk.read)
         same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
-        later = [record.put_off() for record in same if not record.expired]
+        later = [record.refresh_ttl() for record in same if not record.expired]
         # Its time could run out while Chroma writes, so reads know of the new one before it is durable.
-        if living := [record for record in later if record.lifetime and self.put_off(record)]:
+        if living := [record for record in later if record.lifetime and self.refresh_ttl(record)]:
             collection.update(
                 ids=[record.head for record in living],
                 # Nothing but this, or a client that has replaced one meanwhile would be undone.
@@ -272,7 +282,7 @@ class Backend(ABC):
             [write.fields for write, _ in chunk.extras],
         )
 
-    def _head_rows(self, put: Sequence[tuple[Write, Record]], former: Mapping[str, Record]) -> Rows:
+    def _head_rows(self, put: Sequence[tuple[Write, StoredRecord]], former: Mapping[str, StoredRecord]) -> Rows:
         return Rows(
             [record.head for _, record in put],
             stacked([write.head_vector(self._dimension) for write, _ in put], self._dimension),

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.chroma.layout import Record
+from memory.chroma.layout import StoredRecord
 from memory.chroma.ttl import Deadlines, now
 from memory.search.filters import Namespace, matches
 from memory.search.scoring import contenders, exact_scores
 from memory.search.vectors import Vector
 
-Scored = tuple[Record, float | None]
+Scored = tuple[StoredRecord, float | None]
 
 
 def ranked(records: Iterable[Scored]) -> list[Scored]:
@@ -22,9 +22,9 @@ def ranked(records: Iterable[Scored]) -> list[Scored]:
     return sorted(records, key=lambda found: (found[1] is None, -(found[1] or 0.0), found[0].place))
 
 
-def best_of(rows: Iterable[tuple[Record, float]]) -> list[Scored]:
+def best_of(rows: Iterable[tuple[StoredRecord, float]]) -> list[Scored]:
     """Return each record once, with the score of its best row."""
-    best: dict[tuple[Namespace, str], tuple[Record, float]] = {}
+    best: dict[tuple[Namespace, str], tuple[StoredRecord, float]] = {}
     for record, score in rows:
         if record.place not in best or score > best[record.place][1]:
             best[record.place] = (record, score)
@@ -46,13 +46,13 @@ class Matrix:
 
     def __init__(self, dimension: int) -> None:
         self._vectors: Vector = np.zeros((64, dimension), dtype=np.float32)
-        self._records: list[Record | None] = []
+        self._records: list[StoredRecord | None] = []
         self._rows: dict[tuple[Namespace, str], list[int]] = {}
         self._free: list[int] = []
         self._most = 1
         """Rows of the record that has most, or once had."""
 
-    def replace(self, record: Record, vectors: Vector) -> None:
+    def replace(self, record: StoredRecord, vectors: Vector) -> None:
         """Let `vectors`, (n, d), be those of `record`, whatever it had before."""
         self.remove(record.place)
         rows = [self._free.pop() if self._free else self._new_row() for _ in vectors]
@@ -63,7 +63,7 @@ class Matrix:
             self._rows[record.place] = rows
             self._most = max(self._most, len(rows))
 
-    def update(self, record: Record) -> None:
+    def update(self, record: StoredRecord) -> None:
         """Let `record` stand for the rows that it has already."""
         for row in self._rows.get(record.place, ()):
             self._records[row] = record
@@ -74,7 +74,7 @@ class Matrix:
             self._records[row] = None
             self._free.append(row)
 
-    def best(self, query: Vector, records: Iterable[Record] | None, wanted: int) -> list[Scored]:
+    def best(self, query: Vector, records: Iterable[StoredRecord] | None, wanted: int) -> list[Scored]:
         """Return at least the best `wanted` records with their exact scores, in any order.
 
         Args:
@@ -102,7 +102,7 @@ class Matrix:
         return row
 
 
-class Mirror:
+class RecordCache:
     """The records of one collection and, up to `limit` of them, their vectors. Safe to use from many threads.
 
     Reads find no expired record. What still lies of one in Chroma, `held` says.
@@ -116,11 +116,11 @@ class Mirror:
         self._dimension = dimension
         self._limit = limit
         self._lock = threading.Lock()
-        self._by_namespace: dict[Namespace, dict[str, Record]] = {}
-        self._by_head: dict[str, Record] = {}
+        self._by_namespace: dict[Namespace, dict[str, StoredRecord]] = {}
+        self._by_head: dict[str, StoredRecord] = {}
         self._matrix: Matrix | None = Matrix(dimension)
         self._deadlines = Deadlines()
-        self._expired: dict[str, Record] = {}
+        self._expired: dict[str, StoredRecord] = {}
 
     @property
     def has_vectors(self) -> bool:
@@ -132,7 +132,7 @@ class Mirror:
         """Whether the collection is small enough for exact search."""
         return len(self._by_head) <= self._limit
 
-    def put(self, record: Record, vectors: Vector | None) -> None:
+    def put(self, record: StoredRecord, vectors: Vector | None) -> None:
         """Take in a new or changed record.
 
         Args:
@@ -149,10 +149,10 @@ class Mirror:
             elif self._matrix is not None:
                 self._matrix.replace(record, vectors)
 
-    def put_off(self, record: Record) -> bool:
+    def refresh_ttl(self, record: StoredRecord) -> bool:
         """Let a record that lives expire as late as it says now; False where it has expired, or is gone."""
         with self._lock:
-            self._bury()
+            self._evict_expired()
             if record.head not in self._by_head:
                 return False
             self._by_namespace[record.namespace][record.key] = record
@@ -168,17 +168,17 @@ class Mirror:
             self._expired.pop(head, None)
             self._take_out(head)
 
-    def get(self, namespace: Namespace, key: str) -> Record | None:
+    def get(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record, None if there is none."""
         record = self._by_namespace.get(namespace, {}).get(key)
         return record if record and not record.expired else None
 
-    def by_head(self, head: str) -> Record | None:
+    def by_head(self, head: str) -> StoredRecord | None:
         """Return the record whose head is the row `head`, None if there is none."""
         record = self._by_head.get(head)
         return record if record and not record.expired else None
 
-    def held(self, head: str) -> Record | None:
+    def held(self, head: str) -> StoredRecord | None:
         """Return what lies in Chroma in the row `head`: a record, even an expired one, or None."""
         with self._lock:
             return self._by_head.get(head) or self._expired.get(head)
@@ -186,26 +186,26 @@ class Mirror:
     def namespaces(self) -> list[Namespace]:
         """Return the namespaces that hold at least one record."""
         with self._lock:
-            self._bury()
+            self._evict_expired()
             return list(self._by_namespace)
 
     def listed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
         """Return the first `wanted` records below `prefix`, by namespace and key, without scores."""
         with self._lock:
-            self._bury()
+            self._evict_expired()
             return [(record, None) for record in islice(self._below(prefix, filter_), wanted)]
 
     def unindexed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
         """Return the first `wanted` records below `prefix` that have no vector, by namespace and key."""
         with self._lock:
-            self._bury()
+            self._evict_expired()
             below = (record for record in self._below(prefix, filter_) if not record.vectors)
             return [(record, None) for record in islice(below, wanted)]
 
-    def few(self, prefix: Namespace, filter_: dict[str, Any] | None, most: int) -> list[Record] | None:
+    def few(self, prefix: Namespace, filter_: dict[str, Any] | None, most: int) -> list[StoredRecord] | None:
         """Return the indexed records below `prefix`, in any order; None where there are more than `most`."""
         with self._lock:
-            self._bury()
+            self._evict_expired()
             below = (record for record in self._below(prefix, filter_, False) if record.vectors)
             found = list(islice(below, most + 1))
         return found if len(found) <= most else None
@@ -220,11 +220,11 @@ class Mirror:
         with self._lock:
             if self._matrix is None:
                 return None
-            self._bury()
+            self._evict_expired()
             everything = len(prefix) <= 2 and not filter_
             return self._matrix.best(query, None if everything else self._below(prefix, filter_, False), wanted)
 
-    def _note_deadline(self, record: Record) -> None:
+    def _note_deadline(self, record: StoredRecord) -> None:
         """Remember when a record expires, if it does; the lock is held."""
         if record.lifetime is None:
             return
@@ -233,7 +233,7 @@ class Mirror:
             mortal = (one for one in self._by_head.values() if one.lifetime)
             self._deadlines.renew((one.lifetime.until, one.head) for one in mortal if one.lifetime)
 
-    def _bury(self) -> None:
+    def _evict_expired(self) -> None:
         """Let reads find nothing more of what has expired; the lock is held."""
         if not self._deadlines:
             return
@@ -255,7 +255,9 @@ class Mirror:
         if self._matrix is not None:
             self._matrix.remove(record.place)
 
-    def _below(self, prefix: Namespace, filter_: dict[str, Any] | None, in_order: bool = True) -> Iterator[Record]:
+    def _below(
+        self, prefix: Namespace, filter_: dict[str, Any] | None, in_order: bool = True
+    ) -> Iterator[StoredRecord]:
         """Yield the records below `prefix` that pass the filter; the lock is held."""
         namespaces = [namespace for namespace in self._by_namespace if namespace[: len(prefix)] == prefix]
         for namespace in sorted(namespaces) if in_order else namespaces:

@@ -16,8 +16,8 @@ from memory.chroma.ttl import LONGEST
 
 # RFC 9110: a name is a token, a value is of visible characters with blanks between them.
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=200)]
-_Value = Annotated[str, Field(pattern=r"^[!-~]+([ \t]+[!-~]+)*$", max_length=8_000)]
-_HEADERS = TypeAdapter(dict[_Name, _Value])
+_HeaderValue = Annotated[str, Field(pattern=r"^[!-~]+([ \t]+[!-~]+)*$", max_length=8_000)]
+_HEADERS = TypeAdapter(dict[_Name, _HeaderValue])
 
 
 CHROMA_SECONDS = 30.0
@@ -127,7 +127,7 @@ def chosen_embedding() -> Embeddings | None:
     return made
 
 
-class _Lifetime(BaseModel):
+class _TtlSettings(BaseModel):
     """`store.ttl` of langgraph.json; what else LangGraph may come to have there is not ours."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -140,7 +140,7 @@ class _Lifetime(BaseModel):
 class _Store(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    ttl: _Lifetime | None = None
+    ttl: _TtlSettings | None = None
 
 
 def configured_ttl() -> TTLConfig | None:

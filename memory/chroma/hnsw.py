@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER, ROWS, LINKS = "header.bin", "data_level0.bin", "link_lists.bin"
-VERSION = 1
+LAYOUT_VERSION = 1
 """Of the layout that is known here; another one is for Chroma to judge."""
 WORD = 4
 """Bytes of a number in a list of links: how many there are, in its lower half, and then the elements."""
@@ -60,7 +60,7 @@ def holds_together(index: Path) -> bool:
     if len(read) < _LAYOUT.size:
         return False
     header = Header(*_LAYOUT.unpack_from(read))
-    if header.version != VERSION or header.elements == 0:
+    if header.version != LAYOUT_VERSION or header.elements == 0:
         return True
     if header.elements > header.room or header.entry >= header.elements or header.top < 0:
         return False

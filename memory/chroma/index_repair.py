@@ -21,7 +21,7 @@ from memory.chroma.connection import DATABASE, SCANT, Connection, Table, first_l
 from memory.chroma.errors import BadStoreError, StoreError
 from memory.chroma.hnsw import HEADER, holds_together
 from memory.chroma.index_check import unreadable
-from memory.chroma.layout import IDENTITY, OURS, Record, arbitrary_vector, is_head, readable, texts_at
+from memory.chroma.layout import IDENTITY, OURS, StoredRecord, arbitrary_vector, is_main_row, readable, texts_at
 from memory.search.vectors import Vector
 
 OPEN = "billp.open"
@@ -140,7 +140,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
 def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
     told = TOLD_EACH
-    heads = [row for row in ids if is_head(row)]
+    heads = [row for row in ids if is_main_row(row)]
     for start in range(0, len(heads), PAGE):
         page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
@@ -154,7 +154,7 @@ def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) 
     _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})
 
 
-def _vectors(records: Sequence[Record], embed: Embed) -> dict[str, Vector]:
+def _vectors(records: Sequence[StoredRecord], embed: Embed) -> dict[str, Vector]:
     """Return the vectors of the rows of some records."""
     texts = {record: texts_at(record.value, record.paths) for record in records if record.vectors}
     distinct = list(dict.fromkeys(text for own in texts.values() for text in own))

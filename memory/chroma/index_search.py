@@ -7,8 +7,8 @@ import numpy as np
 
 from memory.chroma.cache import Scored, best_of
 from memory.chroma.connection import Table
-from memory.chroma.layout import Record
-from memory.search.scoring import MARGIN, exact_scores
+from memory.chroma.layout import StoredRecord
+from memory.search.scoring import SCORE_MARGIN, exact_scores
 from memory.search.vectors import Vector
 
 FEW = 2_000
@@ -18,7 +18,7 @@ OVERFETCH = 400
 SLICE = 100
 """Candidates whose vectors are fetched at a time."""
 
-Resolve = Callable[[Sequence[str]], Mapping[str, Record]]
+Resolve = Callable[[Sequence[str]], Mapping[str, StoredRecord]]
 """Gives the records of row ids; rows that do not count (not current, filtered out) are left out."""
 
 
@@ -58,12 +58,12 @@ def _rank(
     collection: Table, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
 ) -> list[Scored]:
     """Walk down the candidates, best first, until no further one can be among the best `wanted`."""
-    rows: list[tuple[Record, float]] = []
+    rows: list[tuple[StoredRecord, float]] = []
     found: list[Scored] = []
     for start in range(0, len(ids), SLICE):
         if len(found) >= wanted:
             worst = sorted((score for _, score in found if score is not None), reverse=True)[wanted - 1]
-            if rough[start] < worst - MARGIN:
+            if rough[start] < worst - SCORE_MARGIN:
                 break
         owners = resolve(ids[start : start + SLICE])
         vectors = fetch_vectors(collection, list(owners))
@@ -73,7 +73,7 @@ def _rank(
     return found
 
 
-def search_few(collection: Table, query: Vector, records: Sequence[Record]) -> list[Scored]:
+def search_few(collection: Table, query: Vector, records: Sequence[StoredRecord]) -> list[Scored]:
     """Return `records`, indexed ones and not too many of them, with their exact scores, in any order."""
     owners = {row: record for record in records for row in (record.head, *record.extras)}
     ids = list(owners)

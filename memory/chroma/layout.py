@@ -21,7 +21,7 @@ import numpy as np
 from langgraph.store.base import Item, PutOp, SearchItem, get_text_at_path
 
 from memory.chroma.errors import BadRecordError
-from memory.chroma.ttl import PUT_OFF_FROM, end_of, now
+from memory.chroma.ttl import REFRESH_FROM, end_of, now
 from memory.search.filters import Namespace
 from memory.search.vectors import Vector, unit
 
@@ -71,7 +71,7 @@ def to_json(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredRecord:
     """A record as it is stored, without its vectors."""
 
     namespace: Namespace
@@ -102,12 +102,12 @@ class Record:
     @property
     def head(self) -> str:
         """Id of the row that makes the record exist."""
-        return head_id(self.namespace, self.key)
+        return main_row_id(self.namespace, self.key)
 
     @property
     def extras(self) -> list[str]:
         """Ids of the rows of its second and later vectors."""
-        return [extra_id(self.head, self.token, number) for number in range(1, self.vectors)]
+        return [vector_row_id(self.head, self.token, number) for number in range(1, self.vectors)]
 
     @property
     def expired(self) -> bool:
@@ -115,14 +115,14 @@ class Record:
         return self.lifetime is not None and self.lifetime.until <= now()
 
     @property
-    def worn(self) -> bool:
+    def ttl_is_due(self) -> bool:
         """Whether so much of its time is gone that a read should start it anew."""
         if self.lifetime is None:
             return False
         minutes = self.lifetime.minutes
-        return end_of(minutes * (1 - PUT_OFF_FROM), now()) >= self.lifetime.until
+        return end_of(minutes * (1 - REFRESH_FROM), now()) >= self.lifetime.until
 
-    def put_off(self) -> Self:
+    def refresh_ttl(self) -> Self:
         """Return the record with its time to live, if it has one, started anew."""
         if self.lifetime is None:
             return self
@@ -133,11 +133,11 @@ class Record:
         """Say whether a row holds a vector of this record, not a former or an arbitrary one."""
         return (row_id == self.head and self.vectors > 0) or row_id in self.extras
 
-    def kept(self, vectors: Vector) -> "Kept":
+    def kept(self, vectors: Vector) -> "ImportedRecord":
         """Return the record, and its `vectors`, as another store takes it in."""
         minutes, until = self.lifetime or (None, None)
         op = PutOp(self.namespace, self.key, self.value, list(self.paths) or False, ttl=minutes)
-        return Kept(op, (self.created_at, self.updated_at), vectors, until)
+        return ImportedRecord(op, (self.created_at, self.updated_at), vectors, until)
 
     def item(self) -> Item:
         """Return the record as `get` answers it."""
@@ -157,7 +157,7 @@ class Record:
         value: dict[str, Any] = json.loads(self.text)
         return value
 
-    def metadata(self, former: "Record | None" = None) -> dict[str, str | int | float | None]:
+    def metadata(self, former: "StoredRecord | None" = None) -> dict[str, str | int | float | None]:
         """Return what the head's row is to hold.
 
         Args:
@@ -182,9 +182,9 @@ class Record:
         return fields
 
 
-def readable(heads: Sequence[Metadata | None] | None) -> list[Record]:
+def readable(heads: Sequence[Metadata | None] | None) -> list[StoredRecord]:
     """Return the records that rows of heads hold; one that holds none is passed over, so that it hides no other."""
-    records: list[Record] = []
+    records: list[StoredRecord] = []
     for metadata in heads or ():
         try:
             records.append(read_record(metadata or {}))
@@ -195,7 +195,7 @@ def readable(heads: Sequence[Metadata | None] | None) -> list[Record]:
     return records
 
 
-def read_record(metadata: Metadata) -> Record:
+def read_record(metadata: Metadata) -> StoredRecord:
     """Return the record that a head's row holds.
 
     Raises:
@@ -206,7 +206,7 @@ def read_record(metadata: Metadata) -> Record:
     namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
     if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
         raise TypeError(f"{key!r} in {namespace} is no name of a record")
-    return Record(
+    return StoredRecord(
         namespace=tuple(namespace),
         key=key,
         text=metadata["value"],
@@ -233,12 +233,12 @@ def _lifetime(metadata: Metadata) -> Lifetime | None:
 
 
 @functools.lru_cache(maxsize=65_536)
-def head_id(namespace: Namespace, key: str) -> str:
+def main_row_id(namespace: Namespace, key: str) -> str:
     """Return the id of a record's first row."""
     return hashlib.sha256(to_json([list(namespace), key]).encode()).hexdigest()[:32]
 
 
-def extra_id(head: str, token: str, number: int) -> str:
+def vector_row_id(head: str, token: str, number: int) -> str:
     """Return the id of the row of a record's vector `number`, from 1, as written under `token`."""
     return f"{head}-{token}-{number}"
 
@@ -248,7 +248,7 @@ def owner_of(row_id: str) -> str:
     return row_id.partition("-")[0]
 
 
-def is_head(row_id: str) -> bool:
+def is_main_row(row_id: str) -> bool:
     """Say whether a row is the head of a record."""
     return "-" not in row_id
 
@@ -318,7 +318,7 @@ class Write:
     @property
     def head(self) -> str:
         """Id of the row that makes the record exist."""
-        return head_id(self.namespace, self.key)
+        return main_row_id(self.namespace, self.key)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -343,9 +343,9 @@ class Write:
 
     def extra_id(self, number: int) -> str:
         """Return the id of the row of vector `number`, from 1."""
-        return extra_id(self.head, self.token, number)
+        return vector_row_id(self.head, self.token, number)
 
-    def record(self, former: Record | None) -> Record | None:
+    def record(self, former: StoredRecord | None) -> StoredRecord | None:
         """Return the record as it will be; it keeps the time at which `former`, if it lives, was created."""
         if self.text is None:
             return None
@@ -354,7 +354,9 @@ class Write:
         created, updated = self.times or (created, moment)
         lifetime = Lifetime(self.ttl, self.until or end_of(self.ttl, moment)) if self.ttl is not None else None
         count = len(self.vectors)
-        return Record(self.namespace, self.key, self.text, created, updated, self.paths, count, self.token, lifetime)
+        return StoredRecord(
+            self.namespace, self.key, self.text, created, updated, self.paths, count, self.token, lifetime
+        )
 
     def head_vector(self, dimension: int) -> Vector:
         """Return the first vector, or for a record that has none an arbitrary one."""
@@ -364,7 +366,7 @@ class Write:
         return arbitrary_vector(self.head, dimension)
 
 
-class Kept(NamedTuple):
+class ImportedRecord(NamedTuple):
     """A record from elsewhere, to be written as it was there."""
 
     op: PutOp
@@ -384,7 +386,7 @@ class Chunk:
     labels: Namespace
     extras: list[tuple[Write, int]] = field(default_factory=list)
     heads: list[Write] = field(default_factory=list)
-    read: list[Record] = field(default_factory=list)
+    read: list[StoredRecord] = field(default_factory=list)
     """Records whose time to live starts anew."""
 
     @property
@@ -452,9 +454,9 @@ def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
         yield chunk
 
 
-def read_chunks(records: Sequence[Record]) -> Iterator[Chunk]:
+def read_chunks(records: Sequence[StoredRecord]) -> Iterator[Chunk]:
     """Yield the chunks that start the time to live of `records` anew, each record once."""
-    by_labels: dict[Namespace, dict[str, Record]] = {}
+    by_labels: dict[Namespace, dict[str, StoredRecord]] = {}
     for record in records:
         by_labels.setdefault(labels_of(record.namespace), {})[record.head] = record
     for labels, group in by_labels.items():

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from langgraph.store.base import SearchOp
 
-from memory.chroma.backend import Answer, Backend, ReadOp, reaches
-from memory.chroma.cache import Mirror, Scored
+from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
+from memory.chroma.cache import RecordCache, Scored
 from memory.chroma.connection import Connection
 from memory.chroma.index_search import FEW, OVERFETCH, fetch_vectors, search_few, search_index, stacked
-from memory.chroma.layout import Chunk, Record, Write, is_head, labels_of, owner_of, prefix_filter, readable
+from memory.chroma.layout import Chunk, StoredRecord, Write, is_main_row, labels_of, owner_of, prefix_filter, readable
 from memory.search.filters import Namespace, matches
 from memory.search.vectors import Vector
 
@@ -42,18 +42,18 @@ class LocalBackend(Backend):
     def __init__(self, connection: Connection, dimension: int, exact_limit: int = EXACT_LIMIT) -> None:
         super().__init__(connection, dimension)
         self._exact_limit = exact_limit
-        self._mirrors: dict[Namespace, Mirror] = {}
+        self._mirrors: dict[Namespace, RecordCache] = {}
         self._swept: set[Namespace] = set()
         self._collections.update(self._kept())
 
-    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return what the loaded mirrors answer, None if they do not hold all it takes."""
         try:
             return self.answer(op, query)
         except NotLoadedError:
             return None
 
-    def record(self, namespace: Namespace, key: str) -> Record | None:
+    def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record, None if there is none."""
         mirror = self._mirror(labels_of(namespace))
         return mirror.get(namespace, key) if mirror is not None else None
@@ -94,9 +94,9 @@ class LocalBackend(Backend):
         return self._scored_by_index(labels, mirror, op, query, wanted)
 
     def _scored_by_index(
-        self, labels: Namespace, mirror: Mirror, op: SearchOp, query: Vector, wanted: int
+        self, labels: Namespace, mirror: RecordCache, op: SearchOp, query: Vector, wanted: int
     ) -> list[Scored]:
-        def resolve(rows: Sequence[str]) -> Mapping[str, Record]:
+        def resolve(rows: Sequence[str]) -> Mapping[str, StoredRecord]:
             owners = {row: mirror.by_head(owner_of(row)) for row in rows}
             return {
                 row: record
@@ -107,14 +107,14 @@ class LocalBackend(Backend):
         where = prefix_filter(op.namespace_prefix)
         return search_index(self._collections[labels], query, where, wanted, resolve, OVERFETCH)
 
-    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+    def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
         """Return what a collection holds of `records`, by head, expired ones too."""
         # Loaded before the first extra row is written, or it would be taken for an orphan.
         mirror = self._mirror(labels)
         found = [mirror.held(record.head) for record in records] if mirror is not None else []
         return {record.head: record for record in found if record}
 
-    def written(self, write: Write, record: Record | None) -> None:
+    def written(self, write: Write, record: StoredRecord | None) -> None:
         """Let the mirror show what is durable now."""
         mirror = self._mirror(labels_of(write.namespace))
         if mirror is not None and record:
@@ -122,12 +122,12 @@ class LocalBackend(Backend):
         elif mirror is not None:
             mirror.remove(write.head)
 
-    def put_off(self, record: Record) -> bool:
+    def refresh_ttl(self, record: StoredRecord) -> bool:
         """Let `record` live as long as it says now, and say whether it still does live."""
         mirror = self._mirror(labels_of(record.namespace))
-        return mirror is not None and mirror.put_off(record)
+        return mirror is not None and mirror.refresh_ttl(record)
 
-    def swept(self, record: Record) -> None:
+    def swept(self, record: StoredRecord) -> None:
         """Let the mirror, if it is loaded, forget a record."""
         if mirror := self._mirrors.get(labels_of(record.namespace)):
             mirror.remove(record.head)
@@ -145,7 +145,7 @@ class LocalBackend(Backend):
             self._mirrors.pop(chunk.labels, None)
             raise
 
-    def _mirror(self, labels: Namespace) -> Mirror | None:
+    def _mirror(self, labels: Namespace) -> RecordCache | None:
         """Return the mirror of a collection, loaded at first use; None if there is no such collection.
 
         Raises:
@@ -160,7 +160,7 @@ class LocalBackend(Backend):
         if threading.get_ident() != self._owner:
             raise NotLoadedError
 
-    def _load(self, labels: Namespace) -> Mirror:
+    def _load(self, labels: Namespace) -> RecordCache:
         """Read a collection into a mirror that takes the place of the former one.
 
         Raises:
@@ -170,8 +170,8 @@ class LocalBackend(Backend):
         collection = self._collections[labels]
         # By their ids, since Chroma counts its way to an offset: 18 s for 100,000 rows, against 4.
         ids = collection.get(include=[])["ids"]
-        heads = [row for row in ids if is_head(row)]
-        records: list[Record] = []
+        heads = [row for row in ids if is_main_row(row)]
+        records: list[StoredRecord] = []
         for start in range(0, len(heads), PAGE):
             page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
             records.extend(readable(page["metadatas"]))
@@ -179,12 +179,12 @@ class LocalBackend(Backend):
         exact = len(records) <= self._exact_limit
         for start in range(0, len(ids) if exact else 0, PAGE):
             vectors |= fetch_vectors(collection, ids[start : start + PAGE])
-        mirror = Mirror(self._dimension, self._exact_limit)
+        mirror = RecordCache(self._dimension, self._exact_limit)
         for record in records:
             own = [record.head, *record.extras] if record.vectors else []
             mirror.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
         odd = set(heads).difference(record.head for record in records)
-        extras = {row for row in ids if not is_head(row) and owner_of(row) not in odd}
+        extras = {row for row in ids if not is_main_row(row) and owner_of(row) not in odd}
         self._remove_orphans(labels, extras.difference(*(record.extras for record in records)))
         self._mirrors[labels] = mirror
         return mirror

@@ -17,7 +17,7 @@ from memory.chroma.index_repair import mark_open, set_aside_unreadable, unmark
 from memory.chroma.layout import IDENTITY, LAYOUT
 from memory.chroma.open_server import open_server
 
-LOCK = "billp.lock"
+STORE_LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
 FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
@@ -59,8 +59,8 @@ def _folder(path: Path) -> Connection:
     try:
         path.mkdir(parents=True, exist_ok=True)
         path = path.resolve()
-        fresh_lock = not (path / LOCK).exists()
-        lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+        fresh_lock = not (path / STORE_LOCK).exists()
+        lock = FileLock(path / STORE_LOCK, timeout=0, thread_local=False)
         lock.acquire()
     except Timeout as error:
         raise BadStoreError(
@@ -85,7 +85,7 @@ def _folder(path: Path) -> Connection:
             raise
     except Exception as error:  # as in chroma_calls
         if fresh_lock:
-            (path / LOCK).unlink(missing_ok=True)
+            (path / STORE_LOCK).unlink(missing_ok=True)
         lock.release()
         if isinstance(error, BadStoreError):
             raise
@@ -104,7 +104,7 @@ def _folder(path: Path) -> Connection:
 def _refuse_foreign(path: Path) -> None:
     """Raise where `path` is something else than an empty or a Chroma folder."""
     try:
-        names = {entry.name for entry in path.iterdir()} - {LOCK} if path.exists() else set()
+        names = {entry.name for entry in path.iterdir()} - {STORE_LOCK} if path.exists() else set()
     except NotADirectoryError as error:
         raise BadStoreError(f"{path} is no folder: name a folder for the memory.") from error
     except OSError as error:

@@ -19,7 +19,7 @@ from memory.chroma.worker import within
 
 MAJOR = "1."
 """Versions of a server that speak as this client does."""
-VERSION = re.compile(r"\d+(\.\w+){1,4}")
+VERSION_PATTERN = re.compile(r"\d+(\.\w+){1,4}")
 SECRET_FROM = 4
 """Characters of a header's value from which on no message shows it: shorter ones are in any message by chance."""
 REFUSED = (401, 403, 407)
@@ -137,7 +137,7 @@ def _other_version(place: str, headers: Mapping[str, str], ca: str | None) -> st
             version = answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError, OSError):
             continue
-        if isinstance(version, str) and VERSION.fullmatch(version) and not version.startswith(MAJOR):
+        if isinstance(version, str) and VERSION_PATTERN.fullmatch(version) and not version.startswith(MAJOR):
             return _wrong_version(place, version)
     return None
 

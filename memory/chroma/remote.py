@@ -5,12 +5,22 @@ from typing import Any, TypeVar
 
 from langgraph.store.base import SearchOp
 
-from memory.chroma.backend import Answer, Backend, ReadOp, reaches
+from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
 from memory.chroma.cache import Scored, ranked
 from memory.chroma.connection import Connection, GoneError, Table, TooLargeError
 from memory.chroma.errors import BadRecordError
 from memory.chroma.index_search import search_index
-from memory.chroma.layout import Chunk, Record, Write, head_id, is_head, labels_of, owner_of, prefix_filter, readable
+from memory.chroma.layout import (
+    Chunk,
+    StoredRecord,
+    Write,
+    is_main_row,
+    labels_of,
+    main_row_id,
+    owner_of,
+    prefix_filter,
+    readable,
+)
 from memory.search.filters import Namespace, matches
 from memory.search.vectors import Vector
 
@@ -43,15 +53,15 @@ class RemoteBackend(Backend):
         super().__init__(connection, dimension)
         self._settle = settle
 
-    def answer(self, op: ReadOp, query: Vector | None) -> Answer:
+    def answer(self, op: ReadOp, query: Vector | None) -> ReadResult:
         """Return the result of a read, as `Backend.answer` does."""
         return self._or_again(lambda: super(RemoteBackend, self).answer(op, query))
 
-    def records(self, prefix: Namespace) -> list[Record]:
+    def records(self, prefix: Namespace) -> list[StoredRecord]:
         """Return all records below `prefix`, as `Backend.records` does."""
         return self._or_again(lambda: super(RemoteBackend, self).records(prefix))
 
-    def vectors(self, records: Sequence[Record]) -> list[Vector]:
+    def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
         """Return the vectors of each of `records`, as `Backend.vectors` does."""
         return self._or_again(lambda: super(RemoteBackend, self).vectors(records))
 
@@ -91,13 +101,13 @@ class RemoteBackend(Backend):
             self._settle()
             return call()
 
-    def answer_at_once(self, op: ReadOp, query: Vector | None) -> Answer | None:
+    def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return nothing: each read is a request."""
         return None
 
-    def record(self, namespace: Namespace, key: str) -> Record | None:
+    def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record, None if there is none."""
-        head = head_id(namespace, key)
+        head = main_row_id(namespace, key)
         record = self._heads(self._existing(labels_of(namespace)), [head]).get(head)
         return record if record and not record.expired else None
 
@@ -129,7 +139,7 @@ class RemoteBackend(Backend):
         if collection is None:
             return []
 
-        def resolve(rows: Sequence[str]) -> Mapping[str, Record]:
+        def resolve(rows: Sequence[str]) -> Mapping[str, StoredRecord]:
             heads = self._heads(collection, sorted({owner_of(row) for row in rows}))
             return {
                 row: record
@@ -142,18 +152,18 @@ class RemoteBackend(Backend):
 
         return search_index(collection, query, prefix_filter(op.namespace_prefix), wanted, resolve)
 
-    def held(self, labels: Namespace, records: Sequence[Write | Record]) -> Mapping[str, Record]:
+    def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
         """Return what a collection holds of `records`, by head, expired ones too."""
         return self._heads(self._existing(labels), [record.head for record in records])
 
-    def written(self, write: Write, record: Record | None) -> None:
+    def written(self, write: Write, record: StoredRecord | None) -> None:
         """Do nothing: the server knows."""
 
-    def put_off(self, record: Record) -> bool:
+    def refresh_ttl(self, record: StoredRecord) -> bool:
         """Say yes: the server will know."""
         return True
 
-    def swept(self, record: Record) -> None:
+    def swept(self, record: StoredRecord) -> None:
         """Do nothing: the server knows."""
 
     def _existing(self, labels: Namespace) -> Table | None:
@@ -163,7 +173,7 @@ class RemoteBackend(Backend):
         return self._collections.get(labels)
 
     @staticmethod
-    def _heads(collection: Table | None, heads: list[str]) -> dict[str, Record]:
+    def _heads(collection: Table | None, heads: list[str]) -> dict[str, StoredRecord]:
         """Return those of the records with `heads` that exist."""
         if collection is None or not heads:
             return {}
@@ -171,12 +181,12 @@ class RemoteBackend(Backend):
         return {record.head: record for record in readable(page["metadatas"])}
 
     @staticmethod
-    def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[Record]:
+    def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[StoredRecord]:
         """Yield the living records of a collection that pass Chroma's filter."""
         if collection is not None:
             page = collection.get(where=where, include=["metadatas"])
             rows = zip(page["ids"], page["metadatas"] or [], strict=True)
-            heads = [metadata for row, metadata in rows if is_head(row)]
+            heads = [metadata for row, metadata in rows if is_main_row(row)]
             yield from (record for record in readable(heads) if not record.expired)
 
     def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:

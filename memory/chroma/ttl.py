@@ -11,7 +11,7 @@ from memory.chroma.errors import BadRecordError
 
 LONGEST = 1e9
 """Minutes that a record may live at most, 1,900 years: dates end in the year 9999."""
-PUT_OFF_FROM = 0.01
+REFRESH_FROM = 0.01
 """Share of its time to live that has to be gone before a read starts it anew, so that few reads are writes."""
 
 

@@ -6,7 +6,7 @@ from memory.search.vectors import Vector
 
 DECIMALS = 6
 """Scores are rounded to this before ties are broken by key."""
-MARGIN = 1e-5
+SCORE_MARGIN = 1e-5
 """More than a fast float32 product and the rounding together can be off."""
 _CHUNK = 4096
 
@@ -30,10 +30,10 @@ def contenders(scores: Vector, wanted: int) -> np.ndarray[tuple[int], np.dtype[n
     """Return the indices of all rows that may be among the best `wanted` once scored exactly.
 
     Args:
-        scores: (n,), fast scores, off by less than `MARGIN` / 2; -inf for rows that do not count.
+        scores: (n,), fast scores, off by less than `SCORE_MARGIN` / 2; -inf for rows that do not count.
         wanted: Rows that are wanted in the end.
     """
     if wanted >= len(scores):
         return np.flatnonzero(scores > -np.inf)
     worst = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return np.flatnonzero((scores > -np.inf) & (scores >= worst - MARGIN))
+    return np.flatnonzero((scores > -np.inf) & (scores >= worst - SCORE_MARGIN))

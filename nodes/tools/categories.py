@@ -21,7 +21,7 @@ def recent_categories(items: Sequence[Item], window: int) -> list[str]:
     return sorted({genre for item in items[-window:] for genre in item.genres})
 
 
-def drawn_categories(categories: Iterable[str], count: int, seed: int, number: int) -> list[str]:
+def random_categories(categories: Iterable[str], count: int, seed: int, number: int) -> list[str]:
     """Return at most `count` categories, drawn by the seed of a visit and the number of its round."""
     names = sorted(categories)
     return random.Random(f"hints {seed} {number}").sample(names, min(count, len(names)))

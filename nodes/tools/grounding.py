@@ -31,7 +31,7 @@ from nodes.tools.titles import (
 from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
 
-Kind = WordKind | Literal["semantic"]
+MatchKind = WordKind | Literal["semantic"]
 Mode = Literal["fresh", "nearest"]
 
 _LONGEST_EMBEDDED = 512
@@ -60,7 +60,7 @@ class Match:
     """
 
     item: Item
-    kind: Kind
+    kind: MatchKind
     score: float
     named: Item | None = None
 

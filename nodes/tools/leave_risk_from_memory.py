@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from memory.access import whole_store
 from memory.recall import RecallScope
 from memory.records import Experience, escape, namespace
-from nodes.tools.open_world import Place
+from nodes.tools.open_world import OpenWorld
 from sim.leave import WINDOW
-from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook
+from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 
 # Records read between two looks at the event loop.
 PAGE = 500
@@ -35,36 +35,38 @@ class _Seen(NamedTuple):
 
     visit: str
     user_id: str
-    observation: Observation
+    observation: RoundOutcome
 
 
 class _Fitted(NamedTuple):
     """What a memory's experiences came to."""
 
-    place: Place
+    place: OpenWorld
     records: int
     """Number of records."""
     seen: tuple[_Seen, ...]
-    outlook: Outlook | None
+    outlook: LeaveRiskModel | None
 
 
 @dataclass(eq=False)
-class _Learned:
+class _StoreRisk:
     """What was learned from one store."""
 
     fitted: "OrderedDict[Prefix, _Fitted]" = field(default_factory=OrderedDict)
     """What the memories came to that were asked for last, the latest last."""
-    of_visits: "OrderedDict[tuple[tuple[Prefix, ...], str], Outlook | None]" = field(default_factory=OrderedDict)
+    of_visits: "OrderedDict[tuple[tuple[Prefix, ...], str], LeaveRiskModel | None]" = field(default_factory=OrderedDict)
     """The outlook that each visit began with, the latest last."""
     locks: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = field(default_factory=WeakKeyDictionary)
     """A store may be used from several event loops, and a lock cannot: each loop fits on its own."""
 
 
-_stores: WeakKeyDictionary[BaseStore, _Learned] = WeakKeyDictionary()
+_stores: WeakKeyDictionary[BaseStore, _StoreRisk] = WeakKeyDictionary()
 _looking_up = threading.Lock()
 
 
-async def learned_outlook(store: BaseStore, scope: RecallScope, place: Place, *, begins: bool) -> Outlook | None:
+async def leave_risk_from_memory(
+    store: BaseStore, scope: RecallScope, place: OpenWorld, *, begins: bool
+) -> LeaveRiskModel | None:
     """Return the outlook that the experiences in a visit's scope teach; None where there are none.
 
     A visit keeps the outlook that it began with. It is fitted anew for one that begins when the number of experiences
@@ -82,7 +84,7 @@ async def learned_outlook(store: BaseStore, scope: RecallScope, place: Place, *,
     own = namespace("experiences", scope.space, scope.user_id)
     prefixes: tuple[Prefix, ...] = tuple(("experiences", escape(space)) for space in scope.shared) or (own,)
     with _looking_up:
-        learned = _stores.setdefault(whole_store(store), _Learned())
+        learned = _stores.setdefault(whole_store(store), _StoreRisk())
         lock = learned.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     visit = (prefixes, scope.visit)
     if begins or visit not in learned.of_visits:
@@ -107,7 +109,7 @@ async def learned_outlook(store: BaseStore, scope: RecallScope, place: Place, *,
     return learned.of_visits[visit]
 
 
-async def _up_to_date(learned: _Learned, store: BaseStore, prefix: Prefix, place: Place) -> _Fitted:
+async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, place: OpenWorld) -> _Fitted:
     known = learned.fitted.get(prefix)
     if known is None or known.place is not place or await _changed(store, prefix, known.records):
         items = await _read(store, prefix)
@@ -140,7 +142,7 @@ async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     return items
 
 
-def _fit(place: Place, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], Outlook | None]:
+def _fit(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], LeaveRiskModel | None]:
     seen = _seen(place, items)
     return seen, _outlook(place, seen)
 
@@ -154,13 +156,13 @@ def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
             continue
 
 
-def _seen(place: Place, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
+def _seen(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
     catalogue = place.world.catalogue
     return tuple(
         _Seen(
             one.visit,
             one.user_id,
-            Observation(
+            RoundOutcome(
                 catalogue.position(one.item_id),
                 tuple(catalogue.position(item_id) for item_id in one.recent),
                 one.predicted,
@@ -177,13 +179,13 @@ def _seen(place: Place, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
     )
 
 
-def _outlook(place: Place, seen: Sequence[_Seen]) -> Outlook | None:
-    return fit_outlook(_pairs(place), [one.observation for one in seen])
+def _outlook(place: OpenWorld, seen: Sequence[_Seen]) -> LeaveRiskModel | None:
+    return fit_leave_risk(_pairs(place), [one.observation for one in seen])
 
 
-def _pairs(place: Place) -> Pairs:
+def _pairs(place: OpenWorld) -> PairFeatures:
     """Return what is seen of the world's pairs of items."""
-    pairs: Pairs | None = place.cache.get(Pairs)
+    pairs: PairFeatures | None = place.cache.get(PairFeatures)
     if pairs is None:
-        pairs = place.cache[Pairs] = Pairs(place.world.catalogue, place.world.logs)
+        pairs = place.cache[PairFeatures] = PairFeatures(place.world.catalogue, place.world.logs)
     return pairs

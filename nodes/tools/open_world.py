@@ -16,11 +16,11 @@ from nodes.tools.grounding import Grounder
 from sim.data.sources import SOURCES, available, load_ratings
 from sim.errors import BadInputError
 from sim.world import World
-from sim.world.world import NAME
+from sim.world.world import WORLD_NAME
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class OpenWorld:
     """A world with what the roles look things up in."""
 
     world: World
@@ -56,7 +56,7 @@ def checked_name(name: str, kind: str) -> str:
     Raises:
         BadInputError: It is none.
     """
-    if not NAME.fullmatch(name):
+    if not WORLD_NAME.fullmatch(name):
         raise BadInputError(f"{name[:80]!r} is no name of a {kind}: use small letters, digits, `-` and `_`")
     return name
 
@@ -92,7 +92,7 @@ def embed_labels(world: World, progress: Callable[[int], None] = lambda done: No
     prime_labels(labels, shared_embeddings(), (folder or world_folder(world.name)) / "labels.npz", progress)
 
 
-async def open_place(name: str) -> Place:
+async def open_world(name: str) -> OpenWorld:
     """Return the opened world `name`, or the default one for an empty name; opened once a process.
 
     Raises:
@@ -100,15 +100,15 @@ async def open_place(name: str) -> Place:
     """
     folder = world_folder(name or default_world())
     place = _places.get(folder)
-    return place if place is not None else await asyncio.to_thread(open_place_now, folder.name)
+    return place if place is not None else await asyncio.to_thread(open_world_now, folder.name)
 
 
-_places: dict[Path, Place] = {}
+_places: dict[Path, OpenWorld] = {}
 _opening = threading.Lock()
 
 
-def open_place_now(name: str) -> Place:
-    """Do what `open_place` does, outside an event loop."""
+def open_world_now(name: str) -> OpenWorld:
+    """Do what `open_world` does, outside an event loop."""
     folder = world_folder(name)
     # One at a time, so that visits that start together open a world once.
     with _opening:
@@ -118,7 +118,7 @@ def open_place_now(name: str) -> Place:
             embed_labels(world)
             # Titles are cut by tokens, whose table must not be read in an event loop.
             load_table()
-            _places[folder] = Place(
+            _places[folder] = OpenWorld(
                 world,
                 count_categories(world.catalogue),
                 CatalogueIndex(world.name, {item.id: item.label for item in world.catalogue}, embeddings),
@@ -128,7 +128,7 @@ def open_place_now(name: str) -> Place:
         return _places[folder]
 
 
-def close_places() -> None:
+def close_worlds() -> None:
     """Forget all opened worlds and free what they hold."""
     with _opening:
         while _places:

@@ -17,7 +17,7 @@ from rapidfuzz import fuzz, process
 from sim.catalogue import Catalogue
 
 WordKind = Literal["exact", "normalized", "contained", "fuzzy"]
-Positions = tuple[int, ...]
+WordPositions = tuple[int, ...]
 
 # Longer replies are rambling; what matters stands at their start, and every step below stays linear in this.
 LONGEST_TEXT = 8_000
@@ -92,7 +92,7 @@ class Found(NamedTuple):
 
     kind: WordKind
     score: float
-    positions: Positions
+    positions: WordPositions
 
 
 class Span(NamedTuple):
@@ -110,7 +110,7 @@ class Word(NamedTuple):
     capital: bool
 
 
-class Line(NamedTuple):
+class WordLine(NamedTuple):
     """The words of a line, and the gaps before, between and behind them: one more than there are words."""
 
     words: list[Word]
@@ -232,9 +232,9 @@ def symbols(text: str) -> str:
     return _QUOTES_AND_SPACE.sub("", html.unescape(text[:LONGEST_TEXT])).rstrip(",;")
 
 
-def _line(text: str) -> Line:
+def _line(text: str) -> WordLine:
     """Split a cleaned line into words and gaps."""
-    line = Line([], [])
+    line = WordLine([], [])
     end = 0
     for found in _WORD.finditer(text):
         word = found.group()
@@ -249,12 +249,12 @@ class _Forms:
     """Positions of the items by the forms of their titles."""
 
     def __init__(self) -> None:
-        self.full: dict[str, Positions] = {}
+        self.full: dict[str, WordPositions] = {}
         # Shorter forms, apart by whether the title has a year, which a text with another year must not meet.
-        self.short: dict[str, Positions] = {}
-        self.dated: dict[str, Positions] = {}
+        self.short: dict[str, WordPositions] = {}
+        self.dated: dict[str, WordPositions] = {}
 
-    def get(self, key: str) -> Positions:
+    def get(self, key: str) -> WordPositions:
         """Return the positions of the items with this key, as they are or shortened; () if there is none."""
         return self.full.get(key) or self.short.get(key) or self.dated.get(key, ())
 
@@ -271,9 +271,9 @@ class Titles:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._exact: dict[str, Positions] = {}
+        self._exact: dict[str, WordPositions] = {}
         self._plain, self._loose = _Forms(), _Forms()
-        self._symbols: dict[str, Positions] = {}
+        self._symbols: dict[str, WordPositions] = {}
         for position, item in enumerate(catalogue):
             full, short = _full_keys(item.title), _short_keys(item.title)
             dated = bool(_undated_keys(item.title))
@@ -333,13 +333,13 @@ class Titles:
                 found.append((not cued, Found("contained", score, self._plain.get(span.key))))
         return [entry for _, entry in sorted(found, key=lambda entry: entry[0])]
 
-    def lines(self, text: str) -> Iterator[tuple[Line, list[Span]]]:
+    def lines(self, text: str) -> Iterator[tuple[WordLine, list[Span]]]:
         """Yield the lines of a text, each with the titles in it."""
         for written in _clean(text).splitlines():
             line = _line(written)
             yield line, self._spans(line)
 
-    def _spans(self, line: Line) -> list[Span]:
+    def _spans(self, line: WordLine) -> list[Span]:
         """Return the titles in a line that do not overlap, longer ones first chosen, in the order of the line."""
         words, spans = line.words, []
         for start in range(len(words)):
@@ -356,7 +356,7 @@ class Titles:
                 chosen.append(span)
         return sorted(chosen)
 
-    def _is_named(self, line: Line, span: Span) -> bool:
+    def _is_named(self, line: WordLine, span: Span) -> bool:
         """Tell whether words that spell a title were meant as one; "I love home cooking" names no game "Home"."""
         if line.is_quoted(span):
             return True
@@ -380,7 +380,7 @@ class Titles:
             return capital and alone and sure and line.is_prose([span])
         return capital or (len(content) > 1 and len(span.key) >= 8)
 
-    def _is_piece(self, line: Line, span: Span) -> bool:
+    def _is_piece(self, line: WordLine, span: Span) -> bool:
         """Tell a title from the words of another one that the catalogue lacks."""
         gap = line.gaps[span.end].strip()
         follower = line.words[span.end].key if span.end < len(line.words) else ""
@@ -421,7 +421,7 @@ class Titles:
         ]
 
 
-def _add(index: dict[str, Positions], keys: Iterable[str], position: int) -> None:
+def _add(index: dict[str, WordPositions], keys: Iterable[str], position: int) -> None:
     for key in keys:
         positions = index.get(key, ())
         if position not in positions[-1:]:

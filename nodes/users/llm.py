@@ -6,7 +6,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from nodes.ask import consult, settings
+from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import TEXT_TOKENS, genre_facts, history_facts_with_genres, round_facts_with_genres, shown
@@ -35,7 +35,7 @@ async def llm_user(state: VisitState, runtime: Runtime[Context]) -> dict[str, An
     who = await visitor(state)
     item = proposed_item(state.proposal, who)
     recent = [step.item_id for step in state.steps]
-    answer, said = await consult(
+    answer, said = await ask_role(
         "user",
         state,
         context,

@@ -11,8 +11,8 @@ from nodes.ask import settings
 from nodes.context import Context
 from nodes.lifecycle import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
 from nodes.llm.text.wish_grammar import read_wishes
-from nodes.state import GUEST, Beginning, Profile, Step, VisitState
-from nodes.tools.open_world import open_place
+from nodes.state import GUEST, Profile, Step, VisitStart, VisitState
+from nodes.tools.open_world import open_world
 from nodes.user_view import known_titles, visitor
 from nodes.users.profile import greeting, stated, statements, stored_profile
 from nodes.users.simulated import describe_round, proposed_item
@@ -59,7 +59,7 @@ async def person_name(visit: VisitState, identity: str) -> str:
     return identity or visit.user_id or GUEST
 
 
-async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
+async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     """Check the input, and begin a person's visit with the profile that their former visits left.
 
     Raises:
@@ -68,7 +68,7 @@ async def greet(state: Beginning, runtime: Runtime[Context]) -> dict[str, Any]:
     visit = check_input(state)
     account = signed_in(runtime)
     user_id = await person_name(visit, account.name if account else "")
-    place = await open_place(visit.world)
+    place = await open_world(visit.world)
     begun = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
     memory = visit_memory(begun, runtime)
     liked = await asyncio.to_thread(known_titles, place, state.history)

@@ -23,7 +23,7 @@ _LATEST = 2.0**62
 # Ids of digits are sorted by value, unless they are too long to be numbers.
 _LONGEST_NUMBER = 18
 
-Row = TypeVar("Row")
+RawRow = TypeVar("RawRow")
 
 
 class Collector:
@@ -43,7 +43,7 @@ class Collector:
         self._described: dict[str, Item] = {}
         self.left_out: Counter[str] = Counter()
 
-    def each(self, path: Path, rows: Iterable[Row], use: Callable[[Row], None]) -> None:
+    def each(self, path: Path, rows: Iterable[RawRow], use: Callable[[RawRow], None]) -> None:
         """Use every row of a file, and count those that are malformed.
 
         Raises:

@@ -16,7 +16,7 @@ def _silent(name: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceFiles:
     """Hold what whoever builds a world says about where its data are; a request never says any of it.
 
     Attributes:
@@ -46,6 +46,6 @@ class Source:
     """
 
     name: str
-    read: Callable[[Given, int], Ratings]
+    read: Callable[[SourceFiles, int], Ratings]
     takes: tuple[str, ...]
     ready: Callable[[], bool] = lambda: False

@@ -12,7 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from sim.data.source import Given
+from sim.data.source import SourceFiles
 from sim.errors import BadInputError
 
 # A Steam user with thousands of games takes a line of nearly 1 MB. A line of more than twice that is no record, and
@@ -22,19 +22,19 @@ LONGEST_LINE = 2 * 1024 * 1024
 HOPELESS_AFTER = 1_000
 _LINES_A_REPORT = 20_000
 
-Progress = Callable[[str, int, int], None]
+ReadProgress = Callable[[str, int, int], None]
 
 
 class Malformed(Exception):
     """Raised where one record cannot be used; the reader counts it and goes on."""
 
 
-def lines(path: Path, progress: Progress, *, fallback: str | None = None) -> Iterator[str]:
+def lines(path: Path, progress: ReadProgress, *, fallback: str | None = None) -> Iterator[str]:
     """Yield the lines of a text file, which may be gzipped, without their ends.
 
     Args:
         path: The file; `.gz` at its end says that it is gzipped.
-        progress: See `Given.progress`.
+        progress: See `SourceFiles.progress`.
         fallback: Encoding of lines that are not UTF-8.
 
     Raises:
@@ -54,20 +54,20 @@ def lines(path: Path, progress: Progress, *, fallback: str | None = None) -> Ite
         progress(path.name, size, size)
 
 
-def json_rows(path: Path, progress: Progress) -> Iterator[dict[str, Any] | None]:
+def json_rows(path: Path, progress: ReadProgress) -> Iterator[dict[str, Any] | None]:
     """Yield the records of a file with one JSON object or Python dictionary a line, and None for a malformed line."""
     for line in lines(path, progress):
         yield _record(line)
 
 
 def table_rows(
-    path: Path, progress: Progress, *, delimiter: str = "", quoted: bool = True, fallback: str | None = None
+    path: Path, progress: ReadProgress, *, delimiter: str = "", quoted: bool = True, fallback: str | None = None
 ) -> Iterator[list[str]]:
     """Yield the rows of a file with delimited columns, its header included.
 
     Args:
         path: The file.
-        progress: See `Given.progress`.
+        progress: See `SourceFiles.progress`.
         delimiter: What stands between columns; if empty, the first line tells.
         quoted: Whether quotation marks enclose columns.
         fallback: Encoding of lines that are not UTF-8.
@@ -119,7 +119,7 @@ class Columns:
         return next((self._places[name] for name in names if name in self._places), None)
 
 
-def locate(given: Given, source: str, ratings: Sequence[str], items: Sequence[str]) -> tuple[Path, Path]:
+def locate(given: SourceFiles, source: str, ratings: Sequence[str], items: Sequence[str]) -> tuple[Path, Path]:
     """Return the files of ratings and of items: those that are given, or the first that the given folder holds.
 
     Args:

@@ -19,7 +19,7 @@ from sim.metrics.bootstrap import LEVEL, percentiles, resamples
 GROUPS = 8
 
 
-class Prediction(TypedDict):
+class PredictionQuality(TypedDict):
     """Hold how well values predict; see `judge_values`."""
 
     steps: int
@@ -29,7 +29,7 @@ class Prediction(TypedDict):
     rank_correlation_ci: list[float] | None
 
 
-class Reliability(TypedDict):
+class ReliabilityBin(TypedDict):
     """Hold rounds of which the outlook said about the same; see `judge_risks`."""
 
     risk: float
@@ -57,14 +57,14 @@ class _Visit(BaseModel):
 _VISITS = TypeAdapter(list[_Visit], config=ConfigDict(from_attributes=True))
 
 
-class _Judged(NamedTuple):
+class _JudgedSteps(NamedTuple):
     user_id: str
     value: float
     left: bool
     to_come: float | None
 
 
-def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float) -> Prediction | None:
+def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float) -> PredictionQuality | None:
     """Measure the Critic's `next_value` over the rounds of visits, pooled.
 
     What is still to come after round t is the sum over k >= 1 of gamma^(k-1) (r_{t+k} - reward_offset) over the later
@@ -89,7 +89,7 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     """
     checked = _checked(visits)
     judged = [
-        _Judged(visit.user_id, step.next_value, step.left, to_come)
+        _JudgedSteps(visit.user_id, step.next_value, step.left, to_come)
         for visit in checked
         for step, to_come in zip(visit.steps, returns_to_come(visit.steps, gamma, reward_offset), strict=True)
         if step.next_value is not None
@@ -105,7 +105,7 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     users = np.array([numbers[one.user_id] for one in judged], dtype=np.intp)
     auc, auc_ci = _with_interval(leaving, users, len(names))
     correlation, correlation_ci = _with_interval(ranking, users[known], len(names))
-    return Prediction(
+    return PredictionQuality(
         steps=len(judged),
         auc=auc,
         auc_ci=auc_ci,
@@ -114,7 +114,7 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     )
 
 
-def judge_risks(visits: Iterable[object]) -> list[Reliability] | None:
+def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
     """Measure the outlook's `risk` over the rounds of visits, pooled.
 
     Args:
@@ -138,11 +138,11 @@ def judge_risks(visits: Iterable[object]) -> list[Reliability] | None:
     return [_reliability(risks[groups == one], left[groups == one]) for one in np.unique(groups)]
 
 
-def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> Reliability:
+def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> ReliabilityBin:
     from scipy.stats import binomtest  # Here: it takes a second, which every command would wait for.
 
     low, high = binomtest(int(left.sum()), len(left)).proportion_ci(LEVEL, "wilson")
-    return Reliability(
+    return ReliabilityBin(
         risk=float(risks.mean()), left=float(left.mean()), left_ci=[float(low), float(high)], rounds=len(left)
     )
 

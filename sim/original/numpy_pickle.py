@@ -116,7 +116,7 @@ _STAND_INS: dict[tuple[str, str], type[_Kept]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     """Looks names up among the stand-ins alone: no module is imported, nothing else can be called."""
 
     def find_class(self, module: str, name: str) -> type[_Kept]:
@@ -134,7 +134,7 @@ def read_array(path: Path) -> NDArray[Any]:
     """
     with path.open("rb") as file:
         try:
-            found = _Reader(file).load()
+            found = _ArrayUnpickler(file).load()
         except _FAULTS as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(

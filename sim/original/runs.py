@@ -34,13 +34,13 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Reward = Annotated[Number | None, BeforeValidator(_unknown)]
 
 
-class Row(BaseModel):
+class RecordedLine(BaseModel):
     """One line of a recorded file; what else stands in it is passed over."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Round(Row):
+class Round(RecordedLine):
     """One recommendation of an episode, which `done` says the user left at."""
 
     generated: str | None = None
@@ -49,7 +49,7 @@ class Round(Row):
     done: bool
 
 
-class Episode(Row):
+class RecordedVisit(RecordedLine):
     """One visit: `file` is the run it belongs to, `matrix` the table of rewards it was played on."""
 
     file: str
@@ -58,7 +58,7 @@ class Episode(Row):
     steps: tuple[Round, ...]
 
 
-class Decision(Row):
+class Decision(RecordedLine):
     """Whether a user stayed at `item`, after the `window` of what was recommended last, and the cause of leaving."""
 
     file: str
@@ -72,7 +72,7 @@ class Decision(Row):
     cause: str | None
 
 
-class Rewarded(Row):
+class Rewarded(RecordedLine):
     """What a user gives an item."""
 
     user_id: UserId
@@ -81,7 +81,7 @@ class Rewarded(Row):
     matrix: str
 
 
-class Credited(Row):
+class Credited(RecordedLine):
     """One step with V before and after it, and the sign that was stored as its worth."""
 
     run: str
@@ -104,7 +104,7 @@ class Recorded:
 
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     catalogues: list[Catalogue] = field(default_factory=list)
-    episodes: list[Episode] = field(default_factory=list)
+    episodes: list[RecordedVisit] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     rewards: list[Rewarded] = field(default_factory=list)
     credited: list[Credited] = field(default_factory=list)
@@ -237,7 +237,7 @@ def _catalogue(path: Path, items: list[Item]) -> Catalogue:
 
 _READERS: Mapping[str, Callable[[Path, list[tuple[int, str]]], list[Any]]] = {
     "catalogues": partial(_rows, adapter=ITEM_ADAPTER),
-    "episodes": partial(_rows, adapter=TypeAdapter(Episode)),
+    "episodes": partial(_rows, adapter=TypeAdapter(RecordedVisit)),
     "decisions": partial(_rows, adapter=TypeAdapter(Decision)),
     "credited": partial(_rows, adapter=TypeAdapter(Credited)),
     "rewards": _rewards,

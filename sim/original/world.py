@@ -17,7 +17,17 @@ from sim.catalogue import Catalogue, make_item
 from sim.errors import BadInputError
 from sim.original.numpy_pickle import read_array
 from sim.world import World
-from sim.world.data import TABLES, Contents, ModelName, SplitName, TableName, User, WorldFacts, WorldSettings, residents
+from sim.world.data import (
+    TABLES,
+    ModelName,
+    SplitName,
+    TableName,
+    User,
+    WorldData,
+    WorldFacts,
+    WorldSettings,
+    residents,
+)
 from sim.world.factor_model import FactorModel, fit
 from sim.world.reward_table import GivenTable
 from sim.world.world import ASSUMED_RATING, check_name
@@ -83,7 +93,7 @@ def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path
     settings = WorldSettings(seed=seed)
     logs, popularity = _logs_model(people.users, catalogue, settings)
     facts = _facts(people, given, logs, int(popularity.sum()))
-    return World(Contents(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given))
+    return World(WorldData(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given))
 
 
 def _check_files(dataset: DatasetName, folder: Path) -> None:

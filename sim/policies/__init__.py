@@ -1,14 +1,14 @@
 """The baselines by name."""
 
 from sim.errors import BadInputError
-from sim.policies.base import Knowing, Policy
+from sim.policies.base import OraclePolicy, Policy
 from sim.policies.heuristics import Greedy, Oracle, Popular, Random
 from sim.policies.rollout import VisitRecord, play
 from sim.policies.tuning import DIVERSE_GREEDY, GENRE_GREEDY, POP_GREEDY, Family, tuned
 from sim.world import World
 from sim.world.data import SplitName
 
-POLICIES: dict[str, Policy | Knowing | Family] = {
+POLICIES: dict[str, Policy | OraclePolicy | Family] = {
     "random": Random(),
     "popular": Popular(),
     "greedy": Greedy(),

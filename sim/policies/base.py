@@ -47,10 +47,10 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Knowing(Protocol):
+class OraclePolicy(Protocol):
     """Recommend from the truth: no recommender, but an upper mark."""
 
-    def begin_knowing(self, split: Split, user: User) -> Choose:
+    def begin_with_truth(self, split: Split, user: User) -> Choose:
         """Begin a visit and return how its items are chosen."""
         ...
 

@@ -138,7 +138,7 @@ class Oracle:
     It looks one round ahead, and recommends no item twice.
     """
 
-    def begin_knowing(self, split: Split, user: User) -> Choose:
+    def begin_with_truth(self, split: Split, user: User) -> Choose:
         """Begin a visit with the truth at hand."""
         rewards = split.rewards(user.id, user.history)
         rule = split.leave_rule(user.id, user.history)

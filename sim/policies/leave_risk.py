@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from sim.arrays import Doubles, Positions
 from sim.catalogue import Catalogue
 from sim.errors import BadInputError
 from sim.world import LogsModel
-
-Doubles = NDArray[np.float64]
-Positions = NDArray[np.intp]
 
 # Rounds that are lost where a user leaves.
 AHEAD = 100
@@ -43,7 +41,7 @@ _MIDDLE = 3.0
 _LEAST, _MOST = -30.0, 5.0
 
 
-class Observation(NamedTuple):
+class RoundOutcome(NamedTuple):
     """One round as it came out."""
 
     item: int
@@ -56,15 +54,15 @@ class Observation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outlook:
+class LeaveRiskModel:
     """A fitted outlook."""
 
-    pairs: "Pairs"
+    pairs: "PairFeatures"
     weights: Doubles
     """Shape (7,): of a pair's hazard, then of being disliked."""
 
     @classmethod
-    def of(cls, pairs: "Pairs", weights: Sequence[float]) -> "Outlook":
+    def of(cls, pairs: "PairFeatures", weights: Sequence[float]) -> "LeaveRiskModel":
         """Return the outlook of these weights.
 
         Raises:
@@ -90,7 +88,7 @@ class Outlook:
         return np.asarray(-np.expm1(-hazard), dtype=np.float64)
 
 
-class Pairs:
+class PairFeatures:
     """What a recommender sees of pairs of items: their distance, shared categories and isolation.
 
     Distances are in units of the world, 0 at their median and -1 at their 5% quantile, so that what is believed
@@ -137,7 +135,7 @@ class Pairs:
         return np.stack([np.ones(len(items)), distance, alike, isolation, isolation * distance], axis=1)
 
 
-def fit_outlook(pairs: Pairs, observations: Sequence[Observation]) -> Outlook | None:
+def fit_leave_risk(pairs: PairFeatures, observations: Sequence[RoundOutcome]) -> LeaveRiskModel | None:
     """Return the most probable outlook, or None where no round had one before it."""
     seen = [one for one in observations if one.recent]
     if not seen:
@@ -160,10 +158,10 @@ def fit_outlook(pairs: Pairs, observations: Sequence[Observation]) -> Outlook | 
         return float(value + (_PRIOR_STRENGTH * off**2).sum() / 2), gradient + _PRIOR_STRENGTH * off
 
     found = minimize(loss, _PRIOR, jac=True, method="L-BFGS-B")
-    return Outlook(pairs, np.asarray(found.x, dtype=np.float64))
+    return LeaveRiskModel(pairs, np.asarray(found.x, dtype=np.float64))
 
 
-def worth(risks: Doubles, predicted: NDArray[np.floating], ahead: float = AHEAD) -> Doubles:
+def expected_return(risks: Doubles, predicted: NDArray[np.floating], ahead: float = AHEAD) -> Doubles:
     """Return what each item promises: its own rating and those of the rounds ahead, if the user stays.
 
     Args:

@@ -4,7 +4,7 @@ from typing import TypedDict
 
 from sim.errors import BadInputError
 from sim.leave import WINDOW, LeaveReason
-from sim.policies.base import Knowing, Knowledge, Policy, visit_rng
+from sim.policies.base import Knowledge, OraclePolicy, Policy, visit_rng
 from sim.world import World
 from sim.world.data import SplitName
 from sim.world.simulated_user import SimulatedUser
@@ -45,7 +45,13 @@ class VisitRecord(TypedDict):
 
 
 def play(
-    policy: Policy | Knowing, world: World, split_name: SplitName, user_id: str, *, seed: int = 0, max_steps: int = 100
+    policy: Policy | OraclePolicy,
+    world: World,
+    split_name: SplitName,
+    user_id: str,
+    *,
+    seed: int = 0,
+    max_steps: int = 100,
 ) -> VisitRecord:
     """Play one visit of a user of the world.
 
@@ -67,7 +73,7 @@ def play(
         raise BadInputError(f"{user_id!r} is no user of the split {split_name!r}; take one of world.split(...).users")
     split = world.split(split_name)
     knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
-    choose = policy.begin_knowing(split, user) if isinstance(policy, Knowing) else policy.begin(knowledge)
+    choose = policy.begin_with_truth(split, user) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []
     steps: list[StepRecord] = []

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from sim.arrays import Doubles
-from sim.atomic_files import write_whole
+from sim.atomic_files import write_atomic
 from sim.policies.base import Policy
 from sim.policies.heuristics import DiverseGreedy, GenreGreedy, PopGreedy
 from sim.policies.rollout import play
@@ -100,7 +100,7 @@ def tune_once(family: Family, world: World, file: Path) -> Tuned:
     """Return `tune(family, world)`, worked out once for all processes that name the same file."""
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            write_whole(file, tune(family, world).model_dump_json())
+            write_atomic(file, tune(family, world).model_dump_json())
     return Tuned.model_validate_json(file.read_bytes())
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sim.atomic_files import whole_folder
+from sim.arrays import Floats
+from sim.atomic_files import atomic_folder
 from sim.errors import BadInputError
 from sim.leave import WINDOW
 from sim.policies.base import Choose, Knowledge, fresh_items
@@ -21,7 +21,6 @@ from sim.rl.environment import Observation, Observer
 MANIFEST, LAYERS = "policy.json", "layers.npz"
 
 Activation = Literal["relu", "tanh"]
-Floats = NDArray[np.float32]
 _ACTIVATIONS: Mapping[Activation, Callable[[Floats], Floats]] = {
     "relu": lambda values: np.maximum(values, np.float32(0)),
     "tanh": np.tanh,
@@ -61,7 +60,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Learned:
+class NetworkPolicy:
     """Recommend what a network scores highest among what the visit has not had yet.
 
     Attributes:
@@ -112,7 +111,7 @@ class Learned:
             for kind, array in (("weights", layer.weights), ("biases", layer.biases))
         }
         np.savez(buffer, allow_pickle=False, **arrays)
-        manifest = _Manifest(
+        manifest = _PolicyManifest(
             format="billp-policy",
             version=1,
             activation=self.activation,
@@ -120,12 +119,12 @@ class Learned:
             checksum=hashlib.sha256(buffer.getvalue()).hexdigest(),
             training=self.training,
         )
-        with whole_folder(path) as fresh:
+        with atomic_folder(path) as fresh:
             (fresh / LAYERS).write_bytes(buffer.getvalue())
             (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Learned":
+    def load(cls, path: Path) -> "NetworkPolicy":
         """Read a policy from the folder `path`; nothing in it is ever executed.
 
         Raises:
@@ -141,7 +140,7 @@ class Learned:
         return cls(_read_layers(path / LAYERS, data, manifest.layers), manifest.activation, manifest.training)
 
 
-class _Manifest(BaseModel):
+class _PolicyManifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["billp-policy"]
@@ -161,9 +160,9 @@ def read_training(path: Path) -> Training:
     return _read_manifest(path).training
 
 
-def _read_manifest(path: Path) -> _Manifest:
+def _read_manifest(path: Path) -> _PolicyManifest:
     try:
-        return _Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        return _PolicyManifest.model_validate_json((path / MANIFEST).read_bytes())
     except OSError as error:
         raise _unusable(path / MANIFEST, str(error.strerror)) from error
     except ValidationError as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.errors import BadInputError
 from sim.rl.environment import RecommendEnv
-from sim.rl.network import Activation, Layer, Learned, Training
+from sim.rl.network import Activation, Layer, NetworkPolicy, Training
 from sim.world import World
 
 PACKAGES = ("torch", "stable-baselines3", "sb3-contrib")
@@ -61,7 +61,7 @@ def train(
     seed: int = 0,
     max_steps: int = 100,
     progress: Callable[[int], None] = lambda done: None,
-) -> Learned:
+) -> NetworkPolicy:
     """Train a policy on visits of train users, on the train table.
 
     The same seed gives the same policy again on the same machine with the same packages.
@@ -104,7 +104,7 @@ def train(
         training_steps=int(model.num_timesteps),
         training_visits=visits,
     )
-    return Learned(tuple(_layers(algorithm, model.policy)), recipe.activation, training)
+    return NetworkPolicy(tuple(_layers(algorithm, model.policy)), recipe.activation, training)
 
 
 def _model(algorithm: str, recipe: Recipe, env: RecommendEnv, seed: int) -> Any:

@@ -82,7 +82,7 @@ class WorldFacts(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class WorldData:
     """Hold everything that a world is made of and that is saved with it.
 
     Attributes:

@@ -19,7 +19,7 @@ Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class RatingSplit:
     """Hold a cut of ratings in three and of users in three.
 
     Attributes:
@@ -66,7 +66,7 @@ def keep_core(ratings: Ratings, k: int) -> Ratings:
         kept = enough
 
 
-def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> Cut:
+def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> RatingSplit:
     """Cut ratings: logs 40%, train 30%, test 30%; and users: train 40%, dev 20%, test 40%.
 
     Args:
@@ -90,7 +90,7 @@ def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> Cut:
         size = round(LOGS_SHARE * len(ratings))
         logs, rest = order[:size], order[size:]
     n_train = round(len(rest) * TRAIN_SHARE / (1.0 - LOGS_SHARE))
-    return Cut(
+    return RatingSplit(
         logs=np.sort(logs),
         train=np.sort(rest[:n_train]),
         test=np.sort(rest[n_train:]),

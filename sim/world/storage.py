@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sim.arrays import Numbers
-from sim.atomic_files import whole_folder
+from sim.atomic_files import atomic_folder
 from sim.catalogue import ITEM_ADAPTER, Catalogue
 from sim.errors import BadInputError
-from sim.world.data import MODELS, TABLES, Contents, ModelName, TableName, User, WorldFacts, WorldSettings, residents
+from sim.world.data import MODELS, TABLES, ModelName, TableName, User, WorldData, WorldFacts, WorldSettings, residents
 from sim.world.factor_model import FactorModel
 from sim.world.reward_table import GivenTable, numbered
 
@@ -42,13 +42,13 @@ class _Model(BaseModel):
     tau: _Finite
 
 
-class _Given(BaseModel):
+class _RewardTableFacts(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tau: _Finite
 
 
-class _Manifest(BaseModel):
+class _WorldManifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["billp-world"]
@@ -57,11 +57,11 @@ class _Manifest(BaseModel):
     settings: WorldSettings
     facts: WorldFacts
     models: dict[ModelName, _Model]
-    given: dict[TableName, _Given] = {}
+    given: dict[TableName, _RewardTableFacts] = {}
     files: dict[str, str]
 
 
-def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
+def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
     """Write a world into the folder `path`, whole or not at all; a world that is there is replaced.
 
     `add` puts further files into the folder that takes that place.
@@ -72,7 +72,7 @@ def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda f
     if _is_foreign(path):
         raise BadInputError(f"{path} holds something else than a world, so it is not replaced; choose another name")
     try:
-        with whole_folder(path) as fresh:
+        with atomic_folder(path) as fresh:
             checksums = {name: _write_file(fresh / name, [data]) for name, data in _files_of(contents).items()}
             checksums |= {name: _write_file(fresh / name, parts) for name, parts in _given_files(contents).items()}
             _write_file(fresh / MANIFEST, [_manifest_of(contents, checksums)])
@@ -83,7 +83,7 @@ def write(contents: Contents, path: Path, add: Callable[[Path], None] = lambda f
         ) from error
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> WorldData:
     """Read a world from the folder `path`; nothing in it is ever executed.
 
     Raises:
@@ -103,7 +103,7 @@ def read(path: Path) -> Contents:
         raise _unusable(path, ITEMS, str(error)) from error
     _check_users(path, users, catalogue)
     popularity = _read_arrays(path, POPULARITY, data[POPULARITY], {"popularity": ("i8", (len(items),))})["popularity"]
-    return Contents(
+    return WorldData(
         name=manifest.name,
         catalogue=catalogue,
         users=tuple(users),
@@ -115,7 +115,7 @@ def read(path: Path) -> Contents:
     )
 
 
-def _files_of(contents: Contents) -> dict[str, bytes]:
+def _files_of(contents: WorldData) -> dict[str, bytes]:
     files = {
         ITEMS: _rows([{"id": item.id, "title": item.title, "genres": item.genres} for item in contents.catalogue]),
         USERS: _rows([_USER_ADAPTER.dump_python(user) for user in contents.users]),
@@ -126,7 +126,7 @@ def _files_of(contents: Contents) -> dict[str, bytes]:
     return files
 
 
-def _given_files(contents: Contents) -> dict[str, Iterator[bytes]]:
+def _given_files(contents: WorldData) -> dict[str, Iterator[bytes]]:
     """Return the arrays of given tables by the block, so that none has to fit into memory."""
     files = {}
     for name, table in contents.given.items():
@@ -147,15 +147,15 @@ def _npy(array: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[bytes]:
         yield np.ascontiguousarray(array[rows[first : first + _BLOCK]]).tobytes()
 
 
-def _manifest_of(contents: Contents, checksums: dict[str, str]) -> bytes:
-    manifest = _Manifest(
+def _manifest_of(contents: WorldData, checksums: dict[str, str]) -> bytes:
+    manifest = _WorldManifest(
         format="billp-world",
         version=1,
         name=contents.name,
         settings=contents.settings,
         facts=contents.facts,
         models={name: _Model(mean=model.mean, tau=model.tau) for name, model in contents.models.items()},
-        given={name: _Given(tau=table.tau) for name, table in contents.given.items()},
+        given={name: _RewardTableFacts(tau=table.tau) for name, table in contents.given.items()},
         files=checksums,
     )
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
@@ -195,9 +195,9 @@ def _is_foreign(path: Path) -> bool:
     return bool(names) and MANIFEST not in names
 
 
-def _read_manifest(path: Path) -> _Manifest:
+def _read_manifest(path: Path) -> _WorldManifest:
     try:
-        return _Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        return _WorldManifest.model_validate_json((path / MANIFEST).read_bytes())
     except OSError as error:
         raise _unusable(path, MANIFEST, _why(error)) from error
     except ValidationError as error:
@@ -252,7 +252,7 @@ def _read_arrays(
 
 
 def _read_model(
-    path: Path, name: ModelName, data: Mapping[str, bytes], manifest: _Manifest, n_users: int, n_items: int
+    path: Path, name: ModelName, data: Mapping[str, bytes], manifest: _WorldManifest, n_users: int, n_items: int
 ) -> FactorModel:
     if name not in manifest.models:
         raise _unusable(path, MANIFEST, f"it describes no model {name!r}")
@@ -268,7 +268,7 @@ def _read_model(
     )
 
 
-def _read_given(path: Path, name: TableName, manifest: _Manifest, users: list[User], n_items: int) -> GivenTable:
+def _read_given(path: Path, name: TableName, manifest: _WorldManifest, users: list[User], n_items: int) -> GivenTable:
     if name not in manifest.given:
         raise _unusable(path, MANIFEST, f"it describes no table {name!r}")
     living = residents(users, name)
@@ -280,7 +280,7 @@ def _read_given(path: Path, name: TableName, manifest: _Manifest, users: list[Us
     )
 
 
-def _mapped(path: Path, name: str, manifest: _Manifest, shape: tuple[int, ...]) -> Numbers:
+def _mapped(path: Path, name: str, manifest: _WorldManifest, shape: tuple[int, ...]) -> Numbers:
     """Return an array that stays on the disk, after checking its checksum, type and shape."""
     try:
         with (path / name).open("rb") as file:

@@ -17,17 +17,17 @@ from sim.data.ratings import Ratings
 from sim.errors import BadInputError
 from sim.leave import LeaveRule
 from sim.world import storage
-from sim.world.data import SPLITS, TABLE_OF, Contents, CutName, ModelName, SplitName, User, WorldFacts, WorldSettings
+from sim.world.data import SPLITS, TABLE_OF, CutName, ModelName, SplitName, User, WorldData, WorldFacts, WorldSettings
 from sim.world.factor_model import FactorModel, FitSettings, fit
 from sim.world.reward_table import GivenTable
-from sim.world.splitting import Cut, cut_ratings, keep_rated, oldest_first
+from sim.world.splitting import RatingSplit, cut_ratings, keep_rated, oldest_first
 
 # What someone the world does not know is taken to think of the titles they name: they named what they like.
 ASSUMED_RATING = 4.5
 MIN_REWARD = 2.0
 _PAIRS_AT_ONCE = 100_000
 # Names become folders, also where case does not count.
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+WORLD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ModelT = TypeVar("ModelT", bound=FactorModel | GivenTable)
 
 
@@ -203,7 +203,7 @@ class World:
         facts: What is known about its ratings.
     """
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: WorldData) -> None:
         self._contents = contents
         self.name = contents.name
         self.catalogue = contents.catalogue
@@ -304,7 +304,7 @@ class World:
         parts = cut_ratings(kept, seed=seed, how=cut)
         models = _fit_models(kept, parts, settings)
         return cls(
-            Contents(
+            WorldData(
                 name=name,
                 catalogue=kept.catalogue,
                 users=_users(kept, parts),
@@ -322,11 +322,11 @@ def check_name(name: str) -> None:
     Raises:
         BadInputError: It cannot.
     """
-    if not NAME.fullmatch(name):
+    if not WORLD_NAME.fullmatch(name):
         raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
 
 
-def _fit_models(ratings: Ratings, cut: Cut, settings: WorldSettings) -> dict[ModelName, FactorModel]:
+def _fit_models(ratings: Ratings, cut: RatingSplit, settings: WorldSettings) -> dict[ModelName, FactorModel]:
     rows: dict[ModelName, Positions] = {
         "logs": cut.logs,
         "train": np.concatenate([cut.logs, cut.train]),
@@ -346,7 +346,7 @@ def _fit_models(ratings: Ratings, cut: Cut, settings: WorldSettings) -> dict[Mod
     }
 
 
-def _users(ratings: Ratings, cut: Cut) -> tuple[User, ...]:
+def _users(ratings: Ratings, cut: RatingSplit) -> tuple[User, ...]:
     return tuple(
         User(
             user_id,
@@ -358,7 +358,7 @@ def _users(ratings: Ratings, cut: Cut) -> tuple[User, ...]:
     )
 
 
-def _facts(ratings: Ratings, cut: Cut, models: Mapping[ModelName, FactorModel]) -> WorldFacts:
+def _facts(ratings: Ratings, cut: RatingSplit, models: Mapping[ModelName, FactorModel]) -> WorldFacts:
     held_out: dict[ModelName, Positions] = {
         "logs": np.concatenate([cut.train, cut.test]),
         "train": cut.test,

@@ -38,7 +38,7 @@ from nodes.llm.endpoint.client import call
 from nodes.llm.prompting import build_messages
 from nodes.llm.prompts import default_prompt
 from nodes.state import VisitInput
-from nodes.tools.open_world import default_world, load_world, open_place
+from nodes.tools.open_world import default_world, load_world, open_world
 
 LATENCY = 0.2
 VISITS = 100
@@ -131,7 +131,7 @@ async def client_alone() -> Callable[[int], Awaitable[int]]:
 
 async def visit_of(variant: str, context: Context = LLM) -> Callable[[int], Awaitable[int]]:
     """Return one visit of a variant."""
-    place = await open_place(default_world())
+    place = await open_world(default_world())
     users = visitors(place.world, "train", VISITS, 0)
     spare_collector()
     graph: Any = build_variant(variant).compile(store=ChromaStore(embeddings=shared_embeddings()))

@@ -23,7 +23,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from rich.console import Console
 
-from nodes.tools.open_world import close_places, open_place_now
+from nodes.tools.open_world import close_worlds, open_world_now
 from tests.servers import Server, serving
 
 CONCURRENT = 200
@@ -118,8 +118,8 @@ def built(worlds: list[str]) -> Iterator[Path]:
     os.environ["BILLP_HOME"] = str(base / "built")
     try:
         for world in worlds:
-            open_place_now(world)
-        close_places()
+            open_world_now(world)
+        close_worlds()
         yield base
     finally:
         shutil.rmtree(base, ignore_errors=True)

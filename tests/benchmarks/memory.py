@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from memory.chroma.layout import Kept
+from memory.chroma.layout import ImportedRecord
 from memory.search.vectors import Vector, unit
 from memory.store import ChromaStore
 
@@ -59,7 +59,7 @@ class Clusters(Embeddings):
         return numbers
 
 
-def kept(embeddings: Clusters, size: int) -> Iterator[list[Kept]]:
+def kept(embeddings: Clusters, size: int) -> Iterator[list[ImportedRecord]]:
     """Yield the records in batches, each with a value as long as an experience's."""
     at = datetime.now(UTC)
     for start in range(0, size, BATCH):
@@ -67,7 +67,9 @@ def kept(embeddings: Clusters, size: int) -> Iterator[list[Kept]]:
         batch = []
         for number, vector in zip(numbers, embeddings.vectors(numbers), strict=True):
             value = {"situation": "A title of common length (Drama)\n" * 10, "number": number, "reward": 4.0}
-            batch.append(Kept(PutOp((*PLACE, str(number % USERS)), str(number), value), (at, at), vector[np.newaxis]))
+            batch.append(
+                ImportedRecord(PutOp((*PLACE, str(number % USERS)), str(number), value), (at, at), vector[np.newaxis])
+            )
         yield batch
 
 

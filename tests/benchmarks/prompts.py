@@ -27,7 +27,7 @@ from nodes.llm.prompts import default_prompt
 from nodes.llm.text.tokens import encode
 from nodes.prompt_facts import round_facts_with_genres
 from nodes.state import Step, VisitInput, VisitState
-from nodes.tools.open_world import close_places
+from nodes.tools.open_world import close_worlds
 from nodes.user_view import visitor
 from nodes.users.simulated import describe_round, proposed_item, simulated
 from sim.catalogue import Catalogue, Item
@@ -192,7 +192,7 @@ def world_of_games() -> Iterator[None]:
         try:
             yield
         finally:
-            close_places()
+            close_worlds()
             del os.environ["BILLP_HOME"]
             if before is not None:
                 os.environ["BILLP_HOME"] = before

@@ -22,7 +22,7 @@ from memory.search.vectors import Vector, unit
 from nodes.user_view import STATE_TITLES
 from sim.leave import WINDOW
 from sim.metrics.calibration import judge_values
-from sim.original.runs import Credited, Episode, numbered_lines, read_recorded
+from sim.original.runs import Credited, RecordedVisit, numbered_lines, read_recorded
 
 NEIGHBOURS = (8, 32, 100)
 CLOSENESS = 3.0
@@ -30,7 +30,7 @@ CLOSENESS = 3.0
 GAMMA, OFFSET = 0.5, 3.0
 
 
-class Visit(Episode):
+class Visit(RecordedVisit):
     """A recorded visit with what the user had before it."""
 
     history: tuple[str, ...]

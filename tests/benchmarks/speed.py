@@ -32,7 +32,7 @@ from nodes.ask import role_model
 from nodes.context import Context
 from nodes.llm.rules import RulesModel
 from nodes.state import Step, VisitInput, VisitOutput, VisitState
-from nodes.tools.open_world import default_world, embed_labels, load_world, open_place
+from nodes.tools.open_world import default_world, embed_labels, load_world, open_world
 from sim.data.sources import load_ratings
 from sim.world import World
 
@@ -140,7 +140,7 @@ async def run_visits(variant: str, users: list[str], store: ChromaStore | None, 
 
 async def measure_study(folder: Path, seed: int = 0) -> tuple[float, int, int, int, Stopwatch]:
     """Run the train visits of `billp`; return seconds, rounds, records, embeddings for them, and where time went."""
-    place = await open_place(default_world())
+    place = await open_world(default_world())
     await role_model(Context(), "planner")
     shared_embeddings().embed_query("warm up")
     watch = Stopwatch()

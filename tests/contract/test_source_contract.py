@@ -11,7 +11,7 @@ import pytest
 from graph.conformance import SourceContract
 from sim.data.collector import Collector
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
+from sim.data.source import Source, SourceFiles
 from sim.data.sources import SOURCES
 from sim.data.streaming import json_rows
 
@@ -28,14 +28,14 @@ def genre(item: int) -> str:
     return ("Action", "Drama", "Comedy")[item % 3]
 
 
-def written(folder: Path, files: dict[str, list[Any]], **given: Any) -> Given:
+def written(folder: Path, files: dict[str, list[Any]], **given: Any) -> SourceFiles:
     for name, lines in files.items():
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
         (folder / name).write_text(text)
-    return Given(**given)
+    return SourceFiles(**given)
 
 
-def movielens(folder: Path) -> Given:
+def movielens(folder: Path) -> SourceFiles:
     return written(
         folder,
         {
@@ -46,7 +46,7 @@ def movielens(folder: Path) -> Given:
     )
 
 
-def steam(folder: Path) -> Given:
+def steam(folder: Path) -> SourceFiles:
     hours = [f"{u}\t{i}\t{10 * r + u / 100}" for u, i, r in pairs()]
     games = [f"{i}\tGame {i}\t{genre(i)}" for i in range(ITEMS)]
     return written(
@@ -59,13 +59,13 @@ def steam(folder: Path) -> Given:
     )
 
 
-def amazon(folder: Path) -> Given:
+def amazon(folder: Path) -> SourceFiles:
     reviews = [{"user_id": f"u{u}", "parent_asin": f"b{i}", "rating": r, "timestamp": u + i} for u, i, r in pairs()]
     books = [{"parent_asin": f"b{i}", "title": f"Book {i}", "categories": ["Books", genre(i)]} for i in range(ITEMS)]
     return written(folder, {"Books.jsonl": reviews, "meta_Books.jsonl": books}, path=folder)
 
 
-def table(folder: Path) -> Given:
+def table(folder: Path) -> SourceFiles:
     return written(
         folder,
         {
@@ -77,12 +77,12 @@ def table(folder: Path) -> Given:
     )
 
 
-GIVEN: dict[str, Callable[[Path], Given]] = {
+GIVEN: dict[str, Callable[[Path], SourceFiles]] = {
     "movielens": movielens,
     "steam": steam,
     "amazon": amazon,
     "csv": table,
-    "tiny": lambda folder: Given(),
+    "tiny": lambda folder: SourceFiles(),
 }
 
 
@@ -91,7 +91,7 @@ class TestBuiltIn(SourceContract):
     def of_each(self, request: pytest.FixtureRequest) -> None:
         type(self).source = SOURCES[request.param]
 
-    def given(self, folder: Path) -> Given:
+    def given(self, folder: Path) -> SourceFiles:
         return GIVEN[self.source.name](folder)
 
 
@@ -99,7 +99,7 @@ def test_no_built_in_source_is_left_out() -> None:
     assert {*SOURCES} == {*GIVEN}
 
 
-def lines(given: Given, seed: int) -> Ratings:
+def lines(given: SourceFiles, seed: int) -> Ratings:
     """Read the lines of one file, as a source should."""
     assert given.path
     collector = Collector()
@@ -115,7 +115,7 @@ def lines(given: Given, seed: int) -> Ratings:
     return collector.ratings()
 
 
-def at_random(given: Given, seed: int) -> Ratings:
+def at_random(given: SourceFiles, seed: int) -> Ratings:
     read = lines(given, seed)
     order = np.random.default_rng().permutation(len(read))
     return Ratings(
@@ -123,20 +123,20 @@ def at_random(given: Given, seed: int) -> Ratings:
     )
 
 
-def careless(given: Given, seed: int) -> Ratings:
+def careless(given: SourceFiles, seed: int) -> Ratings:
     assert given.path
     for line in (given.path / "lines.jsonl").read_text().splitlines():
         json.loads(line)
     return lines(given, seed)
 
 
-def too_few(given: Given, seed: int) -> Ratings:
+def too_few(given: SourceFiles, seed: int) -> Ratings:
     read = lines(given, seed)
     return Ratings(read.users[:9], read.items[:9], read.values[:9], read.timestamps[:9], read.user_ids, read.catalogue)
 
 
 class Lines(SourceContract):
-    def given(self, folder: Path) -> Given:
+    def given(self, folder: Path) -> SourceFiles:
         rows = [{"user": str(u), "item": str(i), "rating": r} for u, i, r in pairs()]
         return written(folder, {"lines.jsonl": rows}, path=folder)
 

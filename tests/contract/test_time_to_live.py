@@ -14,7 +14,7 @@ from memory.chroma.backend import Backend
 from memory.chroma.env import configured_ttl
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
 from memory.chroma.layout import CHUNK, Chunk
-from memory.jsonl import Line, exported, kept
+from memory.jsonl import RecordLine, exported, kept
 from memory.store import ChromaStore, create_store
 from tests.stores import DIMENSION, Clock, FakeEmbeddings, chroma, chroma_store
 
@@ -275,12 +275,14 @@ def test_what_goes_out_as_json_comes_in_with_its_deadline(clock: Clock) -> None:
         clock.pass_for(store, 6)
         lines = [json.dumps(line) for line in exported(store, store.records(), with_vectors=True)]
         assert ["ttl" in json.loads(line) for line in lines] == [False, True]
-        other.restore(kept(Line.model_validate_json(line), recompute=False, dimension=DIMENSION) for line in lines)
+        other.restore(
+            kept(RecordLine.model_validate_json(line), recompute=False, dimension=DIMENSION) for line in lines
+        )
         assert deadlines(other) == deadlines(store)
         half = json.loads(lines[1])
         del half["expires_at"]
         with pytest.raises(ValueError, match="ttl and expires_at"):
-            Line.model_validate(half)
+            RecordLine.model_validate(half)
 
 
 def test_a_closed_store_has_no_sweeper(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
 from graph.cli.memory.select import place_of
-from memory.chroma.layout import Record
+from memory.chroma.layout import StoredRecord
 from memory.records import KINDS, Experience, Memory, escape, people_space, private_space
 from memory.store import ChromaStore
 from nodes.state import Profile, first_fault
@@ -22,11 +22,11 @@ PAGE = 200
 class Fault(NamedTuple):
     """A record that no visit writes, and why."""
 
-    record: Record
+    record: StoredRecord
     why: str
 
 
-def faults(records: Sequence[Record]) -> list[Fault]:
+def faults(records: Sequence[StoredRecord]) -> list[Fault]:
     """Return the records that break the bounds of their kind, or say of an item what its catalogue does not.
 
     Records of a kind that is not known here belong to somebody else, and are passed over.
@@ -35,7 +35,7 @@ def faults(records: Sequence[Record]) -> list[Fault]:
     return [Fault(one, why) for one in records if (why := _fault(one, catalogues))]
 
 
-def _fault(one: Record, catalogues: dict[str, Catalogue | None]) -> str | None:
+def _fault(one: StoredRecord, catalogues: dict[str, Catalogue | None]) -> str | None:
     place = place_of(one.namespace)
     try:
         if place.kind == OLD_KIND:

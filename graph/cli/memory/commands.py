@@ -34,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 LESSON_COLUMNS = ("visits", "length", "lesson")
 MAX_NAME = 500
 NUMBERS = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
-COLUMNS: Mapping[str, Sequence[str]] = {
+KIND_COLUMNS: Mapping[str, Sequence[str]] = {
     "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
     "values": ("space", "user", "target", "distance", "after"),
     "profiles": ("space", "user", "ratings", "text"),
@@ -53,10 +53,10 @@ def memory_list(
     as_json: AsJson = False,
 ) -> None:
     """List whose records there are, with their number, and the totals by kind."""
-    from graph.cli.memory.select import Wanted, by_kind, checked_kind, counted, place_of, readable_memory
+    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, place_of, readable_memory
 
     with readable_memory(run, cell) as store:
-        counts = counted(Wanted(checked_kind(kind), space, user).records(store))
+        counts = counted(RecordFilter(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
         rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
@@ -81,10 +81,10 @@ def memory_search(
     as_json: AsJson = False,
 ) -> None:
     """Search records by meaning; the score is the likeness (cosine), 1 at most."""
-    from graph.cli.memory.select import Wanted, checked_kind, described, found, readable_memory
+    from graph.cli.memory.select import RecordFilter, checked_kind, described, found, readable_memory
 
     with readable_memory(run, cell) as store:
-        items = found(store, Wanted(checked_kind(kind), space, user), query, limit)
+        items = found(store, RecordFilter(checked_kind(kind), space, user), query, limit)
     if as_json:
         print_json([{"score": item.score, **described(item)} for item in items])
         return
@@ -111,10 +111,10 @@ def memory_show(
     as_json: AsJson = False,
 ) -> None:
     """Show records: lessons by how many visits taught them, profiles as statements make them, others latest first."""
-    from graph.cli.memory.select import Wanted, checked_kind, described, newest_first, profiles, readable_memory
+    from graph.cli.memory.select import RecordFilter, checked_kind, described, newest_first, profiles, readable_memory
 
     with readable_memory(run, cell) as store:
-        wanted = Wanted(checked_kind(kind), space, user)
+        wanted = RecordFilter(checked_kind(kind), space, user)
         records = wanted.records(store)
         if kind == "profiles":
             records = [*profiles(wanted._replace(kind="statements").records(store)), *records]
@@ -128,7 +128,7 @@ def memory_show(
     if not shown:
         typer.echo(f"no {kind}")
         return
-    columns = COLUMNS.get(kind) or own_columns(shown[0]["value"])
+    columns = KIND_COLUMNS.get(kind) or own_columns(shown[0]["value"])
     print_table(columns, [{**cells(kind, one["value"]), **one} for one in shown])
     rest_line(len(records) - limit, kind)
 
@@ -172,13 +172,13 @@ def memory_export(
 ) -> None:
     """Write records to a file as JSON Lines, one record a line."""
     from graph.cli.memory.files import export_file, export_memory
-    from graph.cli.memory.select import Wanted, checked_kind, readable_memory
+    from graph.cli.memory.select import RecordFilter, checked_kind, readable_memory
     from graph.variants import known_kinds
 
     # What a record of its own is found by, its class says.
     known_kinds()
     with readable_memory(run, cell) as store:
-        records = Wanted(checked_kind(kind), space, user).records(store)
+        records = RecordFilter(checked_kind(kind), space, user).records(store)
         with progress_bar("Exporting", len(records)) as progress:
             if str(file) == "-":
                 refused = export_memory(store, records, sys.stdout, embeddings, progress)
@@ -253,10 +253,10 @@ def memory_check(
     Recall passes over the former. Exit code 1 if any are found and kept.
     """
     from graph.cli.memory.check import described_fault, faults, removed
-    from graph.cli.memory.select import Wanted, checked_kind, readable_memory
+    from graph.cli.memory.select import RecordFilter, checked_kind, readable_memory
 
     with readable_memory("", "") as store:
-        records = Wanted(checked_kind(kind), space, user).records(store)
+        records = RecordFilter(checked_kind(kind), space, user).records(store)
         found = faults(records)
         if as_json:
             print_json({"records": len(records), "faults": [described_fault(one) for one in found]})
@@ -281,10 +281,10 @@ def memory_forget(
 ) -> None:
     """Remove all records of a user, of all kinds, and look whether they are gone."""
     from graph.cli.memory.erase import check_forgotten, elsewhere, forget
-    from graph.cli.memory.select import Wanted, by_kind, counted, readable_memory
+    from graph.cli.memory.select import RecordFilter, by_kind, counted, readable_memory
 
     with readable_memory("", "") as store:
-        records = Wanted(None, space, user).records(store)
+        records = RecordFilter(None, space, user).records(store)
         everything = len(store.records())
         if not records:
             typer.echo(f"nothing is remembered of user {printable(user)}{within(space)}")

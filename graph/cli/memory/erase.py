@@ -1,7 +1,7 @@
 """Remove what is remembered of a user, and say where else something of them is kept."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
@@ -10,22 +10,22 @@ from pathlib import Path
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
-from graph.cli.memory.select import Wanted, readable_memory
-from graph.local_run import BEGUN, Episode
-from memory.chroma.layout import Kept, Record
+from graph.cli.memory.files import Progress
+from graph.cli.memory.select import RecordFilter, readable_memory
+from graph.local_run import VISIT_FILE, LocalVisit
+from memory.chroma.layout import ImportedRecord, StoredRecord
 from memory.home import home
 from memory.store import ChromaStore, configured
-from sim.atomic_files import whole_folder
+from sim.atomic_files import atomic_folder
 from sim.errors import BillpError
 
 PAGE = 200
 WRITTEN_AT_ONCE = 2_000
 LOOKED_AT = 1_000
 """Records that the search looks at which proves that nothing is left."""
-Progress = Callable[[int], None]
 
 
-def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) -> None:
+def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progress) -> None:
     """Remove records from the memory that the environment names.
 
     Chroma keeps what it was told to delete in its files until it has written a few hundred other records, some of it
@@ -49,7 +49,7 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
         return
     gone = {one.place for one in records}
     rest = [one for one in store.records() if one.place not in gone]
-    with whole_folder(Path(where)) as fresh, ProcessPoolExecutor(1, get_context("spawn")) as writer:
+    with atomic_folder(Path(where)) as fresh, ProcessPoolExecutor(1, get_context("spawn")) as writer:
         # At least one page, or an empty memory would be no memory.
         for start in range(0, max(1, len(rest)), WRITTEN_AT_ONCE):
             page = rest[start : start + WRITTEN_AT_ONCE]
@@ -58,7 +58,7 @@ def forget(records: Sequence[Record], store: ChromaStore, progress: Progress) ->
             progress(start + len(page))
 
 
-def _restore(folder: Path, kept: Sequence[Kept]) -> None:
+def _restore(folder: Path, kept: Sequence[ImportedRecord]) -> None:
     with ChromaStore(folder) as store:
         store.restore(kept)
 
@@ -77,14 +77,14 @@ def check_forgotten(user: str, space: str | None, others: int) -> None:
         BillpError: Something is left, or something else is gone.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as another:
-        left, here = another.submit(_looked, Wanted(None, space, user)).result()
+        left, here = another.submit(_looked, RecordFilter(None, space, user)).result()
     if left:
         raise BillpError(f"something of user {user!r} is there again: somebody writes it; stop them, and try once more")
     if here < others:
         raise BillpError(f"{others - here} records of others are gone too: if nobody deleted them, restore a copy")
 
 
-def _looked(wanted: Wanted) -> tuple[int, int]:
+def _looked(wanted: RecordFilter) -> tuple[int, int]:
     """Return how often something is found that is meant, and how many records there are."""
     with readable_memory("", "") as store:
         left = len(wanted.records(store))
@@ -100,9 +100,9 @@ def elsewhere(user: str) -> list[str]:
 
 
 def _unfinished_visits(user: str) -> Iterator[str]:
-    for file in sorted((home() / "visits").glob(f"*/{BEGUN}")):
+    for file in sorted((home() / "visits").glob(f"*/{VISIT_FILE}")):
         try:
-            visit = Episode.model_validate_json(file.read_bytes()).visit
+            visit = LocalVisit.model_validate_json(file.read_bytes()).visit
         except (FileNotFoundError, ValidationError):
             continue
         whose = {user: "of this user", "": "of the first dev user of a world, whoever that is"}.get(visit.user_id)

@@ -11,14 +11,14 @@ from typing import TextIO
 from langchain_core.embeddings import Embeddings
 from pydantic import TypeAdapter, ValidationError
 
-from memory.chroma.layout import Record as Stored
+from memory.chroma.layout import StoredRecord as Stored
 from memory.embeddings import identity
-from memory.jsonl import Line, check_vectors, exported, kept
+from memory.jsonl import RecordLine, check_vectors, exported, kept
 from memory.recall import write_ops
 from memory.records import Experience, Record, Value, record
 from memory.store import ChromaStore
 from nodes.state import Profile
-from sim.atomic_files import whole_file
+from sim.atomic_files import atomic_file
 from sim.catalogue import Catalogue
 from sim.errors import BadInputError
 from sim.original.memory import Judged, Tried, item_titled, read_memory, titles
@@ -27,7 +27,7 @@ from sim.original.runs import fault_at, numbered_lines
 PAGE = 200
 """Records read or written between two reports of progress."""
 Progress = Callable[[int], None]
-_LINE = TypeAdapter(Line)
+_LINE = TypeAdapter(RecordLine)
 
 
 def export_memory(
@@ -63,7 +63,7 @@ def export_file(path: Path) -> Iterator[TextIO]:
         raise BadInputError(f"{path} is no file: name a file, or - for standard output")
     if not path.parent.is_dir():
         raise BadInputError(f"{path.parent} is no folder: name a file in one that there is")
-    with whole_file(path) as stream:
+    with atomic_file(path) as stream:
         yield stream
 
 
@@ -109,14 +109,14 @@ def import_memory(path: Path, store: ChromaStore, recompute: bool, progress: Pro
         progress(done)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Line]]:
+def _lines(path: Path) -> Iterator[tuple[int, RecordLine]]:
     for number, text in numbered_lines(path):
         with fault_at(path, number):
             line = _read(text)
         yield number, line
 
 
-def _read(text: str) -> Line:
+def _read(text: str) -> RecordLine:
     """Return a line.
 
     Raises:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from graph.variants import known_kinds
 from memory.chroma.errors import BadStoreError
-from memory.chroma.layout import Record
+from memory.chroma.layout import StoredRecord
 from memory.recall import Supported, merged
 from memory.records import Lesson, escape, unescape
 from memory.search.filters import Namespace
@@ -35,7 +35,7 @@ def checked_kind(kind: str | None) -> str | None:
     return kind
 
 
-class Place(NamedTuple):
+class NamespaceParts(NamedTuple):
     """What a namespace says; empty where it does not."""
 
     kind: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     user: str
 
 
-class Wanted(NamedTuple):
+class RecordFilter(NamedTuple):
     """Which records are meant; None for any."""
 
     kind: str | None = None
@@ -54,7 +54,7 @@ class Wanted(NamedTuple):
         """Say whether the records of a namespace are meant."""
         return all(wanted in (None, part) for wanted, part in zip(self, place_of(namespace), strict=True))
 
-    def records(self, store: ChromaStore) -> list[Record]:
+    def records(self, store: ChromaStore) -> list[StoredRecord]:
         """Return the records that are meant, by namespace and key."""
         return [record for record in store.records(self._prefix) if self.means(record.namespace)]
 
@@ -70,10 +70,10 @@ class Wanted(NamedTuple):
         return tuple(escape(part) for part in takewhile(lambda part: part is not None, self) if part is not None)
 
 
-def place_of(namespace: Namespace) -> Place:
+def place_of(namespace: Namespace) -> NamespaceParts:
     """Return what a namespace says."""
     kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
-    return Place(kind, space, user)
+    return NamespaceParts(kind, space, user)
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _copied(folder: Path) -> Iterator[ChromaStore]:
             yield store
 
 
-def counted(records: Iterable[Record]) -> dict[Namespace, int]:
+def counted(records: Iterable[StoredRecord]) -> dict[Namespace, int]:
     """Return the number of records of each namespace, by namespace."""
     return dict(sorted(Counter(record.namespace for record in records).items()))
 
@@ -159,7 +159,7 @@ class Lessons(NamedTuple):
     lessons: list[Supported]
 
 
-def lessons_by_space(records: Sequence[Record]) -> tuple[list[Lessons], int]:
+def lessons_by_space(records: Sequence[StoredRecord]) -> tuple[list[Lessons], int]:
     """Return what lessons say, space by space, and how many records are no lessons."""
     spaces: dict[str, list[Lesson]] = {}
     foreign = 0
@@ -172,9 +172,9 @@ def lessons_by_space(records: Sequence[Record]) -> tuple[list[Lessons], int]:
     return [Lessons(space, merged(lessons)) for space, lessons in spaces.items() if lessons], foreign
 
 
-def profiles(statements: Sequence[Record]) -> list[Record]:
+def profiles(statements: Sequence[StoredRecord]) -> list[StoredRecord]:
     """Return the profile that follows from each person's statements, in the form of a record."""
-    by_person: dict[Namespace, list[Record]] = {}
+    by_person: dict[Namespace, list[StoredRecord]] = {}
     for one in statements:
         by_person.setdefault(one.namespace, []).append(one)
     return [
@@ -188,12 +188,12 @@ def profiles(statements: Sequence[Record]) -> list[Record]:
     ]
 
 
-def newest_first(records: Iterable[Record]) -> list[Record]:
+def newest_first(records: Iterable[StoredRecord]) -> list[StoredRecord]:
     """Return records by the time of their last change, the latest first; those of one time by namespace and key."""
     return sorted(records, key=lambda one: (-one.updated_at.timestamp(), one.place))
 
 
-def found(store: ChromaStore, wanted: Wanted, query: str, limit: int) -> list[SearchItem]:
+def found(store: ChromaStore, wanted: RecordFilter, query: str, limit: int) -> list[SearchItem]:
     """Return the records that are meant and nearest in meaning to a text, the nearest first."""
     items = [
         item
@@ -204,7 +204,7 @@ def found(store: ChromaStore, wanted: Wanted, query: str, limit: int) -> list[Se
     return sorted(scored, key=lambda item: (-(item.score or 0.0), item.namespace, item.key))[:limit]
 
 
-def described(item: SearchItem | Record) -> dict[str, Any]:
+def described(item: SearchItem | StoredRecord) -> dict[str, Any]:
     """Return a record as JSON."""
     place = place_of(item.namespace)
     return {

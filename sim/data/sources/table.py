@@ -8,19 +8,19 @@ from typing import Any
 
 from sim.data.collector import Collector
 from sim.data.ratings import Ratings
-from sim.data.source import Given, Source
-from sim.data.streaming import Columns, Malformed, Progress, number, table_rows, unharmed
+from sim.data.source import Source, SourceFiles
+from sim.data.streaming import Columns, Malformed, ReadProgress, number, table_rows, unharmed
 from sim.errors import BadInputError
 
 # What a column is called where nothing else is said; `id` is the item's column in the table of items.
-COLUMNS = ("user", "item", "rating", "time", "id", "title", "genres")
+TABLE_COLUMNS = ("user", "item", "rating", "time", "id", "title", "genres")
 PARQUET = (".parquet", ".pq")
 _ROWS_AT_ONCE = 50_000
 
-Row = Sequence[Any]
+TableRow = Sequence[Any]
 
 
-def table(given: Given, seed: int) -> Ratings:
+def table(given: SourceFiles, seed: int) -> Ratings:
     """Read a table of ratings and one of items.
 
     Genres are separated by `|`, or are a list (JSON, or a list of Parquet's). Times are numbers or ISO dates; without a
@@ -31,8 +31,8 @@ def table(given: Given, seed: int) -> Ratings:
     """
     del seed
     for name in given.columns:
-        if name not in COLUMNS:
-            raise BadInputError(f"--columns knows no {name!r}; it maps some of: {', '.join(COLUMNS)}")
+        if name not in TABLE_COLUMNS:
+            raise BadInputError(f"--columns knows no {name!r}; it maps some of: {', '.join(TABLE_COLUMNS)}")
     if given.ratings is None or given.items is None:
         raise BadInputError("the source 'csv' needs --ratings FILE and --items FILE")
     collector = Collector()
@@ -41,19 +41,19 @@ def table(given: Given, seed: int) -> Ratings:
     return collector.ratings()
 
 
-def _read_ratings(path: Path, given: Given, collector: Collector) -> None:
+def _read_ratings(path: Path, given: SourceFiles, collector: Collector) -> None:
     rows = _rows(path, given.progress)
     columns = Columns(path, [str(name) for name in next(rows)])
     user, item, rating = (columns.place(given.columns.get(name, name)) for name in ("user", "item", "rating"))
     time = columns.place(given.columns["time"]) if "time" in given.columns else columns.maybe("time", "timestamp")
 
-    def rate(row: Row) -> None:
+    def rate(row: TableRow) -> None:
         collector.rate(row[user], row[item], number(row[rating]), 0 if time is None else _time(row[time]))
 
     collector.each(path, rows, rate)
 
 
-def _read_items(path: Path, given: Given, collector: Collector) -> None:
+def _read_items(path: Path, given: SourceFiles, collector: Collector) -> None:
     rows = _rows(path, given.progress)
     columns = Columns(path, [str(name) for name in next(rows)])
     item = columns.place(given.columns.get("id") or given.columns.get("item", "item"))
@@ -61,11 +61,11 @@ def _read_items(path: Path, given: Given, collector: Collector) -> None:
     collector.each(path, rows, lambda row: collector.describe(row[item], row[title], _genres(row[genres])))
 
 
-def _rows(path: Path, progress: Progress) -> Iterator[Row]:
+def _rows(path: Path, progress: ReadProgress) -> Iterator[TableRow]:
     return _parquet(path, progress) if path.suffix in PARQUET else table_rows(path, progress)
 
 
-def _parquet(path: Path, progress: Progress) -> Iterator[Row]:
+def _parquet(path: Path, progress: ReadProgress) -> Iterator[TableRow]:
     """Yield the header and the rows of a Parquet file, a part of it in memory at a time."""
     try:
         # An extra, for it is larger than all the rest of the core together.

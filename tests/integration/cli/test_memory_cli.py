@@ -24,7 +24,7 @@ from graph.cli import main
 from memory.recall import write_ops
 from memory.records import Experience, Lesson, Record, Statement, Value, record
 from memory.store import ChromaStore
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from tests.integration.cli.test_cli import ROOT, refused
 from tests.integration.cli.test_cli import billp as billp_apart
 from tests.servers import ChromaServer
@@ -267,7 +267,7 @@ def test_what_a_person_said_is_shown_exported_and_forgotten_one_by_one(filled: P
 
 
 def test_records_that_no_visit_writes_are_found_and_deleted(home: Path) -> None:
-    item = open_place_now("tiny").world.catalogue[3]
+    item = open_world_now("tiny").world.catalogue[3]
     told_of = experience("3", item.title).value.model_copy(update={"item_id": item.id, "genres": list(item.genres)})
     good = write_ops("tiny", [RECORDS[0], record(told_of, 0)])
     bad: dict[str, dict[str, Any]] = {

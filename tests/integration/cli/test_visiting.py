@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graph.local_run import Episode, resume_episode, run_episode
+from graph.local_run import LocalVisit, resume_episode, run_episode
 from nodes.context import Context
 from nodes.state import VisitInput
 
@@ -18,7 +18,7 @@ def stop_at_second(step: Any) -> None:
 
 
 async def test_nothing_of_a_stopped_visit_goes_on_and_it_can_be_resumed() -> None:
-    begun = Episode(variant="billp", visit=VisitInput(world="tiny", max_steps=8), context=Context(), remember=False)
+    begun = LocalVisit(variant="billp", visit=VisitInput(world="tiny", max_steps=8), context=Context(), remember=False)
     with pytest.raises(KeyboardInterrupt):
         await run_episode(begun, stop_at_second)
     # A write of a checkpoint that was not over would keep the file locked for whoever resumes.

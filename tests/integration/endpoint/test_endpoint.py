@@ -25,7 +25,7 @@ from nodes.planner import Plan
 from nodes.prompt_facts import experience_facts, lesson_facts
 from nodes.reflector import Insight
 from nodes.state import VisitInput, VisitOutput
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 from tests.scripted import Asked, Endpoint, Failure, Reply, Script, by_rules, serving, without_schemas
 
@@ -112,7 +112,7 @@ async def test_a_role_may_have_a_model_and_a_temperature_of_its_own(endpoint: En
 
 
 async def test_what_memory_recalls_stands_in_the_prompt_that_arrives(endpoint: Endpoint) -> None:
-    train = open_place_now("tiny").world.split("train").users
+    train = open_world_now("tiny").world.split("train").users
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         for user_id in train[:4]:
             await visit(given=VisitInput(world="tiny", user_id=user_id, max_steps=8), store=store)
@@ -133,7 +133,7 @@ async def test_what_memory_recalls_stands_in_the_prompt_that_arrives(endpoint: E
 
 
 async def test_a_prompt_is_the_roles_template_and_one_block_about_this_visitor(endpoint: Endpoint) -> None:
-    world = open_place_now("tiny").world
+    world = open_world_now("tiny").world
     dev = world.split("dev").users[1]
     await visit(given=VisitInput(world="tiny", user_id=dev, max_steps=3))
     history = [world.catalogue.item(item_id).title for item_id in world.users[dev].history][-10:]
@@ -358,7 +358,7 @@ async def test_of_200_visits_with_three_calls_in_ten_failing_none_is_lost(
     def mixed(asked: Asked) -> Reply | Failure:
         return draw.choice(ways) if draw.random() < 0.3 else by_rules(asked)
 
-    users = open_place_now("tiny").world.split("train").users
+    users = open_world_now("tiny").world.split("train").users
     given = [VisitInput(world="tiny", user_id=users[n % len(users)], seed=n, max_steps=3) for n in range(200)]
     undisturbed = [await visit("act_only", one, Context()) for one in given]
     endpoint.script = mixed

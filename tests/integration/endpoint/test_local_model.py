@@ -15,15 +15,15 @@ import httpx
 import pytest
 
 from graph.cli import main
-from nodes.llm.local_server import NAME, check_weights
+from nodes.llm.local_server import LOCAL_MODEL, check_weights
 from nodes.state import VisitOutput
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parents[3]
 BILLP = Path(sys.executable).with_name("billp")
 WEIGHTS = ROOT / ".billp/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-MODEL = f"openai:{NAME}"
+MODEL = f"openai:{LOCAL_MODEL}"
 ROLES = ["planner", "actor", "critic", "reflector"]
 ROUNDS = 3
 
@@ -106,7 +106,7 @@ def written(address: str) -> int:
 @needs_model
 def test_a_real_model_plays_every_role_of_a_whole_visit_and_results_name_it(home: Path, address: str) -> None:
     # Chance has it that a user leaves in the second round; with three of them it does not happen.
-    for user_id in open_place_now("tiny").world.split("dev").users[:3]:
+    for user_id in open_world_now("tiny").world.split("dev").users[:3]:
         before = written(address)
         output = visit(user_id)
         if len(output["steps"]) == ROUNDS:

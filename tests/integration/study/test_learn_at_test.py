@@ -9,7 +9,7 @@ import pytest
 
 from graph.report.terminal import results_table
 from graph.study import run_study
-from graph.study.schedule import courses
+from graph.study.schedule import phases
 from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
@@ -64,7 +64,7 @@ def test_each_cohort_of_test_visits_recalls_what_those_before_it_taught() -> Non
 
 def test_without_being_asked_nothing_is_learned_at_test() -> None:
     assert not StudySettings(world="tiny", variants=("billp",)).learn_at_test
-    stages = [stage for course in courses(load_world("tiny"), FROZEN, 0, remembers=True) for stage in course.stages]
+    stages = [stage for course in phases(load_world("tiny"), FROZEN, 0, remembers=True) for stage in course.stages]
     assert [(stage.split, stage.learns) for stage in stages] == [("dev", False)]
     folder = run(FROZEN, "frozen")
     assert not any(line["records"] or line["lessons"] for line in lines(folder))

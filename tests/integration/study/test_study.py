@@ -9,19 +9,19 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from graph.report.schema import RULES
+from graph.report.schema import RULE_BASELINES
 from graph.report.terminal import comparison_table, results_table
 from graph.study import run_study
 from graph.study.run import visits_done
-from graph.study.schedule import Stage, visitors
+from graph.study.schedule import Batch, visitors
 from graph.study.settings import Cell, StudySettings
-from graph.study.visit_log import Done, Ended
+from graph.study.visit_log import VisitLog, VisitResult
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.llm.endpoint.usage import Usage
 from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
-from sim.atomic_files import LOCK, resumable_folder
+from sim.atomic_files import RUN_LOCK, resumable_folder
 from sim.errors import BadInputError
 from sim.metrics import paired, summarize
 from sim.metrics.calibration import judge_values
@@ -152,7 +152,7 @@ def test_each_variant_is_held_against_billp_and_between_the_best_rule_and_the_or
     oracle = rows["oracle"]["total_reward"]
     for row in rows.values():
         assert row["gap_closed"] == pytest.approx((row["total_reward"] - best) / (oracle - best))
-    assert set(RULES) | {"oracle"} == set(POLICIES)
+    assert set(RULE_BASELINES) | {"oracle"} == set(POLICIES)
 
 
 def test_the_critic_is_measured_on_dev_visits_and_null_where_there_is_none(studied: Path) -> None:
@@ -271,17 +271,17 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
         usage=Usage(),
         records=[],
     )
-    stage = Stage("train", "train", ["1", "2"], 0, True, {})
-    Done(file).add(Ended(stage="train", number=0, output=output))
+    stage = Batch("train", "train", ["1", "2"], 0, True, {})
+    VisitLog(file).add(VisitResult(stage="train", number=0, output=output))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:30])
-    done = Done(file)
+    done = VisitLog(file)
     assert done.count("train") == 1 and done.missing(stage) == [1]
-    done.add(Ended(stage="train", number=1, failed="no answer"))
-    assert Done(file).outputs(stage) == [output] and Done(file).failures(stage) == {1: "no answer"}
-    assert Done(file).missing(stage) == Done(file).missing(stage._replace(start=1, users=["2"])) == []
+    done.add(VisitResult(stage="train", number=1, failed="no answer"))
+    assert VisitLog(file).outputs(stage) == [output] and VisitLog(file).failures(stage) == {1: "no answer"}
+    assert VisitLog(file).missing(stage) == VisitLog(file).missing(stage._replace(start=1, users=["2"])) == []
     file.write_bytes(whole[:30])
-    assert Done(file).count("train") == 0 and file.read_bytes() == b""
+    assert VisitLog(file).count("train") == 0 and file.read_bytes() == b""
 
 
 def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_again(
@@ -383,5 +383,5 @@ def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_comma
         with pytest.raises(OSError, match="disk full"):
             run(settings, "stopped")
     # Where it was killed before it let go of the folder.
-    (home / "runs" / "stopped" / LOCK).touch()
+    (home / "runs" / "stopped" / RUN_LOCK).touch()
     assert {file.name: file.read_bytes() for file in run(settings, "stopped").iterdir()} == whole

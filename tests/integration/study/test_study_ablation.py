@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without
+from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without_part
 from graph.report.terminal import ablation_table, comparison_table, name_of, results_table
 from graph.study import run_study
 from graph.study.run import visits_done, visits_planned
@@ -76,7 +76,7 @@ def test_each_part_has_a_row_a_memory_and_visits_of_its_own(ablated: Path) -> No
 def test_a_part_is_worth_what_the_whole_agent_collects_more_from_the_same_users(ablated: Path) -> None:
     full = dev(visits_of(ablated, None))
     for row in results_of(ablated)["rows"]:
-        part = row["without"]
+        part = row["without_part"]
         assert row["minus_full"] == (paired(dev(visits_of(ablated, part)), full) if part else None)
 
 
@@ -84,7 +84,7 @@ def test_a_part_is_worth_what_the_whole_agent_collects_more_from_the_same_users(
 def test_without_a_part_the_agent_is_trained_and_visited_as_by_its_setting(
     ablated: Path, home: Path, part: Part
 ) -> None:
-    changes = {"ablate": False, "variants": (WHOLE,), "context": without(Context(), part)}
+    changes = {"ablate": False, "variants": (WHOLE,), "context": without_part(Context(), part)}
     alone = visits_of(run(SMALL.model_copy(update=changes), part), None)
     assert [one | {"without": part} for one in alone] == visits_of(ablated, part)
     # The part makes a difference, so the setting has reached the roles.

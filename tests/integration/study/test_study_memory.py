@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graph.study.runners import LocalEngine
+from graph.study.runners import LocalRunner
 from graph.study.settings import Cell, StudySettings
 from graph.study.workers import Work, _run_agent
 from memory.embeddings import shared_embeddings
@@ -27,15 +27,15 @@ def test_what_the_last_visits_taught_is_written_when_it_goes_on(
     )
     written = 0
 
-    async def counting(self: LocalEngine, records: Sequence[Record], *, private: bool = False) -> None:
+    async def counting(self: LocalRunner, records: Sequence[Record], *, private: bool = False) -> None:
         nonlocal written
         written += 1
         if written == stop:
             raise Stopped
         await remember(self, records, private=private)
 
-    remember, stop = LocalEngine.remember, 0
-    monkeypatch.setattr(LocalEngine, "remember", counting)
+    remember, stop = LocalRunner.remember, 0
+    monkeypatch.setattr(LocalRunner, "remember", counting)
 
     def memories(folder: Path) -> dict[str, list[Any]]:
         found = {}

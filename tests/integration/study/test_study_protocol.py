@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from graph.report.terminal import comparison_table, name_of, results_table, returning_table
 from graph.study import run_study
 from graph.study.memory_controls import controlled
-from graph.study.schedule import courses, visitors
+from graph.study.schedule import phases, visitors
 from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
 from memory.records import Record
@@ -235,7 +235,7 @@ def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path, mon
 def test_curves_are_of_dev_users_when_test_users_are_visited(home: Path) -> None:
     world = load_world("tiny")
     final = EVERYTHING.model_copy(update={"final": True})
-    stages = [stage for course in courses(world, final, 0, remembers=True) for stage in course.stages]
+    stages = [stage for course in phases(world, final, 0, remembers=True) for stage in course.stages]
     assert {stage.split for stage in stages if stage.name.startswith("curve")} == {"dev"}
     assert {stage.split for stage in stages if not stage.name.startswith("curve")} == {"train", "test"}
 
@@ -245,7 +245,7 @@ def test_a_curve_has_a_point_before_the_first_cohort_and_after_every_so_many(
     home: Path, every: int, after: Sequence[int]
 ) -> None:
     settings = EVERYTHING.model_copy(update={"curve": every, "train": 7})
-    stages = next(courses(load_world("tiny"), settings, 0, remembers=True)).stages
+    stages = next(phases(load_world("tiny"), settings, 0, remembers=True)).stages
     assert [stage.about["train_visits"] for stage in stages if "train_visits" in stage.about] == after
 
 

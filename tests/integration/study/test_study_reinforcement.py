@@ -15,7 +15,7 @@ from graph.report.terminal import results_table
 from graph.study import run_study
 from graph.study.settings import Cell, StudySettings
 from sim.policies.rollout import play
-from sim.rl.network import Learned, read_training
+from sim.rl.network import NetworkPolicy, read_training
 from sim.rl.training import RECIPES
 from sim.world import World
 
@@ -78,7 +78,7 @@ def assert_visits_are_of_the_saved_policies(home: Path, folder: Path) -> None:
     assert len({tuple(of) for of in users.values()}) == 1
     for line in lines:
         if line["variant"] in RECIPES:
-            policy = Learned.load(folder / "policies" / f"{line['variant']}-{line['seed']}")
+            policy = NetworkPolicy.load(folder / "policies" / f"{line['variant']}-{line['seed']}")
             visit = play(policy, world, "dev", line["user_id"], max_steps=15)
             assert [one["item_id"] for one in line["steps"]] == [one["item_id"] for one in visit["steps"]]
 

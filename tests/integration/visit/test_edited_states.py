@@ -20,7 +20,7 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
 from nodes.state import MAX_STEPS
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -47,7 +47,7 @@ def spaces(store: ChromaStore) -> set[str]:
 
 
 def step(index: int, **fields: Any) -> dict[str, Any]:
-    return {"index": index, "item_id": open_place_now("tiny").world.catalogue[0].id, "reward": 4.0} | fields
+    return {"index": index, "item_id": open_world_now("tiny").world.catalogue[0].id, "reward": 4.0} | fields
 
 
 BAD_EDITS: list[tuple[dict[str, Any], str]] = [
@@ -194,7 +194,7 @@ async def test_an_account_keeps_so_many_records_and_the_visit_goes_on(
 async def test_records_out_of_bounds_are_passed_over_with_one_warning(
     store: ChromaStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = open_place_now("tiny")
+    place = open_world_now("tiny")
     item = place.world.catalogue[3]
     good: dict[str, Any] = {
         "kind": "experiences", "visit": "v", "user_id": "9", "situation": "", "plan": "", "item_id": item.id,

@@ -15,7 +15,7 @@ from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import Proposal, Step, VisitInput, VisitOutput, VisitState
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.users.simulated import user
 from sim.errors import BadInputError
 
@@ -87,10 +87,10 @@ async def test_the_same_visit_twice_is_the_same_and_is_remembered_once(store: Ch
 
 
 async def test_what_is_remembered_is_recalled_and_changes_what_is_done(store: ChromaStore) -> None:
-    users = open_place_now("tiny").world.split("dev").users[:6]
+    users = open_world_now("tiny").world.split("dev").users[:6]
     before = [await visit(store, context=Context(learn="off"), user_id=one) for one in users]
     assert await everything(store) == set()
-    for one in open_place_now("tiny").world.split("train").users[:8]:
+    for one in open_world_now("tiny").world.split("train").users[:8]:
         await visit(store, user_id=one)
     kept = await everything(store)
     after = [await visit(store, context=Context(learn="off"), user_id=one) for one in users]
@@ -116,12 +116,12 @@ async def test_an_empty_form_runs(store: ChromaStore, monkeypatch: pytest.Monkey
     monkeypatch.setattr("nodes.tools.open_world.available", lambda source: False)
     compiled: Any = build_variant("billp").compile(store=store)
     output = VisitOutput.model_validate(await compiled.ainvoke({}))
-    assert output.user_id == open_place_now("tiny").world.split("dev").users[0]
+    assert output.user_id == open_world_now("tiny").world.split("dev").users[0]
     assert len(output.steps) >= 1
 
 
 async def test_a_user_the_world_does_not_know_brings_titles() -> None:
-    titles = [item.title for item in open_place_now("tiny").world.catalogue][:3]
+    titles = [item.title for item in open_world_now("tiny").world.catalogue][:3]
     output = await visit(user_id="newcomer", history=[titles[0].upper(), titles[1], "no such film at all"])
     assert output.user_id == "newcomer" and output.steps
     with pytest.raises(BadInputError, match="'newcomer' is not known in world 'tiny'"):
@@ -165,13 +165,13 @@ async def test_a_second_visit_on_a_thread_starts_afresh_and_is_remembered_apart(
 
 async def test_a_second_visit_does_not_inherit_the_history_of_another_user() -> None:
     compiled: Any = build_variant("react").compile(checkpointer=saver())
-    title = open_place_now("tiny").world.catalogue[0].title
+    title = open_world_now("tiny").world.catalogue[0].title
     await compiled.ainvoke(TINY | {"user_id": "new", "history": [title], "max_steps": 1}, thread())
-    known = open_place_now("tiny").world.split("dev").users[1]
+    known = open_world_now("tiny").world.split("dev").users[1]
     after = await compiled.ainvoke({"world": "tiny", "user_id": known}, thread())
     alone: Any = build_variant("react").compile(checkpointer=saver())
     assert await alone.ainvoke({"world": "tiny", "user_id": known}, thread()) == after
-    first = open_place_now("tiny").world.split("dev").users[0]
+    first = open_world_now("tiny").world.split("dev").users[0]
     assert (await compiled.ainvoke({"world": "tiny"}, thread()))["user_id"] == first
 
 
@@ -190,7 +190,7 @@ async def test_an_edited_plan_is_followed() -> None:
 
 
 async def test_a_replaced_proposal_is_what_the_user_gets_with_types_intact() -> None:
-    item = open_place_now("tiny").world.catalogue[7]
+    item = open_world_now("tiny").world.catalogue[7]
     edits: list[dict[str, Any]] = [
         {"item_id": item.id},
         {"title": item.title},

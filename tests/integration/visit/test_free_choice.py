@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nodes.actor import Grounding
+from nodes.actor import ChoiceResolver
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
 from nodes.state import Exchange, VisitInput, VisitState
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.user_view import Visitor
 from tests.integration.visit.test_roles import TINY, facts_of, run, script
 
@@ -37,7 +37,7 @@ async def test_a_title_that_no_catalogue_has_is_grounded_and_no_fault(
     assert state["exchange"][ROLE[variant]].outcome == "ok"
     assert sum(read_facts(prompt)["role"] == ROLE[variant] for prompt in model.prompts) == 1
     step = state["steps"][0]
-    assert step.proposed == UNKNOWN and step.item_id == open_place_now("tiny").nearest.ground(UNKNOWN).id
+    assert step.proposed == UNKNOWN and step.item_id == open_world_now("tiny").nearest.ground(UNKNOWN).id
 
 
 @pytest.mark.parametrize("variant", ROLE)
@@ -46,7 +46,7 @@ async def test_who_writes_freely_is_shown_no_item_to_choose_but_what_categories_
     state = await run(variant, TINY, context)
     facts = facts_of(state, ROLE[variant])
     assert state["shortlist"] == [] and "candidates" not in facts
-    assert facts["categories"] == list(open_place_now("tiny").categories)
+    assert facts["categories"] == list(open_world_now("tiny").categories)
     assert len(facts["categories_to_try"]) == 2 and set(facts["categories_to_try"]) <= set(facts["categories"])
 
 
@@ -96,7 +96,7 @@ async def test_the_second_question_names_the_fault_and_a_good_title_is_taken(scr
 
 def two_titles_of_one_item() -> tuple[str, str]:
     """Return two titles that no catalogue has and that lie nearest to the same item."""
-    place = open_place_now("tiny")
+    place = open_world_now("tiny")
     found: defaultdict[str, list[str]] = defaultdict(list)
     for genre in place.categories:
         for title in (f"The {genre} Tale", f"A New {genre} Chronicle", f"Return of the {genre} Saga"):
@@ -120,11 +120,11 @@ async def test_two_titles_that_mean_one_item_end_a_visit_only_in_the_originals_w
 
 
 async def test_what_a_person_has_seen_is_not_taken_from_them_as_new() -> None:
-    place = open_place_now("tiny")
+    place = open_world_now("tiny")
     seen, other = list(place.world.catalogue)[:2]
     predicted = np.array([item == seen for item in place.world.catalogue], np.float32)
     who = Visitor(place, "ann", (), (), predicted, seen=frozenset([seen.id]))
-    ground = Grounding(who, VisitState(world="tiny"), FREE, [])
+    ground = ChoiceResolver(who, VisitState(world="tiny"), FREE, [])
     assert ground.fault(other.title) is None
     assert ground.fault(seen.title) == f"the user has had {seen.title!r} already: name another item by its title"
     assert ground.proposal(ground.fallback()).item_id != seen.id

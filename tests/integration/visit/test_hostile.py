@@ -17,7 +17,7 @@ from nodes.llm.prompting import read_facts
 from nodes.llm.rules import RulesModel
 from nodes.llm.text.tokens import encode
 from nodes.state import VisitInput, VisitOutput
-from nodes.tools.open_world import close_places, open_place_now
+from nodes.tools.open_world import close_worlds, open_world_now
 from sim.catalogue import Catalogue, Item
 from sim.data.ratings import Ratings
 from sim.data.sources.tiny import tiny
@@ -54,7 +54,7 @@ class Played:
 
 async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, variant: str) -> Played:
     """Play visits that learn, one of a user whom the world knows by history alone, and one that recalls."""
-    close_places()
+    close_worlds()
     monkeypatch.setenv("BILLP_HOME", str(home))
     World.build("same", ratings).save(home / "worlds" / "same")
     played = Played()
@@ -65,7 +65,7 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
         return inner(self, messages, *args, **kwargs)
 
     monkeypatch.setattr(RulesModel, "_generate", watched)
-    place = open_place_now("same")
+    place = open_world_now("same")
     users = place.world.split("train").users[:3] + place.world.split("dev").users[:1]
     titles = [place.world.catalogue[2 * number].title for number, title in enumerate(HOSTILE) if len(title) <= MAX_TEXT]
     async with ChromaStore(embeddings=shared_embeddings()) as store:
@@ -86,7 +86,7 @@ async def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) ->
     harmless = await play(tmp_path / "plain", plain, monkeypatch, request.param)
     shared_embeddings().prime([item.label for item in evil.catalogue], vectors)
     yield harmless, await play(tmp_path / "evil", evil, monkeypatch, request.param)
-    close_places()
+    close_worlds()
 
 
 def structure(value: Any) -> Any:
@@ -130,4 +130,4 @@ async def test_a_prompt_keeps_to_its_budget_however_long_titles_are(
     tokens = [len(encode("\n\n".join(message.text for message in messages))) for messages in played.prompts]
     assert max(tokens) <= Context().prompt_tokens
     assert {output.length_with_exit >= 1 for output in played.outputs} == {True}
-    close_places()
+    close_worlds()

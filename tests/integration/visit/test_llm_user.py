@@ -21,7 +21,7 @@ from nodes.llm.endpoint.client import json_schema
 from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.llm.prompting import read_facts
 from nodes.state import VisitInput, VisitOutput, VisitState
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.user_view import visitor
 from nodes.users.llm import Opinion, persona
 from sim.world import Split
@@ -79,7 +79,7 @@ async def test_a_round_asks_the_user_between_actor_and_critic_and_counts_the_cal
 async def test_the_user_is_told_their_own_taste_and_the_visit_so_far(endpoint: Endpoint) -> None:
     endpoint.script = user_says(opinion(3.25, stay=True))
     output = await visit(FREE)
-    world = open_place_now("tiny").world
+    world = open_world_now("tiny").world
     user = world.users[output.user_id]
     for number, asked in enumerate(asked_of_user(endpoint)):
         facts = asked.facts
@@ -97,7 +97,7 @@ async def test_the_user_is_told_their_own_taste_and_the_visit_so_far(endpoint: E
 
 
 async def test_a_persona_is_counted_from_the_whole_history() -> None:
-    world = open_place_now("tiny").world
+    world = open_world_now("tiny").world
     who = await visitor(VisitState(world="tiny", user_id=world.split("dev").users[1]))
     taste = persona(who)["tastes"][0]
     given = [rating for item, rating in zip(who.history, who.ratings, strict=True) if taste["category"] in item.genres]
@@ -116,7 +116,7 @@ async def test_no_table_of_rewards_is_looked_at_without_the_guard(
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("the user looked at a table")
 
-    open_place_now("tiny")
+    open_world_now("tiny")
     for name in ("reward", "rewards", "distance", "distances", "leave_rule"):
         monkeypatch.setattr(Split, name, forbidden)
     monkeypatch.setattr(Split, "tau", property(forbidden))
@@ -168,7 +168,7 @@ async def test_a_user_who_will_not_stay_leaves_by_choice(endpoint: Endpoint, con
 async def test_the_guard_applies_the_leave_rule_to_the_ratings_given(
     endpoint: Endpoint, rating: float, reason: str
 ) -> None:
-    title = open_place_now("tiny").world.catalogue[3].title
+    title = open_world_now("tiny").world.catalogue[3].title
     repeats = reason == "repeat"
 
     def script(asked: Asked) -> Reply:
@@ -188,7 +188,7 @@ async def test_the_guard_applies_the_leave_rule_to_the_ratings_given(
 async def test_a_user_who_cannot_be_understood_is_the_worlds_own(endpoint: Endpoint, reply: str) -> None:
     endpoint.script = user_says(reply)
     output = await visit()
-    split = open_place_now("tiny").world.split("dev")
+    split = open_world_now("tiny").world.split("dev")
     assert {step.outcomes["user"] for step in output.steps} == {"fallback"}
     assert [step.reward for step in output.steps] == [
         split.reward(output.user_id, step.item_id) for step in output.steps

@@ -18,10 +18,10 @@ from nodes.context import Context
 from nodes.llm.prompting import read_facts
 from nodes.state import VisitInput, VisitOutput
 from nodes.tools import leave_risk_from_memory as tool
-from nodes.tools.leave_risk_from_memory import learned_outlook
-from nodes.tools.open_world import Place, open_place
+from nodes.tools.leave_risk_from_memory import leave_risk_from_memory
+from nodes.tools.open_world import OpenWorld, open_world
 from sim.data.sources import load_ratings
-from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook
+from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 from sim.world import World
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -33,8 +33,8 @@ async def store() -> AsyncIterator[ChromaStore]:
         yield store
 
 
-async def place() -> Place:
-    return await open_place("tiny")
+async def place() -> OpenWorld:
+    return await open_world("tiny")
 
 
 async def experiences(count: int, *, visit: str = "other", user: str = "0", first: int = 0) -> list[Record]:
@@ -96,9 +96,9 @@ async def test_it_is_learned_anew_only_when_the_memory_has_changed(
 ) -> None:
     fits: list[int] = []
 
-    def counted(pairs: Pairs, seen: list[Observation]) -> Outlook | None:
+    def counted(pairs: PairFeatures, seen: list[RoundOutcome]) -> LeaveRiskModel | None:
         fits.append(len(seen))
-        return fit_outlook(pairs, seen)
+        return fit_leave_risk(pairs, seen)
 
     monkeypatch.setattr(tool, "fit_outlook", counted)
     records = await experiences(40)
@@ -119,16 +119,16 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
     await remember(store, "tiny", await experiences(30, visit="mine", user="1"))
     others = await experiences(30, visit="theirs", user="2", first=100)
     mine = RecallScope("tiny", "1", "mine", ("tiny",))
-    assert await learned_outlook(store, mine, world, begins=True) is None
+    assert await leave_risk_from_memory(store, mine, world, begins=True) is None
     await remember(store, "tiny", others)
-    found = await learned_outlook(store, mine, world, begins=True)
+    found = await leave_risk_from_memory(store, mine, world, begins=True)
     alone = ChromaStore(embeddings=shared_embeddings())
     async with alone:
         await remember(alone, "tiny", others)
-        expected = await learned_outlook(alone, mine, world, begins=True)
+        expected = await leave_risk_from_memory(alone, mine, world, begins=True)
     assert found is not None and expected is not None and found.weights.tolist() == expected.weights.tolist()
     own = RecallScope("tiny", "3", "x", ())
-    assert await learned_outlook(store, own, world, begins=True) is None
+    assert await leave_risk_from_memory(store, own, world, begins=True) is None
 
 
 async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_left_out(store: ChromaStore) -> None:
@@ -138,7 +138,7 @@ async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_le
     await remember(store, "private:tiny", mine)
 
     async def weights(asker: RecallScope) -> list[float]:
-        found = await learned_outlook(store, asker, world, begins=True)
+        found = await leave_risk_from_memory(store, asker, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -149,12 +149,15 @@ async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_le
     await remember(store, "tiny", mine)
     assert await weights(RecallScope("tiny", "1", "e", ("tiny",), own=False)) == of_others
     assert await weights(RecallScope("tiny", "1", "f", ("tiny",))) != of_others
-    assert await learned_outlook(store, RecallScope("tiny", "1", "g", (), own=False), world, begins=True) is None
+    assert await leave_risk_from_memory(store, RecallScope("tiny", "1", "g", (), own=False), world, begins=True) is None
 
 
 async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
     await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
-    assert await learned_outlook(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True) is None
+    assert (
+        await leave_risk_from_memory(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True)
+        is None
+    )
 
 
 async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(store: ChromaStore) -> None:
@@ -178,9 +181,9 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
     await remember(store, "tiny", await experiences(40))
     fits: list[int] = []
 
-    def counted(pairs: Pairs, seen: list[Observation]) -> Outlook | None:
+    def counted(pairs: PairFeatures, seen: list[RoundOutcome]) -> LeaveRiskModel | None:
         fits.append(len(seen))
-        return fit_outlook(pairs, seen)
+        return fit_leave_risk(pairs, seen)
 
     monkeypatch.setattr(tool, "fit_outlook", counted)
     world, mine, theirs = (
@@ -188,12 +191,12 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
         RecallScope("tiny", "1", "mine", ("tiny",)),
         RecallScope("tiny", "2", "theirs", ("tiny",)),
     )
-    began = await learned_outlook(store, mine, world, begins=True)
+    began = await leave_risk_from_memory(store, mine, world, begins=True)
     await remember(store, "tiny", await experiences(5, visit="mine", user="1", first=40))
-    other = await learned_outlook(store, theirs, world, begins=True)
+    other = await leave_risk_from_memory(store, theirs, world, begins=True)
     for _ in range(3):
-        assert await learned_outlook(store, mine, world, begins=False) is began
-        assert await learned_outlook(store, theirs, world, begins=False) is other
+        assert await leave_risk_from_memory(store, mine, world, begins=False) is began
+        assert await leave_risk_from_memory(store, theirs, world, begins=False) is other
     assert began is not other and fits == [40, 45]
 
 
@@ -206,7 +209,7 @@ async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monk
 
     async def weights(number: int) -> list[float]:
         asker = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
-        found = await learned_outlook(store, asker, world, begins=True)
+        found = await leave_risk_from_memory(store, asker, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -218,7 +221,9 @@ async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monk
 
 def test_it_is_learned_in_any_thread_and_event_loop() -> None:
     async def learn(store: ChromaStore) -> list[float]:
-        found = await learned_outlook(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True)
+        found = await leave_risk_from_memory(
+            store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True
+        )
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -234,9 +239,11 @@ async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStor
     small.save(home / "worlds" / "small")
     await remember(store, "shared", await experiences(40))
     asker = RecallScope("shared", "1", "x", ("shared",))
-    for world in (await place(), await open_place("small"), await place()):
-        found = await learned_outlook(store, asker, world, begins=True)
-        expected = fit_outlook(Pairs(world.world.catalogue, world.world.logs), [Observation(1, (0,), 4.0, True)])
+    for world in (await place(), await open_world("small"), await place()):
+        found = await leave_risk_from_memory(store, asker, world, begins=True)
+        expected = fit_leave_risk(
+            PairFeatures(world.world.catalogue, world.world.logs), [RoundOutcome(1, (0,), 4.0, True)]
+        )
         assert found is not None and expected is not None
         risks, other = (one.risks([0], np.full(len(world.world.catalogue), 4.0)) for one in (found, expected))
         assert risks.shape == other.shape and found.pairs._logs is world.world.logs

@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from graph.checkpoints import serializer
 from graph.episode import VARIANTS, billp_paper, build_episode, build_variant
-from graph.local_run import Episode, resume_episode, run_episode
+from graph.local_run import LocalVisit, resume_episode, run_episode
 from graph.study import run_study
 from graph.study.settings import StudySettings
 from graph.variants import own_settings, variant_settings
@@ -21,7 +21,7 @@ from nodes.context_paper import PaperContext
 from nodes.critic import critic
 from nodes.llm.prompting import read_facts
 from nodes.state import Exchange, Proposal, VisitInput, VisitOutput
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 from tests.benchmarks.prompts import patient
 from tests.integration.cli.test_visiting import stop_at_second
@@ -89,7 +89,7 @@ def test_what_was_set_goes_before_the_defaults_of_a_variant_even_where_it_is_the
 async def test_the_actor_is_told_lessons_hints_and_the_title_of_one_experience_and_no_item_to_choose(
     store: ChromaStore,
 ) -> None:
-    for user_id in open_place_now("tiny").world.split("train").users[:4]:
+    for user_id in open_world_now("tiny").world.split("train").users[:4]:
         await visited(store, VisitInput(world="tiny", user_id=user_id, max_steps=8), thread=user_id)
     state = await visited(store)
     exchange: dict[str, Exchange] = state["exchange"]
@@ -112,7 +112,7 @@ async def test_the_critic_on_titles_alone_gets_through_long_visits() -> None:
     )
     config = {"configurable": {"thread_id": "t"}}
     await compiled.ainvoke(VisitInput(world="tiny", max_steps=12), config)
-    for item in list(open_place_now("tiny").world.catalogue)[:12]:
+    for item in list(open_world_now("tiny").world.catalogue)[:12]:
         await compiled.aupdate_state(config, {"proposal": Proposal(item_id=item.id)})
         await compiled.ainvoke(None, config)
     state = (await compiled.aget_state(config)).values
@@ -136,7 +136,7 @@ async def test_a_resume_without_context_goes_on_with_the_originals_settings(cont
 
 
 async def test_the_command_line_gives_them_and_keeps_what_was_set_over_a_stop() -> None:
-    begun = Episode(variant=PAPER, visit=VISIT, context=Context(hints=3), remember=False)
+    begun = LocalVisit(variant=PAPER, visit=VISIT, context=Context(hints=3), remember=False)
     with pytest.raises(KeyboardInterrupt):
         await run_episode(begun, stop_at_second)
     episode, output = await resume_episode(lambda step: None)
@@ -159,7 +159,7 @@ def study(settings: StudySettings, name: str) -> Path:
 
 def test_a_study_uses_them_for_the_cells_of_that_variant_alone(home: Path) -> None:
     folder = study(STUDY, "plain")
-    titles = {item.title for item in open_place_now("tiny").world.catalogue}
+    titles = {item.title for item in open_world_now("tiny").world.catalogue}
     for variant, free in (("billp", False), (PAPER, True)):
         steps = [step for line in lines(folder, variant) for step in line["steps"]]
         assert any(step["proposed"] not in titles for step in steps) == free

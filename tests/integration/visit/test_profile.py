@@ -13,7 +13,7 @@ from memory.records import Statement
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import Profile
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.users.profile import profile_of
 from sim.errors import BadInputError
 from sim.world.world import ASSUMED_RATING
@@ -43,7 +43,7 @@ async def profile(store: ChromaStore, thread: str = "later") -> Profile:
 
 async def test_each_thing_said_is_a_record_of_its_own(store: ChromaStore) -> None:
     visit = Visit(store, "t")
-    await visit.begin(wishes="slow\nfilms", history=[open_place_now("tiny").world.catalogue[0].title])
+    await visit.begin(wishes="slow\nfilms", history=[open_world_now("tiny").world.catalogue[0].title])
     assert said(store) == []
     await visit.answer(rating=2, comment="too loud")
     await visit.answer(skip=True, profile="slow films\nno crime")
@@ -104,7 +104,7 @@ async def test_a_replayed_answer_replaces_what_was_said(store: ChromaStore) -> N
 
 
 async def test_a_profile_of_an_older_version_is_taken_over_once(store: ChromaStore) -> None:
-    item = open_place_now("tiny").world.catalogue[5].id
+    item = open_world_now("tiny").world.catalogue[5].id
     old = {"text": "no crime\nslow films", "ratings": {item: 2.0, "gone": 5.0}}
     await store.aput(("profiles", "people:tiny", "ann"), "profile", old, index=False)
     expected = await profile(store, "first")

@@ -18,7 +18,7 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
 from nodes.state import Profile, VisitInput
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.users.person import Answer
 from nodes.users.profile import add_words
 from sim.errors import BadInputError
@@ -60,7 +60,7 @@ class Visit:
 
 async def test_each_round_asks_and_the_answer_counts(store: ChromaStore) -> None:
     visit = Visit(store, "t")
-    first = await visit.begin(history=[open_place_now("tiny").world.catalogue[0].title])
+    first = await visit.begin(history=[open_world_now("tiny").world.catalogue[0].title])
     assert set(first) == {"round", "title", "genres", "why", "plan", "profile", "answer"}
     assert first["round"] == 1 and "probably rate it" in first["why"]
     second = await visit.answer(rating=5)
@@ -177,7 +177,7 @@ async def test_nothing_of_a_person_reaches_anybody_else(store: ChromaStore) -> N
 
 async def test_people_recall_what_simulated_visits_taught(store: ChromaStore) -> None:
     episode: Any = build_variant("billp").compile(store=store)
-    for user_id in open_place_now("tiny").world.split("train").users[:3]:
+    for user_id in open_world_now("tiny").world.split("train").users[:3]:
         await episode.ainvoke(VisitInput(world="tiny", user_id=user_id))
     visit = Visit(store, "t")
     await visit.begin()

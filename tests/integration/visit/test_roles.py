@@ -26,7 +26,7 @@ from nodes.llm import models
 from nodes.llm.prompting import read_facts
 from nodes.llm.prompts import default_prompt
 from nodes.state import Exchange, Profile, Step, VisitInput, VisitState
-from nodes.tools.open_world import open_place_now
+from nodes.tools.open_world import open_world_now
 from nodes.user_view import Visitor, visitor
 from nodes.users.simulated import describe_round, proposed_item
 from nodes.visit_memory import visit_memory
@@ -119,7 +119,7 @@ async def test_the_second_question_names_the_fault_and_a_good_answer_is_taken(sc
 
 @pytest.mark.parametrize("grounding", ["fresh", "nearest"])
 async def test_a_model_that_repeats_itself_ends_a_visit_only_in_the_originals_way(grounding: Any, script: Any) -> None:
-    title = open_place_now("tiny").world.catalogue[3].title
+    title = open_world_now("tiny").world.catalogue[3].title
     script(lambda facts: json.dumps({"item": title}))
     state = await run("act_only", VisitInput(world="tiny", max_steps=30), Context(grounding=grounding))
     items = [step.item_id for step in state["steps"]]
@@ -158,7 +158,7 @@ async def test_no_role_looks_at_a_table_of_rewards(monkeypatch: pytest.MonkeyPat
         step.reward, step.left = 4.0, len(state.steps) == 3
         return {"steps": [step], "left": step.left}
 
-    open_place_now("tiny")
+    open_world_now("tiny")
     for name in ("reward", "rewards", "distance", "distances", "leave_rule"):
         monkeypatch.setattr(Split, name, forbidden)
     monkeypatch.setattr(Split, "tau", property(forbidden))
@@ -172,7 +172,7 @@ async def test_no_role_looks_at_a_table_of_rewards(monkeypatch: pytest.MonkeyPat
 
 
 async def test_prompts_are_the_same_whoever_of_the_evaluation_users_came_before(home: Path) -> None:
-    users = open_place_now("tiny").world
+    users = open_world_now("tiny").world
     first, second = users.split("dev").users[:2]
     quiet = Context(learn="off")
 
@@ -219,7 +219,7 @@ def facts_of(state: dict[str, Any], role: str) -> dict[str, Any]:
 async def test_the_planner_is_told_the_catalogues_categories_and_those_of_the_last_four_items() -> None:
     state = await run("react", VisitInput(world="tiny", max_steps=7))
     facts = facts_of(state, "planner")
-    assert facts["categories"] == list(open_place_now("tiny").categories) != []
+    assert facts["categories"] == list(open_world_now("tiny").categories) != []
     before = state["steps"][:-1][-4:]
     assert facts["recent_categories"] == sorted({genre for step in before for genre in step.genres}) != []
 
@@ -247,7 +247,7 @@ async def test_a_role_can_have_a_model_of_its_own(script: Any, monkeypatch: pyte
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 async def test_a_user_lives_on_the_table_of_their_split(split: Any) -> None:
-    world = open_place_now("tiny").world
+    world = open_world_now("tiny").world
     user_id = world.split(split).users[1]
     state = await run("act_only", VisitInput(world="tiny", user_id=user_id, max_steps=20))
     rewards = {
@@ -259,7 +259,7 @@ async def test_a_user_lives_on_the_table_of_their_split(split: Any) -> None:
 
 
 async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None:
-    place = open_place_now("tiny")
+    place = open_world_now("tiny")
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         for user_id in place.world.split("train").users[:4]:
             compiled: Any = build_variant("billp").compile(store=store)
@@ -282,7 +282,7 @@ async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None
 @pytest.mark.parametrize("variant", ["act_only", "react"])
 async def test_a_variant_without_memory_reads_none_that_others_wrote(variant: str) -> None:
     async with ChromaStore(embeddings=shared_embeddings()) as store:
-        for user_id in open_place_now("tiny").world.split("train").users[:4]:
+        for user_id in open_world_now("tiny").world.split("train").users[:4]:
             await build_variant("billp").compile(store=store).ainvoke(VisitInput(world="tiny", user_id=user_id))
         compiled: Any = build_variant(variant).compile(store=store)
         assert (await compiled.ainvoke(TINY))["steps"] == (await run(variant))["steps"]
@@ -292,12 +292,12 @@ async def test_the_originals_grounding_takes_what_is_nearest_and_asks_nobody_aga
     model = script(lambda facts: json.dumps({"item": "A film that no catalogue has"}))
     state = await run("act_only", VisitInput(world="tiny", max_steps=1), Context(grounding="nearest"))
     assert state["exchange"]["actor"].outcome == "ok" and len(model.prompts) == 1
-    nearest = open_place_now("tiny").nearest.ground("A film that no catalogue has")
+    nearest = open_world_now("tiny").nearest.ground("A film that no catalogue has")
     assert state["steps"][0].item_id == nearest.id
 
 
 async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
-    title = open_place_now("tiny").world.catalogue[3].title
+    title = open_world_now("tiny").world.catalogue[3].title
     model = script(lambda facts: json.dumps({"item": title}))
     state = await run("act_only", VisitInput(world="tiny", max_steps=2))
     assert len(state["steps"]) == 2
@@ -305,7 +305,7 @@ async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
 
 
 def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
-    place = open_place_now("tiny")
+    place = open_world_now("tiny")
     items = list(place.world.catalogue)
     steps = [
         Step(index=0, item_id=items[0].id, distance=None, reward=4.0),

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from graph.ablation import PARTS, WHOLE, Part, check_whole, setting_of, without, worth
+from graph.ablation import PARTS, WHOLE, Part, check_whole, part_worth, setting_of, without_part
 from graph.cli.progress import StudyView
 from graph.context_overrides import context_of
 from graph.study.settings import Cell, StudySettings, cells_of
@@ -15,7 +15,7 @@ ABLATED = StudySettings(world="tiny", variants=("billp", "random"), ablate=True,
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_is_switched_off_by_one_setting_and_not_twice(part: Part) -> None:
-    off = without(Context(), part)
+    off = without_part(Context(), part)
     name, _, value = setting_of(part).partition("=")
     assert off == context_of("rules", [f"{name}={value}"]) != Context()
     assert {field for field, was in Context() if getattr(off, field) != was} == {name}
@@ -30,8 +30,8 @@ def test_parts_are_measured_whatever_else_is_set() -> None:
 
 
 def test_what_a_part_is_worth_is_what_is_missing_without_it() -> None:
-    assert worth(-3.0, (-5.0, 1.0)) == (3.0, -1.0, 5.0)
-    assert [f"{one:+.1f}" for one in worth(0.0, (0.0, 0.0))] == ["+0.0"] * 3
+    assert part_worth(-3.0, (-5.0, 1.0)) == (3.0, -1.0, 5.0)
+    assert [f"{one:+.1f}" for one in part_worth(0.0, (0.0, 0.0))] == ["+0.0"] * 3
 
 
 def test_the_agent_with_all_parts_is_always_held_against_those_without_one() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
-from memory.jsonl import Line, check_vectors, exported, kept
+from memory.jsonl import RecordLine, check_vectors, exported, kept
 from memory.recall import write_ops
 from memory.records import Lesson, Value, escape, record, unescape
 from memory.store import ChromaStore
@@ -51,7 +51,7 @@ def lines_of(store: ChromaStore, with_vectors: bool) -> list[str]:
 
 def taken_in(lines: list[str], embeddings: FakeEmbeddings, recompute: bool = False) -> ChromaStore:
     other = ChromaStore(embeddings=embeddings)
-    other.restore(kept(Line.model_validate_json(one), recompute=recompute, dimension=DIMENSION) for one in lines)
+    other.restore(kept(RecordLine.model_validate_json(one), recompute=recompute, dimension=DIMENSION) for one in lines)
     return other
 
 
@@ -138,9 +138,9 @@ def test_labels_are_read_back(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_no_memory_wrote_is_refused(changes: dict[str, Any], words: str) -> None:
-    Line.model_validate_json(json.dumps(GOOD))
+    RecordLine.model_validate_json(json.dumps(GOOD))
     with pytest.raises(ValidationError, match=words):
-        Line.model_validate_json(json.dumps(GOOD | changes))
+        RecordLine.model_validate_json(json.dumps(GOOD | changes))
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_what_no_memory_wrote_is_refused(changes: dict[str, Any], words: str) ->
     ],
 )
 def test_vectors_that_are_not_this_memorys_are_refused(changes: dict[str, Any], words: str) -> None:
-    check_vectors(Line.model_validate(GOOD | VECTORS), "fake", DIMENSION)
-    check_vectors(Line.model_validate(GOOD), "fake", DIMENSION)
+    check_vectors(RecordLine.model_validate(GOOD | VECTORS), "fake", DIMENSION)
+    check_vectors(RecordLine.model_validate(GOOD), "fake", DIMENSION)
     with pytest.raises(ValueError, match=words):
-        check_vectors(Line.model_validate(GOOD | VECTORS | changes), "fake", DIMENSION)
+        check_vectors(RecordLine.model_validate(GOOD | VECTORS | changes), "fake", DIMENSION)
 
 
 def test_what_is_taken_in_keeps_the_time_of_its_creation_when_it_is_replaced(tmp_path: Path) -> None:
-    line = Line.model_validate(GOOD)
+    line = RecordLine.model_validate(GOOD)
     with ChromaStore(tmp_path / "m", embeddings=FakeEmbeddings()) as store:
         store.restore([kept(line, recompute=False, dimension=DIMENSION)])
         store.put(("notes", "tiny", "ann"), "k", {"text": "b"}, index=["text"])

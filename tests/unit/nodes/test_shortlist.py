@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nodes.shortlist import pareto, shortlist
 from nodes.state import Profile, Step, VisitState
 from nodes.tools.categories import count_categories, recent_categories
-from nodes.tools.open_world import open_place
+from nodes.tools.open_world import open_world
 from nodes.user_view import Visitor, visitor
 from sim.catalogue import Catalogue, Item
 
@@ -99,7 +99,7 @@ async def test_where_all_items_were_had_they_come_again(home: Path) -> None:
 
 
 async def test_what_a_person_has_seen_is_passed_over_while_anything_else_is_left(home: Path) -> None:
-    place = await open_place("tiny")
+    place = await open_world("tiny")
     items = list(place.world.catalogue)
 
     async def listed(rated: int) -> set[str]:

@@ -6,12 +6,12 @@ import pytest
 
 from nodes import user_view as module
 from nodes.state import Step, VisitState
-from nodes.tools.open_world import open_place
+from nodes.tools.open_world import open_world
 from nodes.user_view import STATE_TITLES, visitor
 
 
 async def test_a_visitor_is_made_once_for_all_nodes_of_a_visit(home: Path) -> None:
-    title = (await open_place("tiny")).world.catalogue[0].title
+    title = (await open_world("tiny")).world.catalogue[0].title
     state = VisitState(world="tiny", user_id="new", history=[title])
     assert await visitor(state) is await visitor(state.model_copy(update={"plan": "Recommend Drama."}))
     others = [[title, "a", "b"], [title, "a\0b"], [title, 'a", "b']]
@@ -23,7 +23,7 @@ async def test_a_visitor_is_made_once_for_all_nodes_of_a_visit(home: Path) -> No
 async def test_visitors_are_kept_within_a_bound_and_none_of_their_texts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = await open_place("tiny")
+    place = await open_world("tiny")
     catalogue = place.world.catalogue
     monkeypatch.setattr(module, "VISITORS_BYTES", 4 * len(catalogue) * 5)
     for number in range(12):

@@ -1,6 +1,6 @@
 """What visits that recalled a lesson have in common, by hand."""
 
-from graph.report.lesson_effects import Kind, most_telling, recalled_lessons
+from graph.report.lesson_effects import VisitGroup, most_telling, recalled_lessons
 from graph.report.schema import ShownLesson, ShownStep, ShownVisit
 
 
@@ -49,8 +49,8 @@ def test_distance_and_new_genres_are_means_over_visits() -> None:
         step("A", distance=0.6),
     ]
     (found,) = recalled_lessons([visit(1, "far", steps=long), visit(3, "far", steps=[step("A")])])
-    assert found.by == Kind(visits=2, total_reward=2.0, distance=0.6, new_genres=0.5)
-    assert found.others == Kind(visits=0, total_reward=None, distance=None, new_genres=None)
+    assert found.by == VisitGroup(visits=2, total_reward=2.0, distance=0.6, new_genres=0.5)
+    assert found.others == VisitGroup(visits=0, total_reward=None, distance=None, new_genres=None)
 
 
 def test_a_difference_counts_only_with_enough_visits_on_both_sides() -> None:

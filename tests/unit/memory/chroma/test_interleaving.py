@@ -12,7 +12,7 @@ import pytest
 from chromadb.api.models.Collection import Collection
 
 from memory.chroma.backend import Backend
-from memory.chroma.cache import Mirror
+from memory.chroma.cache import RecordCache
 from memory.chroma.errors import StoreError
 from memory.chroma.local import LocalBackend
 from memory.store import ChromaStore
@@ -331,16 +331,16 @@ def test_a_failed_write_leaves_no_mirror_that_a_reader_had_in_hand(monkeypatch: 
 def test_a_record_that_loses_its_vectors_amid_a_search_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with chroma() as store:
         store.put(OLD, "k", {"x": "one"}, index=["x"])
-        unindexed = Mirror.unindexed
+        unindexed = RecordCache.unindexed
 
-        def late(self: Mirror, *args: Any) -> Any:
+        def late(self: RecordCache, *args: Any) -> Any:
             writer = threading.Thread(target=store.put, args=(OLD, "k", {"x": "two"}, False))
             writer.start()
             writer.join(20)
             return unindexed(self, *args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Mirror, "unindexed", late)
+            patch.setattr(RecordCache, "unindexed", late)
             assert [item.key for item in store.search(OLD, query="one")] == ["k"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from nodes.llm.prompting import Facts, render
-from nodes.llm.rules import RulesModel, act, judge, plan, plan_and_act, reflect, use
+from nodes.llm.rules import RulesModel, act, judge, plan, play_plan_and_act, reflect, use
 from sim.errors import BadInputError
 
 NEAR = {"title": "Near", "genres": ["Drama"], "predicted": 4.5, "distance": 0.3}
@@ -185,10 +185,10 @@ def test_planner_and_actor_in_one_choose_by_their_own_plan() -> None:
         "candidates": [NEAR, FAR],
         "experiences": [],
     }
-    answer = plan_and_act(facts)
+    answer = play_plan_and_act(facts)
     assert list(answer) == ["plan", "item"]
     assert "at least 0.80" in answer["plan"] and answer["item"] == "Far"
-    assert plan_and_act(facts | {"lessons": []})["item"] == "Near"
+    assert play_plan_and_act(facts | {"lessons": []})["item"] == "Near"
 
 
 def value(**changes: Any) -> float:

@@ -13,7 +13,7 @@ import pytest
 from sim.data import sources, streaming
 from sim.data.collector import MOST_GENRES, shares_to_ratings
 from sim.data.ratings import Ratings
-from sim.data.source import Given
+from sim.data.source import SourceFiles
 from sim.data.sources import load_ratings
 from sim.data.sources.movielens import _FLAGS
 from sim.errors import BadInputError
@@ -42,11 +42,11 @@ def written(folder: Path, **files: str | bytes) -> Path:
 
 
 def read(source: str, folder: Path) -> Ratings:
-    return load_ratings(source, 0, Given(path=folder))
+    return load_ratings(source, 0, SourceFiles(path=folder))
 
 
 def read_csv(folder: Path, **columns: str) -> Ratings:
-    return load_ratings("csv", 0, Given(ratings=folder / "r.csv", items=folder / "i.csv", columns=columns))
+    return load_ratings("csv", 0, SourceFiles(ratings=folder / "r.csv", items=folder / "i.csv", columns=columns))
 
 
 def test_movielens_100k_flags_are_genres_and_its_latin_letters_are_read(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     items = {"item": [1, 2], "title": ["Emma", "Emma"], "genres": [["Drama", "Comedy"], ["War"]]}
     parquet.write_table(pa.table(ratings), folder / "r.parquet")
     parquet.write_table(pa.table(items), folder / "i.parquet")
-    given = Given(ratings=folder / "r.parquet", items=folder / "i.parquet")
+    given = SourceFiles(ratings=folder / "r.parquet", items=folder / "i.parquet")
     assert triples(load_ratings("csv", 0, given)) == triples(read_csv(folder))
     assert load_ratings("csv", 0, given).catalogue == read_csv(folder).catalogue
     (folder / "r.parquet").write_bytes(b"PAR1" + bytes(100))
@@ -255,7 +255,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    given = Given(ratings=tmp_path / "r.parquet", items=tmp_path / "i.parquet")
+    given = SourceFiles(ratings=tmp_path / "r.parquet", items=tmp_path / "i.parquet")
     with pytest.raises(BadInputError, match=r"pip install 'billp\[parquet\]'"):
         load_ratings("csv", 0, given)
 
@@ -263,7 +263,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_progress_tells_how_much_of_each_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "_LINES_A_REPORT", 2)
     folder, told = written(tmp_path, r__csv=R, i__csv=ITEMS), []
-    given = Given(ratings=folder / "r.csv", items=folder / "i.csv", progress=lambda *one: told.append(one))
+    given = SourceFiles(ratings=folder / "r.csv", items=folder / "i.csv", progress=lambda *one: told.append(one))
     load_ratings("csv", 0, given)
     size = (folder / "r.csv").stat().st_size
     assert [one[0] for one in told] == ["r.csv"] * 3 + ["i.csv"] * 2 and told[2] == ("r.csv", size, size)
@@ -291,13 +291,13 @@ def test_a_core_is_what_is_left_when_nobody_has_too_few() -> None:
 
 
 def test_a_source_is_told_what_it_does_not_take(tmp_path: Path) -> None:
-    given: list[tuple[str, Given, str]] = [
-        ("tiny", Given(path=tmp_path), "takes no --path; it takes none"),
-        ("movielens", Given(path=tmp_path, columns={"user": "u"}), "takes no --columns; it takes --path"),
-        ("steam", Given(), "needs --path DIR, or --ratings FILE and --items FILE"),
-        ("csv", Given(ratings=tmp_path), "needs --ratings FILE and --items FILE"),
-        ("csv", Given(columns={"stars": "u"}), "knows no 'stars'"),
-        ("amazon", Given(path=tmp_path), "holds none of these files: Books.jsonl"),
+    given: list[tuple[str, SourceFiles, str]] = [
+        ("tiny", SourceFiles(path=tmp_path), "takes no --path; it takes none"),
+        ("movielens", SourceFiles(path=tmp_path, columns={"user": "u"}), "takes no --columns; it takes --path"),
+        ("steam", SourceFiles(), "needs --path DIR, or --ratings FILE and --items FILE"),
+        ("csv", SourceFiles(ratings=tmp_path), "needs --ratings FILE and --items FILE"),
+        ("csv", SourceFiles(columns={"stars": "u"}), "knows no 'stars'"),
+        ("amazon", SourceFiles(path=tmp_path), "holds none of these files: Books.jsonl"),
     ]
     for source, one, words in given:
         with pytest.raises(BadInputError, match=words):
@@ -361,7 +361,7 @@ def test_bad_archives_are_refused(tmp_path: Path, spoil: Callable[[Path], None],
     if spoil is not Path.rmdir:
         spoil(folder)
     with pytest.raises(BadInputError, match=words):
-        load_ratings("csv", 0, Given(ratings=folder / "r.csv.gz", items=folder / "i.csv"))
+        load_ratings("csv", 0, SourceFiles(ratings=folder / "r.csv.gz", items=folder / "i.csv"))
 
 
 def test_unknown_lines_and_huge_numbers_are_malformed(tmp_path: Path) -> None:

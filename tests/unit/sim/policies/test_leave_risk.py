@@ -7,7 +7,7 @@ import pytest
 
 from sim.data.sources import load_ratings
 from sim.leave import LeaveRule
-from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook
+from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 from sim.world import World
 
 
@@ -17,22 +17,22 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def pairs(world: World) -> Pairs:
-    return Pairs(world.catalogue, world.logs)
+def pairs(world: World) -> PairFeatures:
+    return PairFeatures(world.catalogue, world.logs)
 
 
-def rounds(world: World, count: int, bar: float, seed: int = 0) -> Iterator[Observation]:
+def rounds(world: World, count: int, bar: float, seed: int = 0) -> Iterator[RoundOutcome]:
     """Make rounds of random items whose users leave below a distance that the logs model shows."""
     rng = np.random.default_rng(seed)
     rule = LeaveRule(min_distance=bar)
     for _ in range(count):
         item, *recent = (int(one) for one in rng.choice(len(world.catalogue), 5, replace=False))
         left = rule.reason(item, recent, 4.0, world.logs.distance) is not None
-        yield Observation(item, tuple(recent), 4.0, left)
+        yield RoundOutcome(item, tuple(recent), 4.0, left)
 
 
-def fitted(pairs: Pairs, observations: list[Observation]) -> Outlook:
-    outlook = fit_outlook(pairs, observations)
+def fitted(pairs: PairFeatures, observations: list[RoundOutcome]) -> LeaveRiskModel:
+    outlook = fit_leave_risk(pairs, observations)
     assert outlook is not None
     return outlook
 
@@ -43,7 +43,7 @@ def auc(scores: list[float], labels: list[bool]) -> float:
     return sum((one > other) + 0.5 * (one == other) for one in good for other in bad) / (len(good) * len(bad))
 
 
-def test_it_learns_who_leaves_and_says_how_probable_it_is(world: World, pairs: Pairs) -> None:
+def test_it_learns_who_leaves_and_says_how_probable_it_is(world: World, pairs: PairFeatures) -> None:
     bar = float(np.quantile(world.logs.distances(0), 0.15))
     outlook = fitted(pairs, list(rounds(world, 400, bar)))
     fresh = list(rounds(world, 300, bar, seed=1))
@@ -53,7 +53,7 @@ def test_it_learns_who_leaves_and_says_how_probable_it_is(world: World, pairs: P
     assert np.mean(risks) == pytest.approx(np.mean([one.left for one in fresh]), abs=0.08)
 
 
-def test_outcomes_dealt_out_at_random_teach_nothing(world: World, pairs: Pairs) -> None:
+def test_outcomes_dealt_out_at_random_teach_nothing(world: World, pairs: PairFeatures) -> None:
     bar = float(np.quantile(world.logs.distances(0), 0.15))
     seen = list(rounds(world, 400, bar))
     dealt = np.random.default_rng(0).permutation([one.left for one in seen])
@@ -69,30 +69,30 @@ def test_outcomes_dealt_out_at_random_teach_nothing(world: World, pairs: Pairs) 
     assert of_shuffled < of_real - 0.05
 
 
-def test_low_predictions_are_learned_as_a_risk_of_their_own(world: World, pairs: Pairs) -> None:
+def test_low_predictions_are_learned_as_a_risk_of_their_own(world: World, pairs: PairFeatures) -> None:
     far = int(np.argmax(world.logs.distances(0)))
-    seen = [Observation(far, (0,), predicted, predicted < 2) for predicted in (1.2, 1.5, 3.0, 4.0)] * 20
+    seen = [RoundOutcome(far, (0,), predicted, predicted < 2) for predicted in (1.2, 1.5, 3.0, 4.0)] * 20
     outlook = fitted(pairs, seen)
     liked = outlook.risks([0], np.full(len(world.catalogue), 4.0))[far]
     disliked = outlook.risks([0], np.full(len(world.catalogue), 1.3))[far]
     assert disliked > 0.5 > 0.1 > liked
 
 
-def test_a_farther_item_is_less_risky_from_the_first_round_on(world: World, pairs: Pairs) -> None:
-    outlook = fitted(pairs, [Observation(1, (0,), 4.0, False)])
+def test_a_farther_item_is_less_risky_from_the_first_round_on(world: World, pairs: PairFeatures) -> None:
+    outlook = fitted(pairs, [RoundOutcome(1, (0,), 4.0, False)])
     risks = outlook.risks([0], np.full(len(world.catalogue), 4.0))
     distances = world.logs.distances(0)
     assert np.corrcoef(risks, distances)[0, 1] < -0.5 and (risks >= 0).all() and (risks <= 1).all()
 
 
-def test_nobody_leaves_at_the_first_round_and_nothing_is_learned_from_it(world: World, pairs: Pairs) -> None:
-    assert fit_outlook(pairs, []) is None
-    assert fit_outlook(pairs, [Observation(1, (), 4.0, False)]) is None
-    outlook = fitted(pairs, [Observation(1, (0,), 4.0, True)])
+def test_nobody_leaves_at_the_first_round_and_nothing_is_learned_from_it(world: World, pairs: PairFeatures) -> None:
+    assert fit_leave_risk(pairs, []) is None
+    assert fit_leave_risk(pairs, [RoundOutcome(1, (), 4.0, False)]) is None
+    outlook = fitted(pairs, [RoundOutcome(1, (0,), 4.0, True)])
     assert not outlook.risks([], np.full(len(world.catalogue), 1.0)).any()
 
 
-def test_the_same_rounds_give_the_same_outlook(world: World, pairs: Pairs) -> None:
+def test_the_same_rounds_give_the_same_outlook(world: World, pairs: PairFeatures) -> None:
     seen = list(rounds(world, 100, 0.3))
-    again = Pairs(world.catalogue, world.logs)
+    again = PairFeatures(world.catalogue, world.logs)
     assert fitted(pairs, seen).weights.tolist() == fitted(again, seen).weights.tolist()

@@ -9,8 +9,8 @@ from sim.data.sources import load_ratings
 from sim.errors import BadInputError
 from sim.policies.base import Knowledge, Policy, visit_rng
 from sim.policies.heuristics import Random
-from sim.policies.leave_risk import Observation, Outlook, Pairs, fit_outlook
-from sim.policies.leave_risk_policy import Foresight, learn_foresight
+from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
+from sim.policies.leave_risk_policy import LeaveRiskPolicy, learn_leave_risk_policy
 from sim.policies.rollout import play
 from sim.world import World
 from sim.world.data import ModelName
@@ -30,33 +30,37 @@ def mean(policy: Policy, world: World) -> float:
 def test_it_learns_from_train_users_and_keeps_others_longer(world: World) -> None:
     done: list[int] = []
     users = (world.split("train").users * 5)[:40]
-    policy, steps = learn_foresight(world, users, cohort=10, explore=0.3, progress=done.append)
+    policy, steps = learn_leave_risk_policy(world, users, cohort=10, explore=0.3, progress=done.append)
     assert done == list(range(1, 41)) and steps > 40
     assert mean(policy, world) > 1.5 * mean(Random(), world)
 
 
 def test_the_same_seed_learns_the_same(world: World) -> None:
     users = world.split("train").users[:8]
-    one, other, third = (learn_foresight(world, users, cohort=4, explore=0.5, seed=seed)[0] for seed in (3, 3, 4))
+    one, other, third = (
+        learn_leave_risk_policy(world, users, cohort=4, explore=0.5, seed=seed)[0] for seed in (3, 3, 4)
+    )
     assert one.outlook is not None and other.outlook is not None and third.outlook is not None
     assert one.outlook.weights.tolist() == other.outlook.weights.tolist() != third.outlook.weights.tolist()
 
 
 def test_what_is_kept_gives_the_same_visits(world: World) -> None:
     users, user = world.split("train").users[:8], world.split("dev").users[0]
-    policy, _ = learn_foresight(world, users, cohort=4, explore=0.3)
+    policy, _ = learn_leave_risk_policy(world, users, cohort=4, explore=0.3)
     assert policy.outlook is not None
-    again = Foresight(Outlook.of(Pairs(world.catalogue, world.logs), policy.outlook.weights.tolist()))
+    again = LeaveRiskPolicy(
+        LeaveRiskModel.of(PairFeatures(world.catalogue, world.logs), policy.outlook.weights.tolist())
+    )
     assert play(policy, world, "dev", user) == play(again, world, "dev", user)
     for weights in ([1.0] * 5, [float("nan")] * 6):
         with pytest.raises(BadInputError, match="not those of an outlook"):
-            Outlook.of(Pairs(world.catalogue, world.logs), weights)
+            LeaveRiskModel.of(PairFeatures(world.catalogue, world.logs), weights)
 
 
 def test_only_train_users_may_teach_it_and_no_visit_is_no_outlook(world: World) -> None:
     with pytest.raises(BadInputError, match="no user of the split 'train'"):
-        learn_foresight(world, world.split("dev").users[:1], cohort=4, explore=0.3)
-    policy, steps = learn_foresight(world, [], cohort=4, explore=0.3)
+        learn_leave_risk_policy(world, world.split("dev").users[:1], cohort=4, explore=0.3)
+    policy, steps = learn_leave_risk_policy(world, [], cohort=4, explore=0.3)
     assert policy.outlook is None and steps == 0
 
 
@@ -64,9 +68,9 @@ def test_it_reads_no_table(world: World) -> None:
     models: dict[ModelName, Any] = dict(world._contents.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
     blind = World(replace(world._contents, models=models | forbidden))
-    outlook = fit_outlook(Pairs(blind.catalogue, blind.logs), [Observation(1, (0,), 4.0, True)])
+    outlook = fit_leave_risk(PairFeatures(blind.catalogue, blind.logs), [RoundOutcome(1, (0,), 4.0, True)])
     user = blind.users[world.split("dev").users[0]]
-    choose = Foresight(outlook).begin(Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id)))
+    choose = LeaveRiskPolicy(outlook).begin(Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id)))
     recommended: list[int] = []
     for _ in range(10):
         recommended.append(choose(recommended))

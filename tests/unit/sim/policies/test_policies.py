@@ -12,7 +12,7 @@ from sim.errors import BadInputError
 from sim.metrics import summarize
 from sim.metrics.world_summary import describe, leave_shares, warn
 from sim.policies import POLICIES, run_visit
-from sim.policies.base import Knowing, Knowledge, Policy, visit_rng
+from sim.policies.base import Knowledge, OraclePolicy, Policy, visit_rng
 from sim.policies.heuristics import DiverseGreedy, GenreGreedy, Oracle, PopGreedy
 from sim.policies.rollout import VisitRecord, play
 from sim.policies.tuning import Family
@@ -50,7 +50,7 @@ def reachable(start: object) -> list[object]:
     return list(found.values())
 
 
-def untuned(name: str) -> Policy | Knowing:
+def untuned(name: str) -> Policy | OraclePolicy:
     policy = POLICIES[name]
     return policy.make(*PARAMETERS[name]) if isinstance(policy, Family) else policy
 
@@ -69,7 +69,7 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
     blind = World(replace(world._contents, models=models | forbidden))
     user = blind.users[world.split("test").users[0]]
     policy = untuned(name)
-    assert not isinstance(policy, Knowing)
+    assert not isinstance(policy, OraclePolicy)
     knowledge = Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id))
     choose = policy.begin(knowledge)
     recommended: list[int] = []
@@ -83,7 +83,7 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
 
 def test_the_guard_notices_the_oracle(world: World) -> None:
     user = world.users[world.split("test").users[0]]
-    choose = Oracle().begin_knowing(world.split("test"), user)
+    choose = Oracle().begin_with_truth(world.split("test"), user)
     assert any(found is world._contents.models["test"] for found in reachable(choose))
 
 

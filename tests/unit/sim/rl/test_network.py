@@ -14,7 +14,7 @@ from sim.errors import BadInputError
 from sim.policies.base import Knowledge, visit_rng
 from sim.policies.rollout import play
 from sim.rl.environment import Observer, RecommendEnv
-from sim.rl.network import LAYERS, MANIFEST, Layer, Learned, Training, read_training
+from sim.rl.network import LAYERS, MANIFEST, Layer, NetworkPolicy, Training, read_training
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
@@ -29,7 +29,7 @@ def world() -> World:
     return World.build("tiny", load_ratings("tiny", 0))
 
 
-def drawn(world: World, seed: int = 0) -> Learned:
+def drawn(world: World, seed: int = 0) -> NetworkPolicy:
     """Return a policy with a network that is drawn."""
     rng = np.random.default_rng(seed)
     (features,) = Observer(world.catalogue, world.logs).space.shape
@@ -38,17 +38,17 @@ def drawn(world: World, seed: int = 0) -> Learned:
         Layer(rng.normal(size=(out, into)).astype(np.float32), rng.normal(size=out).astype(np.float32))
         for into, out in zip(widths, widths[1:], strict=False)
     )
-    return Learned(layers, "tanh", TRAINING)
+    return NetworkPolicy(layers, "tanh", TRAINING)
 
 
-def by_rating(world: World) -> Learned:
+def by_rating(world: World) -> NetworkPolicy:
     """Return a policy that takes the item 7 after the first item was given more than 3, else the item 9."""
     (features,) = Observer(world.catalogue, world.logs).space.shape
     weights = np.zeros((len(world.catalogue), features), dtype=np.float32)
     biases = np.zeros(len(world.catalogue), dtype=np.float32)
     # The last four features are what the user gave the last four items, latest first.
     weights[7, features - 4], biases[9] = 1, 3
-    return Learned((Layer(weights, biases),), "relu", TRAINING)
+    return NetworkPolicy((Layer(weights, biases),), "relu", TRAINING)
 
 
 def knowledge_of(world: World) -> Knowledge:
@@ -61,9 +61,9 @@ def test_a_network_of_two_layers_scores_as_worked_out_by_hand() -> None:
     last = Layer(np.array([[2, 1], [0, 3]], dtype=np.float32), np.array([0.5, 0], dtype=np.float32))
     observation = np.array([-1, 3], dtype=np.float32)
     # The layer between gives -1 and -2: cut to 0 by relu, squeezed by tanh.
-    assert Learned((first, last), "relu", TRAINING).scores(observation) == pytest.approx([0.5, 0])
+    assert NetworkPolicy((first, last), "relu", TRAINING).scores(observation) == pytest.approx([0.5, 0])
     a, b = np.tanh([-1, -2])
-    assert Learned((first, last), "tanh", TRAINING).scores(observation) == pytest.approx([2 * a + b + 0.5, 3 * b])
+    assert NetworkPolicy((first, last), "tanh", TRAINING).scores(observation) == pytest.approx([2 * a + b + 0.5, 3 * b])
 
 
 @pytest.mark.parametrize(("given", "chosen"), [(4.5, 7), (2.5, 9)])
@@ -127,7 +127,7 @@ def test_what_is_saved_comes_back_and_has_the_same_bytes_again(world: World, tmp
     policy = drawn(world)
     policy.save(tmp_path / "one")
     policy.save(tmp_path / "two")
-    again = Learned.load(tmp_path / "one")
+    again = NetworkPolicy.load(tmp_path / "one")
     assert (
         (again.activation, again.training) == (policy.activation, TRAINING) == ("tanh", read_training(tmp_path / "two"))
     )
@@ -193,5 +193,5 @@ def test_a_spoilt_policy_is_refused_and_runs_nothing(
     drawn(world).save(tmp_path / "policy")
     spoil(tmp_path / "policy")
     with pytest.raises(BadInputError, match=why) as refused:
-        Learned.load(tmp_path / "policy")
+        NetworkPolicy.load(tmp_path / "policy")
     assert "--fresh" in str(refused.value) and not Path("touched").exists()

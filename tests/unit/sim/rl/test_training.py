@@ -13,7 +13,7 @@ from sim.errors import BadInputError
 from sim.policies.heuristics import Random
 from sim.policies.rollout import play
 from sim.rl.environment import RecommendEnv
-from sim.rl.network import Learned
+from sim.rl.network import NetworkPolicy
 from sim.rl.training import RECIPES, check_extra, train
 from sim.world import World
 from sim.world.data import ModelName
@@ -27,7 +27,7 @@ def world() -> World:
     return World.build("tiny", load_ratings("tiny", 0))
 
 
-def saved(policy: Learned, folder: Path) -> list[bytes]:
+def saved(policy: NetworkPolicy, folder: Path) -> list[bytes]:
     policy.save(folder)
     return [file.read_bytes() for file in sorted(folder.iterdir())]
 
@@ -106,7 +106,7 @@ def test_training_pays(world: World) -> None:
     """Not measured for its size: only that what is trained is used, and that the right way round."""
     pytest.importorskip("sb3_contrib", reason=REASON)
 
-    def mean(policy: Random | Learned) -> float:
+    def mean(policy: Random | NetworkPolicy) -> float:
         users = world.split("train").users
         return sum(play(policy, world, "train", user)["total_reward"] for user in users) / len(users)
 
