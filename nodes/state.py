@@ -2,8 +2,8 @@
 
 LangGraph validates a whole state whenever it is read, so one bad input or edit would make a thread unreadable for good.
 Therefore a value that breaks its type or its bounds is not refused on reading but marked as `InvalidValue`, and refused
-before the next node works with the state (`graph.state_guard`). Fields of the input carry types only, so that their form
-stays plain; `nodes.lifecycle.check_limits` has their bounds.
+before the next node works with the state. Fields of the input carry types only, so that their form stays plain;
+`nodes.lifecycle.check_limits` has their bounds.
 """
 
 from collections.abc import Callable, Sequence
