@@ -21,7 +21,7 @@ _warned: WeakKeyDictionary[BaseStore, set[tuple[str, ...]]] = WeakKeyDictionary(
 SUPPORT_BONUS = 0.02
 # Records fetched beyond the number asked for, since some may be duplicates.
 SPARE = 4
-# Namespaces of a store to warn about, once each.
+# Largest number of namespaces of a store to warn about, once each.
 MOST_WARNINGS = 1_000
 # Lessons to fetch, once a visit. Many have the same text, and their number is their support.
 LESSON_POOL = 1000

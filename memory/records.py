@@ -178,7 +178,7 @@ def namespace(kind: str, space: str, user_id: str) -> tuple[str, ...]:
 
 
 def private_space(space: str) -> str:
-    """Return the space of records that only their own users recall. Names of worlds and spaces contain no colon."""
+    """Return the space of records that only their own users recall. Names of worlds and shared spaces have no colon."""
     return f"private:{space}"
 
 
@@ -188,7 +188,7 @@ def people_space(space: str) -> str:
 
 
 def account_space(account: str, space: str) -> str:
-    """Return the space for the lessons of an account's simulated visits if the account may not share."""
+    """Return the space for the records of an account's simulated visits if the account may not share."""
     return f"account:{quote(account, safe='')}:{space}"
 
 

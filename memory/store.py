@@ -77,8 +77,8 @@ class ChromaStore(BaseStore):
     namespace and key. So the same records give the same answer in whatever order they were written.
 
     An expired record is invisible to every read, whether a sweep has deleted it yet or not. A read refreshes the time
-    to live, and so becomes a write, unless it says `refresh_ttl=False`. It skips records that have used less than a
-    hundredth of their time, to save writes.
+    to live, and so becomes a write, unless it says `refresh_ttl=False`. To save writes, it refreshes no record that has
+    used less than a hundredth of its time.
 
     In a folder or in memory, search is exact up to 20,000 records for each pair of first two namespace labels. Above
     that number it is exact below a longer prefix with up to 2,000 records; otherwise Chroma's index selects candidates,

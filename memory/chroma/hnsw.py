@@ -16,8 +16,7 @@ HEADER, ROWS, LINKS = "header.bin", "data_level0.bin", "link_lists.bin"
 LAYOUT_VERSION = 1
 """Version of the file format that is checked. Other versions are left to Chroma."""
 WORD = 4
-"""Bytes of a number in a list of links: first the count of links, in the lower half of its number, then the elements.
-"""
+"""Bytes of a number in a list of links: first their count, in the lower half of its number, then the elements."""
 PAGE = 50_000
 """Elements checked at a time."""
 _LAYOUT = struct.Struct("<i6QiI3QdQ")

@@ -57,7 +57,7 @@ def unreadable(folder: Path, names: Sequence[str]) -> list[str]:
 
 def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bool]:
     """Return the child's results for the first of `names`, in order, and whether it ended without a crash."""
-    # The same path as here, without the working directory unless it is on it: modules there may have the same names.
+    # The child gets this path, and -P keeps the working directory off it, since modules there may have the same names.
     path = os.pathsep.join(one or os.getcwd() for one in sys.path)
     child = subprocess.run(  # noqa: S603 - this very module
         [sys.executable, "-P", "-m", "memory.chroma.index_check", str(folder), *names],
