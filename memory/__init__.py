@@ -1,1 +1,1 @@
-"""What is remembered: a LangGraph store on Chroma, and which records a role gets to see."""
+"""Memory of the recommender: a LangGraph store on Chroma, its records, and recall."""

@@ -1,4 +1,4 @@
-"""Accounts, the namespaces that each may reach, and a store that keeps to them."""
+"""Accounts, the namespaces that each may read and write, and a store limited to them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from memory.chroma.errors import AccessDeniedError
 from memory.records import account_space, escape, people_space, private_space, unescape
 
 SHARE = "share"
-"""Permission of an account whose visits teach others."""
+"""Permission of an account whose visits teach other users."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who is signed in, as the server's authentication says.
+    """Signed-in account, as given by the server's authentication.
 
     Example:
         >>> bob = Account("bob")
@@ -26,7 +26,7 @@ class Account:
 
     name: str
     shares: bool = False
-    """Whether its visits teach others, and its edits of the shared memory are taken."""
+    """Whether its visits teach other users, and whether it may edit the shared memory."""
 
     def owns(self, labels: tuple[str, ...]) -> bool:
         """Return whether all records below a prefix are this account's: as a person, or of its simulated visits."""
@@ -36,33 +36,34 @@ class Account:
         return space.removeprefix(private_space("")).startswith(account_space(self.name, ""))
 
     def may_read(self, labels: tuple[str, ...]) -> bool:
-        """Return whether all records below a prefix may be recalled: shared ones and its own, no other account's."""
+        """Return whether the account may read all records below a prefix: shared ones and its own, no other's."""
         return self.owns(labels) or is_shared(labels) or (self.shares and _is_private(labels))
 
     def may_write(self, labels: tuple[str, ...]) -> bool:
-        """Return whether records of a namespace may be written."""
+        """Return whether the account may write records in a namespace."""
         if not all(_place(labels)):
             return False
         return self.owns(labels) or (self.shares and (is_shared(labels) or _is_private(labels)))
 
 
 def is_shared(labels: tuple[str, ...]) -> bool:
-    """Return whether all records below a prefix are in a space that the visits of everybody recall.
+    """Return whether all records below a prefix are in a space that every visit may recall.
 
-    No name of a world or of a space has a colon, and every other space has one. `*` stands for any label in a listing.
+    Names of worlds and shared spaces contain no colon; names of all other spaces do. `*` matches any label in a
+    listing.
     """
     space, _ = _place(labels)
     return bool(space) and ":" not in space and space != "*"
 
 
 def _is_private(labels: tuple[str, ...]) -> bool:
-    """Return whether records are in the private part of a shared space, which only their own simulated users recall."""
+    """Return whether records are in the private part of a shared space, recalled only by their own simulated users."""
     space, _ = _place(labels)
     return space.startswith(private_space("")) and is_shared(("", escape(space.removeprefix(private_space("")))))
 
 
 def _place(labels: tuple[str, ...]) -> tuple[str, str]:
-    """Return space and user of a namespace, empty where it names none."""
+    """Return space and user of a namespace, each empty if missing."""
     if not 2 <= len(labels) <= 3:
         return "", ""
     _, space, user = (*map(unescape, labels), "")[:3]
@@ -70,14 +71,14 @@ def _place(labels: tuple[str, ...]) -> tuple[str, str]:
 
 
 class ScopedStore(BaseStore):
-    """The part of a store that an account may reach. The graph hands it to its nodes, so that no node reaches more.
+    """Part of a store that an account may reach. The graph passes it to its nodes, which limits every node to it.
 
     Args:
         store: The whole store.
-        account: Who is signed in.
+        account: The signed-in account.
 
     Raises:
-        AccessDeniedError: By each operation on somebody else's namespace; nothing is read or written then.
+        AccessDeniedError: By each operation on another account's namespace. Nothing is read or written.
     """
 
     def __init__(self, store: BaseStore, account: Account) -> None:
@@ -117,5 +118,5 @@ class ScopedStore(BaseStore):
 
 
 def whole_store(store: BaseStore) -> BaseStore:
-    """Return the store behind a `ScopedStore`, or the store itself; to know it again, not to reach around the scope."""
+    """Return the store behind a `ScopedStore`, or the store itself. For identification, not to bypass the scope."""
     return store.whole if isinstance(store, ScopedStore) else store

@@ -1,4 +1,4 @@
-"""Texts as vectors: the bundled MiniLM, and texts of several lines as the mean of their lines."""
+"""Text embeddings: the bundled MiniLM, and the mean over the lines of a text."""
 
 import asyncio
 import hashlib
@@ -28,19 +28,19 @@ TOKENIZER = (
 )
 MAX_TOKENS = 256
 BATCH = 16
-"""Texts a run of the model at most: 64 long ones took 1.2 GB."""
+"""Texts in one run of the model. 64 long ones took 1.2 GB."""
 THREADS = 2
 CACHED_LINES = 200_000
-"""Lines that a `LineMean` remembers; one takes about 1.7 kB, so 340 MB at the very most."""
+"""Lines cached by a `LineMean`. One takes about 1.7 kB, so 340 MB at most."""
 
 
 @runtime_checkable
 class Named(Protocol):
-    """An embedding that says who it is, so that a store can refuse another one."""
+    """An embedding with a name, so that a store can reject any other one."""
 
     @property
     def name(self) -> str:
-        """Name of the model and of everything else that decides over the vectors."""
+        """Name of the model with every setting that changes the vectors."""
 
     @property
     def dimension(self) -> int:
@@ -48,18 +48,18 @@ class Named(Protocol):
 
 
 Embedding = Embeddings | EmbeddingsFunc | AEmbeddingsFunc | str
-"""What LangGraph's stores take: LangChain's embeddings, a function of many texts, or a text such as "openai:NAME"."""
+"""Embeddings accepted by LangGraph's stores: LangChain's, a function of many texts, or a text such as "openai:NAME"."""
 
 
 def embeddings_of(given: Embedding) -> Embeddings:
-    """Return what is given as LangChain's embeddings.
+    """Return an embedding of any accepted form as LangChain's embeddings.
 
     Raises:
-        BadStoreError: A text names none that can be made here.
+        BadStoreError: A text names an embedding that cannot be created here.
     """
     try:
         return ensure_embeddings(given)
-    except Exception as error:  # Whatever the package of a provider raises.
+    except Exception as error:  # A provider's package may raise anything.
         told = " ".join(str(error).split()) or type(error).__name__
         raise BadStoreError(f"The embedding {str(given)[:80]!r} cannot be made: {told}") from error
 
@@ -67,8 +67,8 @@ def embeddings_of(given: Embedding) -> Embeddings:
 def identity(embeddings: Embeddings) -> tuple[str, int]:
     """Return name and number of dimensions of `embeddings`.
 
-    A class that does not say (`name`, `dimension`) goes by the names of class and model, a function by its own; both
-    are asked for a vector.
+    An embedding without `name` and `dimension` is named after its class and model, a function after itself. Its
+    dimension comes from a test vector.
     """
     if isinstance(embeddings, Named):
         return embeddings.name, embeddings.dimension
@@ -80,21 +80,21 @@ def identity(embeddings: Embeddings) -> tuple[str, int]:
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     if function is not getattr(embeddings, "afunc", None):
         return name, len(embeddings.embed_query("dimension"))
-    # In a thread of its own: a loop may be running in this one.
+    # In a new thread, since an event loop may already run in this one.
     with ThreadPoolExecutor(1) as thread:
         return name, len(thread.submit(asyncio.run, embeddings.aembed_query("dimension")).result())
 
 
 def checked_bytes(package: str, path: str, checksum: str) -> bytes:
-    """Return a file of an installed package, found without importing the package.
+    """Return the content of a file of an installed package, without importing the package.
 
     Args:
         package: Top-level import name of the package.
         path: Path of the file within the package.
-        checksum: SHA-256 that the file must have, in hex.
+        checksum: Expected SHA-256 of the file, in hex.
 
     Raises:
-        BadStoreError: The package or the file is missing, or the file is another one.
+        BadStoreError: The package or the file is missing, or the checksum differs.
     """
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -115,12 +115,12 @@ def checked_bytes(package: str, path: str, checksum: str) -> bytes:
 class MiniLM(Embeddings):
     """all-MiniLM-L6-v2 as int8 ONNX: 384 dimensions, mean of the token vectors, length 1.
 
-    A text's vector is the same bytes in whatever batch, order and number of threads it is computed. The weights
-    are loaded at first use, once, whoever asks first; runs take turns, so memory is bounded by one batch.
+    A text always gets the same bytes, whatever the batch, the order and the number of threads. The weights are loaded
+    once, at first use. Runs take turns, so memory is bounded by one batch.
 
     Args:
-        threads: Threads a run may use. 2 take 2.8 ms for a label on 2 cores, 1 takes 3.9 ms; two processes that embed
-            at once with 2 each are not slower than with 1 each.
+        threads: Threads of a run. 2 take 2.8 ms for a label on 2 cores, 1 takes 3.9 ms. Two processes that embed at
+            once are not slower with 2 each than with 1 each.
     """
 
     name = "all-MiniLM-L6-v2-int8"
@@ -148,9 +148,9 @@ class MiniLM(Embeddings):
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with self._lock:
             tokenizer, _ = self._parts()
-            # The tokenizer takes no lone surrogates, which JSON may well carry.
+            # The tokenizer rejects lone surrogates, which JSON may contain.
             encoded = tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
-            # Neighbours of like length need little padding.
+            # Sorted by length, so that a batch needs little padding.
             order = sorted(range(len(texts)), key=lambda i: len(encoded[i].ids))
             for start in range(0, len(order), BATCH):
                 batch = order[start : start + BATCH]
@@ -159,7 +159,7 @@ class MiniLM(Embeddings):
         return listed
 
     def _parts(self) -> tuple[Any, Any]:
-        """Return tokenizer and model session, loaded at the first call; the lock is held."""
+        """Return tokenizer and model session, loaded at the first call. The caller holds the lock."""
         if self._loaded is None:
             import onnxruntime
             from tokenizers import Tokenizer
@@ -170,7 +170,7 @@ class MiniLM(Embeddings):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self._threads
             options.inter_op_num_threads = 1
-            # Idle threads that spin would take the cores away from everything else that runs here.
+            # Spinning idle threads would take the cores from other work on this machine.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             session = onnxruntime.InferenceSession(checked_bytes(*MODEL), options, providers=["CPUExecutionProvider"])
             self._loaded = (tokenizer, session)
@@ -186,20 +186,20 @@ class MiniLM(Embeddings):
             mask[row, : len(line)] = 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         hidden = session.run(None, inputs)[0].astype(np.float64)
-        # Summed text by text over its own tokens, so that padding cannot change a bit of the result.
+        # Each text is averaged over its own tokens only, so that padding cannot change any bit of the result.
         return unit(np.stack([hidden[row, : len(line)].mean(axis=0) for row, line in enumerate(tokens)]))
 
 
 class LineMean(Embeddings):
-    """A text of several lines as the normalised mean of its lines' vectors, each line embedded once.
+    """Embedding of a text as the normalised mean of its lines' vectors. Each line is embedded once.
 
-    A visit is compared by its last titles, one a line: only a title never seen costs a run of the inner embedding.
-    Lines are stripped; blank ones do not count; a text without any is embedded as "". Safe to call from many
-    threads and loops: whoever asks for a line while another computes it waits for that one.
+    The situation of a visit is its last titles, one a line: only a new title costs a run of the inner embedding. Lines
+    are stripped and blank ones skipped; a text without any line is embedded as "". Safe to call from many threads and
+    loops: a line being computed by one caller is awaited by the others.
 
     Args:
-        inner: Embeds single lines.
-        capacity: Lines remembered at most; the least recently used go first.
+        inner: Embedding of single lines.
+        capacity: Largest number of cached lines. The least recently used are evicted first.
     """
 
     def __init__(self, inner: Embeddings, *, capacity: int = CACHED_LINES) -> None:
@@ -213,7 +213,7 @@ class LineMean(Embeddings):
 
     @property
     def name(self) -> str:
-        """Name of the embedding: that of the inner one, `/line-mean`."""
+        """Name of the embedding: that of the inner one with `/line-mean`."""
         return f"{self._inner_identity()[0]}/line-mean"
 
     @property
@@ -223,18 +223,18 @@ class LineMean(Embeddings):
 
     @property
     def computed(self) -> int:
-        """Lines really embedded by the inner embedding so far."""
+        """Number of lines computed by the inner embedding so far."""
         return self._computed
 
     def prime(self, lines: Iterable[str], vectors: Iterable[ArrayLike]) -> None:
-        """Take in vectors that are known already, without computing anything.
+        """Add known vectors to the cache without computing anything.
 
         Args:
             lines: n lines.
             vectors: Their n vectors by the inner embedding, `dimension` numbers each, of any length.
 
         Raises:
-            ValueError: There are not as many lines as vectors, or a vector has another dimension.
+            ValueError: The numbers of lines and vectors differ, or a vector has another dimension.
         """
         pairs = [(line.strip(), unit(vector)) for line, vector in zip(lines, vectors, strict=True)]
         for line, vector in pairs:
@@ -254,11 +254,11 @@ class LineMean(Embeddings):
         return [_mean([known[line] for line in text]) for text in lines]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Return the vector of one text; a thread is used only if a line of it is new."""
+        """Return the vector of one text. A thread is used only if a line of it is not cached."""
         return (await self.aembed_documents([text]))[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return the vectors of `texts`; a thread is used only if a line of them is new."""
+        """Return the vectors of `texts`. A thread is used only if a line of them is not cached."""
         wanted = {line for text in texts for line in _lines(text)}
         with self._lock:
             ready = all(line in self._cache for line in wanted)
@@ -270,12 +270,12 @@ class LineMean(Embeddings):
         return self._identity
 
     def _vectors(self, lines: set[str]) -> dict[str, Vector]:
-        """Return the vector of each line: remembered, computed here, or awaited from the thread that computes it."""
+        """Return the vector of each line: cached, computed here, or awaited from the thread that computes it."""
         known: dict[str, Vector] = {}
         awaited: dict[str, Future[Vector]] = {}
         own: dict[str, Future[Vector]] = {}
         with self._lock:
-            # Sorted, so that what is computed, and what is forgotten, does not hang on the hash seed.
+            # Sorted, so that computation and eviction do not depend on the hash seed.
             for line in sorted(lines):
                 if line in self._cache:
                     self._cache.move_to_end(line)
@@ -284,13 +284,13 @@ class LineMean(Embeddings):
                     awaited[line] = self._under_way[line]
                 else:
                     own[line] = self._under_way[line] = Future()
-        # Own work first: two threads that wait for each other's lines cannot lock each other out.
+        # Own lines first, so that two threads waiting for each other's lines cannot deadlock.
         known.update(self._compute(own))
         known.update({line: future.result() for line, future in awaited.items()})
         return known
 
     def _compute(self, own: dict[str, Future[Vector]]) -> dict[str, Vector]:
-        """Embed the lines of `own` and hand them, or what went wrong, to everyone who waits."""
+        """Embed the lines of `own`, and pass the vectors or the error to every waiting thread."""
         if not own:
             return {}
         try:
@@ -312,9 +312,9 @@ class LineMean(Embeddings):
         return vectors
 
     def _remember(self, vectors: dict[str, Vector]) -> None:
-        """Put `vectors` into the cache and forget what is too much; the lock is held."""
+        """Add `vectors` to the cache and evict the excess. The caller holds the lock."""
         for line, vector in vectors.items():
-            # A copy, or each line would keep alive the whole batch it was computed in.
+            # A copy, since a view would keep its whole batch in memory.
             self._cache[line] = vector.copy()
             self._cache.move_to_end(line)
         while len(self._cache) > self._capacity:
@@ -335,14 +335,14 @@ _shared_lock = threading.Lock()
 
 
 def shared_embeddings() -> LineMean:
-    """Return the embedding of this process, by lines and with one cache for all stores.
+    """Return the embedding of this process, by lines, with one cache for all stores.
 
-    It is the bundled MiniLM, or the one that BILLP_EMBEDDING names of those that packages bring.
+    The inner embedding is the bundled MiniLM, or the one of an installed package that BILLP_EMBEDDING names.
 
     Raises:
-        BadStoreError: There is none of that name, or it cannot be loaded.
+        BadStoreError: The named embedding is unknown or cannot be loaded.
     """
-    # functools.cache would let two threads that come at once have one each.
+    # A lock, since functools.cache would let two concurrent threads create one each.
     with _shared_lock:
         if not _shared:
             _shared.append(LineMean(chosen_embedding() or MiniLM()))
@@ -350,6 +350,6 @@ def shared_embeddings() -> LineMean:
 
 
 def forget_shared_embeddings() -> None:
-    """Let the next `shared_embeddings()` make a new one, without weights and without known lines."""
+    """Drop the shared embedding with its weights and cached lines. The next `shared_embeddings()` creates a new one."""
     with _shared_lock:
         _shared.clear()

@@ -1,4 +1,4 @@
-"""Work done in an event loop itself, one piece at each pass of it, so that everything else gets its turn between."""
+"""Turns of an event loop: one task at a time, with a pass of the loop after each."""
 
 import asyncio
 from asyncio import AbstractEventLoop
@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 
 
 class LoopTurns:
-    """Lets one task of each event loop in at a time, in the order in which they came.
+    """Admits one task of each event loop at a time, in the order of their arrival.
 
-    Without it, a hundred searches of a millisecond that wait together would be one stall of a tenth of a second: a loop
-    runs all that is ready before it looks for anything else.
+    A loop runs all ready tasks before it polls for events. Without turns, a hundred waiting searches of a millisecond
+    each would block it for a tenth of a second.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class LoopTurns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn, and give the loop a pass before the next one's."""
+        """Wait for a turn, and let the loop run one pass before the next turn."""
         lock = self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
             yield

@@ -1,4 +1,4 @@
-"""Records as lines of JSON: what a memory is exported to, and imported from whoever wrote the file."""
+"""Memory records as JSON lines, for export and for import of files from any source."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ from memory.search.vectors import Vector
 from memory.store import ChromaStore
 
 MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50
-# How far from 1 the length of a vector may be that was of length 1 before it was written.
+# Largest deviation of a vector's length from 1, since the written digits are rounded.
 ROUNDED = 1e-4
 
-# What the store itself takes: no dot, no NUL.
+# Labels that the store accepts: no dot, no NUL.
 Label = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^.\x00]+$")]
 
 
@@ -35,15 +35,15 @@ class RecordLine(BaseModel):
     created_at: AwareDatetime
     updated_at: AwareDatetime
     ttl: float | None = Field(None, ge=-LONGEST, le=LONGEST)
-    """Minutes that it lives after its last write or read; null for ever."""
+    """Time to live in minutes after the last write or read. Null for ever."""
     expires_at: AwareDatetime | None = None
-    """When it expires unless it is read before; null where it never does."""
+    """Expiry time unless the record is read before. Null if it never expires."""
     embedded: list[Annotated[str, Field(max_length=MAX_TEXT)]] | None = Field(None, max_length=MAX_FIELDS)
-    """Paths of the fields that it is found by; null: the whole value."""
+    """Paths of the indexed fields. Null for the whole value."""
     embedding: str = Field("", max_length=MAX_TEXT)
-    """Name of the embedding that made the vectors; empty where there are none."""
+    """Name of the embedding that made the vectors. Empty without vectors."""
     vectors: list[list[float]] | None = Field(None, max_length=MAX_FIELDS)
-    """A vector of length 1 for each distinct text at those paths; null where they are not told."""
+    """One vector of length 1 for each distinct text at those paths. Null if not exported."""
 
     @model_validator(mode="after")
     def _writable(self) -> Self:
@@ -81,26 +81,26 @@ class RecordLine(BaseModel):
 
     @property
     def paths(self) -> list[str]:
-        """Return the paths of what it is found by."""
+        """Return the paths of the indexed texts."""
         return ["$"] if self.embedded is None else self.embedded
 
     @property
     def texts(self) -> list[str]:
-        """Return what it is found by, each text once."""
+        """Return the distinct indexed texts."""
         return texts_at(self.value, self.paths)
 
     @property
     def vector_array(self) -> Vector | None:
-        """Return the vectors, (n, d); None where they are not told.
+        """Return the vectors, (n, d). None if the line has none.
 
         Raises:
-            ValueError: One is not of length 1.
+            ValueError: A vector is not of length 1.
         """
         if self.vectors is None:
             return None
         array = np.array(self.vectors, dtype=np.float32)
         lengths = np.linalg.norm(array.astype(np.float64), axis=-1) if array.size else np.ones(len(array))
-        # An embedding may well have no direction for a text.
+        # An embedding may give a zero vector for a text.
         if not np.all((np.abs(lengths - 1) < ROUNDED) | (lengths == 0)):
             raise ValueError("a vector is not of length 1")
         return array
@@ -127,20 +127,20 @@ def exported(store: ChromaStore, records: Sequence[StoredRecord], *, with_vector
 
 
 def _digits(vector: Vector) -> list[float]:
-    # The fewest digits that give the same float32 again.
+    # The shortest decimal that reads back as the same float32.
     return [float(str(number)) for number in vector]
 
 
 def check_vectors(line: RecordLine, name: str, dimension: int) -> None:
-    """Raise where the vectors of a line cannot be taken as they are.
+    """Raise if the vectors of a line cannot be imported unchanged.
 
     Args:
         line: The line.
         name: Name of the memory's embedding.
-        dimension: Numbers in its vectors.
+        dimension: Numbers in each of its vectors.
 
     Raises:
-        ValueError: They are of another embedding or another number of dimensions, or not of length 1.
+        ValueError: The vectors come from another embedding, have another number of dimensions, or are not of length 1.
     """
     others = {len(vector) for vector in line.vectors or ()} - {dimension}
     if line.vectors and (line.embedding != name or others):
@@ -152,11 +152,11 @@ def check_vectors(line: RecordLine, name: str, dimension: int) -> None:
 
 
 def kept(line: RecordLine, *, recompute: bool, dimension: int) -> ImportedRecord:
-    """Return a line as it is to be written.
+    """Return a line as a record to write.
 
     Args:
-        line: A line that `check_vectors` accepts, unless its vectors are computed anew.
-        recompute: Whether to compute the vectors even where the line has them.
+        line: A line that passes `check_vectors`, unless its vectors are recomputed.
+        recompute: Whether to compute the vectors even if the line has them.
         dimension: Numbers in a vector.
     """
     namespace: Namespace = line.namespace

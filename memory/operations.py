@@ -1,4 +1,4 @@
-"""Operations as callers send them, checked and brought to one form before anything is read or written."""
+"""Store operations of callers, validated and normalised before any read or write."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -20,9 +20,9 @@ from memory.chroma.ttl import check_ttl
 from memory.search.filters import Namespace, check_condition, check_filter
 
 MOST = 2**31 - 1
-"""Records that can be asked for, or passed over, at once: Chroma's server counts in 32 bits."""
+"""Largest limit or offset, since Chroma's server counts in 32 bits."""
 _SHOWN = 80
-"""Characters of a wrong value that a message shows."""
+"""Characters of an invalid value that a message shows."""
 _count = TypeAdapter(Annotated[int, Field(ge=0, le=MOST)])
 _depth = TypeAdapter(Annotated[int, Field(ge=1, le=MOST)])
 
@@ -33,8 +33,8 @@ def checked(op: Op) -> Op:
     Raises:
         InvalidNamespaceError: A namespace is no list of labels, or a label is empty, no text, or has a dot or a NUL.
         BadRecordError: The value to put is no dict, or its time to live is no number of minutes.
-        ValueError: A key is no text, a limit, offset or depth is out of range, a filter or the paths to index cannot be
-            understood, or the operation is unknown.
+        ValueError: A key is no text, a limit, offset or depth is out of range, a filter or the list of index paths is
+            invalid, or the operation is unknown.
     """
     if isinstance(op, SearchOp):
         op = op._replace(
@@ -83,7 +83,7 @@ def _labels(namespace: Any) -> Namespace:
 
 def _condition(condition: MatchCondition) -> MatchCondition:
     check_condition(condition)
-    # LangGraph's own suites write a single label without a tuple.
+    # LangGraph's own test suites pass a single label without a tuple.
     path: Any = (condition.path,) if isinstance(condition.path, str) else condition.path
     return MatchCondition(condition.match_type, _labels(path))
 
@@ -99,6 +99,6 @@ def _whole(kind: TypeAdapter[int], name: str, value: Any) -> int:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # An integer of more digits than Python writes.
+    except ValueError:  # An integer with more digits than Python prints.
         text = f"a {type(value).__name__} of too many digits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,4 +1,4 @@
-"""Which records a role gets to see: this user's own first, then other users', the likest situations first."""
+"""Recall for a role: the user's own records first, then other users', most similar situations first."""
 
 import logging
 import math
@@ -17,33 +17,33 @@ T = TypeVar("T", bound=Memory)
 _log = logging.getLogger(__name__)
 _warned: WeakKeyDictionary[BaseStore, set[tuple[str, ...]]] = WeakKeyDictionary()
 
-# A lesson that twice as many visits taught counts as this much likeness (cosine) more.
+# Similarity (cosine) added to a lesson for each doubling of the visits that taught it.
 SUPPORT_BONUS = 0.02
-# So many more than asked for are looked at, since some may say what another one says.
+# Records fetched beyond the number asked for, since some may be duplicates.
 SPARE = 4
-# Namespaces of a store that are warned of, once each.
+# Largest number of namespaces of a store to warn about, once each.
 MOST_WARNINGS = 1_000
-# So many lessons are looked at, once a visit: many say the same, and their number is what supports them.
+# Lessons to fetch, once a visit. Many have the same text, and their number is their support.
 LESSON_POOL = 1000
 
 
 @dataclass(frozen=True)
 class Recalled(Generic[T]):
-    """A record as recalled."""
+    """A recalled record."""
 
     record: T
     similarity: float
-    """Cosine similarity of its text to the situation asked about."""
+    """Cosine similarity between its text and the current situation."""
     own: bool = False
-    """Whether it is of the asking user's own former visits."""
+    """Whether it comes from an earlier visit of the same user."""
     support: int = 1
-    """Number of visits that say the same."""
+    """Number of visits with the same text."""
     length: float = 0.0
-    """Mean number of rounds of those visits; lessons only."""
+    """Mean number of rounds of those visits. Lessons only."""
 
 
 class Supported(NamedTuple):
-    """What a lesson says, and on how much experience."""
+    """Text of a lesson with its support."""
 
     text: str
     support: int
@@ -54,31 +54,34 @@ class Supported(NamedTuple):
 
 @dataclass(frozen=True)
 class RecallScope:
-    """Which records one visit may recall: its user's own, and those of shared spaces, without the visit's own."""
+    """Records that one visit may recall: its user's own and those of shared spaces, but none of the visit itself."""
 
     space: str
     """Space of the user's own records."""
     user_id: str
     visit: str
-    """Id of the visit under way, which never recalls its own records."""
+    """Id of the current visit, which never recalls its own records."""
     shared: tuple[str, ...] = ()
-    """Spaces in which the records of all users may be recalled; empty for own records only."""
+    """Spaces in which the records of all users may be recalled. Empty for own records only."""
     own: bool = True
-    """Whether the user's own records of former visits may be recalled."""
+    """Whether the user's records of earlier visits may be recalled."""
     copied_from: str = ""
-    """Id of the visit that this one continues as a copy; its records are the visit's own, too."""
+    """Id of the visit that this one continues as a copy. The visit's own records include those of the original."""
 
     def hides(self, visit: str) -> bool:
-        """Return whether the records of a visit are hidden: those of the visit under way."""
+        """Return whether the records of a visit are hidden, as those of the current visit are."""
         return visit in (self.visit, self.copied_from)
 
     def left_out(self, space: str) -> str | None:
-        """Return the user whose records in a shared space are not those of others; elsewhere that id is another's."""
+        """Return the user to exclude from a shared space: this one in their own space, else None.
+
+        In other spaces the same id belongs to another user.
+        """
         return self.user_id if space == self.space else None
 
 
 async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Lesson]]:
-    """Return at most `k` distinct lessons for a situation; those that many visits taught come sooner."""
+    """Return at most `k` distinct lessons for a situation. Lessons of many visits rank higher."""
     pool = await recall(store, Lesson, scope, situation, LESSON_POOL) if k else []
     supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [
@@ -93,7 +96,7 @@ async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k
 
 
 def merged(lessons: Iterable[Lesson]) -> list[Supported]:
-    """Return what lessons say, each text once, those that most visits taught first."""
+    """Return the distinct texts of lessons, those with the most visits first."""
     same: dict[str, list[Lesson]] = {}
     for lesson in lessons:
         same.setdefault(lesson.text, []).append(lesson)
@@ -107,13 +110,13 @@ def merged(lessons: Iterable[Lesson]) -> list[Supported]:
 async def recall_experiences(
     store: BaseStore, scope: RecallScope, situation: str, k: int
 ) -> list[Recalled[Experience]]:
-    """Return at most `k` experiences of the likest situations, one a distinct situation and item."""
+    """Return at most `k` experiences of the most similar situations, one for each distinct situation and item."""
     pool = await recall(store, Experience, scope, situation, k + SPARE) if k else []
     return _distinct(pool, [f"{one.record.situation}\n{one.record.title}" for one in pool])[:k]
 
 
 async def recall_values(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Value]]:
-    """Return at most `k` values of the likest situations, one a distinct situation."""
+    """Return at most `k` values of the most similar situations, one for each distinct situation."""
     pool = await recall(store, Value, scope, situation, k + SPARE) if k else []
     return _distinct(pool, [one.record.situation for one in pool])[:k]
 
@@ -140,7 +143,7 @@ async def recall(store: BaseStore, model: type[T], scope: RecallScope, situation
                 store, (kind, escape(space)), model, scope, situation, k - len(found), but=scope.left_out(space)
             )
         ]
-        # The sort is stable: equals stay in the order of the spaces.
+        # The sort is stable: equal scores keep the order of the spaces.
         found += sorted(others, key=lambda one: -one.similarity)[: k - len(found)]
     return found
 
@@ -154,7 +157,7 @@ async def _search(
     k: int,
     but: str | None = None,
 ) -> list[Recalled[T]]:
-    """Return the `k` records nearest to a situation, without the asking visit's own and those of one user."""
+    """Return the `k` records nearest to a situation, without those of the current visit and of the user `but`."""
     limit = 2 * k if but else k
     while True:
         items = await store.asearch(prefix, query=situation, limit=limit)
@@ -164,12 +167,12 @@ async def _search(
         found = [one for one in valid if not scope.hides(one.record.visit) and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
-        # What is left out crowded others out: look further.
+        # Excluded records filled the page: fetch more.
         limit *= 2
 
 
 def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
-    """Return an item as a record; None for one that no visit wrote."""
+    """Return an item as a record. None if it is invalid."""
     try:
         return Recalled(model.model_validate(item.value), round(item.score or 0.0, 4))
     except ValidationError:
@@ -187,13 +190,13 @@ def _warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
 
 
 async def remember(store: BaseStore, space: str, records: Iterable[Record]) -> None:
-    """Write records, each under its own key: writing one again changes nothing but when it expires, if it does."""
-    # An operation of its own says itself how long it lives; only `put` goes by the store's setting.
+    """Write records, each under its own key. A repeated write changes only the expiry time, if there is one."""
+    # An operation sets its own time to live; only `put` applies the store's default.
     await store.abatch(write_ops(space, list(records), (store.ttl_config or {}).get("default_ttl")))
 
 
 def write_ops(space: str, records: Sequence[Record], ttl: float | None = None) -> list[PutOp]:
-    """Return the store operations that write `records`, which live `ttl` minutes; for ever if None."""
+    """Return the store operations that write `records` with a time to live of `ttl` minutes, None for ever."""
     return [
         PutOp(
             namespace(one.value.kind, space, one.value.user_id),

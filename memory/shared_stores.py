@@ -1,7 +1,7 @@
-"""One open store a place, shared by all in the process who ask for it.
+"""Open stores of the process: one for each location, shared by all its users.
 
-LangGraph's server asks for the store once for each of its threads, and loads `memory/store.py` under a module name of
-its own; a folder can be opened only once.
+LangGraph's server opens the store once for each of its threads, and loads `memory/store.py` under another module name.
+A folder can be opened only once.
 """
 
 import threading
@@ -10,24 +10,24 @@ from typing import Any, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """A store. Not `ChromaStore`: that class exists once for each name under which its module was loaded."""
+    """A store. Not `ChromaStore`, since that class exists once for each name its module was loaded under."""
 
     def close(self) -> None:
-        """Leave Chroma."""
+        """Close the connection to Chroma."""
 
 
 S = TypeVar("S", bound=Closable)
 
 
 class SharedStores:
-    """Stores by place, each closed when the last of its users leaves."""
+    """Stores by location. Each is closed when its last user leaves."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users: dict[str, tuple[Any, int]] = {}
 
     def join(self, where: str, make: Callable[[str], S]) -> S:
-        """Return the store at `where`, made by `make` if nobody has it open."""
+        """Return the store at `where`, opened with `make` if it is not open yet."""
         with self._lock:
             store: S
             store, users = self._users[where] if where in self._users else (make(where), 0)
@@ -35,7 +35,7 @@ class SharedStores:
             return store
 
     def leave(self, where: str) -> None:
-        """Give back what `join` returned; the last one closes it."""
+        """Release a store from `join`. The last user closes it."""
         with self._lock:
             store, users = self._users.pop(where)
             if users > 1:

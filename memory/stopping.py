@@ -1,4 +1,4 @@
-"""What to do besides when the process is told to stop, as LangGraph's server is by SIGTERM."""
+"""Callback for the stop signal of a process, such as SIGTERM to LangGraph's server."""
 
 import signal
 import threading
@@ -12,10 +12,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def when_stopped(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act`, in a thread, once the process is told to stop within the block; its own way of stopping stays.
+    """Call `act` in a thread when the process receives a stop signal within the block. The existing handler runs too.
 
-    A server waits for the requests under way before it closes what they use, so whatever holds these up has to know
-    before. Nothing happens outside the main thread, and where a signal ends the process by itself.
+    A server waits for its current requests before it closes their resources, so a resource that delays a request must
+    know earlier. Outside the main thread nothing happens, nor for a signal without a Python handler, which ends the
+    process directly.
     """
     told, over = threading.Event(), threading.Event()
     former: dict[signal.Signals, Any] = {}
@@ -31,7 +32,7 @@ def when_stopped(act: Callable[[], None]) -> Iterator[None]:
             if callable(handler := signal.getsignal(one)):
                 former[one], mine[one] = handler, _both(told, handler)
                 signal.signal(one, mine[one])
-        # Begun here: no thread should be started in a handler of a signal.
+        # Started here, since a signal handler should not start a thread.
         threading.Thread(target=wait, name="memory-stopping", daemon=True).start()
     try:
         yield

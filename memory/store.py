@@ -1,4 +1,4 @@
-"""The memory as LangGraph sees it: a complete store on Chroma, and the one that `langgraph.json` names."""
+"""Memory store for LangGraph: `ChromaStore`, and `create_store` for langgraph.json."""
 
 import asyncio
 import os
@@ -58,10 +58,10 @@ from memory.ttl_sweeper import SWEEP_MINUTES, Sweeper
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
-"""Records whose texts are embedded between two looks at the event loop."""
+"""Records whose texts are embedded before the event loop gets a turn."""
 
 CLOSING_SECONDS = 5.0
-"""Seconds that a Chroma server gets to finish what waits when a store is closed."""
+"""Seconds for a Chroma server to finish the queued calls when a store is closed."""
 
 Puts = dict[tuple[Namespace, str], PutOp]
 P = ParamSpec("P")
@@ -71,36 +71,36 @@ T = TypeVar("T")
 class ChromaStore(BaseStore):
     """A LangGraph store on Chroma: put, get, search, delete, list_namespaces and batch, sync and async.
 
-    It answers as LangGraph's `InMemoryStore` does, but that a record keeps `created_at` when it is replaced, that
-    values are JSON, that what is listed without a query comes by namespace and key, and that a record which lacks a
-    field does not pass `$gt` and its like. Searches with a query are exact, scores have 6 decimals, ties come by
-    namespace and key: the same records give the same answer in whatever order they were written.
+    It behaves like LangGraph's `InMemoryStore`, with four differences: a replaced record keeps its `created_at`; values
+    are JSON; a listing without a query is sorted by namespace and key; and a record that lacks a field does not pass
+    `$gt`, `$gte`, `$lt` or `$lte`. Searches with a query are exact, scores have 6 decimals, and ties are sorted by
+    namespace and key. So the same records give the same answer in whatever order they were written.
 
-    A record put with a time to live is found by no read once that is over, whether a sweep has removed it or not. A
-    read starts it anew, unless it says `refresh_ttl=False`, and is a write then; it leaves alone what has lost less
-    than a hundredth of its time.
+    An expired record is invisible to every read, whether a sweep has deleted it yet or not. A read refreshes the time
+    to live, and so becomes a write, unless it says `refresh_ttl=False`. To save writes, it refreshes no record that has
+    used less than a hundredth of its time.
 
-    In a folder, or in memory, search is exact up to 20,000 records for each pair of first two namespace labels;
-    above, it is so below a longer prefix with up to 2,000 of them, and else Chroma's own index gives candidates that
-    are ranked exactly. On a server, up to 2,000 (`RemoteBackend`).
+    In a folder or in memory, search is exact up to 20,000 records for each pair of first two namespace labels. Above
+    that number it is exact below a longer prefix with up to 2,000 records; otherwise Chroma's index selects candidates,
+    which are ranked exactly. On a server, search is exact up to 2,000 records (`RemoteBackend`).
 
-    All methods may be called from any thread and any event loop. Writes take turns in one thread, at most 10 rows at
-    a time, and those that wait are written together; a record becomes visible when it is durable. Async reads of what
-    is loaded are answered without a thread.
+    All methods may be called from any thread and any event loop. One thread makes all writes, at most 10 rows at a
+    time, and joins waiting ones. A record becomes visible when it is durable. Async reads of cached records use no
+    thread.
 
     Args:
-        where: A folder, which belongs to this store alone until it is closed; the http(s) URL of a Chroma server,
-            which many may share; or None for memory only.
-        embeddings: Makes vectors of texts: LangChain's embeddings, a function of a list of texts, or a text such as
-            "openai:text-embedding-3-small". None is the bundled MiniLM, by the lines of a text. A store refuses
-            another embedding than the one it was made with.
-        fields: Paths of what is indexed where `put` does not say; "$" is the whole value.
+        where: A folder, used by this store alone until it is closed; the http(s) URL of a Chroma server, which several
+            processes may share; or None for memory only.
+        embeddings: Embedding of texts: LangChain's embeddings, a function of a list of texts, or a text such as
+            "openai:text-embedding-3-small". None for the bundled MiniLM by lines (`LineMean`). A store rejects any
+            embedding but the one it was created with.
+        fields: Paths to index if `put` gives none; "$" is the whole value.
         exact_limit: Records for each pair of labels up to which search in a folder is exact.
-        ttl: How long records live where `put` does not say, whether reads start that anew where they do not say, and
-            how often the sweeper sweeps, all in LangGraph's words; None: for ever, yes, and there is no sweeper.
-        headers: What a Chroma server, or the proxy before it, is sent with each request; never shown.
-        ca: PEM file with the certificate of the authority that signed the server's; None for the public ones.
-        seconds: To wait for each answer of a Chroma server at most.
+        ttl: Default time to live, default for `refresh_ttl`, and interval of the sweeper, in LangGraph's words. None:
+            records live for ever, reads refresh, no sweeper runs.
+        headers: Headers of each request to a Chroma server or its proxy. No message shows them.
+        ca: PEM file with the certificate of the authority that signed the server's. None for the public authorities.
+        seconds: Longest wait for each answer of a Chroma server.
 
     Examples:
         Keep records in a folder:
@@ -113,21 +113,21 @@ class ChromaStore(BaseStore):
         ...     store.get(("facts", "ann"), "tea").value["text"]
         'likes tea'
 
-        Search them by what they say, with a filter; all fields of it have to match:
+        Search them by meaning, with a filter. All fields of the filter must match:
 
         >>> with ChromaStore("my-memory", embeddings=embeddings, fields=["text"]) as store:
         ...     found = store.search(("facts",), query="likes jazz", filter={"year": {"$gte": 2026}}, limit=3)
         ...     [(item.namespace, item.key, item.score) for item in found]
         [(('facts', 'ann'), 'jazz', 1.0)]
 
-        Share them on a Chroma server, begun by `chroma run --path FOLDER`, with other processes:
+        Share them with other processes on a Chroma server, started by `chroma run --path FOLDER`:
 
         >>> with ChromaStore("http://127.0.0.1:8000", embeddings=embeddings, seconds=10) as store:
         ...     store.put(("facts", "bob"), "chess", {"text": "plays chess"})
         ...     [item.key for item in store.search(("facts", "bob"))]
         ['chess']
 
-        Let them live for 30 days after they were last written or read, and remove what has expired every hour:
+        Keep them for 30 days after their last write or read, and delete expired ones every hour:
 
         >>> ttl = {"default_ttl": 43_200, "refresh_on_read": True, "sweep_interval_minutes": 60}
         >>> with ChromaStore(embeddings=embeddings, ttl=ttl) as store:
@@ -138,8 +138,8 @@ class ChromaStore(BaseStore):
         ['name', 'today']
 
     Raises:
-        BadStoreError: The store is foreign, damaged, locked, not writable, made with another embedding, or the
-            server does not answer.
+        BadStoreError: The store is foreign, damaged, locked, not writable or made with another embedding, or the server
+            does not answer.
         StoreError: Chroma failed.
     """
 
@@ -186,15 +186,15 @@ class ChromaStore(BaseStore):
         self._closed = False
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Answer reads, then apply writes, the last one for each key; see `BaseStore.batch`.
+        """Answer the reads, then apply the last write for each key; see `BaseStore.batch`.
 
         Raises:
             BadRecordError: A value is no JSON, its vector does not fit, or its time to live is no number of minutes;
-                nothing is written, and no time to live is started anew. Or a record is too large for a server.
+                nothing is written and no time to live refreshed. Or a record is too large for a server.
             InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
-            ValueError: A key is no text, a limit, offset or depth is out of range, or a filter cannot be understood.
+            ValueError: A key is no text, a limit, offset or depth is out of range, or a filter is invalid.
             NoAnswerError: A Chroma server does not answer in time.
-            StoreError: The store is closed, or Chroma failed; each record is the former or the new one.
+            StoreError: The store is closed, or Chroma failed. Each record is either the old or the new one.
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([self.embeddings.embed_query(text)], 1)[0] for text in _queries(reads)}
@@ -205,7 +205,7 @@ class ChromaStore(BaseStore):
             if answer is None:
                 answer = self._in_worker(self._backend.answer, op, query)
             answers.append((index, answer))
-        # A write that cannot be made leaves all as it is, times to live too.
+        # Embed first: a write that fails here changes nothing, and refreshes no time to live.
         writes = self._embedded(puts)
         for chunk in _noted(answers, results):
             self._queued(chunk).result()
@@ -213,9 +213,9 @@ class ChromaStore(BaseStore):
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Answer reads, then apply writes, as `batch` does, and keep the event loop free meanwhile.
+        """Answer the reads, then apply the writes, as `batch` does, without blocking the event loop.
 
-        If it is cancelled, records already handed to Chroma are written, later ones are not.
+        On cancellation, records already passed to Chroma are written, later ones are not.
         """
         results, reads, puts = self._sort_out(ops)
         queries = {text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)}
@@ -237,12 +237,12 @@ class ChromaStore(BaseStore):
             await asyncio.wrap_future(self._queued(chunk))
         for chunk in chunks(writes):
             await asyncio.wrap_future(self._queued(chunk))
-            # Chroma held the interpreter: whoever waits comes first.
+            # Chroma blocked the interpreter: let waiting tasks run first.
             await asyncio.sleep(0)
         return results
 
     def records(self, prefix: Namespace = ()) -> list[StoredRecord]:
-        """Return all records below `prefix` as they are stored, by namespace and key; for people and tools.
+        """Return all records below `prefix` as stored, sorted by namespace and key, for people and tools.
 
         Raises:
             StoreError: The store is closed, or Chroma failed.
@@ -250,7 +250,7 @@ class ChromaStore(BaseStore):
         return self._in_worker(self._backend.records, tuple(prefix))
 
     def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
-        """Return the vectors, (n, d), that each of `records` is found by; n = 0 for one that is not indexed.
+        """Return the vectors, (n, d), of each of `records`; n = 0 for a record that is not indexed.
 
         Raises:
             StoreError: The store is closed, or Chroma failed.
@@ -258,9 +258,9 @@ class ChromaStore(BaseStore):
         return self._in_worker(self._backend.vectors, records)
 
     def restore(self, kept: Iterable[ImportedRecord]) -> None:
-        """Write records as they were elsewhere, with their times, and with their vectors where these are given.
+        """Write records from another store with their times, and with their vectors if given.
 
-        Many are written at one go, so others wait longer than they do beside `batch`.
+        The chunks are larger than those of `batch`, so other writes wait longer.
 
         Raises:
             BadRecordError: A value is no JSON, or a vector does not fit; nothing is written.
@@ -282,9 +282,9 @@ class ChromaStore(BaseStore):
         self._write(list(as_they_were), BULK)
 
     def sweep_ttl(self) -> int:
-        """Remove the records whose time to live is over, and return how many there were.
+        """Delete the expired records, and return their number.
 
-        Nobody finds them before, either: this makes room. Other writes are let in between.
+        Reads skip expired records anyway; this frees space. Other writes get their turn in between.
 
         Raises:
             StoreError: The store is closed, or Chroma failed.
@@ -299,13 +299,14 @@ class ChromaStore(BaseStore):
         return count
 
     def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> "Future[None]":
-        """Call `sweep_ttl` again and again in a thread, until `stop_ttl_sweeper` or `close`.
+        """Call `sweep_ttl` at intervals in a thread, until `stop_ttl_sweeper` or `close`.
 
         Args:
-            sweep_interval_minutes: Between two sweeps; if None as the store's `ttl` says, else 5.
+            sweep_interval_minutes: Interval between two sweeps. None for the interval in the store's `ttl`, or 5.
 
         Returns:
-            A future which is done when the sweeper ends, at once in a store without `ttl`; cancelling it ends it.
+            A future that is done when the sweeper ends, or immediately in a store without `ttl`. Cancelling it ends the
+            sweeper.
 
         Raises:
             StoreError: The store is closed.
@@ -322,10 +323,10 @@ class ChromaStore(BaseStore):
             )
 
     def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
-        """End the sweeper, if there is one.
+        """Stop the sweeper if it runs.
 
         Args:
-            timeout: Seconds to wait at most; None for as long as it takes.
+            timeout: Longest wait in seconds. None to wait as long as it takes.
 
         Returns:
             Whether it has ended.
@@ -333,9 +334,9 @@ class ChromaStore(BaseStore):
         return self._sweeper.stop(timeout)
 
     def close(self) -> None:
-        """Finish what is being written and leave Chroma; a folder can be opened again, memory only is gone.
+        """Finish the queued writes and close Chroma. A folder can be opened again; records in memory only are lost.
 
-        A Chroma server gets five seconds to finish. What it has not answered by then fails for those who wait for it.
+        A Chroma server gets five seconds to finish. Calls it has not answered by then fail for their callers.
         """
         with self._closing:
             if self._closed:
@@ -353,9 +354,9 @@ class ChromaStore(BaseStore):
             last.result()
 
     def hurry(self) -> None:
-        """Give a Chroma server five seconds for each call from now on, until the store is closed; for a last minute.
+        """Limit each call to a Chroma server to five seconds from now on, for use before a shutdown.
 
-        What takes longer fails, and so does whatever comes after it. Return when the store is closed.
+        The first call that takes longer fails, and so do all later ones. Returns when the store is closed.
         """
         if isinstance(self._worker, ServerWorker):
             self._worker.abandon_once_it_hangs(CLOSING_SECONDS, self._left_error())
@@ -381,7 +382,7 @@ class ChromaStore(BaseStore):
         await self.aclose()
 
     def _sort_out(self, ops: Iterable[Op]) -> tuple[list[Result], list[tuple[int, ReadOp]], Puts]:
-        """Return room for the results, the reads with their places in it, and the last write for each key."""
+        """Return a list for the results, the reads with their indices in it, and the last write for each key."""
         results: list[Result] = []
         reads: list[tuple[int, ReadOp]] = []
         puts: Puts = {}
@@ -396,7 +397,7 @@ class ChromaStore(BaseStore):
         return results, reads, puts
 
     def _hangs(self, error: BaseException) -> bool:
-        """Say whether the error of a call shows that the server answers nobody."""
+        """Return whether the error of a call shows that the server answers no calls at all."""
         return isinstance(error, NoAnswerError) and not self._connection.alive()
 
     def _left_error(self) -> StoreError:
@@ -409,7 +410,7 @@ class ChromaStore(BaseStore):
         return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
 
     def _embedded(self, puts: Puts) -> list[Write]:
-        """Return what is to be written, with its vectors."""
+        """Return the writes with their vectors."""
         writes: list[Write] = []
         for part in _parts(puts):
             values, texts = self._values(part), self._texts(part)
@@ -423,7 +424,7 @@ class ChromaStore(BaseStore):
 
     @staticmethod
     def _values(puts: Sequence[PutOp]) -> list[str | None]:
-        """Return, write by write, the value as JSON, None for a record to delete.
+        """Return the value of each write as JSON. None for a record to delete.
 
         Raises:
             BadRecordError: A value is no JSON.
@@ -431,27 +432,27 @@ class ChromaStore(BaseStore):
         return [value_text(op.namespace, op.key, op.value) if op.value is not None else None for op in puts]
 
     def _texts(self, puts: Sequence[PutOp]) -> list[list[str]]:
-        """Return, write by write, the texts that it is to be found by, each once.
+        """Return the distinct texts to index for each write.
 
         Raises:
-            BadRecordError: Paths cannot be followed.
+            BadRecordError: A path does not fit the value.
         """
         return [texts_to_index(op, self._paths(op)) for op in puts]
 
     def _paths(self, op: PutOp) -> tuple[str, ...]:
-        """Return the paths of the texts that a record is to be found by."""
+        """Return the paths of the texts to index for a record."""
         return self._fields if op.index is None else tuple(op.index or ())
 
     def _writes(
         self, puts: Sequence[PutOp], values: list[str | None], texts: list[list[str]], vectors: ArrayLike
     ) -> list[Write]:
-        """Return what is to be written.
+        """Return the writes for a list of puts.
 
         Args:
-            puts: What was asked.
-            values: Value of each of them, as JSON.
-            texts: Texts of each of them.
-            vectors: Vectors of the distinct texts, in order of their first use.
+            puts: The operations.
+            values: JSON value of each operation.
+            texts: Texts to index of each operation.
+            vectors: Vectors of the distinct texts, in order of first use.
         """
         distinct = _distinct(texts)
         place = dict(zip(distinct, self._fitting(vectors, len(distinct)), strict=True))
@@ -475,13 +476,13 @@ class ChromaStore(BaseStore):
         """Return the vectors of `count` texts, (n, d), scaled to length 1.
 
         Raises:
-            BadRecordError: The embedding gave others than it says.
+            BadRecordError: The embedding returned another shape than it declares, or a number that is not finite.
         """
         if count == 0:
             return np.empty((0, self._dimension), dtype=np.float32)
         try:
             given = np.asarray(vectors, dtype=np.float64)
-        except (TypeError, ValueError):  # Of several lengths, or no numbers.
+        except (TypeError, ValueError):  # Vectors of several lengths, or not numbers.
             given = np.empty(0)
         if given.shape != (count, self._dimension) or not np.isfinite(given).all():
             raise BadRecordError(
@@ -522,7 +523,7 @@ def _parts(puts: Puts) -> Iterator[list[PutOp]]:
 
 
 def _noted(answers: Iterable[tuple[int, ReadResult]], results: list[Result]) -> Iterator[Chunk]:
-    """Put each answer into its place, and return what starts the time to live of what was read anew."""
+    """Set the result of each read, and return the chunks that refresh the time to live of the records read."""
     read: list[StoredRecord] = []
     for index, answer in answers:
         results[index] = answer.result
@@ -540,11 +541,11 @@ def _queries(reads: Iterable[tuple[int, ReadOp]]) -> list[str]:
 
 @asynccontextmanager
 async def create_store() -> AsyncIterator[ChromaStore]:
-    """Open the memory that the environment names, for `"store"` in langgraph.json.
+    """Open the configured memory, for `"store"` in langgraph.json.
 
-    That is the server at BILLP_CHROMA_URL if it is set, else the folder `memory` in BILLP_HOME (default `.billp` in
-    the working directory). Whoever asks again in the same process shares the store until the last one leaves. Where
-    langgraph.json has a setting `store.ttl`, it holds, and expired records are swept.
+    That is the server at BILLP_CHROMA_URL if set, else the folder `memory` in BILLP_HOME (default `.billp` in the
+    working directory). All callers in a process share one store, which closes when the last of them leaves. If
+    langgraph.json has a setting `store.ttl`, it applies, and expired records are swept.
 
     Raises:
         BadStoreError: The store cannot be used; the message says why and what to do.
@@ -565,7 +566,7 @@ def _open_swept(where: str) -> ChromaStore:
 
 
 def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
-    """Open the memory at `where`, which `configured` gave, with what the environment says about its server.
+    """Open the memory at `where`, a result of `configured`, with the server settings of the environment.
 
     Raises:
         BadStoreError: The store cannot be used; the message says why and what to do.
@@ -576,6 +577,6 @@ def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
 
 
 def configured() -> str:
-    """Return where the memory is that the environment names: a folder, or the URL of a Chroma server."""
+    """Return the location of the configured memory: a folder, or the URL of a Chroma server."""
     url = os.environ.get("BILLP_CHROMA_URL", "").strip()
     return url or str((home() / "memory").resolve())

@@ -1,4 +1,4 @@
-"""The catalogue in Chroma, for semantic search; each label is embedded once, with the world."""
+"""Semantic index of a catalogue in Chroma. Each label is embedded once for each world."""
 
 import os
 import secrets
@@ -14,17 +14,17 @@ from memory.chroma.errors import BadStoreError
 from memory.embeddings import LineMean
 from memory.store import ChromaStore
 
-# Labels embedded between two reports of progress.
+# Labels embedded between two progress reports.
 LABELS_AT_ONCE = 64
 
 
 class CatalogueIndex:
-    """Finds items by meaning.
+    """Semantic search for items.
 
     Args:
         name: Name of the world.
-        labels: Item ids and what is embedded of each item, in catalogue order.
-        embeddings: Embeds labels and queries; knows the labels best already (`prime_labels`).
+        labels: Item ids with the text to embed for each, in catalogue order.
+        embeddings: Embedding of labels and queries. Load the labels first with `prime_labels`.
     """
 
     def __init__(self, name: str, labels: Mapping[str, str], embeddings: LineMean) -> None:
@@ -37,20 +37,20 @@ class CatalogueIndex:
         return [item.key for item in await self._store.asearch(self._namespace, query=text, limit=k)]
 
     def close(self) -> None:
-        """Free the index."""
+        """Close the index."""
         self._store.close()
 
 
 def prime_labels(
     labels: Sequence[str], embeddings: LineMean, file: Path, progress: Callable[[int], None] = lambda done: None
 ) -> None:
-    """Make the vectors of all labels known to `embeddings`.
+    """Load the vectors of all labels into the cache of `embeddings`.
 
     Args:
-        labels: What is embedded of each item.
-        embeddings: Embeds them.
-        file: Holds the vectors; where it does not yet, they are computed and written there.
-        progress: Is told how many are done.
+        labels: Text to embed for each item.
+        embeddings: Embedding of the labels.
+        file: File of the vectors. If it does not hold them yet, they are computed and written to it.
+        progress: Called with the number of labels embedded so far.
 
     Raises:
         BadStoreError: The file cannot be written.
@@ -67,7 +67,7 @@ def prime_labels(
 
 
 def _read(file: Path, labels: Sequence[str], embedding: str) -> NDArray[np.float32] | None:
-    """Return the kept vectors, or None where they are of other labels, another embedding, or damaged."""
+    """Return the saved vectors. None if they have other labels or another embedding, or if the file is damaged."""
     try:
         with np.load(file, allow_pickle=False) as kept:
             same = str(kept["embedding"]) == embedding and kept["labels"].tolist() == list(labels)

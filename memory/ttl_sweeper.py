@@ -1,4 +1,4 @@
-"""Removes expired records from time to time."""
+"""Sweeper thread that deletes expired records at intervals."""
 
 import logging
 import threading
@@ -9,14 +9,14 @@ from contextlib import suppress
 logger = logging.getLogger(__name__)
 
 SWEEP_MINUTES = 5.0
-"""Between two sweeps where nothing else is said, as in LangGraph's own stores."""
+"""Default interval between two sweeps, in minutes, as in LangGraph's own stores."""
 
 
 class Sweeper:
-    """Calls `sweep` again and again in a thread of its own.
+    """Calls `sweep` at intervals in a thread of its own.
 
     Args:
-        sweep: Removes what has expired and returns how many records that were.
+        sweep: Deletes expired records and returns their number.
     """
 
     def __init__(self, sweep: Callable[[], int]) -> None:
@@ -27,10 +27,10 @@ class Sweeper:
         self._thread: threading.Thread | None = None
 
     def start(self, minutes: float) -> "Future[None]":
-        """Begin, unless it is under way; what is returned is done when it ends, and cancelling that ends it.
+        """Start the sweeper unless it runs. The returned future is done when it ends; cancelling the future ends it.
 
         Args:
-            minutes: Between two sweeps.
+            minutes: Interval between two sweeps.
         """
         with self._lock:
             if self._thread is not None and not self._stop.is_set():
@@ -46,10 +46,10 @@ class Sweeper:
             return ended
 
     def stop(self, timeout: float | None) -> bool:
-        """End it and wait for it.
+        """Stop the sweeper and wait until it has ended.
 
         Args:
-            timeout: Seconds to wait at most; None for as long as it takes.
+            timeout: Longest wait in seconds. None to wait as long as it takes.
 
         Returns:
             Whether it has ended.
@@ -67,9 +67,9 @@ class Sweeper:
             try:
                 if count := self._sweep():
                     logger.info("%d expired records were removed.", count)
-            except Exception:  # Whatever it is may have passed by the next time, and nobody waits for this one.
+            except Exception:  # The fault may be gone by the next sweep, and no caller waits for this one.
                 if stop.is_set():
                     break  # The store is being closed.
                 logger.exception("Expired records could not be removed; the next sweep tries again.")
-        with suppress(InvalidStateError):  # It ended by being cancelled.
+        with suppress(InvalidStateError):  # The future was cancelled.
             ended.set_result(None)

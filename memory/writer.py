@@ -1,7 +1,7 @@
-"""Writes take turns in one thread, and those that wait for their turn are written together.
+"""Queue of writes: one thread writes them, and joins waiting writes into one call.
 
-A call to Chroma takes 40 ms on a disk, for one row as for ten, and stops every thread of the process meanwhile. So
-many visits at once would spend their time waiting if each of them wrote its few rows by itself.
+A call to Chroma takes 40 ms on a disk, for one row as for ten, and blocks every thread of the process meanwhile. Many
+concurrent visits would spend their time waiting if each of them wrote its few rows separately.
 """
 
 import threading
@@ -16,22 +16,22 @@ from memory.chroma.errors import NoAnswerError
 from memory.chroma.layout import Chunk
 
 BREATH = 0.002
-"""Seconds between two calls, in which an event loop runs what has become ready. Without them, the next call begins at
-the loop's first look for news, and a task waits for two or three calls at a time."""
+"""Seconds between two calls, for the event loop to run the tasks that are ready. Without the pause, the next call
+starts at the loop's first poll, and a task waits for two or three calls at a time."""
 
 
 class Waiting(NamedTuple):
-    """A chunk that waits for its turn."""
+    """A queued chunk."""
 
     chunk: Chunk
     written: "Future[None]"
 
 
 class Writer:
-    """Hands chunks to `write`, in the order in which they came for each collection.
+    """Passes chunks to `write`, for each collection in the order of their arrival.
 
     Args:
-        worker: Runs one call at a time.
+        worker: Executor that runs one call at a time.
         write: Makes a chunk durable.
     """
 
@@ -42,7 +42,7 @@ class Writer:
         self._waiting: deque[Waiting] = deque()
 
     def submit(self, chunk: Chunk) -> "Future[None]":
-        """Queue a chunk; what it returns is done once the chunk is durable, and can be cancelled before its turn."""
+        """Queue a chunk. The returned future is done when the chunk is durable; it can be cancelled until its turn."""
         waiting = Waiting(chunk, Future())
         with self._lock:
             self._waiting.append(waiting)
@@ -50,7 +50,7 @@ class Writer:
         return waiting.written
 
     def _give_up(self, waiting: Waiting, turn: "Future[None]") -> None:
-        """Fail a chunk whose turn failed before it was written: with it, or abandoned amid it."""
+        """Fail a chunk whose call failed, or was abandoned midway, before the chunk was written."""
         error = turn.exception()
         if error is None:
             return
@@ -59,7 +59,7 @@ class Writer:
         _settle(waiting.written, error)
 
     def _write_next(self) -> None:
-        """Write the chunk that waits longest, if it was not written with a former one, and what fits beside it."""
+        """Write the oldest waiting chunk, joined with those that fit. None may wait: an earlier call took it along."""
         turn = self._take()
         if not turn:
             return
@@ -68,7 +68,7 @@ class Writer:
         except NoAnswerError as error:
             for one in turn:
                 _settle(one.written, error)
-            raise  # The worker has to know.
+            raise  # The worker must see the error.
         except BaseException as error:
             if len(turn) == 1:
                 _settle(turn[0].written, error)
@@ -80,7 +80,7 @@ class Writer:
         time.sleep(BREATH)
 
     def _write_apart(self, turn: list[Waiting]) -> None:
-        """Write chunks one by one that failed together, so that none fails for another's sake."""
+        """Write the chunks of a failed call one by one, so that a bad chunk fails alone."""
         for number, one in enumerate(turn):
             try:
                 self._write(one.chunk)
@@ -102,7 +102,7 @@ class Writer:
                 if turn and (full or one.chunk.labels != turn[0].chunk.labels):
                     rest.append(one)
                 elif turn and not one.chunk.fits_beside([other.chunk for other in turn]):
-                    # Nothing overtakes it: the last write to a record has to win.
+                    # No later chunk may overtake this one, since the last write to a record must win.
                     full = True
                     rest.append(one)
                 elif one.written.set_running_or_notify_cancel():
@@ -112,7 +112,7 @@ class Writer:
 
 
 def _settle(written: "Future[None]", error: BaseException | None) -> None:
-    """Let a future end, unless it was given up."""
+    """Complete a future unless it was abandoned."""
     with suppress(InvalidStateError):
         if error is None:
             written.set_result(None)

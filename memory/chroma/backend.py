@@ -1,4 +1,4 @@
-"""What a store needs of Chroma, whoever else may write to it: records, searches, chunks of writes."""
+"""Base class of the backends: reads, searches and chunks of writes on Chroma, in a folder or on a server."""
 
 import json
 import sys
@@ -32,41 +32,41 @@ ReadOp = GetOp | SearchOp | ListNamespacesOp
 
 
 class ReadResult(NamedTuple):
-    """What a read gives."""
+    """Result of a read."""
 
     result: Result
     read: Sequence[StoredRecord] = ()
-    """Records whose time to live is to be started anew by it."""
+    """Records whose time to live the read refreshes."""
 
 
 class Rows(NamedTuple):
-    """Rows as Chroma takes them."""
+    """Rows in Chroma's format."""
 
     ids: list[str]
     embeddings: Vector
     metadatas: Sequence[Mapping[str, Any]]
 
 
-# All vectors have length 1, so the inner product is the cosine; unlike "cosine" it keeps the vectors' very bytes,
-# without which a reloaded store would score differently. A small batch, since what Chroma saves up it does at one go,
-# with every thread of the process standing still. Its index goes to files every thousand rows: whoever is killed
-# meanwhile may leave one that is torn and has to be mended, so not too often; but until then each write after an
-# opening reads the log again, 22 ms for a thousand rows, so not too seldom.
+# All vectors have length 1, so the inner product is the cosine. Unlike "cosine" it keeps the exact bytes of the
+# vectors, and so the scores of a reloaded store. batch_size is small, since Chroma adds a whole batch to the index at
+# once and blocks every thread of the process meanwhile. sync_threshold is the number of rows between two writes of the
+# index files. A kill during such a write may leave torn files that need repair, so it should not be small; but until
+# the next one each write after an opening reads the log again, 22 ms for a thousand rows, so it should not be large.
 INDEX: CreateCollectionConfiguration = {
     "hnsw": {"space": "ip", "ef_search": 200, "batch_size": 50, "sync_threshold": 1_000}
 }
 
 
 def reaches(prefix: Namespace, labels: Namespace) -> bool:
-    """Say whether a collection may hold records below `prefix`."""
+    """Return whether a collection may hold records below `prefix`."""
     return labels == prefix[:2] if len(prefix) >= 2 else labels[: len(prefix)] == prefix
 
 
 class Backend(ABC):
     """Reads and writes of one store.
 
-    One thread, the worker of the store, calls everything but `answer_at_once`, which any thread may call. So whatever
-    is loaded, replaced or dropped has one owner.
+    The store's worker thread makes all calls but `answer_at_once`, which any thread may call. So only one thread loads,
+    replaces and drops anything.
 
     Args:
         connection: The open Chroma.
@@ -80,19 +80,19 @@ class Backend(ABC):
         self._owner: int | None = None
 
     def take_over(self) -> None:
-        """Make the thread that calls this the worker: it has to before it does anything else."""
+        """Make the calling thread the worker. The worker calls this before anything else."""
         self._owner = threading.get_ident()
 
     @abstractmethod
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
-        """Return what `answer` does, without Chroma and the disk; None if that takes Chroma.
+        """Return the result of `answer` without Chroma and the disk. None if it needs Chroma.
 
         Any thread may call it, at any moment.
         """
 
     @abstractmethod
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
-        """Return a record, None if there is none."""
+        """Return a record. None if missing."""
 
     @abstractmethod
     def namespaces(self) -> Sequence[Namespace]:
@@ -104,7 +104,7 @@ class Backend(ABC):
 
     @abstractmethod
     def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        """Return the first `wanted` records of a collection that match `op`, sorted by namespace and key."""
 
     @abstractmethod
     def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
@@ -112,30 +112,30 @@ class Backend(ABC):
 
     @abstractmethod
     def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        """Return the first `wanted` records of a collection without a vector, sorted by namespace and key."""
 
     @abstractmethod
     def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
-        """Return what a collection holds of `records`, by head, expired ones too."""
+        """Return the stored versions of `records` in a collection by main row id, expired ones included."""
 
     @abstractmethod
     def written(self, write: Write, record: StoredRecord | None) -> None:
-        """Take note that `record`, None if deleted, is durable now."""
+        """Note that `record` is durable now. None for a deleted record."""
 
     @abstractmethod
     def refresh_ttl(self, record: StoredRecord) -> bool:
-        """Let `record` live as long as it says now, and say whether it still does live."""
+        """Apply the new lifetime of `record`, and return whether the record has not expired yet."""
 
     @abstractmethod
     def swept(self, record: StoredRecord) -> None:
-        """Take note that an expired record is gone."""
+        """Note that an expired record was deleted."""
 
     def answer(self, op: ReadOp, query: Vector | None) -> ReadResult:
         """Return the result of a read.
 
         Args:
-            op: What is asked.
-            query: (d,), the vector of the text that a search is for, if it has one.
+            op: The operation.
+            query: (d,), vector of the search text. None without a text.
 
         Raises:
             StoreError: Chroma failed.
@@ -151,7 +151,7 @@ class Backend(ABC):
         return ReadResult(list_namespaces(self.namespaces(), op))
 
     def records(self, prefix: Namespace) -> list[StoredRecord]:
-        """Return all records below `prefix`, by namespace and key.
+        """Return all records below `prefix`, sorted by namespace and key.
 
         Raises:
             StoreError: Chroma failed.
@@ -159,7 +159,7 @@ class Backend(ABC):
         return [record for record, _ in self._search(SearchOp(prefix, limit=sys.maxsize), None)]
 
     def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
-        """Return the vectors, (n, d), of each of `records`; n = 0 for one that is not indexed, or gone meanwhile.
+        """Return the vectors, (n, d), of each of `records`; n = 0 for a record that is not indexed or was deleted.
 
         Raises:
             StoreError: Chroma failed.
@@ -183,21 +183,21 @@ class Backend(ABC):
             found = [one for labels in places for one in self.listed(labels, op, wanted)]
         else:
             found = [one for labels in places for one in self.scored(labels, op, query, wanted)]
-            # As LangGraph's own store does: who asks for more than is indexed gets the others after it.
+            # As in LangGraph's own store: records without a vector follow if the indexed ones do not fill the limit.
             if len(found) < wanted:
-                # A record that is written between the two steps may be in both.
+                # A record written between the two steps may be in both results.
                 seen = {record.place for record, _ in found}
                 rest = (one for labels in places for one in self.unindexed(labels, op, wanted + len(seen)))
                 found += [one for one in rest if one[0].place not in seen]
         return ranked(found)[op.offset : wanted]
 
     def write(self, chunk: Chunk) -> None:
-        """Make a chunk durable, then visible. Extra rows before the heads that name them, former ones after.
+        """Make a chunk durable, then visible: new vector rows first, then main rows, then delete the old vector rows.
 
-        A record that has expired since it was read stays so.
+        A record that has expired since it was read stays expired.
 
         Raises:
-            StoreError: Chroma failed; each record is either the former or the new one.
+            StoreError: Chroma failed. Each record is either the old or the new one.
         """
         collection = self._collection(chunk.labels)
         former = self.held(chunk.labels, chunk.heads)
@@ -227,20 +227,20 @@ class Backend(ABC):
         return self.labels(())
 
     def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
-        """Remove some of the expired records of a collection.
+        """Delete one page of the expired records of a collection.
 
         Args:
-            labels: Those of the collection.
-            offset: Rows to pass over.
+            labels: Labels of the collection.
+            offset: Rows to skip.
 
         Returns:
-            Records removed, and rows looked at: none if there are no more.
+            Number of deleted records and number of rows in the page, which is 0 after the last row.
 
         Raises:
             StoreError: Chroma failed.
         """
         collection = self._collection(labels)
-        # Others may have replaced some of them before they are deleted.
+        # Filter by expiry and token, since another client may have replaced a record before the delete.
         over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
         page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
         gone = [record for record in readable(page["metadatas"]) if record.expired]
@@ -257,11 +257,11 @@ class Backend(ABC):
         held = self.held(chunk.labels, chunk.read)
         same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
         later = [record.refresh_ttl() for record in same if not record.expired]
-        # Its time could run out while Chroma writes, so reads know of the new one before it is durable.
+        # The old lifetime may end during the call to Chroma, so reads see the new one before it is durable.
         if living := [record for record in later if record.lifetime and self.refresh_ttl(record)]:
             collection.update(
                 ids=[record.head for record in living],
-                # Nothing but this, or a client that has replaced one meanwhile would be undone.
+                # Only the expiry field, since other fields would undo a replacement by another client.
                 metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
             )
 
@@ -290,14 +290,14 @@ class Backend(ABC):
         )
 
     def _collection(self, labels: Namespace) -> Table:
-        """Return the collection of `labels`, made if there is none."""
+        """Return the collection of `labels`, created if missing."""
         if labels not in self._collections:
             noted = {"labels": to_json(list(labels))}
             self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
         return self._collections[labels]
 
     def _kept(self) -> dict[Namespace, Table]:
-        """Return the collections that hold records, by their labels."""
+        """Return the stored collections of records by their labels."""
         tables = [self._connection.table(name) for name in self._connection.collection_names()]
         return {
             tuple(json.loads(str(one.metadata["labels"]))): one for one in tables if one and "labels" in one.metadata

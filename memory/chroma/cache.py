@@ -1,4 +1,4 @@
-"""A copy of one collection in the process, which answers reads exactly and without touching Chroma."""
+"""Cache of one collection in the process: exact answers without a call to Chroma."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ Scored = tuple[StoredRecord, float | None]
 
 
 def ranked(records: Iterable[Scored]) -> list[Scored]:
-    """Return `records` as a search lists them: best score first, those without last, ties by namespace and key."""
+    """Return `records` in the order of a search: best score first, no score last, ties by namespace and key."""
     return sorted(records, key=lambda found: (found[1] is None, -(found[1] or 0.0), found[0].place))
 
 
@@ -34,15 +34,15 @@ def best_of(rows: Iterable[tuple[StoredRecord, float]]) -> list[Scored]:
 def _products(vectors: Vector, query: Vector) -> Vector:
     """Return the inner product of each of `vectors`, (n, d), with `query`, (d,), as float32.
 
-    `vectors @ query` would be shared out among threads that wait for a core: 11 ms for 10,000 rows where
-    another process computes, against 0.4 ms.
+    `vectors @ query` would use several threads, which wait for a core: 11 ms for 10,000 rows while another process
+    computes, against 0.4 ms.
     """
     products: Vector = np.vecdot(vectors, query)
     return products
 
 
 class Matrix:
-    """Rows of vectors with the records they belong to; grows by doubling, reuses the rows of what was removed."""
+    """Matrix of vectors with the record of each row. It grows by doubling and reuses the rows of removed records."""
 
     def __init__(self, dimension: int) -> None:
         self._vectors: Vector = np.zeros((64, dimension), dtype=np.float32)
@@ -50,10 +50,10 @@ class Matrix:
         self._rows: dict[tuple[Namespace, str], list[int]] = {}
         self._free: list[int] = []
         self._most = 1
-        """Rows of the record that has most, or once had."""
+        """Largest number of rows that a record has or had."""
 
     def replace(self, record: StoredRecord, vectors: Vector) -> None:
-        """Let `vectors`, (n, d), be those of `record`, whatever it had before."""
+        """Replace all vectors of `record` by `vectors`, (n, d)."""
         self.remove(record.place)
         rows = [self._free.pop() if self._free else self._new_row() for _ in vectors]
         for row, vector in zip(rows, vectors, strict=True):
@@ -64,12 +64,12 @@ class Matrix:
             self._most = max(self._most, len(rows))
 
     def update(self, record: StoredRecord) -> None:
-        """Let `record` stand for the rows that it has already."""
+        """Replace a record by a new version, and keep its rows."""
         for row in self._rows.get(record.place, ()):
             self._records[row] = record
 
     def remove(self, place: tuple[Namespace, str]) -> None:
-        """Forget the rows of a record, if it has any."""
+        """Remove the rows of a record, if it has any."""
         for row in self._rows.pop(place, ()):
             self._records[row] = None
             self._free.append(row)
@@ -79,8 +79,8 @@ class Matrix:
 
         Args:
             query: (d,), of length 1 or 0.
-            records: Which ones count; all if None.
-            wanted: Records that are wanted.
+            records: Records to score. None for all.
+            wanted: Number of records needed.
         """
         if records is None:
             rows: NDArray[np.intp] = np.arange(len(self._records))
@@ -103,13 +103,13 @@ class Matrix:
 
 
 class RecordCache:
-    """The records of one collection and, up to `limit` of them, their vectors. Safe to use from many threads.
+    """Records of one collection, with their vectors up to `limit` records. Safe to use from many threads.
 
-    Reads find no expired record. What still lies of one in Chroma, `held` says.
+    Reads find no expired record. `held` returns expired records that are still stored in Chroma.
 
     Args:
         dimension: Numbers in a vector.
-        limit: Records up to which vectors are kept: 20,000 of one vector with 384 numbers take 31 to 63 MB.
+        limit: Records up to which vectors are cached: 20,000 of one vector with 384 numbers take 31 to 63 MB.
     """
 
     def __init__(self, dimension: int, limit: int) -> None:
@@ -124,7 +124,7 @@ class RecordCache:
 
     @property
     def has_vectors(self) -> bool:
-        """Whether the vectors are here, so that `search` can score."""
+        """Whether the vectors are cached, so that `scored` can answer."""
         return self._matrix is not None
 
     @property
@@ -133,11 +133,11 @@ class RecordCache:
         return len(self._by_head) <= self._limit
 
     def put(self, record: StoredRecord, vectors: Vector | None) -> None:
-        """Take in a new or changed record.
+        """Add or replace a record.
 
         Args:
             record: The record.
-            vectors: (n, d), its vectors, n = 0 if it is not indexed; None where they are not kept.
+            vectors: (n, d), its vectors; n = 0 if it is not indexed. None if vectors are not cached.
         """
         with self._lock:
             self._by_namespace.setdefault(record.namespace, {})[record.key] = record
@@ -150,7 +150,7 @@ class RecordCache:
                 self._matrix.replace(record, vectors)
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
-        """Let a record that lives expire as late as it says now; False where it has expired, or is gone."""
+        """Apply the new lifetime of an unexpired record. Return False if it has expired or was deleted."""
         with self._lock:
             self._evict_expired()
             if record.head not in self._by_head:
@@ -163,23 +163,23 @@ class RecordCache:
             return True
 
     def remove(self, head: str) -> None:
-        """Forget a record, if it is there."""
+        """Remove a record, if it is cached."""
         with self._lock:
             self._expired.pop(head, None)
             self._take_out(head)
 
     def get(self, namespace: Namespace, key: str) -> StoredRecord | None:
-        """Return a record, None if there is none."""
+        """Return a record. None if missing."""
         record = self._by_namespace.get(namespace, {}).get(key)
         return record if record and not record.expired else None
 
     def by_head(self, head: str) -> StoredRecord | None:
-        """Return the record whose head is the row `head`, None if there is none."""
+        """Return the record with the main row `head`. None if missing."""
         record = self._by_head.get(head)
         return record if record and not record.expired else None
 
     def held(self, head: str) -> StoredRecord | None:
-        """Return what lies in Chroma in the row `head`: a record, even an expired one, or None."""
+        """Return the record stored in the main row `head`, expired or not. None if missing."""
         with self._lock:
             return self._by_head.get(head) or self._expired.get(head)
 
@@ -190,20 +190,20 @@ class RecordCache:
             return list(self._by_namespace)
 
     def listed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records below `prefix`, by namespace and key, without scores."""
+        """Return the first `wanted` records below `prefix` without scores, sorted by namespace and key."""
         with self._lock:
             self._evict_expired()
             return [(record, None) for record in islice(self._below(prefix, filter_), wanted)]
 
     def unindexed(self, prefix: Namespace, filter_: dict[str, Any] | None, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records below `prefix` that have no vector, by namespace and key."""
+        """Return the first `wanted` records below `prefix` without a vector, sorted by namespace and key."""
         with self._lock:
             self._evict_expired()
             below = (record for record in self._below(prefix, filter_) if not record.vectors)
             return [(record, None) for record in islice(below, wanted)]
 
     def few(self, prefix: Namespace, filter_: dict[str, Any] | None, most: int) -> list[StoredRecord] | None:
-        """Return the indexed records below `prefix`, in any order; None where there are more than `most`."""
+        """Return the indexed records below `prefix`, in any order. None if there are more than `most`."""
         with self._lock:
             self._evict_expired()
             below = (record for record in self._below(prefix, filter_, False) if record.vectors)
@@ -215,7 +215,7 @@ class RecordCache:
     ) -> list[Scored] | None:
         """Return at least the best `wanted` indexed records below `prefix` with their scores, in any order.
 
-        None means that the vectors are not here (`has_vectors`).
+        None if the vectors are not cached (`has_vectors`).
         """
         with self._lock:
             if self._matrix is None:
@@ -225,7 +225,7 @@ class RecordCache:
             return self._matrix.best(query, None if everything else self._below(prefix, filter_, False), wanted)
 
     def _note_deadline(self, record: StoredRecord) -> None:
-        """Remember when a record expires, if it does; the lock is held."""
+        """Note the expiry time of a record, if it has one. The caller holds the lock."""
         if record.lifetime is None:
             return
         self._deadlines.add(record.lifetime.until, record.head)
@@ -234,7 +234,7 @@ class RecordCache:
             self._deadlines.renew((one.lifetime.until, one.head) for one in mortal if one.lifetime)
 
     def _evict_expired(self) -> None:
-        """Let reads find nothing more of what has expired; the lock is held."""
+        """Evict expired records. The caller holds the lock."""
         if not self._deadlines:
             return
         for head in self._deadlines.passed(now()):
@@ -244,7 +244,7 @@ class RecordCache:
                 self._expired[head] = record
 
     def _take_out(self, head: str) -> None:
-        """Forget a living record, if it is there; the lock is held."""
+        """Remove an unexpired record, if it is cached. The caller holds the lock."""
         record = self._by_head.pop(head, None)
         if record is None:
             return
@@ -258,7 +258,7 @@ class RecordCache:
     def _below(
         self, prefix: Namespace, filter_: dict[str, Any] | None, in_order: bool = True
     ) -> Iterator[StoredRecord]:
-        """Yield the records below `prefix` that pass the filter; the lock is held."""
+        """Yield the records below `prefix` that pass the filter. The caller holds the lock."""
         namespaces = [namespace for namespace in self._by_namespace if namespace[: len(prefix)] == prefix]
         for namespace in sorted(namespaces) if in_order else namespaces:
             group = self._by_namespace[namespace]

@@ -1,4 +1,4 @@
-"""An open Chroma, and what its faults say: one line that names the place and the way out, and no secret."""
+"""Open connection to Chroma, with error messages of one line: the location, the remedy and no secret."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,50 +20,50 @@ from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
 
 E = TypeVar("E", bound=BaseException)
 DATABASE = "chroma.sqlite3"
-"""The file in a folder that makes it Chroma's."""
+"""File that marks a folder as a Chroma database."""
 TOO_LARGE = 413
-"""The answer of a server to a request of too many bytes."""
+"""HTTP status of a request that exceeds the server's size limit."""
 SCANT = 2**20
-"""Bytes of room on a disk below which that is why a write failed."""
+"""Free bytes on a disk below which a failed write is blamed on a full disk."""
 
 
 def client_settings(ca: str | None = None) -> Settings:
     """Return the settings of all clients.
 
     Args:
-        ca: PEM file with the authority that a server's certificate is checked against; None for the public ones.
+        ca: PEM file with the authority that a server's certificate is checked against. None for the public authorities.
     """
     return Settings(anonymized_telemetry=False, chroma_server_ssl_verify=ca)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """An open Chroma and how to leave it."""
+    """An open Chroma, with the function that releases it."""
 
     client: Client
     place: str
-    """Where it is, as messages name it: no credentials."""
+    """Location for messages, without credentials."""
     advice: str
-    """What to do when it fails."""
+    """Remedy for messages about a failure."""
     shared: bool
-    """Whether others may write to it."""
+    """Whether other clients may write to it."""
     prefix: str = ""
-    """What the names of this store's collections begin with."""
+    """Common prefix of the names of this store's collections."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What no message may show."""
+    """Texts that no message may show."""
     folder: Path | None = None
-    """Where its files are, if it is a folder."""
+    """Folder of its files. None for a server or memory only."""
     release: Callable[[bool], None] = field(default=lambda unharmed: None)
-    """Gives it free; is told whether Chroma never failed meanwhile."""
+    """Releases it. The argument says whether no call to Chroma has failed."""
     seconds: float | None = None
-    """Longest wait for an answer; None where there is none to wait for."""
+    """Longest wait for an answer of a server. None without a server."""
     alive: Callable[[], bool] = field(default=lambda: True, repr=False)
-    """Says whether a server that left one call without an answer answers at all."""
+    """Returns whether a server answers at all after one call got no answer."""
     failed: Event = field(default_factory=Event)
-    """Set once Chroma has failed: what it had in hand may be half written."""
+    """Set when Chroma has failed: its current write may be half done."""
 
     def remedy(self) -> str:
-        """Return what to do when it fails. Chroma does not say that a disk is full, only what it could not finish."""
+        """Return the remedy for a failure. The free space is checked here, since Chroma does not report a full disk."""
         if self.folder is not None:
             with suppress(OSError):
                 free = shutil.disk_usage(self.folder).free
@@ -84,7 +84,7 @@ class Connection:
         return [name for name in names if name.startswith(self.prefix)]
 
     def table(self, name: str) -> "Table | None":
-        """Return the collection of this name, None if there is none.
+        """Return the collection of this name. None if missing.
 
         Raises:
             StoreError: Chroma failed.
@@ -98,7 +98,7 @@ class Connection:
     def made_table(
         self, name: str, metadata: Mapping[str, Any], configuration: CreateCollectionConfiguration | None = None
     ) -> "Table":
-        """Return the collection of this name, made if there is none.
+        """Return the collection of this name, created if missing.
 
         Raises:
             StoreError: Chroma failed.
@@ -110,7 +110,7 @@ class Connection:
         return Table(self, made)
 
     def close(self) -> None:
-        """Leave Chroma and let the folder be opened again; what was only in memory is gone."""
+        """Close Chroma and release the folder. Records in memory only are lost."""
         try:
             if self.prefix:
                 for name in self.collection_names():
@@ -123,18 +123,18 @@ class Connection:
 
 
 class GoneError(StoreError):
-    """Raised where a collection is not there, or no more."""
+    """Raised if a collection is missing or was deleted."""
 
 
 class TooLargeError(BadRecordError):
-    """Raised where a server does not take as much in one request."""
+    """Raised if a request exceeds the server's size limit."""
 
 
 class Table:
-    """The rows of one collection of Chroma.
+    """Rows of one Chroma collection.
 
-    Each call raises StoreError where Chroma fails, and nothing of the project's own runs inside it: a mistake of a
-    caller, or an odd record, is no failure of Chroma's.
+    Each call raises StoreError if Chroma fails. No code of the project runs inside such a call, so that an error of a
+    caller or an invalid record never counts as a failure of Chroma.
     """
 
     def __init__(self, connection: Connection, collection: Collection) -> None:
@@ -143,7 +143,7 @@ class Table:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What was noted of it when it was made."""
+        """Metadata set at its creation."""
         return self._collection.metadata or {}
 
     def count(self) -> int:
@@ -157,17 +157,17 @@ class Table:
             return self._collection.get(**asked)
 
     def query(self, **asked: Any) -> QueryResult:
-        """Return the rows whose vectors are nearest."""
+        """Return the rows with the nearest vectors."""
         with chroma_calls(self._connection):
             return self._collection.query(**asked)
 
     def upsert(self, **rows: Any) -> None:
-        """Write rows, new ones and others."""
+        """Insert or replace rows."""
         with chroma_calls(self._connection):
             self._collection.upsert(**rows)
 
     def update(self, **rows: Any) -> None:
-        """Change fields of rows."""
+        """Change fields of existing rows."""
         with chroma_calls(self._connection):
             self._collection.update(**rows)
 
@@ -179,9 +179,9 @@ class Table:
 
 @contextmanager
 def chroma_calls(connection: Connection) -> Iterator[None]:
-    """Turn whatever Chroma raises into one line that says where, and what to do.
+    """Turn any exception of Chroma into one line with the location and the remedy.
 
-    Nothing but calls to Chroma belongs into the block.
+    The block may contain only calls to Chroma.
 
     Raises:
         StoreError: Chroma failed.
@@ -208,10 +208,10 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
+    """Return the message of an error on one line."""
     if refused := caused_by(error, httpx.HTTPStatusError):
         answer = refused.response
-        # What a proxy says besides is for a browser.
+        # A longer answer of a proxy is a page for browsers.
         if not answer.text.strip() or "html" in answer.headers.get("content-type", ""):
             return f"{answer.status_code} {answer.reason_phrase}"
     lines = str(error).strip().splitlines()
@@ -219,16 +219,16 @@ def first_line(error: BaseException) -> str:
 
 
 def caused_by(error: BaseException | None, kind: type[E]) -> E | None:
-    """Return the error of a kind that led to `error`, None if there is none."""
+    """Return the first error of a kind in the causes of `error`. None if missing."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
 
 
 def without(secrets: tuple[str, ...], error: Exception) -> tuple[str, Exception | None]:
-    """Return what an error says, and the error itself as a cause to show, both without `secrets`.
+    """Return the message of an error, and the error to show as a cause, both without `secrets`.
 
-    A proxy may well send back what it was sent.
+    A proxy may echo the headers it received. The cause is None if it holds a secret.
     """
     shown = first_line(error)
     for secret in secrets:

@@ -1,4 +1,4 @@
-"""What the environment says of the memory besides its place: its embedding, how a server is asked, times to live."""
+"""Environment settings of the memory: embedding, Chroma server, time to live."""
 
 import os
 import ssl
@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from memory.chroma.errors import BadStoreError
 from memory.chroma.ttl import LONGEST
 
-# RFC 9110: a name is a token, a value is of visible characters with blanks between them.
+# RFC 9110: a name is a token; a value is visible characters with blanks between them.
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=200)]
 _HeaderValue = Annotated[str, Field(pattern=r"^[!-~]+([ \t]+[!-~]+)*$", max_length=8_000)]
 _HEADERS = TypeAdapter(dict[_Name, _HeaderValue])
 
 
 CHROMA_SECONDS = 30.0
-"""Longest wait for an answer of a Chroma server where nothing else is said."""
+"""Default of the longest wait for an answer of a Chroma server."""
 _SECONDS = TypeAdapter(Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)])
 
 
@@ -29,12 +29,12 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers that can be sent.
 
     Raises:
-        BadStoreError: One cannot; the message names no value.
+        BadStoreError: A header is invalid. The message contains no value.
     """
     try:
         return _HEADERS.validate_python(dict(headers))
     except ValidationError:
-        # Not even as its cause: pydantic's message shows what it was given.
+        # Without the cause, since pydantic's message shows the input.
         raise BadStoreError(
             "The headers for the Chroma server cannot be sent: names are of letters, digits and hyphens, values of "
             "visible ASCII characters."
@@ -42,14 +42,14 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_ca(path: str | Path) -> str:
-    """Return the path of a file of certificates that can be read.
+    """Return the path of a readable certificate file.
 
     Raises:
-        BadStoreError: It cannot.
+        BadStoreError: The file cannot be read, or holds no certificate.
     """
     try:
         ssl.create_default_context(cafile=str(path))
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is a subclass.
         raise BadStoreError(
             f"{path} holds no certificate ({error.strerror or error}): name a PEM file with that of the authority "
             "which signed the Chroma server's (BILLP_CHROMA_CA)."
@@ -58,10 +58,10 @@ def check_ca(path: str | Path) -> str:
 
 
 def configured_headers() -> dict[str, str]:
-    """Return the headers in BILLP_CHROMA_HEADERS, a JSON object; none where it is not set.
+    """Return the headers in BILLP_CHROMA_HEADERS, a JSON object. Empty if not set.
 
     Raises:
-        BadStoreError: It is something else; the message names no value.
+        BadStoreError: The setting is no such object. The message contains no value.
     """
     text = os.environ.get("BILLP_CHROMA_HEADERS", "").strip()
     try:
@@ -74,10 +74,10 @@ def configured_headers() -> dict[str, str]:
 
 
 def check_seconds(seconds: float | str) -> float:
-    """Return how long to wait for an answer of a Chroma server at most.
+    """Return the longest wait for an answer of a Chroma server.
 
     Raises:
-        BadStoreError: It is no number of seconds.
+        BadStoreError: It is no number of seconds above 0 and up to 3600.
     """
     try:
         return _SECONDS.validate_python(seconds)
@@ -89,26 +89,26 @@ def check_seconds(seconds: float | str) -> float:
 
 
 def configured_seconds() -> float:
-    """Return the longest wait in BILLP_CHROMA_SECONDS, 30 where it is not set.
+    """Return the longest wait in BILLP_CHROMA_SECONDS, 30 if not set.
 
     Raises:
-        BadStoreError: It is no number of seconds.
+        BadStoreError: It is no number of seconds above 0 and up to 3600.
     """
     return check_seconds(os.environ.get("BILLP_CHROMA_SECONDS", "").strip() or CHROMA_SECONDS)
 
 
 def configured_ca() -> str | None:
-    """Return the path in BILLP_CHROMA_CA, None where it is not set."""
+    """Return the path in BILLP_CHROMA_CA. None if not set."""
     return os.environ.get("BILLP_CHROMA_CA", "").strip() or None
 
 
 def chosen_embedding() -> Embeddings | None:
-    """Return the embedding that BILLP_EMBEDDING names, None where it is not set.
+    """Return the embedding named by BILLP_EMBEDDING. None if not set.
 
-    Packages bring embeddings by the entry points `billp.embeddings`, each a function that makes one.
+    Packages provide embeddings as entry points `billp.embeddings`, each a function that creates one.
 
     Raises:
-        BadStoreError: There is none of that name, or it cannot be loaded.
+        BadStoreError: The name is unknown, or the embedding cannot be loaded.
     """
     name = os.environ.get("BILLP_EMBEDDING", "").strip()
     if not name:
@@ -119,7 +119,7 @@ def chosen_embedding() -> Embeddings | None:
         raise BadStoreError(f"BILLP_EMBEDDING names {name[:80]!r}: {there}; not set, it is the bundled MiniLM.")
     try:
         made = known[name].load()()
-    except Exception as error:  # Whatever code of a stranger raises.
+    except Exception as error:  # Code of another package may raise anything.
         told = " ".join(str(error).split()) or type(error).__name__
         raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded: {told}.") from error
     if not isinstance(made, Embeddings):
@@ -128,7 +128,7 @@ def chosen_embedding() -> Embeddings | None:
 
 
 class _TtlSettings(BaseModel):
-    """`store.ttl` of langgraph.json; what else LangGraph may come to have there is not ours."""
+    """`store.ttl` of langgraph.json. Further fields of LangGraph are ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -144,13 +144,13 @@ class _Store(BaseModel):
 
 
 def configured_ttl() -> TTLConfig | None:
-    """Return the setting `store.ttl` of langgraph.json, None where there is none.
+    """Return the setting `store.ttl` of langgraph.json. None if missing.
 
-    LangGraph's server calls a custom store without arguments, but whoever starts it (`langgraph dev`, the image) puts
-    the whole setting `store` into LANGGRAPH_STORE.
+    LangGraph's server calls a custom store without arguments, but its launcher (`langgraph dev`, the image) puts the
+    whole setting `store` into LANGGRAPH_STORE.
 
     Raises:
-        BadStoreError: The setting cannot be used.
+        BadStoreError: The setting is invalid.
     """
     text = os.environ.get("LANGGRAPH_STORE", "").strip()
     try:

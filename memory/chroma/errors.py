@@ -1,25 +1,25 @@
-"""Faults of the memory that a user can do something about.
+"""Errors of the memory that a user can act on.
 
-They are RuntimeErrors, or ValueErrors where the caller can ask otherwise: LangGraph's server shows clients the message
-of these, and "An internal error occurred" for all else.
+They are RuntimeErrors, and ValueErrors too if a changed request can succeed: LangGraph's server shows clients the
+messages of these classes, and "An internal error occurred" for all others.
 """
 
 
 class StoreError(RuntimeError):
-    """Base of every fault of `memory`; the message is one line and names the way out."""
+    """Base of all errors of `memory`. The message is one line with a remedy."""
 
 
 class NoAnswerError(StoreError):
-    """Raised where a Chroma server does not answer in time; the same call may succeed later."""
+    """Raised if a Chroma server does not answer in time. The same call may succeed later."""
 
 
 class BadStoreError(StoreError, ValueError):
-    """Raised where a store cannot be used as it is (foreign, damaged, locked, another embedding)."""
+    """Raised if a store is unusable (foreign, damaged, locked, another embedding)."""
 
 
 class BadRecordError(StoreError, ValueError):
-    """Raised where a record cannot be stored as it is (no JSON, a vector that does not fit)."""
+    """Raised if a record cannot be stored (no JSON, a vector that does not fit)."""
 
 
 class AccessDeniedError(StoreError):
-    """Raised where an account may not reach a namespace."""
+    """Raised if an account may not reach a namespace."""

@@ -1,7 +1,7 @@
-"""The files of an index, as hnswlib lays them down in Chroma: whether what they say of one another holds.
+"""Consistency check of an HNSW index in the file format that hnswlib writes for Chroma.
 
-Chroma believes them: one size that a kill has torn makes it read past the end, or write a file of many gigabytes
-(chroma-core/chroma#7510). An element has a level; it is linked to others in each layer up to that.
+Chroma trusts these files: one size torn by a kill makes it read past the end, or write a file of many gigabytes
+(chroma-core/chroma#7510). Each element has a level, and has links to other elements in every layer up to that level.
 """
 
 import struct
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 HEADER, ROWS, LINKS = "header.bin", "data_level0.bin", "link_lists.bin"
 LAYOUT_VERSION = 1
-"""Of the layout that is known here; another one is for Chroma to judge."""
+"""Version of the file format that is checked. Other versions are left to Chroma."""
 WORD = 4
-"""Bytes of a number in a list of links: how many there are, in its lower half, and then the elements."""
+"""Bytes of a number in a list of links: first their count, in the lower half of its number, then the elements."""
 PAGE = 50_000
-"""Elements looked at in one go."""
+"""Elements checked at a time."""
 _LAYOUT = struct.Struct("<i6QiI3QdQ")
 
 Words = NDArray[np.uint32]
 
 
 class Header(NamedTuple):
-    """What a header says, in order."""
+    """Fields of a header file, in order."""
 
     version: int
     start: int
@@ -36,23 +36,23 @@ class Header(NamedTuple):
     label_offset: int
     vector_offset: int
     top: int
-    """Greatest level."""
+    """Highest level."""
     entry: int
-    """Element at which a search begins, of the greatest level."""
+    """Start element of a search, at the highest level."""
     most: int
-    """Links in a layer above 0."""
+    """Largest number of links in a layer above 0."""
     most_below: int
-    """Links in layer 0."""
+    """Largest number of links in layer 0."""
     wanted: int
     factor: float
     breadth: int
 
 
 def holds_together(index: Path) -> bool:
-    """Say whether the files of an index can be believed; also where there are none yet.
+    """Return whether the files of an index are consistent. True if there are no files yet.
 
     Args:
-        index: The folder of the index. It may be written by nobody meanwhile.
+        index: Folder of the index. No process may write to it meanwhile.
     """
     if not (index / HEADER).exists():
         return True
@@ -68,7 +68,7 @@ def holds_together(index: Path) -> bool:
 
 
 def _holds_below(file: Path, header: Header) -> bool:
-    """Say whether all elements are there, and linked to such in layer 0."""
+    """Return whether all elements are present, with links to existing elements in layer 0."""
     width = 1 + header.most_below
     if header.row_size < width * WORD or not _has(file, header.elements * header.row_size):
         return False
@@ -81,14 +81,14 @@ def _holds_below(file: Path, header: Header) -> bool:
 
 
 def _holds_above(file: Path, header: Header) -> bool:
-    """Say whether the lists of each element have its level's size, and link it to such of their layer."""
+    """Return whether each element's link lists have the size of its level, and link to elements of the same layer."""
     width = 1 + header.most
     if not _has(file, header.elements * WORD):
         return False
     words: Words = np.memmap(file, np.uint32, "r", shape=(file.stat().st_size // WORD,))
     levels = np.zeros(header.elements, dtype=np.int64)
     lists: list[tuple[int, int]] = []
-    """Layer and place of each."""
+    """Layer and position of each list."""
     sizes, at = words.data, 0
     for element in range(header.elements):
         if at >= len(sizes):
@@ -116,7 +116,7 @@ def _links_hold(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[
 
 
 def _elements(lists: Words, most: int, elements: int) -> tuple[NDArray[np.intp], Words] | None:
-    """Return which row links to which element, for all links of lists, (n, 1 + most); None where one cannot be."""
+    """Return row and element of all links in lists, (n, 1 + most). None if a count or an element is out of range."""
     counts = lists[:, 0] & 0xFFFF
     if (counts > most).any():
         return None

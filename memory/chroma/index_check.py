@@ -1,9 +1,9 @@
-"""Whether Chroma can read its indexes, found out by a process of its own.
+"""Readability check of Chroma's indexes in a child process.
 
-Of an index that was being written when its process was killed, Chroma may read past the end, and that takes along
-whichever process asks. So the one that asks here is a child: what it does not live to call whole is not.
+If a process was killed while it wrote an index, Chroma may read past the end of the files, and that crashes the reading
+process. So a child process reads. An index that it does not report as readable counts as unreadable.
 
-Run as `python -m memory.chroma.index_check FOLDER NAME…`, it writes a line of JSON for each collection of these names.
+Run as `python -m memory.chroma.index_check FOLDER NAME…`, it prints one JSON line for each named collection.
 """
 
 import ctypes
@@ -28,16 +28,16 @@ from memory.chroma.index_search import as_matrix
 
 PAGE = 250
 FATAL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
-"""What ends a process that reads what is not there."""
+"""Signals that end a process after an invalid memory access."""
 DIE_WITH_PARENT = 1
-"""Linux' PR_SET_PDEATHSIG."""
+"""PR_SET_PDEATHSIG of Linux."""
 
 
 def unreadable(folder: Path, names: Sequence[str]) -> list[str]:
     """Return those of the collections `names` whose vectors cannot all be read.
 
     Args:
-        folder: A folder of Chroma's; nobody has it open.
+        folder: A Chroma folder that no process has open.
         names: Names of collections.
 
     Raises:
@@ -50,14 +50,14 @@ def unreadable(folder: Path, names: Sequence[str]) -> list[str]:
         lost += [name for name, whole in said if not whole]
         rest = rest[len(said) :]
         if not ended and rest:
-            # It died over the next one.
+            # The child crashed on the next collection.
             lost.append(rest.pop(0))
     return lost
 
 
 def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bool]:
-    """Return what a child says of the first of `names`, in order, and whether it came to its end."""
-    # Nothing of the working directory that is not on the path here, either: it may have modules of the same names.
+    """Return the child's results for the first of `names`, in order, and whether it ended without a crash."""
+    # The child gets this path, and -P keeps the working directory off it, since modules there may have the same names.
     path = os.pathsep.join(one or os.getcwd() for one in sys.path)
     child = subprocess.run(  # noqa: S603 - this very module
         [sys.executable, "-P", "-m", "memory.chroma.index_check", str(folder), *names],
@@ -70,18 +70,18 @@ def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bo
     if -child.returncode in FATAL:
         return said, False
     if child.returncode:
-        # Somebody stopped it, or it could not begin: no fault of an index.
+        # Stopped from outside, or failed to start: no fault of an index.
         told = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
         raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({told[0]}): try again.")
     return said, True
 
 
 def _whole(collection: Collection) -> bool:
-    """Say whether all vectors of a collection can be read."""
+    """Return whether all vectors of a collection can be read."""
     try:
         ids = collection.get(include=[])["ids"]
     except InternalError as error:
-        # Anything else, such as a full disk, is no reason to throw an index away.
+        # Any other error, such as a full disk, is no reason to drop an index.
         if "hnsw" not in str(error):
             raise
         return False
@@ -97,7 +97,7 @@ def _whole(collection: Collection) -> bool:
 
 
 def main(folder: str, names: Sequence[str]) -> None:
-    """Write for each collection, as soon as it is known, its name and whether its vectors can all be read."""
+    """Print the name of each collection, and whether all its vectors can be read, as soon as it is known."""
     client = cast(Client, chromadb.PersistentClient(path=folder, settings=client_settings()))
     for name in names:
         whole = _whole(client.get_collection(name, embedding_function=None))
@@ -107,6 +107,6 @@ def main(folder: str, names: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     if sys.platform == "linux":
-        # The folder's lock is the parent's: whoever takes it next should find nobody in the folder.
+        # The parent holds the folder's lock, and no process may use the folder once the lock is free.
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     main(sys.argv[1], sys.argv[2:])

@@ -1,9 +1,9 @@
-"""Vectors that a kill has cost: an index that cannot be read is set aside, and made anew from the records.
+"""Index repair after a kill: unreadable indexes are dropped and rebuilt from the records.
 
-Chroma keeps records in SQLite, which stands a kill at any moment, and vectors in files that it writes over now and
-then, which do not. A record has its texts and the paths of those that it is found by, so its vectors can be computed
-again. What is to be made anew stands in a file beside the database until it is: whoever is killed meanwhile, or has no
-room left, begins again at the next opening.
+Chroma keeps records in SQLite, which survives a kill at any moment, and vectors in files that it overwrites from time
+to time, which do not. A record holds its texts and the paths of the indexed ones, so its vectors can be recomputed. The
+collections to rebuild are listed in a file next to the database until they are done, so a rebuild interrupted by a kill
+or a full disk starts again at the next opening.
 """
 
 import json
@@ -25,14 +25,15 @@ from memory.chroma.layout import IDENTITY, OURS, StoredRecord, arbitrary_vector,
 from memory.search.vectors import Vector
 
 OPEN = "billp.open"
-"""File that is there while a store has the folder open, and stays where Chroma failed: whoever finds it comes after one
-that was killed, or had no room left."""
+"""File that exists while a store has the folder open, and stays if Chroma failed. If an opening finds it, the last
+process was killed or had no disk space left.
+"""
 TO_MEND = "billp.mend"
-"""File with the names of the collections whose vectors are to be computed again, as a list of JSON."""
+"""File with the names of the collections to rebuild, as a JSON list."""
 PAGE = 200
 """Rows whose vectors are computed and written at a time."""
 TOLD_EACH = 10_000
-"""Rows between two words of how far it is."""
+"""Rows between two progress messages."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,15 +41,15 @@ Embed = Callable[[list[str]], Vector]
 
 
 def set_aside_unreadable(folder: Path) -> None:
-    """Remove the indexes that cannot be read, and note that they are to be made anew; a stranger's are left alone.
+    """Delete the unreadable indexes, and list them for a rebuild. Databases of other programs are left alone.
 
-    Each vector is read only where the folder was not closed, or closed after a failure, or where an index is torn.
+    All vectors are read only if the folder was not closed, was closed after a failure, or has an inconsistent index.
 
     Args:
-        folder: A folder of Chroma's; nobody has it open.
+        folder: A Chroma folder that no process has open.
 
     Raises:
-        BadStoreError: The folder cannot be opened, or its disk has no room.
+        BadStoreError: The folder cannot be opened, or its disk is full.
     """
     left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
     if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
@@ -62,7 +63,7 @@ def set_aside_unreadable(folder: Path) -> None:
     if lost:
         if (free := shutil.disk_usage(folder).free) < SCANT:
             raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
-        # First what is to be done, then the deed: it may be interrupted in between.
+        # List first, then delete, since a kill may come in between.
         scratch = folder / f"{TO_MEND}.new"
         scratch.write_text(json.dumps(sorted({*_to_mend(folder), *lost})))
         scratch.replace(folder / TO_MEND)
@@ -71,29 +72,29 @@ def set_aside_unreadable(folder: Path) -> None:
 
 
 def mark_open(folder: Path) -> os.stat_result:
-    """Note that the folder is open, and return what tells this mark from another owner's."""
+    """Mark the folder as open, and return the identity of the mark, which differs for each owner."""
     (folder / OPEN).touch()
     return (folder / OPEN).stat()
 
 
 def unmark(folder: Path, marker: os.stat_result) -> None:
-    """Note that the folder was closed whole, unless another one has taken its place meanwhile."""
+    """Delete the mark of a clean close, unless another store has taken the folder meanwhile."""
     with suppress(FileNotFoundError):
         if os.path.samestat((folder / OPEN).stat(), marker):
             (folder / OPEN).unlink()
 
 
 def _indexes(folder: Path) -> dict[str, str]:
-    """Return the name of each collection with that of the folder of its index."""
+    """Return the index folder of each collection by name."""
     query = """SELECT collections.name, segments.id FROM segments
         JOIN collections ON segments.collection = collections.id WHERE segments.scope = 'VECTOR'"""
-    # To be written too: what a kill has left half done SQLite takes back.
+    # Opened for writing, so that SQLite rolls back a transaction interrupted by a kill.
     with closing(sqlite3.connect(f"{(folder / DATABASE).as_uri()}?mode=rw", uri=True)) as held:
         return {str(name): str(index) for name, index in held.execute(query)}
 
 
 def _to_mend(folder: Path) -> list[str]:
-    """Return the names of the collections whose vectors are to be computed again."""
+    """Return the names of the collections to rebuild."""
     try:
         return [str(name) for name in json.loads((folder / TO_MEND).read_text())]
     except FileNotFoundError:
@@ -101,15 +102,15 @@ def _to_mend(folder: Path) -> list[str]:
 
 
 def mend(connection: Connection, dimension: int, embed: Embed) -> None:
-    """Compute the vectors again that were set aside, and say so on the log; nothing is to be done but in a folder.
+    """Recompute the vectors of dropped indexes, and log it. Only folders need it.
 
     Args:
         connection: The open Chroma.
         dimension: Numbers in a vector.
-        embed: Gives the vectors, (n, d), of length 1, of n texts.
+        embed: Returns the vectors, (n, d), of length 1, of n texts.
 
     Raises:
-        StoreError: Chroma or the embedding failed; the next opening goes on.
+        StoreError: Chroma or the embedding failed. The next opening resumes.
     """
     folder = connection.folder
     if folder is None or not (names := _to_mend(folder)):
@@ -129,7 +130,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
             _mend_rows(collection, ids, dimension, embed)
         except StoreError:
             raise
-        except Exception as error:  # Whatever an embedding raises.
+        except Exception as error:  # An embedding may raise anything.
             raise StoreError(
                 f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
                 "embedding, then open the memory again."
@@ -149,8 +150,8 @@ def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) 
         if len(ids) - len(rest) >= told:
             _log.warning("%s of %s rows have their vectors again.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
             told += TOLD_EACH
-    # Records that are not indexed, and what a process that was killed has left: Chroma deletes nothing by an index
-    # that does not have it.
+    # Rows without a vector of their own, and rows left by a killed process. They need one too, since Chroma cannot
+    # delete rows that the index lacks.
     _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})
 
 
@@ -161,7 +162,7 @@ def _vectors(records: Sequence[StoredRecord], embed: Embed) -> dict[str, Vector]
     place = dict(zip(distinct, embed(distinct), strict=True)) if distinct else {}
     found: dict[str, Vector] = {}
     for record, own in texts.items():
-        # Whoever restored a record may have given it another number of vectors.
+        # A restored record may have another number of vectors.
         rows = [record.head, *record.extras]
         found |= {row: place[text] for row, text in zip(rows, own, strict=False)}
     return found
@@ -171,5 +172,5 @@ def _put(collection: Table, vectors: dict[str, Vector]) -> None:
     rows = list(vectors)
     for start in range(0, len(rows), PAGE):
         part = rows[start : start + PAGE]
-        # Without metadata, what the rows hold stays; `update` would pass over rows that the index does not have.
+        # Without metadata, the rows keep their fields. `update` would skip rows that the index lacks.
         collection.upsert(ids=part, embeddings=np.stack([vectors[row] for row in part]))

@@ -1,4 +1,4 @@
-"""Search by Chroma's own index where vectors are not in the process: over-fetched, then ranked exactly."""
+"""Search by Chroma's index if the vectors are not cached: over-fetched candidates, ranked exactly."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from memory.search.scoring import SCORE_MARGIN, exact_scores
 from memory.search.vectors import Vector
 
 FEW = 2_000
-"""Rows up to which a search is exact, whoever holds the vectors."""
+"""Rows up to which a search is exact, whether the vectors are cached or not."""
 OVERFETCH = 400
-"""Rows asked of the index at first where there are more, and the answer is nearly exact."""
+"""Rows requested from the index first in a larger collection. The answer is nearly exact."""
 SLICE = 100
 """Candidates whose vectors are fetched at a time."""
 
 Resolve = Callable[[Sequence[str]], Mapping[str, StoredRecord]]
-"""Gives the records of row ids; rows that do not count (not current, filtered out) are left out."""
+"""Returns the records of row ids, without outdated and filtered rows."""
 
 
 def search_index(
@@ -30,15 +30,15 @@ def search_index(
     resolve: Resolve,
     first: int = FEW,
 ) -> list[Scored]:
-    """Return at least the best `wanted` records with their exact scores, in any order, or all there are.
+    """Return at least the best `wanted` records with their exact scores, in any order, or all if there are fewer.
 
     Args:
-        collection: Where to look; its space is the inner product of vectors of length 1.
+        collection: Collection to search; its space is the inner product of vectors of length 1.
         query: (d,), of length 1 or 0.
-        where: Chroma's metadata filter, one equality at most: others are slow.
-        wanted: Records that are wanted.
-        resolve: Says which records the rows found belong to.
-        first: Rows asked of the index at first.
+        where: Chroma's metadata filter with at most one equality, since others are slow.
+        wanted: Number of records needed.
+        resolve: Returns the records of the rows found.
+        first: Rows requested from the index first.
     """
     fetched = max(first, 4 * wanted)
     if fetched > first:
@@ -57,7 +57,7 @@ def search_index(
 def _rank(
     collection: Table, query: Vector, ids: list[str], rough: list[float], wanted: int, resolve: Resolve
 ) -> list[Scored]:
-    """Walk down the candidates, best first, until no further one can be among the best `wanted`."""
+    """Score the candidates, best first, until no further one can be among the best `wanted`."""
     rows: list[tuple[StoredRecord, float]] = []
     found: list[Scored] = []
     for start in range(0, len(ids), SLICE):
@@ -74,7 +74,7 @@ def _rank(
 
 
 def search_few(collection: Table, query: Vector, records: Sequence[StoredRecord]) -> list[Scored]:
-    """Return `records`, indexed ones and not too many of them, with their exact scores, in any order."""
+    """Return a small number of indexed `records` with their exact scores, in any order."""
     owners = {row: record for record in records for row in (record.head, *record.extras)}
     ids = list(owners)
     vectors: dict[str, Vector] = {}
@@ -85,7 +85,7 @@ def search_few(collection: Table, query: Vector, records: Sequence[StoredRecord]
 
 
 def fetch_vectors(collection: Table, ids: list[str]) -> dict[str, Vector]:
-    """Return the vectors of those of the rows `ids` that still exist."""
+    """Return the vectors of the existing rows among `ids`."""
     if not ids:
         return {}
     page = collection.get(ids=ids, include=["embeddings"])
@@ -98,5 +98,5 @@ def stacked(vectors: Sequence[Vector], dimension: int) -> Vector:
 
 
 def as_matrix(embeddings: Any) -> Vector:
-    """Return what Chroma gives as vectors, (n, d), as the float32 numbers that were stored."""
+    """Return Chroma's embeddings as vectors, (n, d), the float32 numbers that were stored."""
     return np.asarray(embeddings if embeddings is not None else [], dtype=np.float32)

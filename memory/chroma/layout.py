@@ -1,9 +1,9 @@
-"""How a record lies in Chroma: which collection, which rows, and in which order they are written.
+"""Layout of records in Chroma: collections, rows, and the order of their writes.
 
-One collection for each pair of first two namespace labels, so that recall needs no metadata filter. A record is one
-row, its head, which holds the value and the first vector; further vectors are rows of their own. Extra rows carry
-the token of the write that made them, and only the head says which token counts: they are written before the head
-and the former ones deleted after it, so whoever looks sees the old record or the new one, never a mixture.
+Each pair of first two namespace labels has its own collection, so that recall needs no metadata filter. A record is one
+main row (`head`) with the value and the first vector; its further vectors are vector rows (`extras`). Vector rows carry
+the token of the write that made them, and only the main row says which token is valid. New vector rows are written
+before the main row and old ones deleted after it, so that a reader sees the old record or the new one, never a mixture.
 """
 
 import functools
@@ -27,52 +27,52 @@ from memory.search.vectors import Vector, unit
 
 LAYOUT = 2
 IDENTITY = "billp"
-"""Name of the collection that says whose and what a memory is."""
+"""Name of the collection that identifies a memory of this project: layout and embedding."""
 OURS = re.compile(r"m-[0-9a-f]{32}")
 """Names of the collections that hold records."""
 EXPIRY = "expires_at"
-"""Field of a head with the second, since 1970, at which the record expires; others have none."""
+"""Field of a main row with the expiry time, in seconds since 1970. Absent if the record never expires."""
 CHUNK = 10
-"""Rows a call to Chroma: it stops every thread of the process while it writes."""
+"""Rows in one call to Chroma, which blocks every thread of the process while it writes."""
 BULK = 500
-"""The same where many records are restored: a third of the time, but nobody else gets a turn for half a second."""
+"""Rows in one call when many records are restored: a third of the time, but other calls wait for half a second."""
 
 REQUEST_BYTES = 16 * 2**20
-"""Bytes a call to Chroma, unless one row alone has more: its server takes 40 MB."""
+"""Bytes in one call to Chroma, unless one row alone has more. Its server accepts 40 MB."""
 NUMBER_BYTES = 24
-"""Of a number of a vector, at most, in a request."""
+"""Largest number of bytes of one number of a vector in a request."""
 
 Metadata = Mapping[str, Any]
 _log = logging.getLogger(__name__)
 
 
 class Lifetime(NamedTuple):
-    """How long a record lives."""
+    """Time to live of a record."""
 
     minutes: float
-    """From its last write or read."""
+    """Minutes from its last write or read."""
     until: datetime
-    """When it expires unless it is written or read before."""
+    """Expiry time unless it is written or read before."""
 
 
 def labels_of(namespace: Namespace) -> Namespace:
-    """Return the first two labels of a namespace: what shares a collection."""
+    """Return the first two labels of a namespace. Namespaces with the same two share a collection."""
     return namespace[:2]
 
 
 def collection_name(labels: Namespace) -> str:
-    """Return the collection's name; labels may be any Unicode, names may not."""
+    """Return the name of a collection. It is a hash, since labels may be any Unicode and names may not."""
     return f"m-{hashlib.sha256(to_json(list(labels)).encode()).hexdigest()[:32]}"
 
 
 def to_json(value: Any) -> str:
-    """Return `value` as JSON in ASCII, so that no character, NUL and lone surrogates included, can hurt Chroma."""
+    """Return `value` as ASCII JSON, since Chroma fails on some characters, such as NUL and lone surrogates."""
     return json.dumps(value, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record as it is stored, without its vectors."""
+    """A stored record, without its vectors."""
 
     namespace: Namespace
     key: str
@@ -81,66 +81,66 @@ class StoredRecord:
     created_at: datetime
     updated_at: datetime
     paths: tuple[str, ...]
-    """Of the texts in its value that it is found by; none if it is not indexed."""
+    """Paths of the indexed texts in its value. Empty if it is not indexed."""
     vectors: int
-    """Vectors that it is found by, one for each distinct text."""
+    """Number of its vectors, one for each distinct text."""
     token: str
-    """Which extra rows are its own."""
+    """Token of its valid vector rows."""
     lifetime: Lifetime | None = None
-    """None where it never expires."""
+    """None if it never expires."""
 
     @functools.cached_property
     def place(self) -> tuple[Namespace, str]:
-        """Namespace and key: what orders records of equal score."""
+        """Namespace and key, the sort order of records with equal scores."""
         return (self.namespace, self.key)
 
     @functools.cached_property
     def value(self) -> dict[str, Any]:
-        """The value, for filters only; who hands it out gives a fresh copy."""
+        """Its value, for filters only. Callers outside get a fresh copy."""
         return self._fresh_value()
 
     @property
     def head(self) -> str:
-        """Id of the row that makes the record exist."""
+        """Id of the main row, which makes the record exist."""
         return main_row_id(self.namespace, self.key)
 
     @property
     def extras(self) -> list[str]:
-        """Ids of the rows of its second and later vectors."""
+        """Ids of the vector rows, for its second and later vectors."""
         return [vector_row_id(self.head, self.token, number) for number in range(1, self.vectors)]
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over: it counts as deleted, though it may still lie in Chroma."""
+        """Whether its lifetime is over. It counts as deleted, even if it is still stored in Chroma."""
         return self.lifetime is not None and self.lifetime.until <= now()
 
     @property
     def ttl_is_due(self) -> bool:
-        """Whether so much of its time is gone that a read should start it anew."""
+        """Whether enough of its time to live has passed for a read to refresh it."""
         if self.lifetime is None:
             return False
         minutes = self.lifetime.minutes
         return end_of(minutes * (1 - REFRESH_FROM), now()) >= self.lifetime.until
 
     def refresh_ttl(self) -> Self:
-        """Return the record with its time to live, if it has one, started anew."""
+        """Return the record with its time to live refreshed, if it has one."""
         if self.lifetime is None:
             return self
         minutes = self.lifetime.minutes
         return replace(self, lifetime=Lifetime(minutes, end_of(minutes, now())))
 
     def owns(self, row_id: str) -> bool:
-        """Say whether a row holds a vector of this record, not a former or an arbitrary one."""
+        """Return whether a row holds a vector of this record, not an old or an arbitrary one."""
         return (row_id == self.head and self.vectors > 0) or row_id in self.extras
 
     def kept(self, vectors: Vector) -> "ImportedRecord":
-        """Return the record, and its `vectors`, as another store takes it in."""
+        """Return the record and its `vectors` in the form that another store imports."""
         minutes, until = self.lifetime or (None, None)
         op = PutOp(self.namespace, self.key, self.value, list(self.paths) or False, ttl=minutes)
         return ImportedRecord(op, (self.created_at, self.updated_at), vectors, until)
 
     def item(self) -> Item:
-        """Return the record as `get` answers it."""
+        """Return the record as a result of `get`."""
         return Item(
             value=self._fresh_value(),
             key=self.key,
@@ -150,7 +150,7 @@ class StoredRecord:
         )
 
     def found(self, score: float | None) -> SearchItem:
-        """Return the record as `search` answers it."""
+        """Return the record as a result of `search`."""
         return SearchItem(self.namespace, self.key, self._fresh_value(), self.created_at, self.updated_at, score)
 
     def _fresh_value(self) -> dict[str, Any]:
@@ -158,10 +158,10 @@ class StoredRecord:
         return value
 
     def metadata(self, former: "StoredRecord | None" = None) -> dict[str, str | int | float | None]:
-        """Return what the head's row is to hold.
+        """Return the metadata of the main row.
 
         Args:
-            former: The record that it holds so far; Chroma keeps fields that it is not told to drop.
+            former: The record stored before. Chroma keeps its fields unless they are set to None.
         """
         fields: dict[str, str | int | float | None] = {
             "namespace": to_json(list(self.namespace)),
@@ -175,7 +175,7 @@ class StoredRecord:
             **prefix_fields(self.namespace),
         }
         if self.lifetime:
-            # With the token: of two clients that write one record at once, one may not see the other's field.
+            # With the token, since two clients that write one record at once may mix their fields.
             fields |= {EXPIRY: self.lifetime.until.timestamp(), "ttl": to_json([self.lifetime.minutes, self.token])}
         elif former and former.lifetime:
             fields |= {EXPIRY: None, "ttl": None}
@@ -183,7 +183,7 @@ class StoredRecord:
 
 
 def readable(heads: Sequence[Metadata | None] | None) -> list[StoredRecord]:
-    """Return the records that rows of heads hold; one that holds none is passed over, so that it hides no other."""
+    """Return the records of main rows. An invalid row is skipped and logged, so that it hides no other record."""
     records: list[StoredRecord] = []
     for metadata in heads or ():
         try:
@@ -196,12 +196,12 @@ def readable(heads: Sequence[Metadata | None] | None) -> list[StoredRecord]:
 
 
 def read_record(metadata: Metadata) -> StoredRecord:
-    """Return the record that a head's row holds.
+    """Return the record of a main row.
 
     Raises:
         KeyError: A field is missing.
-        TypeError: A field is of another type.
-        ValueError: A field cannot be read.
+        TypeError: A field has another type.
+        ValueError: A field cannot be parsed.
     """
     namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
     if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
@@ -221,7 +221,7 @@ def read_record(metadata: Metadata) -> StoredRecord:
 
 @functools.lru_cache(maxsize=1_024)
 def _paths(text: str) -> tuple[str, ...]:
-    """Return the paths that a head's row tells: one tuple for all records of them, which are many."""
+    """Return the paths in a main row. Records with the same paths share one tuple, since there are many."""
     return tuple(json.loads(text))
 
 
@@ -234,43 +234,44 @@ def _lifetime(metadata: Metadata) -> Lifetime | None:
 
 @functools.lru_cache(maxsize=65_536)
 def main_row_id(namespace: Namespace, key: str) -> str:
-    """Return the id of a record's first row."""
+    """Return the id of a record's main row."""
     return hashlib.sha256(to_json([list(namespace), key]).encode()).hexdigest()[:32]
 
 
 def vector_row_id(head: str, token: str, number: int) -> str:
-    """Return the id of the row of a record's vector `number`, from 1, as written under `token`."""
+    """Return the id of the vector row of a record's vector `number`, from 1, written with `token`."""
     return f"{head}-{token}-{number}"
 
 
 def owner_of(row_id: str) -> str:
-    """Return the head that a row, head or extra, belongs to."""
+    """Return the id of the main row that a row belongs to."""
     return row_id.partition("-")[0]
 
 
 def is_main_row(row_id: str) -> bool:
-    """Say whether a row is the head of a record."""
+    """Return whether a row is a main row."""
     return "-" not in row_id
 
 
 def arbitrary_vector(row_id: str, dimension: int) -> Vector:
-    """Return a vector for a row that nothing is to be found by, as Chroma wants one for each.
+    """Return a vector for a row that no search should find, since Chroma needs one for each row.
 
-    Equal ones would make a knot in Chroma's graph that searches cannot pass, so it is drawn by the row's head.
+    It is drawn at random, seeded by the main row id: equal vectors would form a cluster in Chroma's graph that searches
+    cannot leave.
     """
     return unit(np.random.default_rng(int(owner_of(row_id), 16)).standard_normal(dimension))
 
 
 def texts_at(value: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """Return the texts of a value at some paths, each once."""
+    """Return the distinct texts of a value at some paths."""
     return list(dict.fromkeys(text for path in paths for text in get_text_at_path(value, path)))
 
 
 def texts_to_index(op: PutOp, paths: Sequence[str]) -> list[str]:
-    """Return the texts that a record is to be found by, each once; none for one to delete.
+    """Return the distinct texts to index for a record. Empty for a record to delete.
 
     Raises:
-        BadRecordError: The paths cannot be followed in its value.
+        BadRecordError: A path does not fit the value.
     """
     try:
         return texts_at(op.value, paths) if op.value is not None else []
@@ -282,71 +283,71 @@ def texts_to_index(op: PutOp, paths: Sequence[str]) -> list[str]:
 
 
 def prefix_fields(namespace: Namespace) -> dict[str, str]:
-    """Return one field for each prefix longer than two labels, so that one equality finds what is below it."""
+    """Return one field for each prefix longer than two labels, so that one equality selects all records below it."""
     return {f"p{depth}": to_json(list(namespace[:depth])) for depth in range(3, len(namespace) + 1)}
 
 
 def prefix_filter(prefix: Namespace) -> dict[str, Any] | None:
-    """Return the Chroma filter for what is below `prefix`, None where the collection alone says it."""
+    """Return the Chroma filter for the records below `prefix`. None if they are the whole collection."""
     return {f"p{len(prefix)}": to_json(list(prefix))} if len(prefix) > 2 else None
 
 
 def _quoted(text: str) -> int:
-    """Return the bytes of a text of ASCII as a string of JSON."""
+    """Return the bytes of an ASCII text as a JSON string."""
     return len(text) + text.count('"') + text.count("\\") + 2
 
 
 @dataclass(frozen=True)
 class Write:
-    """One record to write, or to delete where `text` is None."""
+    """One record to write, or to delete if `text` is None."""
 
     namespace: Namespace
     key: str
     text: str | None
     paths: tuple[str, ...]
-    """Of the texts in the value that it is to be found by."""
+    """Paths of the texts to index in the value."""
     vectors: Vector
     """(n, d), of length 1: one for each of these texts, in order."""
     times: tuple[datetime, datetime] | None = None
-    """When it was created and last changed, where that was elsewhere; None for now."""
+    """Creation and last change of an imported record. None for now."""
     ttl: float | None = None
-    """Minutes to live; None for ever."""
+    """Time to live in minutes. None for ever."""
     until: datetime | None = None
-    """When it expires, where that was settled elsewhere; None for `ttl` from now on."""
+    """Expiry time of an imported record. None for `ttl` minutes from now."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def head(self) -> str:
-        """Id of the row that makes the record exist."""
+        """Id of the main row, which makes the record exist."""
         return main_row_id(self.namespace, self.key)
 
     @property
     def fields(self) -> dict[str, str]:
-        """What an extra row holds."""
+        """Metadata of a vector row."""
         return {"owner": self.head, **prefix_fields(self.namespace)}
 
     @functools.cached_property
     def place_bytes(self) -> int:
-        """How much of a request the names of each of its rows take, at most."""
+        """Upper bound of the bytes of the names of each of its rows in a request."""
         return sum(map(_quoted, self.fields.values())) + 2 * _quoted(to_json([list(self.namespace), self.key])) + 1_000
 
     @functools.cached_property
     def head_bytes(self) -> int:
-        """How much of a request its head takes, at most."""
+        """Upper bound of the bytes of its main row in a request."""
         values = _quoted(self.text or "") + _quoted(to_json(list(self.paths)))
         return self.extra_bytes + values
 
     @property
     def extra_bytes(self) -> int:
-        """How much of a request one of its extra rows takes, at most."""
+        """Upper bound of the bytes of one of its vector rows in a request."""
         return self.place_bytes + NUMBER_BYTES * int(self.vectors.shape[-1])
 
     def extra_id(self, number: int) -> str:
-        """Return the id of the row of vector `number`, from 1."""
+        """Return the id of the vector row of vector `number`, from 1."""
         return vector_row_id(self.head, self.token, number)
 
     def record(self, former: StoredRecord | None) -> StoredRecord | None:
-        """Return the record as it will be; it keeps the time at which `former`, if it lives, was created."""
+        """Return the record to store, with the creation time of `former` unless expired. None for a deletion."""
         if self.text is None:
             return None
         moment = now()
@@ -359,7 +360,7 @@ class Write:
         )
 
     def head_vector(self, dimension: int) -> Vector:
-        """Return the first vector, or for a record that has none an arbitrary one."""
+        """Return the first vector. An arbitrary one if the record has none."""
         if len(self.vectors):
             first: Vector = self.vectors[0]
             return first
@@ -367,31 +368,31 @@ class Write:
 
 
 class ImportedRecord(NamedTuple):
-    """A record from elsewhere, to be written as it was there."""
+    """A record from another store, to be written unchanged."""
 
     op: PutOp
     """Its time to live counts from now on, unless `until` is given."""
     times: tuple[datetime, datetime]
-    """When it was created, and when it was last changed."""
+    """Creation and last change."""
     vectors: Vector | None = None
-    """(n, d), of length 1 each; None where they are to be computed."""
+    """(n, d), each of length 1. None if they are to be computed."""
     until: datetime | None = None
-    """When it expires, for one that does."""
+    """Expiry time. None if it never expires or `ttl` counts from now on."""
 
 
 @dataclass
 class Chunk:
-    """Some rows of one collection, written together: extra rows first, then heads."""
+    """Rows of one collection, written together: vector rows first, then main rows."""
 
     labels: Namespace
     extras: list[tuple[Write, int]] = field(default_factory=list)
     heads: list[Write] = field(default_factory=list)
     read: list[StoredRecord] = field(default_factory=list)
-    """Records whose time to live starts anew."""
+    """Records whose time to live is refreshed."""
 
     @property
     def records(self) -> set[str]:
-        """Return the heads of all records that have rows in it."""
+        """Return the main row ids of all its records."""
         writes = (*self.heads, *(write for write, _ in self.extras))
         return {write.head for write in writes} | {record.head for record in self.read}
 
@@ -402,11 +403,11 @@ class Chunk:
 
     @property
     def bytes(self) -> int:
-        """How much of a request it takes, at most."""
+        """Upper bound of its bytes in a request."""
         return sum(write.extra_bytes for write, _ in self.extras) + sum(write.head_bytes for write in self.heads)
 
     def fits_beside(self, others: Sequence["Chunk"]) -> bool:
-        """Say whether it can be written with others of its collection: not too much, and no record twice."""
+        """Return whether it can be written with others of its collection: within the limits, and no record twice."""
         return (
             sum(one.rows for one in (self, *others)) <= CHUNK
             and sum(one.bytes for one in (self, *others)) <= REQUEST_BYTES
@@ -414,7 +415,7 @@ class Chunk:
         )
 
     def apart(self) -> Iterator["Chunk"]:
-        """Yield each row as a chunk of its own, extra rows first."""
+        """Yield each row as a chunk of its own, vector rows first."""
         for extra in self.extras:
             yield Chunk(self.labels, extras=[extra])
         for head in self.heads:
@@ -424,16 +425,16 @@ class Chunk:
 
     @classmethod
     def joined(cls, parts: Sequence["Chunk"]) -> "Chunk":
-        """Return chunks of one collection as one."""
+        """Return one chunk with the rows of several chunks of one collection."""
         extras = [extra for part in parts for extra in part.extras]
         heads = [head for part in parts for head in part.heads]
         return cls(parts[0].labels, extras, heads, [record for part in parts for record in part.read])
 
 
 def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
-    """Yield `writes` in chunks, by collection, no record's head before its extra rows.
+    """Yield `writes` in chunks by collection, each record's vector rows before its main row.
 
-    A chunk has at most `most` rows, and no more bytes than a request may have, unless it is a single row.
+    A chunk has at most `most` rows, and fits into a request unless it is a single row.
     """
     by_labels: dict[Namespace, list[Write]] = {}
     for write in writes:
@@ -455,7 +456,7 @@ def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
 
 
 def read_chunks(records: Sequence[StoredRecord]) -> Iterator[Chunk]:
-    """Yield the chunks that start the time to live of `records` anew, each record once."""
+    """Yield the chunks that refresh the time to live of `records`, each record once."""
     by_labels: dict[Namespace, dict[str, StoredRecord]] = {}
     for record in records:
         by_labels.setdefault(labels_of(record.namespace), {})[record.head] = record
@@ -472,8 +473,8 @@ def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:
         BadRecordError: The value is no JSON.
     """
     try:
-        # In order of its keys, as LangGraph makes a text of it, keys of several types are an error: of 1 and "1" in
-        # one dict JSON would keep both under one name.
+        # Sorted, as LangGraph does when it turns a value into text, so that keys of several types are an error: JSON
+        # would write 1 and "1" in one dict under the same name.
         json.dumps(dict(value), sort_keys=True)
         return to_json(dict(value))
     except (TypeError, ValueError, RecursionError) as error:

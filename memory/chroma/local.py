@@ -1,4 +1,4 @@
-"""A folder, or memory only: nobody else writes, so reads are answered from mirrors in the process."""
+"""Backend of a folder or memory only: no other client writes, so reads are answered from caches."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,29 +14,29 @@ from memory.search.filters import Namespace, matches
 from memory.search.vectors import Vector
 
 EXACT_LIMIT = 20_000
-"""Records a collection up to which search is exact; Chroma's own index answers above."""
+"""Records of a collection up to which search is exact. Above, Chroma's index answers."""
 PAGE = 250
-"""Rows read at a time when a mirror is loaded: other threads stand still for 10 ms."""
+"""Rows read at a time when a cache is loaded. Other threads are blocked for 10 ms."""
 
 
 class NotLoadedError(Exception):
-    """Raised where a read takes Chroma and is not in the worker: the worker has to answer it."""
+    """Raised if a read needs Chroma outside the worker, which must answer it then."""
 
 
 class LocalBackend(Backend):
-    """Mirrors over the collections of a Chroma that is this store's alone.
+    """Caches of the collections in a Chroma that only this store uses.
 
-    The worker owns the mirrors: it alone loads one, at the first use of its collection, replaces it or drops it, and
-    it changes one only after Chroma has made the change durable. Any other thread finds a mirror whole, or none and
-    hands its read to the worker. So no thread can put a mirror in the place of one that holds more.
+    The worker owns the caches. Only the worker loads a cache, at the first use of its collection, replaces it or drops
+    it, and it changes a cache only after Chroma has made the change durable. Any other thread finds a complete cache,
+    or none and passes its read to the worker. So no thread can replace a cache by an older one.
 
-    Above `exact_limit` records a mirror holds no vectors: those of few records, as of one user, are fetched then; else
-    Chroma's index gives candidates, whose vectors are fetched and ranked exactly.
+    Above `exact_limit` records a cache holds no vectors. For a small set of records, such as those of one user, the
+    vectors are fetched. Otherwise Chroma's index selects candidates, whose vectors are fetched and ranked exactly.
 
     Args:
         connection: The open Chroma.
         dimension: Numbers in a vector.
-        exact_limit: Records a collection up to which search is exact.
+        exact_limit: Records of a collection up to which search is exact.
     """
 
     def __init__(self, connection: Connection, dimension: int, exact_limit: int = EXACT_LIMIT) -> None:
@@ -47,14 +47,14 @@ class LocalBackend(Backend):
         self._collections.update(self._kept())
 
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
-        """Return what the loaded mirrors answer, None if they do not hold all it takes."""
+        """Return the result from the loaded caches. None if they do not suffice."""
         try:
             return self.answer(op, query)
         except NotLoadedError:
             return None
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
-        """Return a record, None if there is none."""
+        """Return a record. None if missing."""
         mirror = self._mirror(labels_of(namespace))
         return mirror.get(namespace, key) if mirror is not None else None
 
@@ -68,12 +68,12 @@ class LocalBackend(Backend):
         return [labels for labels in list(self._collections) if reaches(prefix, labels)]
 
     def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        """Return the first `wanted` records of a collection that match `op`, sorted by namespace and key."""
         mirror = self._mirror(labels)
         return mirror.listed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
 
     def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        """Return the first `wanted` records of a collection without a vector, sorted by namespace and key."""
         mirror = self._mirror(labels)
         return mirror.unindexed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
 
@@ -108,14 +108,14 @@ class LocalBackend(Backend):
         return search_index(self._collections[labels], query, where, wanted, resolve, OVERFETCH)
 
     def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
-        """Return what a collection holds of `records`, by head, expired ones too."""
-        # Loaded before the first extra row is written, or it would be taken for an orphan.
+        """Return the stored versions of `records` in a collection by main row id, expired ones included."""
+        # Load the cache before the first vector row is written: a load deletes vector rows without a main row.
         mirror = self._mirror(labels)
         found = [mirror.held(record.head) for record in records] if mirror is not None else []
         return {record.head: record for record in found if record}
 
     def written(self, write: Write, record: StoredRecord | None) -> None:
-        """Let the mirror show what is durable now."""
+        """Apply a durable write to the cache."""
         mirror = self._mirror(labels_of(write.namespace))
         if mirror is not None and record:
             mirror.put(record, write.vectors)
@@ -123,12 +123,12 @@ class LocalBackend(Backend):
             mirror.remove(write.head)
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
-        """Let `record` live as long as it says now, and say whether it still does live."""
+        """Apply the new lifetime of `record`, and return whether the record has not expired yet."""
         mirror = self._mirror(labels_of(record.namespace))
         return mirror is not None and mirror.refresh_ttl(record)
 
     def swept(self, record: StoredRecord) -> None:
-        """Let the mirror, if it is loaded, forget a record."""
+        """Remove a record from the cache, if the cache is loaded."""
         if mirror := self._mirrors.get(labels_of(record.namespace)):
             mirror.remove(record.head)
 
@@ -136,17 +136,17 @@ class LocalBackend(Backend):
         """Make a chunk durable, then visible.
 
         Raises:
-            StoreError: Chroma failed; each record is either the former or the new one.
+            StoreError: Chroma failed. Each record is either the old or the new one.
         """
         try:
             super().write(chunk)
         except BaseException:
-            # How far it came is not known: what is there is read again.
+            # It is unknown how much was written, so the next read loads the cache again.
             self._mirrors.pop(chunk.labels, None)
             raise
 
     def _mirror(self, labels: Namespace) -> RecordCache | None:
-        """Return the mirror of a collection, loaded at first use; None if there is no such collection.
+        """Return the cache of a collection, loaded at first use. None if there is no such collection.
 
         Raises:
             NotLoadedError: It is not loaded, and the calling thread is not the worker.
@@ -161,14 +161,14 @@ class LocalBackend(Backend):
             raise NotLoadedError
 
     def _load(self, labels: Namespace) -> RecordCache:
-        """Read a collection into a mirror that takes the place of the former one.
+        """Load a collection into a new cache, which replaces the old one.
 
         Raises:
             NotLoadedError: The calling thread is not the worker.
         """
         self._check_owner()
         collection = self._collections[labels]
-        # By their ids, since Chroma counts its way to an offset: 18 s for 100,000 rows, against 4.
+        # By ids, since Chroma counts rows up to an offset: 18 s for 100,000 rows, against 4.
         ids = collection.get(include=[])["ids"]
         heads = [row for row in ids if is_main_row(row)]
         records: list[StoredRecord] = []
@@ -190,9 +190,9 @@ class LocalBackend(Backend):
         return mirror
 
     def _remove_orphans(self, labels: Namespace, orphans: set[str]) -> None:
-        """Remove rows that no head names, left by a process that was killed.
+        """Delete the vector rows that no main row names, left by a killed process.
 
-        Only at the first load: later ones may belong to a record whose head is about to be written.
+        Only at the first load: later, such a row may belong to a record whose main row is about to be written.
         """
         if labels not in self._swept and orphans:
             self._collections[labels].delete(ids=sorted(orphans))

@@ -1,4 +1,4 @@
-"""Getting at Chroma: a folder of one's own, a server or memory only, each checked before anything is changed."""
+"""Opening of Chroma in a folder, on a server or in memory. Each is checked before any change."""
 
 import sqlite3
 import uuid
@@ -24,16 +24,16 @@ CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
 def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path | None, seconds: float) -> Connection:
-    """Open what `where` names.
+    """Open the Chroma at `where`.
 
     Args:
         where: A folder, the http(s) URL of a Chroma server, or None for memory only.
-        headers: Sent to a server with each request.
-        ca: PEM file with the certificate of the authority that signed a server's; None for the public ones.
-        seconds: To wait for each answer of a server at most.
+        headers: Headers of each request to a server.
+        ca: PEM file with the certificate of the authority that signed a server's. None for the public authorities.
+        seconds: Longest wait for each answer of a server.
 
     Raises:
-        BadStoreError: It is no store, damaged, locked by someone else, not writable, or does not answer.
+        BadStoreError: It is no store, damaged, locked by another store, not writable, or does not answer.
     """
     if where is None:
         return _in_memory()
@@ -43,7 +43,7 @@ def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path
 
 
 def _in_memory() -> Connection:
-    # All clients in memory share one database, so that stores are told apart by the names of their collections.
+    # All clients in memory share one database, so the names of the collections tell the stores apart.
     try:
         client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
     except ValueError as error:
@@ -71,8 +71,8 @@ def _folder(path: Path) -> Connection:
         raise BadStoreError(
             f"The memory in {path} cannot be written ({error.strerror}): choose another folder."
         ) from error
-    # Only now may the database be looked at: in SQLite, whoever closes a file drops all locks that its
-    # process holds on it, those of another store here too.
+    # The database may be opened only under the lock: when SQLite closes a file, it drops all locks of its process on
+    # that file, including those of another store in this process.
     try:
         _refuse_damaged(path)
         if (path / DATABASE).exists():
@@ -83,7 +83,7 @@ def _folder(path: Path) -> Connection:
         except OSError:
             client.close()
             raise
-    except Exception as error:  # as in chroma_calls
+    except Exception as error:  # As in `chroma_calls`.
         if fresh_lock:
             (path / STORE_LOCK).unlink(missing_ok=True)
         lock.release()
@@ -102,7 +102,7 @@ def _folder(path: Path) -> Connection:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise where `path` is something else than an empty or a Chroma folder."""
+    """Raise if `path` is neither an empty folder nor a Chroma folder."""
     try:
         names = {entry.name for entry in path.iterdir()} - {STORE_LOCK} if path.exists() else set()
     except NotADirectoryError as error:
@@ -114,7 +114,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_damaged(path: Path) -> None:
-    """Raise where the folder's database is damaged or not Chroma's; it is opened for reading only."""
+    """Raise if the folder's database is damaged or not Chroma's. It is opened read-only."""
     if not (path / DATABASE).exists():
         return
     try:
@@ -125,7 +125,7 @@ def _refuse_damaged(path: Path) -> None:
         finally:
             database.close()
     except sqlite3.OperationalError:
-        # Not readable without changing it, as after a crash amid a write: Chroma repairs that, or says what is wrong.
+        # Not readable without a change, as after a crash during a write: Chroma repairs that, or reports the fault.
         return
     except sqlite3.DatabaseError as error:
         raise BadStoreError(f"The database of the memory in {path} is damaged ({error}): {REPAIR}.") from error
@@ -136,10 +136,10 @@ def _refuse_damaged(path: Path) -> None:
 
 
 def settle_identity(connection: Connection, name: str, dimension: int) -> None:
-    """Note in a new store which embedding it is for, or refuse an old one that is for another.
+    """Store the embedding's name and dimension in a new store, or check them in an existing one.
 
     Raises:
-        BadStoreError: The store is for another embedding, of another layout, or not this project's.
+        BadStoreError: The store has another embedding or another layout, or is not this project's.
     """
     place = connection.place
     own = f"{connection.prefix}{IDENTITY}"
@@ -147,7 +147,7 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
     if own not in names:
         if names and not connection.shared:
             raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
-        # Of two processes that come at once both read what was noted first.
+        # Of two processes that write this at once, both read the first version.
         connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
     table = connection.table(own)
     held = table.metadata if table else {}

@@ -1,4 +1,4 @@
-"""Getting at a Chroma server, or at the proxy before it: who lets in whom, and who trusts whom."""
+"""Connection to a Chroma server or its proxy: authentication, TLS, version check."""
 
 import re
 import ssl
@@ -18,32 +18,32 @@ from memory.chroma.errors import BadStoreError
 from memory.chroma.worker import within
 
 MAJOR = "1."
-"""Versions of a server that speak as this client does."""
+"""Prefix of the server versions that this client supports."""
 VERSION_PATTERN = re.compile(r"\d+(\.\w+){1,4}")
 SECRET_FROM = 4
-"""Characters of a header's value from which on no message shows it: shorter ones are in any message by chance."""
+"""Length of a header's value from which messages hide it. A shorter one may occur in any message by chance."""
 REFUSED = (401, 403, 407)
-"""Answers to somebody who lacks the credentials."""
+"""Status codes for missing or wrong credentials."""
 VERSIONS = ("api/v2/version", "api/v1/version")
-"""Where servers say which version they are; those of other major versions know little else that the client asks."""
+"""Paths of the version of a server. Servers of other major versions lack most of the other paths."""
 PATIENCE = 5.0
-"""Seconds to wait for that answer."""
+"""Longest wait for the version, in seconds."""
 PROBED = 2.0
-"""Seconds to wait for a sign of life of a server that left a call without an answer."""
+"""Longest wait for a heartbeat after a call got no answer, in seconds."""
 
 
 def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: float) -> Connection:
     """Open a Chroma server.
 
     Args:
-        url: Its address, which may have a name and a password.
-        headers: Sent with each request.
-        ca: PEM file with the authority that its certificate is checked against; None for the public ones.
-        seconds: To wait for each answer at most.
+        url: Its address, which may contain a name and a password.
+        headers: Headers of each request.
+        ca: PEM file with the authority that its certificate is checked against. None for the public authorities.
+        seconds: Longest wait for each answer.
 
     Raises:
-        BadStoreError: The address is none, or no server of this major version answers there, lets us in and is who it
-            says.
+        BadStoreError: The address is invalid, no server of this major version answers there, or it rejects the
+            credentials, or its certificate is not trusted.
     """
     place, parts = public_url(url)
     sent = dict(headers) | _credentials(place, parts, headers)
@@ -52,7 +52,7 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
     )
     tls = parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
-    # A path (a proxy's) is only kept by Chroma's client if it gets the whole address.
+    # Chroma's client keeps a path, such as a proxy's, only if it gets the whole address as host.
     host = f"{place.rstrip('/')}" if parts.path.strip("/") else str(parts.hostname)
 
     def made() -> Client:
@@ -60,9 +60,9 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
         return cast(Client, client)
 
     try:
-        # Chroma's client asks as it is made, and waits without end.
+        # Chroma's client sends a request when it is created, and waits without limit.
         client = within(seconds, made, lambda client: client.close())
-        # It has no setting for that, so what it sends requests with is told.
+        # It has no setting for a time limit, so the limit is set on its HTTP session.
         cast(FastAPI, client._server)._session.timeout = httpx.Timeout(seconds)
         version = client.get_version()
     except (TimeoutError, httpx.TimeoutException) as error:
@@ -71,7 +71,7 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
             f"The Chroma server at {place} does not answer within {seconds:g} seconds: check that it runs, correct "
             "BILLP_CHROMA_URL, or set BILLP_CHROMA_SECONDS to more."
         ) from cause
-    except Exception as error:  # as in chroma_calls
+    except Exception as error:  # As in `chroma_calls`.
         _, cause = without(secrets, error)
         told = (
             _unreachable(place, secrets, error) or _other_version(place, sent, ca) or _no_server(place, secrets, error)
@@ -87,7 +87,7 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
 
 
 def _lives(place: str, headers: Mapping[str, str], ca: str | None) -> bool:
-    """Say whether anything answers at `place`."""
+    """Return whether any server answers at `place`."""
     url, trusted = f"{place.rstrip('/')}/api/v2/heartbeat", ssl.create_default_context(cafile=ca)
     try:
         httpx.get(url, headers=dict(headers), verify=trusted, timeout=PROBED)
@@ -97,7 +97,7 @@ def _lives(place: str, headers: Mapping[str, str], ca: str | None) -> bool:
 
 
 def _credentials(place: str, parts: SplitResult, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the header for the name and password of an address, if it has them."""
+    """Return the header for the name and password in an address. Empty if it has none."""
     if parts.username is None:
         return {}
     if any(name.lower() == "authorization" for name in headers):
@@ -109,7 +109,7 @@ def _credentials(place: str, parts: SplitResult, headers: Mapping[str, str]) -> 
 
 
 def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str | None:
-    """Return who does not trust whom at `place`, and what to do; None where that is not what is wrong."""
+    """Return a message for an untrusted certificate or rejected credentials. None for any other error."""
     if untrusted := caused_by(error, ssl.SSLCertVerificationError):
         return (
             f"The server at {place} is not trusted ({untrusted.verify_message}): name the file with the certificate "
@@ -125,7 +125,7 @@ def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str 
 
 
 def _other_version(place: str, headers: Mapping[str, str], ca: str | None) -> str | None:
-    """Return that a Chroma of another major version answers at `place`, if one does."""
+    """Return a message if a Chroma server of another major version answers at `place`. None otherwise."""
     for path in VERSIONS:
         try:
             answer = httpx.get(
@@ -155,7 +155,7 @@ def _no_server(place: str, secrets: tuple[str, ...], error: Exception) -> str:
 
 
 def public_url(url: str) -> tuple[str, SplitResult]:
-    """Return a URL without credentials, as messages may name it, and its parts.
+    """Return a URL without credentials, for messages, and its parts.
 
     Raises:
         BadStoreError: It is no http(s) URL.

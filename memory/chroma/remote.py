@@ -1,4 +1,4 @@
-"""A Chroma server: other clients may write at any time, so every read asks it and nothing is kept here."""
+"""Backend of a Chroma server: other clients may write at any time, so every read is a request and nothing is cached."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -34,19 +34,19 @@ def _too_large(chunk: Chunk, error: TooLargeError) -> BadRecordError:
 
 
 class RemoteBackend(Backend):
-    """Reads and writes of a server that others use too.
+    """Reads and writes of a server shared with other clients.
 
-    A search asks Chroma's index for 2,000 candidates by id and distance alone, which is exact for collections up
-    to that size, fetches the vectors of those that can still win, and ranks them exactly. What has no query
-    (listings, namespaces) reads the whole collection's metadata, so it is for people and tools, not for the way of
-    a visit.
+    A search asks Chroma's index for 2,000 candidates with ids and distances only, which is exact for collections up to
+    that size. It then fetches the vectors of the candidates that can still win, and ranks them exactly. Reads without a
+    query (listings, namespaces) load the metadata of the whole collection, so they are for people and tools, not for a
+    visit.
 
-    A server may lose what it kept while this client lives. Then the store is set up there again, as if it were opened.
+    If a server loses its data while this client runs, the store is created there again, as at its opening.
 
     Args:
         connection: The open Chroma.
         dimension: Numbers in a vector.
-        settle: Notes on the server which embedding the store is for, or refuses the server.
+        settle: Stores the embedding's name on the server, or rejects the server.
     """
 
     def __init__(self, connection: Connection, dimension: int, settle: Callable[[], None]) -> None:
@@ -66,10 +66,10 @@ class RemoteBackend(Backend):
         return self._or_again(lambda: super(RemoteBackend, self).vectors(records))
 
     def write(self, chunk: Chunk) -> None:
-        """Make a chunk durable, as `Backend.write` does: twice is once.
+        """Make a chunk durable, as `Backend.write` does. A repeated write changes nothing.
 
         Raises:
-            BadRecordError: A record is too large for the server; the others of the chunk are written.
+            BadRecordError: A record is too large for the server. The others of the chunk are written.
         """
         try:
             self._or_again(lambda: super(RemoteBackend, self).write(chunk))
@@ -89,11 +89,11 @@ class RemoteBackend(Backend):
             raise refused[0]
 
     def sweep(self, labels: Namespace, offset: int) -> tuple[int, int]:
-        """Remove some of the expired records, as `Backend.sweep` does."""
+        """Delete one page of the expired records, as `Backend.sweep` does."""
         return self._or_again(lambda: super(RemoteBackend, self).sweep(labels, offset))
 
     def _or_again(self, call: Callable[[], T]) -> T:
-        """Make a call, and once more if the server has lost the collections that are known here."""
+        """Make a call, and repeat it once if the server has lost the known collections."""
         try:
             return call()
         except GoneError:
@@ -102,11 +102,11 @@ class RemoteBackend(Backend):
             return call()
 
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
-        """Return nothing: each read is a request."""
+        """Return None: each read is a request."""
         return None
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
-        """Return a record, None if there is none."""
+        """Return a record. None if missing."""
         head = main_row_id(namespace, key)
         record = self._heads(self._existing(labels_of(namespace)), [head]).get(head)
         return record if record and not record.expired else None
@@ -124,11 +124,11 @@ class RemoteBackend(Backend):
         return [labels for labels in self._collections if reaches(prefix, labels)]
 
     def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that `op` means, by namespace and key."""
+        """Return the first `wanted` records of a collection that match `op`, sorted by namespace and key."""
         return self._first(labels, op, prefix_filter(op.namespace_prefix), wanted)
 
     def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
-        """Return the first `wanted` records of a collection that have no vector, by namespace and key."""
+        """Return the first `wanted` records of a collection without a vector, sorted by namespace and key."""
         below = prefix_filter(op.namespace_prefix)
         unindexed: dict[str, Any] = {"vectors": 0}
         return self._first(labels, op, {"$and": [unindexed, below]} if below else unindexed, wanted)
@@ -153,28 +153,28 @@ class RemoteBackend(Backend):
         return search_index(collection, query, prefix_filter(op.namespace_prefix), wanted, resolve)
 
     def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
-        """Return what a collection holds of `records`, by head, expired ones too."""
+        """Return the stored versions of `records` in a collection by main row id, expired ones included."""
         return self._heads(self._existing(labels), [record.head for record in records])
 
     def written(self, write: Write, record: StoredRecord | None) -> None:
-        """Do nothing: the server knows."""
+        """Do nothing: the server has the new version."""
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
-        """Say yes: the server will know."""
+        """Return True: the next call updates the server."""
         return True
 
     def swept(self, record: StoredRecord) -> None:
-        """Do nothing: the server knows."""
+        """Do nothing: the server has deleted it."""
 
     def _existing(self, labels: Namespace) -> Table | None:
-        """Return the collection of `labels`, None if there is none."""
+        """Return the collection of `labels`. None if missing."""
         if labels not in self._collections and (found := self._connection.table(self._name(labels))):
             self._collections[labels] = found
         return self._collections.get(labels)
 
     @staticmethod
     def _heads(collection: Table | None, heads: list[str]) -> dict[str, StoredRecord]:
-        """Return those of the records with `heads` that exist."""
+        """Return the existing records by main row id."""
         if collection is None or not heads:
             return {}
         page = collection.get(ids=heads, include=["metadatas"])
@@ -182,7 +182,7 @@ class RemoteBackend(Backend):
 
     @staticmethod
     def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[StoredRecord]:
-        """Yield the living records of a collection that pass Chroma's filter."""
+        """Yield the unexpired records of a collection that pass Chroma's filter."""
         if collection is not None:
             page = collection.get(where=where, include=["metadatas"])
             rows = zip(page["ids"], page["metadatas"] or [], strict=True)

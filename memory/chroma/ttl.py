@@ -1,4 +1,4 @@
-"""When records expire, and in which order."""
+"""Time to live of records, and their expiry in order of time."""
 
 import heapq
 import math
@@ -10,23 +10,23 @@ from langgraph.store.base import PutOp
 from memory.chroma.errors import BadRecordError
 
 LONGEST = 1e9
-"""Minutes that a record may live at most, 1,900 years: dates end in the year 9999."""
+"""Longest time to live in minutes, 1,900 years, since dates end in the year 9999."""
 REFRESH_FROM = 0.01
-"""Share of its time to live that has to be gone before a read starts it anew, so that few reads are writes."""
+"""Share of the time to live that must pass before a read refreshes it, so that few reads become writes."""
 
 
 def now() -> datetime:
-    """Return the time by which records are written and expire."""
+    """Return the current time, for writes and expiry."""
     return datetime.now(UTC)
 
 
 def end_of(ttl: float, start: datetime) -> datetime:
-    """Return when a record expires whose `ttl` minutes begin at `start`."""
+    """Return the expiry time of a record with a time to live of `ttl` minutes from `start`."""
     return start + timedelta(minutes=ttl)
 
 
 def check_ttl(op: PutOp) -> None:
-    """Raise where the time to live that a write asks for is none.
+    """Raise if the time to live of a write is invalid.
 
     Raises:
         BadRecordError: It is no number of minutes.
@@ -41,7 +41,7 @@ def check_ttl(op: PutOp) -> None:
 
 
 class Deadlines:
-    """Which records expire when, the next one first; an entry may be out of date, so whoever takes it looks again."""
+    """Queue of records by expiry time, the earliest first. Entries may be outdated, so callers check the record."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[datetime, str]] = []
@@ -50,16 +50,16 @@ class Deadlines:
         return len(self._heap)
 
     def add(self, deadline: datetime, head: str) -> None:
-        """Note when a record expires."""
+        """Add the expiry time of a record."""
         heapq.heappush(self._heap, (deadline, head))
 
     def renew(self, entries: Iterable[tuple[datetime, str]]) -> None:
-        """Forget all entries but these."""
+        """Replace all entries."""
         self._heap = list(entries)
         heapq.heapify(self._heap)
 
     def passed(self, moment: datetime) -> list[str]:
-        """Take out and return the records with a deadline that is not after `moment`."""
+        """Remove and return the records that expire at `moment` or before."""
         heads: list[str] = []
         while self._heap and self._heap[0][0] <= moment:
             heads.append(heapq.heappop(self._heap)[1])

@@ -1,4 +1,4 @@
-"""The thread that talks to a Chroma server: whoever has waited long enough can leave it behind."""
+"""Worker thread for calls to a Chroma server. It can be abandoned if the server hangs."""
 
 import threading
 from collections import deque
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 def within(seconds: float, call: Callable[[], T], late: Callable[[T], None]) -> T:
-    """Make a call in a thread of its own, and wait for it no longer than some seconds.
+    """Make a call in a thread of its own, with a limit on the wait.
 
     Args:
-        seconds: To wait at most.
-        call: What to do.
-        late: Is given what the call returns if nobody waits for it any more.
+        seconds: Longest wait.
+        call: The call.
+        late: Called with the result if it arrives after the limit.
 
     Raises:
-        TimeoutError: The call is still under way; it ends with the process at the latest.
+        TimeoutError: The call is still running. It ends with the process at the latest.
     """
     worker = ServerWorker("memory-opening")
     future = worker.submit(call)
@@ -35,14 +35,14 @@ def within(seconds: float, call: Callable[[], T], late: Callable[[T], None]) -> 
 
 
 class ServerWorker(Executor):
-    """Makes calls one at a time, in the order in which they came, in a daemon thread.
+    """Makes calls one at a time, in the order of their arrival, in a daemon thread.
 
-    `ThreadPoolExecutor` is not used, since its threads hold up the end of the process, for ever where a server hangs.
+    `ThreadPoolExecutor` is not used, since its threads delay the end of the process, for ever if a server hangs.
 
     Args:
         name: Name of the thread.
-        silences: Says of the error of a call whether it shows that the server hangs. Then the calls that wait fail
-            with that error too: they have waited as long, and would fail one after another.
+        silences: Returns whether the error of a call shows that the server hangs. Then all waiting calls fail with that
+            error too, since they have waited as long and would fail one after another.
     """
 
     def __init__(self, name: str, silences: Callable[[BaseException], bool] = lambda error: False) -> None:
@@ -56,7 +56,7 @@ class ServerWorker(Executor):
         self._thread.start()
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Queue a call; the future can be cancelled until its turn comes, and fails where the worker was abandoned.
+        """Queue a call. The future can be cancelled until its turn, and fails if the worker was abandoned.
 
         Raises:
             RuntimeError: The worker was shut down.
@@ -73,7 +73,7 @@ class ServerWorker(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end the thread after those that wait."""
+        """Reject new calls, and end the thread after the waiting ones."""
         with self._changed:
             self._ended = True
             if cancel_futures:
@@ -85,7 +85,7 @@ class ServerWorker(Executor):
             self._thread.join()
 
     def abandon(self, error: BaseException) -> None:
-        """Take no more calls, and let those that wait, and the one under way, fail with `error` at once."""
+        """Reject new calls, and fail the current and the waiting ones with `error` immediately."""
         with self._changed:
             self._ended, self._abandoned = True, error
             under_way = self._under_way
@@ -96,7 +96,7 @@ class ServerWorker(Executor):
                 under_way.set_exception(error)
 
     def abandon_once_it_hangs(self, seconds: float, error: BaseException) -> None:
-        """Wait for the end of the worker, and abandon it as soon as a call takes longer than some seconds."""
+        """Wait for the end of the worker, and abandon it as soon as a call takes longer than `seconds`."""
         while True:
             with self._changed:
                 call = self._under_way

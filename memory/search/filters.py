@@ -1,4 +1,4 @@
-"""Which records and namespaces a search or a listing means, as LangGraph's own stores read it."""
+"""Filters of searches and conditions of namespace listings, with the meaning of LangGraph's own stores."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,13 +9,13 @@ Namespace = tuple[str, ...]
 
 
 MOST_NESTED = 100
-"""Levels that a filter may have."""
+"""Largest nesting depth of a filter."""
 
 
 def _number(value: Any) -> float | None:
-    """Return `value` as a number, None where it is none (a missing field, a text): such a record does not match."""
+    """Return `value` as a number. None if it is not one (a missing field, a text); such a record does not match."""
     if isinstance(value, int):
-        # As it is: Python compares integers of any size with floats exactly, and not all are floats.
+        # Unchanged: Python compares integers of any size with floats exactly, and some integers exceed a float.
         return value
     try:
         return float(value)
@@ -43,11 +43,11 @@ _BOUNDED = {"$gt", "$gte", "$lt", "$lte"}
 
 
 def check_filter(wanted: Any) -> None:
-    """Raise where a filter cannot be understood, whatever records there are.
+    """Raise if a filter is invalid, whatever the records are.
 
     Raises:
-        ValueError: It is no dict by names of fields, is nested too deep, has an unknown operator or one that stands
-            for no field, or a bound that is no number.
+        ValueError: The filter is no dict of field names, is nested too deep, has an unknown operator, an operator in
+            place of a field, or a bound that is no number.
     """
     if wanted is None:
         return
@@ -80,17 +80,17 @@ def _check_condition_on_field(wanted: Any, levels: int) -> None:
 
 
 def check_condition(condition: MatchCondition) -> None:
-    """Raise where a condition on namespaces cannot be understood.
+    """Raise if a condition on namespaces is invalid.
 
     Raises:
-        ValueError: It is of an unknown kind.
+        ValueError: The kind of condition is unknown.
     """
     if condition.match_type not in ("prefix", "suffix"):
         raise ValueError(f"Unknown kind of namespace condition {condition.match_type!r}: use prefix or suffix.")
 
 
 def matches(value: dict[str, Any], wanted: dict[str, Any] | None) -> bool:
-    """Say whether a record's value passes the filter of a search, which `check_filter` accepts; every field must."""
+    """Return whether a record's value passes a filter checked by `check_filter`. Every field must match."""
     return all(_field_matches(value.get(field), condition) for field, condition in (wanted or {}).items())
 
 
@@ -109,7 +109,7 @@ def _field_matches(value: Any, wanted: Any) -> bool:
 
 
 def list_namespaces(namespaces: Iterable[Namespace], op: ListNamespacesOp) -> list[Namespace]:
-    """Return the namespaces that `op` asks for, sorted, cut to its depth, each once, its page of them."""
+    """Return the page of distinct namespaces that `op` asks for, sorted and cut to its depth."""
     found = {
         namespace[: op.max_depth] if op.max_depth is not None else namespace
         for namespace in namespaces

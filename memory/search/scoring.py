@@ -1,21 +1,21 @@
-"""Exact scores: the same for the same vectors, whatever their order, batch, process or way into memory."""
+"""Exact scores: equal vectors get equal scores in every order, batch and process."""
 
 import numpy as np
 
 from memory.search.vectors import Vector
 
 DECIMALS = 6
-"""Scores are rounded to this before ties are broken by key."""
+"""Decimals of a score. Scores are rounded before ties are broken by key."""
 SCORE_MARGIN = 1e-5
-"""More than a fast float32 product and the rounding together can be off."""
+"""Upper bound of the error of a fast float32 product plus rounding."""
 _CHUNK = 4096
 
 
 def exact_scores(vectors: Vector, query: Vector) -> list[float]:
     """Return the cosine similarity of each of `vectors`, (n, d), to `query`, (d,), all of length 1 or 0.
 
-    BLAS sums a row differently by its place in the matrix. Here each row is summed on its own in float64 and
-    rounded, so that equal vectors have equal scores and ties are ties everywhere.
+    BLAS sums a row differently depending on its position in the matrix. Here each row is summed separately in float64
+    and rounded, so that equal vectors always get equal scores and ties stay ties.
     """
     exact_query = query.astype(np.float64)
     scores: list[float] = []
@@ -27,11 +27,11 @@ def exact_scores(vectors: Vector, query: Vector) -> list[float]:
 
 
 def contenders(scores: Vector, wanted: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Return the indices of all rows that may be among the best `wanted` once scored exactly.
+    """Return the indices of all rows that may be among the best `wanted` after exact scoring.
 
     Args:
-        scores: (n,), fast scores, off by less than `SCORE_MARGIN` / 2; -inf for rows that do not count.
-        wanted: Rows that are wanted in the end.
+        scores: (n,), fast scores with an error below `SCORE_MARGIN` / 2; -inf for excluded rows.
+        wanted: Number of rows in the final result.
     """
     if wanted >= len(scores):
         return np.flatnonzero(scores > -np.inf)

@@ -1,4 +1,4 @@
-"""Empty stores of every kind, for tests that all of them have to pass."""
+"""Fixtures with empty stores of every kind, for the store contracts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BaseStore]:
-    """An empty store that indexes `$`."""
+    """Empty store that indexes `$`."""
     if kind in THEIRS:
         with langgraph_store(kind) as theirs:
             yield theirs
@@ -31,7 +31,7 @@ def store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
 def mortal(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Any, Clock]]:
-    """An empty store whose records live 30 minutes if nothing else is said, and its clock."""
+    """Empty store with a default time to live of 30 minutes, and its clock."""
     clock = Clock(monkeypatch)
     if request.param == "SqliteStore":
         with langgraph_store(request.param, TTL) as theirs:
@@ -43,6 +43,6 @@ def mortal(
 
 @pytest.fixture(params=OURS)
 def ours(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ChromaStore]:
-    """An empty `ChromaStore` that indexes `$`."""
+    """Empty `ChromaStore` that indexes `$`."""
     with chroma_store(request.param, tmp_path, lambda: str(request.getfixturevalue("chroma_url"))) as store:
         yield store

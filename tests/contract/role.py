@@ -1,4 +1,4 @@
-"""The built-in roles, each with a variant in which it stands, for the contract that every role keeps to."""
+"""Built-in roles, each with a variant that contains it, for the role contract."""
 
 from graph.conformance import RoleContract as RoleContract
 

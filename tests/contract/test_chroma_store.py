@@ -1,4 +1,4 @@
-"""What `ChromaStore` does beyond LangGraph's stores, wherever it keeps its data."""
+"""Features of `ChromaStore` beyond LangGraph's stores, on every kind of it."""
 
 import asyncio
 import doctest
@@ -75,7 +75,7 @@ async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
         await ours.abatch(
             [PutOp(("c", "x", f"u{task}"), str(n), {"a": f"{task}", "b": f"{n}"}, ["a", "b"]) for n in range(15)]
         )
-        # All tasks write this one: in the end it is whole, whoever came last.
+        # All tasks write this record: at the end it must be complete, whichever write came last.
         await ours.aput(("c", "x", "all"), "shared", {"a": f"red {task}", "b": f"blue {task}"}, ["a", "b"])
 
     await asyncio.gather(*(write(task) for task in range(4)))
@@ -88,7 +88,7 @@ async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
 
 @pytest.fixture
 def own_url(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty server: one that tests share is for their embedding."""
+    """URL of an empty server, since the shared test server is bound to another embedding."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ChromaServer(tmp_path_factory.mktemp("chroma"))
     try:

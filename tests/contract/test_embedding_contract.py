@@ -1,4 +1,4 @@
-"""The bundled embedding keeps to the contract of embeddings, and embeddings that do not are found out."""
+"""Embedding contract: the bundled embedding passes, and faulty embeddings fail."""
 
 import threading
 from typing import Any
@@ -23,7 +23,7 @@ class TestLineMean(EmbeddingContract):
 
 
 class InCompany(FakeEmbeddings):
-    """Centres its vectors on what comes with them."""
+    """Faulty: a vector depends on the other texts of the call."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         vectors = np.array(super().embed_documents(texts))
@@ -32,7 +32,7 @@ class InCompany(FakeEmbeddings):
 
 
 class OneAtATime(FakeEmbeddings):
-    """Keeps what it works on in itself."""
+    """Faulty: cannot be called by two threads at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class OneAtATime(FakeEmbeddings):
 
 
 class Nobody(FakeEmbeddings):
-    """Has another name each time."""
+    """Faulty: each instance has another name."""
 
     def __init__(self) -> None:
         super().__init__(name=str(id(self)))
@@ -58,14 +58,14 @@ class Nobody(FakeEmbeddings):
 
 
 class Blind(FakeEmbeddings):
-    """Has one vector for all."""
+    """Faulty: all texts have the same vector."""
 
     def embed_query(self, text: str) -> list[float]:
         return super().embed_query("")
 
 
 class Undefined(FakeEmbeddings):
-    """Divides by the number of letters."""
+    """Faulty: divides by the number of letters, so an empty text gets no finite vector."""
 
     def embed_query(self, text: str) -> list[float]:
         return [value / len(text) if text else float("nan") for value in super().embed_query(text)]

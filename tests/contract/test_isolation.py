@@ -1,4 +1,4 @@
-"""Nobody is shown what is another user's: recall without shared memory, the store by any namespace, edited states."""
+"""Isolation of users in recall without shared memory, in the store by any namespace, and after edits of the state."""
 
 import asyncio
 from contextlib import suppress
@@ -35,7 +35,7 @@ HOSTILE: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 
 
 async def fill(store: ChromaStore, users: list[str]) -> None:
-    """Remember one visit of each of `users`, all of the same situation."""
+    """Write the records of one visit for each of `users`, all in the same situation."""
     for number, user in enumerate(users):
         common: dict[str, Any] = {"visit": f"visit {number}", "user_id": user, "situation": "The Same Title (Drama)"}
         told = {"plan": "", "title": "t", "genres": [], "predicted": 3.0, "distance": 0.5}
@@ -56,7 +56,7 @@ async def test_a_person_who_edits_their_visit_reaches_nothing_of_another(node: s
 
 @pytest.mark.usefixtures("home")
 async def test_without_the_guard_an_edited_state_does_reach_another_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    # So the test above finds what it looks for.
+    # Proves that the test above would find a fault.
     monkeypatch.setattr(episode, "guarded", lambda node: node)
     faults = await faults_of_isolation(episode.build_variant("billp"), VARIANTS["billp"].nodes, "planner")
     assert any("identity, profile: reached lessons/people:tiny/ann" in fault for fault in faults)
@@ -88,5 +88,5 @@ async def test_no_namespace_filter_or_offset_leads_to_what_is_anothers(ours: Chr
     for prefix, asked in HOSTILE:
         with suppress(InvalidNamespaceError):
             assert await ours.asearch(prefix, query=query, **asked) == [], prefix
-    # A wildcard stands for any label where namespaces are listed, and there alone.
+    # A wildcard matches any label in listings of namespaces, and only there.
     assert await ours.alist_namespaces(prefix=("experiences", "w", "*"), suffix=("a",)) == [("experiences", "w", "a")]

@@ -1,4 +1,4 @@
-"""The models keep to the contract of models, and models that do not are found out."""
+"""Model contract: the models pass, and faulty models fail."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ class TestOpenAI(ModelContract):
 
 
 class OfOneLoop(FakeListChatModel):
-    """Holds on to the event loop in which it was asked first."""
+    """Faulty: works only in the event loop of its first call."""
 
     lock: Any = None
 
@@ -49,7 +49,7 @@ class OfOneLoop(FakeListChatModel):
 
 
 class Asleep(FakeListChatModel):
-    """Waits now and then without letting others go on."""
+    """Faulty: blocks the event loop at every twentieth call."""
 
     asked: int = 0
 

@@ -1,4 +1,4 @@
-"""Every built-in role keeps to the contract of roles, and roles that do not are found out."""
+"""Role contract: every built-in role passes, and faulty roles fail."""
 
 import json
 import random

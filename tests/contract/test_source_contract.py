@@ -1,4 +1,4 @@
-"""Every built-in source keeps to the contract of sources, and sources that do not are found out."""
+"""Source contract: every built-in source passes, and faulty sources fail."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ USERS, ITEMS = 40, 20
 
 
 def pairs() -> list[tuple[int, int, float]]:
-    """Return who gave which item what: each user rates most items."""
+    """Return user, item and rating of a sample in which each user rates most items."""
     chance = np.random.default_rng(0)
     return [(u, i, float(chance.integers(1, 6))) for u in range(USERS) for i in range(ITEMS) if chance.random() < 0.8]
 
@@ -100,7 +100,7 @@ def test_no_built_in_source_is_left_out() -> None:
 
 
 def lines(given: SourceFiles, seed: int) -> Ratings:
-    """Read the lines of one file, as a source should."""
+    """Read the lines of one file, as a correct source does."""
     assert given.path
     collector = Collector()
     file = given.path / "lines.jsonl"
@@ -159,5 +159,5 @@ def test_a_source_that_breaks_the_contract_is_found_out(read: Any, test: Any, tm
     (tmp_path / "good").mkdir()
     (tmp_path / "broken").mkdir()
     test(Good(), tmp_path / "good")
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is that breaks
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the kind of error is open
         test(Broken(), tmp_path / "broken")

@@ -1,4 +1,4 @@
-"""One contract for all stores: `ChromaStore`, wherever it keeps its data, and LangGraph's own two."""
+"""Store contract: the same tests for every kind of `ChromaStore` and for LangGraph's own two stores."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from tests.stores import OURS, SQLITE, THEIRS, Clock, FakeEmbeddings, sqlite_ind
 
 @asynccontextmanager
 async def asynchronous(store: BaseStore, kind: str) -> AsyncIterator[BaseStore]:
-    """Give the store with async methods that goes with `store`."""
+    """Yield the async counterpart of `store`."""
     if kind == "SqliteStore":
         async with aiosqlite.connect(**SQLITE) as connection:
             yield AsyncSqliteStore(connection, index=sqlite_index())
@@ -220,13 +220,14 @@ def test_bad_namespaces_are_refused(store: BaseStore) -> None:
 
 
 class TestWhereLangGraphsStoresDiffer:
-    """What each of them does, and which one `ChromaStore` follows. `kind` tells the stores apart."""
+    """Differences among LangGraph's stores, and the one that `ChromaStore` follows. `kind` names the store."""
 
     def test_created_at_of_a_replaced_record(
         self, store: BaseStore, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Both of these begin it anew, PostgresStore and the documentation of `Item` do not: when something was created
-        # is lost otherwise, and `updated_at` would say nothing. SqliteStore counts in seconds, so it is not looked at.
+        # Both of LangGraph's stores here reset it; PostgresStore and the documentation of `Item` keep it. `ChromaStore`
+        # keeps it: otherwise the creation time is lost, and `updated_at` adds nothing. SqliteStore is not checked,
+        # since its times have a resolution of a second.
         clock = Clock(monkeypatch)
         store.put(("a", "b"), "k", {"n": 1})
         first = store.get(("a", "b"), "k")
@@ -240,9 +241,9 @@ class TestWhereLangGraphsStoresDiffer:
             assert second.created_at > first.created_at
 
     def test_order_of_a_listing(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore: namespaces as they came, and keys as they came. SqliteStore: the last second of a change first.
-        # PostgresStore: the same, to the microsecond. A page after page is whole only if writes in between move nothing
-        # else, and a study has to give the same bytes in any order of writing: by namespace and key.
+        # InMemoryStore lists namespaces and keys in order of insertion, SqliteStore the latest change first, by the
+        # second, and PostgresStore likewise, by the microsecond. `ChromaStore` sorts by namespace and key: pages stay
+        # complete while records are changed between them, and a study gives the same bytes for every order of writes.
         for place, key in ((("b",), "2"), (("b",), "1"), (("a", "z"), "9"), (("b",), "3")):
             store.put(place, key, {})
         if kind in OURS:
@@ -253,8 +254,8 @@ class TestWhereLangGraphsStoresDiffer:
             assert [item.key for item in store.search(())] == ["2", "1", "3", "9"]
 
     def test_unindexed_records_under_a_query(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore fills up with them, SqliteStore leaves them out. With the former: a record put with
-        # `index=False` is still below the prefix, and whoever asks for more than is indexed gets it.
+        # InMemoryStore appends them, SqliteStore omits them. `ChromaStore` follows InMemoryStore: a record put with
+        # `index=False` is still below the prefix, and a limit above the number of indexed records includes it.
         store.put(("u", "x"), "a", {"text": "hidden"}, index=False)
         store.put(("u", "x"), "b", {"text": "seen"})
         store.put(("u", "x"), "c", {"other": 1}, index=["text"])
@@ -262,8 +263,8 @@ class TestWhereLangGraphsStoresDiffer:
         assert found == (["b"] if kind == "SqliteStore" else ["b", "a", "c"])
 
     def test_pages_under_a_query(self, store: BaseStore, kind: str) -> None:
-        # SqliteStore looks at no more than twice `limit` rows, whatever the offset: pages after the second are empty.
-        # With InMemoryStore, where they join to the whole.
+        # SqliteStore reads at most twice `limit` rows, whatever the offset, so pages after the second are empty.
+        # `ChromaStore` follows InMemoryStore: the pages together are the whole result.
         for number in range(7):
             store.put(("p", "x"), f"k{number}", {"n": number})
         whole = [item.key for item in store.search(("p",), query="q", limit=99)]
@@ -272,15 +273,16 @@ class TestWhereLangGraphsStoresDiffer:
         assert joined == (whole[:4] if kind == "SqliteStore" else whole) and len(whole) == 7
 
     def test_many_vectors_of_one_record(self, store: BaseStore, kind: str) -> None:
-        # For the same reason the vectors of one record crowd out others there.
+        # For the same reason, the vectors of one record push out other records in SqliteStore.
         store.put(("m", "x"), "list", {"many": [f"t{number}" for number in range(30)]}, index=["many[*]"])
         store.put(("m", "x"), "one", {"text": "far away"}, index=["text"])
         found = [item.key for item in store.search(("m", "x"), query="t0", limit=2)]
         assert found[0] == "list" and (kind == "SqliteStore" or found == ["list", "one"])
 
     def test_vectors_of_a_replaced_record(self, store: BaseStore, kind: str) -> None:
-        # Both leave those that the new value does not overwrite, so that it is found by a text it no longer has.
-        # PostgresStore deletes them with the record only. A record is found by what it says: none is left.
+        # Both of LangGraph's stores keep the vectors that the new value does not overwrite, so a search for a removed
+        # text finds the record. PostgresStore deletes them only with the record. `ChromaStore` deletes all old vectors:
+        # a record is found only by its current texts.
         store.put(("a", "b"), "k", {"x": "red", "y": "blue"}, index=["x", "y"])
         store.put(("a", "b"), "k", {"x": "green"}, index=["x"])
         blue = [item.score == pytest.approx(1.0, abs=1e-5) for item in store.search(("a", "b"), query="blue")]
@@ -288,8 +290,8 @@ class TestWhereLangGraphsStoresDiffer:
         assert store.search(("a", "b"), query="green")[0].score == pytest.approx(1.0, abs=1e-5)
 
     def test_comparing_a_field_that_is_missing_or_no_number(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore raises for the whole search, SqliteStore passes over the record. With the latter: one odd record
-        # must not hide all others.
+        # InMemoryStore raises for the whole search, SqliteStore skips the record. `ChromaStore` follows SqliteStore:
+        # one invalid record must not hide all others.
         store.put(("a", "b"), "with", {"n": 2})
         store.put(("a", "b"), "without", {})
         if kind == "InMemoryStore":
@@ -299,14 +301,15 @@ class TestWhereLangGraphsStoresDiffer:
             assert [item.key for item in store.search(("a",), filter={"n": {"$gt": 1}})] == ["with"]
 
     def test_unequal_to_a_field_that_is_missing(self, store: BaseStore, kind: str) -> None:
-        # In SQL nothing is unequal to what is missing. With InMemoryStore: `$ne` holds where `$eq` does not.
+        # In SQL, nothing is unequal to a missing field. `ChromaStore` follows InMemoryStore: `$ne` holds if `$eq` does
+        # not.
         store.put(("a", "b"), "without", {})
         found = [item.key for item in store.search(("a",), filter={"n": {"$ne": 1}})]
         assert found == ([] if kind == "SqliteStore" else ["without"])
 
     def test_operators_inside_a_nested_condition(self, store: BaseStore, kind: str) -> None:
-        # SqliteStore takes every dict for operators and spells nested fields "deep.of". With InMemoryStore, whose
-        # filters look like the values that they are for.
+        # SqliteStore reads every dict as operators, and spells nested fields "deep.of". `ChromaStore` follows
+        # InMemoryStore, whose filters have the shape of the values.
         store.put(("a", "b"), "k", {"deep": {"of": 11, "too": [1]}})
         for wanted, found in (({"of": {"$gt": 10}, "too": [1]}, 1), ({"of": {"$gt": 11}}, 0)):
             if kind == "SqliteStore":
@@ -316,7 +319,8 @@ class TestWhereLangGraphsStoresDiffer:
                 assert len(store.search(("a",), filter={"deep": wanted})) == found
 
     def test_a_bound_that_is_a_text(self, store: BaseStore, kind: str) -> None:
-        # SqliteStore compares texts by their letters, InMemoryStore raises. With the latter: "10" < "9" is no help.
+        # SqliteStore compares texts by their letters, InMemoryStore raises. `ChromaStore` follows InMemoryStore, since
+        # "10" < "9" would be misleading.
         store.put(("a", "b"), "k", {"day": "2026-02-01"})
         if kind == "SqliteStore":
             assert len(store.search(("a",), filter={"day": {"$gt": "2026-01-01"}})) == 1
@@ -325,7 +329,8 @@ class TestWhereLangGraphsStoresDiffer:
                 store.search(("a",), filter={"day": {"$gt": "2026-01-01"}})
 
     def test_namespaces_that_have_become_empty(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore goes on listing them, even one that was only asked for. With SqliteStore: nothing is there.
+        # InMemoryStore still lists them, even one that was only read. `ChromaStore` follows SqliteStore: an empty
+        # namespace does not exist.
         store.put(("a", "b", "c"), "k", {})
         store.delete(("a", "b", "c"), "k")
         assert store.get(("never", "written"), "k") is None
@@ -333,15 +338,15 @@ class TestWhereLangGraphsStoresDiffer:
         assert store.list_namespaces() == left
 
     def test_order_of_namespaces(self, store: BaseStore, kind: str) -> None:
-        # SqliteStore sorts them as texts with dots, where "-" comes before "."; InMemoryStore label by label, and so
-        # do we: what is below one namespace stands together.
+        # SqliteStore sorts them as texts with dots, where "-" comes before "."; InMemoryStore sorts label by label.
+        # `ChromaStore` follows InMemoryStore: the namespaces below one prefix stay together.
         for place in (("a-b",), ("a", "b"), ("a",)):
             store.put(place, "k", {})
         by_label = [("a",), ("a", "b"), ("a-b",)]
         assert store.list_namespaces() == ([("a",), ("a-b",), ("a", "b")] if kind == "SqliteStore" else by_label)
 
     def test_what_is_handed_out(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore hands out what it holds. With SqliteStore: whoever changes a value changes a copy.
+        # InMemoryStore returns its stored object. `ChromaStore` follows SqliteStore: callers get a copy.
         store.put(("a", "b"), "k", {"list": [1]})
         for item in (store.get(("a", "b"), "k"), *store.search(("a",))):
             assert item
@@ -350,8 +355,8 @@ class TestWhereLangGraphsStoresDiffer:
         assert again and again.value == {"list": [1, 2, 2] if kind == "InMemoryStore" else [1]}
 
     def test_bad_namespaces_straight_in_a_batch(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore lets them pass. With SqliteStore, which looks at each operation as the base class advises: "a.b"
-        # must not come to mean ("a", "b").
+        # InMemoryStore accepts them. `ChromaStore` follows SqliteStore, which checks each operation, as the base class
+        # advises: "a.b" must not come to mean ("a", "b").
         if kind != "InMemoryStore":
             for namespace in (("a.b",), ("",), ("a", "\x00")):
                 for op in (PutOp(namespace, "k", {}), GetOp(namespace, "k"), SearchOp(namespace)):
@@ -360,7 +365,7 @@ class TestWhereLangGraphsStoresDiffer:
         assert store.search(()) == []
 
     def test_a_time_to_live(self, store: BaseStore, kind: str) -> None:
-        # InMemoryStore refuses it. With SqliteStore, which takes it even where nothing is configured.
+        # InMemoryStore rejects it. `ChromaStore` follows SqliteStore, which accepts it even without a setting.
         assert store.supports_ttl is (kind != "InMemoryStore")
         if kind == "InMemoryStore":
             with pytest.raises(NotImplementedError):

@@ -1,4 +1,4 @@
-"""Any sequence of operations leaves `ChromaStore` as it leaves LangGraph's `InMemoryStore`."""
+"""Model test: any sequence of operations gives the same results on `ChromaStore` as on LangGraph's `InMemoryStore`."""
 
 import tempfile
 from datetime import timedelta
@@ -36,7 +36,7 @@ def puts(lives: list[float | None]) -> st.SearchStrategy[Op]:
 
 reads: st.SearchStrategy[Op] = st.one_of(
     st.builds(GetOp, places, keys, st.booleans()),
-    # All that match: the two may order ties and listings otherwise.
+    # A limit above all matches, since the two stores may order ties and listings differently.
     st.builds(
         SearchOp,
         st.sampled_from([(), ("a",), ("a", "b")]),
@@ -57,12 +57,12 @@ def steps(lives: list[float | None]) -> st.SearchStrategy[list[Any]]:
 
 
 class Model:
-    """`InMemoryStore`, with what it leaves to others: an end to records, and to empty namespaces."""
+    """`InMemoryStore` with two features it lacks: records expire, and empty namespaces disappear."""
 
     def __init__(self) -> None:
         self.store = InMemoryStore(index={"dims": DIMENSION, "embed": FakeEmbeddings()})
         self.lives: dict[tuple[Namespace, str], tuple[float, float]] = {}
-        """Minutes to live, and when they are over."""
+        """Time to live in minutes, and minute of expiry."""
         self.minutes = 0.0
 
     def wait(self, minutes: float) -> None:
@@ -73,11 +73,11 @@ class Model:
                 del self.lives[place, key]
 
     def batch(self, ops: list[Op]) -> list[Any]:
-        # It does not see itself changed, as results are the items that it holds.
+        # Reads come first, since results are the stored items themselves and would change with a later write.
         results = [self._read(op) for op in ops]
         last = {(op.namespace, op.key): op for op in ops if isinstance(op, PutOp)}
         for place, op in last.items():
-            # It would keep the vectors of a record that is replaced.
+            # Deleted first, since InMemoryStore would keep the vectors of the replaced record.
             self.store.delete(*place)
             self.store.batch([op])
             self.lives.pop(place, None)
@@ -107,7 +107,7 @@ def place_of(item: Any) -> tuple[tuple[str, ...], str]:
 
 
 def alike(ours: Any, theirs: Any) -> None:
-    """Both are the same result of a read; scores come out of other arithmetic."""
+    """Assert that both are the same result of a read. Scores may differ by rounding."""
     if isinstance(theirs, list) and theirs and not isinstance(theirs[0], tuple):
         ours, theirs = sorted(ours, key=place_of), sorted(theirs, key=place_of)
         assert [place_of(item) for item in ours] == [place_of(item) for item in theirs]
@@ -131,7 +131,7 @@ def check_everything(store: BaseStore, model: Model) -> None:
 
 
 def check(limit: int, done: list[Any]) -> None:
-    """Do steps to a store in a folder and to the model, and compare what both say, in each step and in the end."""
+    """Run steps on a store in a folder and on the model, and compare the results of each step and the final records."""
     model = Model()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
         clock = Clock(monkeypatch)

@@ -1,4 +1,4 @@
-"""What callers get wrong, and what else lies beside their records: said as theirs, on every kind of store."""
+"""Invalid calls and foreign rows: the error names the caller's mistake, on every kind of store."""
 
 import threading
 import uuid
@@ -168,12 +168,12 @@ def test_a_row_that_holds_no_record_hides_no_other(
     assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]
     assert ours.list_namespaces() == [PLACE]
     assert "holds no record and is passed over" in caplog.text and not ours._connection.failed.is_set()
-    # It is somebody's, and stays.
+    # The foreign rows stay.
     assert len(rows.get(include=[])["ids"]) == 4
 
 
 class Arrays(FakeEmbeddings):
-    """Gives what many libraries give."""
+    """Embedding that returns NumPy arrays, as many libraries do."""
 
     def embed_query(self, text: str) -> Any:
         return np.asarray(super().embed_query(text), dtype=np.float32)

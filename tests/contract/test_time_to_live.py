@@ -1,4 +1,4 @@
-"""How long records live: on `SqliteStore`, and on `ChromaStore` wherever it keeps its data."""
+"""Time to live on `SqliteStore` and on every kind of `ChromaStore`."""
 
 import json
 import logging
@@ -90,11 +90,11 @@ class TestTimeToLive:
             self.wait_for_a_sweep(said)
             assert not ended.done()
             assert store.stop_ttl_sweeper(timeout=30) and ended.result(30) is None
-            # It can be started again, and ended by what it gave.
+            # The sweeper can be started again, and stopped by cancelling its future.
             store.put(("a", "b"), "two", {}, ttl=-1)
             again = store.start_ttl_sweeper(sweep_interval_minutes=0.0005)
             self.wait_for_a_sweep(said)
-            if isinstance(store, ChromaStore):  # The thread of SqliteStore ends in a traceback then.
+            if isinstance(store, ChromaStore):  # The thread of SqliteStore would end with a traceback.
                 again.cancel()
             assert store.stop_ttl_sweeper() and store.stop_ttl_sweeper()
             store.put(("a", "b"), "three", {}, ttl=-1)
@@ -112,8 +112,9 @@ class TestTimeToLive:
             assert store.start_ttl_sweeper().result(0) is None and store.stop_ttl_sweeper()
 
     def test_whether_what_has_expired_is_returned_before_a_sweep(self, mortal: tuple[Any, Clock]) -> None:
-        # SqliteStore and, unless `omit_expired` is set, PostgresStore return it until then. We do not: what a person
-        # was told is gone must not come back because a sweeper stood still, and a sweep may be hours away.
+        # SqliteStore returns expired records until the sweep, and so does PostgresStore unless `omit_expired` is set.
+        # `ChromaStore` does not: a record that a person knows as deleted must not reappear because the sweeper stopped,
+        # and the next sweep may be hours away.
         store, clock = mortal
         for key in ("a", "b"):
             store.put(("x", "y", key), key, {"t": key}, ttl=10, index=["t"])
@@ -125,7 +126,7 @@ class TestTimeToLive:
             found = store.search(("x", "y"), refresh_ttl=False, **options)
             assert ([item.key for item in found] == ["c"]) is ours
         assert store.list_namespaces() == ([("x", "y")] if ours else [("x", "y"), ("x", "y", "a"), ("x", "y", "b")])
-        # Neither does a read bring it back, and a new record under its name has a life and a history of its own.
+        # A read does not revive it either, and a new record under its key has a lifetime and times of its own.
         if ours:
             assert store.get(("x", "y", "a"), "a") is None
             assert store.sweep_ttl() == 2
@@ -135,8 +136,8 @@ class TestTimeToLive:
     def test_whether_a_store_without_a_setting_starts_it_anew(
         self, store: Any, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # SqliteStore does only where `refresh_on_read` is set, even for `refresh_ttl=True`. PostgresStore and the
-        # documentation of `put` do wherever a read does not say no, and so do we.
+        # SqliteStore refreshes only if `refresh_on_read` is set, even for `refresh_ttl=True`. PostgresStore and the
+        # documentation of `put` refresh unless a read says no, and so does `ChromaStore`.
         if kind == "InMemoryStore":
             return
         clock = Clock(monkeypatch)
@@ -169,7 +170,8 @@ def test_deadlines_survive_reopening_and_so_does_a_read(tmp_path: Path, clock: C
         clock.pass_for(store, 6)
         assert sorted(deadlines(store)) == ["ever", "read"]
     with chroma(tmp_path) as store:
-        # It lies there still, but no new process finds it, whether or not the collection is loaded when it is swept.
+        # It is still stored, but no new process finds it, whether the sweep comes before or after the collection is
+        # loaded.
         assert store.sweep_ttl() == 1 and sorted(deadlines(store)) == ["ever", "read"]
 
 
@@ -206,7 +208,7 @@ def test_a_read_of_what_is_replaced_meanwhile_does_not_touch_the_new_record(
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> list[Chunk]:
-    """Return the chunks that are written from now on."""
+    """Return the list to which all further chunks are added as they are written."""
     noted: list[Chunk] = []
     write = Backend.write
 

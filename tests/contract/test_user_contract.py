@@ -1,4 +1,4 @@
-"""The users among the roles keep to the contract of users, and users that do not are found out."""
+"""User contract: the built-in users pass, and faulty users fail."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A Chroma server that hangs: nobody waits for it without end, and all that waits is told so in one line."""
+"""A Chroma server that hangs: every wait is limited, and every waiting call fails with one line."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ from tests.stores import chroma
 ROOT = Path(__file__).parents[3]
 NAMED = r"The memory at {url} failed \(no answer within 1 seconds\): check that .* BILLP_CHROMA_SECONDS to more\.$"
 FOR_ALL = 20
-"""Seconds in which everything here is over, however busy the machine; without a bound it would never be."""
+"""Longest duration of each step in seconds, on a busy machine too. Without a limit on the wait it would never end."""
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChromaServer]:
-    """A server of the test's own, which it may stop."""
+    """Server of this test alone, which may stop it."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ChromaServer(tmp_path / "chroma")
     try:
@@ -49,7 +49,7 @@ async def test_all_who_wait_are_told_at_once_and_it_goes_on_when_the_server_does
     async with chroma(server.url, seconds=1) as store:
         await store.aput(("a", "b"), "k", {"n": 1})
         hang(server)
-        # One after another they would take a second each, and more.
+        # One after another, each would take a second or more.
         waiting = [store.aget(("a", "b"), "k"), *(store.aput(("a", f"{n}"), "k", {}) for n in range(30))]
         failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), FOR_ALL)
         for error in failed:
@@ -59,7 +59,7 @@ async def test_all_who_wait_are_told_at_once_and_it_goes_on_when_the_server_does
         await store.aput(("a", "b"), "k", {"n": 2})
         item = await store.aget(("a", "b"), "k")
         assert item and item.value == {"n": 2}
-        # What failed may be there or not, once and whole.
+        # A failed write may be stored or not, but completely and once.
         assert {found.key for found in await store.asearch((), limit=99)} == {"k"}
 
 
@@ -136,7 +136,7 @@ def test_seconds_that_are_none_are_refused(seconds: str, monkeypatch: pytest.Mon
 
 
 def test_a_call_that_is_slow_alone_fails_alone(server: ChromaServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server answers a sign of life, so the others are not told that it hangs."""
+    """The server answers the heartbeat, so the other calls do not fail."""
     with chroma(server.url, seconds=600) as store:
         store.batch([PutOp(("a", "b"), "k", {"n": 1})])
         slow = NoAnswerError("slow")

@@ -1,4 +1,4 @@
-"""`ChromaStore` on a Chroma server behind a reverse proxy that asks for a header, over TLS."""
+"""`ChromaStore` on a Chroma server behind a reverse proxy with TLS and a required header."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def proxy(chroma_url: str) -> Iterator[ReverseProxy]:
 
 
 def use(store: ChromaStore) -> None:
-    # What tests before it left on the server, and what has expired meanwhile.
+    # Delete expired records of earlier tests from the shared server.
     store.sweep_ttl()
     store.put(("proxied", "b"), "k", {"x": "red", "y": "blue"}, index=["x", "y"], ttl=10)
     assert [(item.key, item.score) for item in store.search(("proxied", "b"), query="blue")] == [("k", 1.0)]
@@ -38,7 +38,7 @@ def use(store: ChromaStore) -> None:
 
 
 def hides(error: BaseException, caplog: pytest.LogCaptureFixture) -> bool:
-    """Say whether the secret is neither in the error, told with all that led to it, nor in any log."""
+    """Return whether the secret is missing from the error with all its causes, and from the log."""
     return UNTOLD not in "".join(traceback.format_exception(error)) + caplog.text
 
 
@@ -85,13 +85,13 @@ def test_a_certificate_counts_once_its_authority_is_named(chroma_url: str, tmp_p
         other.mkdir()
         with pytest.raises(BadStoreError, match="is not trusted"):
             chroma(proxy.url, headers=HEADERS, ca=self_signed(other)[1])
-        # Who is not trusted gets no secret.
+        # An untrusted server receives no secret.
         assert proxy.passed == passed
 
 
 @pytest.fixture
 def settings(chroma_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The environment for a proxy with header and TLS."""
+    """Environment for a proxy with header and TLS."""
     both, certificate = self_signed(tmp_path)
     with ReverseProxy(chroma_url, "X-Api-Key", UNTOLD, both) as proxy:
         settings = {
@@ -118,7 +118,7 @@ def test_commands_go_by_the_environment_too(settings: dict[str, str]) -> None:
     chroma(settings["BILLP_CHROMA_URL"], headers=HEADERS, ca=settings["BILLP_CHROMA_CA"]).close()
     command = [sys.executable, "-m", "graph.cli", "memory", "list"]
     run = subprocess.run(command, capture_output=True, text=True)
-    # They get as far as the embedding that the store was made with.
+    # The requests pass the proxy and fail at the embedding, which is another one than the store's.
     assert run.returncode == 2 and "made with the embedding fake" in run.stderr and UNTOLD not in run.stderr
 
 

@@ -1,4 +1,4 @@
-"""`ChromaStore` on a real Chroma server, which several stores share."""
+"""`ChromaStore` on a real Chroma server, shared by several stores."""
 
 import asyncio
 import json
@@ -87,7 +87,7 @@ def test_credentials_are_sent_and_never_named(chroma_url: str, tmp_path: Path, m
             store.get(("a", "b"), "k")
         assert "p%40ss" not in str(caught.value) and "p@ss" not in str(caught.value)
         store.close()
-        # What a server kept can be opened as a folder once the server is gone.
+        # After the server has ended, its data can be opened as a folder.
         with chroma(folder) as here:
             assert [item.key for item in here.search(("a",))] == ["k"]
 
@@ -153,7 +153,7 @@ async def test_a_record_too_large_for_the_server_is_named_and_takes_no_other_alo
 def test_rows_that_a_server_takes_one_by_one_alone_are_written_so(
     store: ChromaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a proxy that takes less in a request than Chroma does."""
+    """A server with a smaller size limit for requests than Chroma's, as behind a proxy."""
     upsert = Collection.upsert
 
     def strict(self: Collection, **rows: Any) -> None:

@@ -1,4 +1,4 @@
-"""The store after SIGKILL amid concurrent writes: what was acknowledged is there, whole and once."""
+"""The store after SIGKILL during concurrent writes: every acknowledged write is stored, complete and once."""
 
 import asyncio
 import multiprocessing
@@ -17,17 +17,17 @@ from tests.stores import chroma
 KILLS = 50
 TASKS = 8
 BYTES = 20_000_000
-"""Many times what these records take."""
+"""Many times the size of these records."""
 KEYS = 7
-"""Keys that each task writes in turn, so that most writes replace a record of other vectors."""
+"""Keys that each task writes in turn, so that most writes replace a record with other vectors."""
 
 Place = tuple[int, int]
 State = dict[Place, int | None]
-"""Number of the write that each record is of, None where it is deleted; by task and key."""
+"""Number of the last write of each record, None if deleted, by task and key."""
 
 
 def writes(round_: int) -> Iterator[tuple[int, int | None]]:
-    """Yield what a task does in turn: key and number of the write; None to delete."""
+    """Yield the writes of a task in order: key and number of the write, None for a deletion."""
     for turn in count():
         number = round_ * 1_000_000 + turn
         yield number % KEYS, None if number % 5 == 4 else number
@@ -42,7 +42,7 @@ def namespace(task: int) -> tuple[str, ...]:
 
 
 def write_until_killed(folder: Path, round_: int, said: Connection) -> None:
-    """Write as many tasks at once, and say of each write when it is acknowledged."""
+    """Write in concurrent tasks, and report each write as soon as it is acknowledged."""
 
     async def write(store: ChromaStore, task: int) -> None:
         for key, number in writes(round_):
@@ -58,13 +58,13 @@ def write_until_killed(folder: Path, round_: int, said: Connection) -> None:
             said.send("open")
             await asyncio.gather(*(write(store, task) for task in range(TASKS)))
 
-    # The index goes to files much more often than it does, so that kills hit that.
+    # Write the index files much more often than usual, so that kills hit these writes.
     backend.INDEX = {"hnsw": {"space": "ip", "batch_size": 50, "sync_threshold": 60}}
     asyncio.run(main())
 
 
 def run_and_kill(folder: Path, round_: int, seconds: float) -> list[list[tuple[int, int | None]]]:
-    """Return, by task, what was acknowledged until the process was killed."""
+    """Return, by task, the writes acknowledged before the kill."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["memory.store", "tests.stores"])
     heard, said = context.Pipe(duplex=False)
@@ -84,13 +84,13 @@ def run_and_kill(folder: Path, round_: int, seconds: float) -> list[list[tuple[i
             task, key, number = heard.recv()
             acknowledged[task].append((key, number))
     except (EOFError, OSError):
-        # What was being said when it was killed was not heard, so it is not acknowledged.
+        # A report cut off by the kill does not count as acknowledged.
         heard.close()
     return acknowledged
 
 
 def await_index(folder: Path) -> None:
-    """Wait until the index begins to be written to files, at most half a second."""
+    """Wait until Chroma starts to write the index files, at most half a second."""
     deadline = time.monotonic() + 0.5
     before = written(folder)
     while written(folder) == before and time.monotonic() < deadline:
@@ -98,13 +98,13 @@ def await_index(folder: Path) -> None:
 
 
 def written(folder: Path) -> set[tuple[int, int]]:
-    """Return the size and the time of the last change of each file of the index."""
+    """Return size and modification time of each file of the index."""
     found = (file.stat() for file in folder.glob("*/*.bin"))
     return {(one.st_size, one.st_mtime_ns) for one in found}
 
 
 def possible(known: State, round_: int, acknowledged: list[list[tuple[int, int | None]]]) -> dict[Place, set[Any]]:
-    """Return what each record may be: as acknowledged, or as the write of its task that was under way leaves it."""
+    """Return the possible states of each record: as acknowledged, or after the write that the kill interrupted."""
     may: dict[Place, set[Any]] = {place: {number} for place, number in known.items()}
     for task, done in enumerate(acknowledged):
         for key, number in done:
@@ -117,7 +117,7 @@ def possible(known: State, round_: int, acknowledged: list[list[tuple[int, int |
 
 
 def found_by(store: ChromaStore, text: str) -> set[tuple[tuple[str, ...], str]]:
-    """Return the places of the records that have the vector of a text."""
+    """Return namespace and key of the records that have the vector of a text."""
     items = store.search(("kinds", "world"), query=text, limit=5)
     return {(item.namespace, item.key) for item in items if item.score == 1.0}
 
@@ -141,7 +141,7 @@ def test_after_fifty_kills_amid_concurrent_writes_all_that_was_acknowledged_is_t
                 now[task, key] = number
                 assert record.value["texts"] == texts(task, number)
                 assert record.value["long"] == f"{number} " * 200
-                # Its own vectors lead to it, and to nothing else.
+                # Its own texts find this record and no other.
                 assert all(found_by(store, text) == {record.place} for text in texts(task, number))
             wrong = {place: (number, may[place]) for place, number in now.items() if number not in may[place]}
             assert not wrong, f"kill {round_}"
@@ -149,8 +149,8 @@ def test_after_fifty_kills_amid_concurrent_writes_all_that_was_acknowledged_is_t
                 (place[0], number) for place, number in known.items() if number is not None and now[place] != number
             ]
             assert not any(found_by(store, text) for task, number in former for text in texts(task, number))
-        # What Chroma is told wrong about its own files it makes files of gigabytes of.
+        # Torn index files can make Chroma write files of gigabytes.
         assert sum(file.stat().st_size for file in folder.glob("**/*") if file.is_file()) < BYTES
         known = now
-    # It was killed amid work, not before it.
+    # The kills must hit running writes, not come before them.
     assert heard > 5 * KILLS

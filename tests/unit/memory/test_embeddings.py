@@ -1,4 +1,4 @@
-"""The bundled MiniLM gives the same bytes always, and a line is embedded once."""
+"""The bundled MiniLM and `LineMean`: same bytes in every batch, each line embedded once."""
 
 import asyncio
 import subprocess
@@ -125,7 +125,7 @@ class TestChecksums:
 
 
 class Lettered(Embeddings):
-    """Vectors whose three numbers count the letters a, b and c; it notes what it is asked."""
+    """Embedding by the counts of the letters a, b and c, which logs its texts."""
 
     name = "lettered"
     dimension = 3
@@ -192,7 +192,7 @@ class TestLineMean:
         for text in ("a", "b", "a", "c", "a", "b"):
             lines.embed_query(text)
         assert inner.asked == ["a", "b", "c", "b"]
-        # More lines at once than it can remember are all there for the answer.
+        # A text with more lines than the cache holds still gets the vectors of all of them.
         assert lines.embed_query("a\nb\nc") == pytest.approx([3**-0.5] * 3)
 
     def test_threads_that_ask_for_one_line_compute_it_once(self, lines: LineMean, inner: Lettered) -> None:

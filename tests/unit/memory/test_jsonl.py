@@ -1,4 +1,4 @@
-"""Records as lines of JSON: what goes out comes in again, and nothing else comes in."""
+"""Memory records as JSON lines: every export can be imported, and invalid lines are rejected."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ VALUE = {"visit": "v", "user_id": "ann", "situation": "s", "distance": None, "ta
 
 
 class Dumb(FakeEmbeddings):
-    """Must not be asked."""
+    """Embedding that must not be called."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         raise AssertionError(f"asked for {texts}")

@@ -1,4 +1,4 @@
-"""Recall: own records first, then others' by likeness; distinct; never the visit's own."""
+"""Recall: own records first, then others' by similarity; no duplicates; never the visit's own."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ AXES = ["space", "love", "war", "farm"]
 
 
 class CountWords(Embeddings):
-    """Counts how often each of four words occurs: likeness that can be worked out by hand."""
+    """Embedding by the counts of four words, for similarities that can be computed by hand."""
 
     name = "count-words"
     dimension = len(AXES) + 1
@@ -78,7 +78,7 @@ async def test_own_records_can_be_left_out_however_many_crowd_in(store: BaseStor
     others = RecallScope("w", "me", "now", ("w",), own=False)
     assert [one.record.title for one in await recall_experiences(store, others, "space", 3)] == ["yours"]
     assert await recall_lessons(store, others, "space", 3) == []
-    # Who has the same id in another space is somebody else.
+    # The same id in another space is another user.
     person = RecallScope("people:w", "me", "now", ("w",), own=False)
     assert len(await recall_experiences(store, person, "space", 3)) == 3
 

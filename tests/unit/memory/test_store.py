@@ -1,4 +1,4 @@
-"""`ChromaStore` answers as LangGraph's own store does, keeps what it is told, and refuses what it cannot keep."""
+"""`ChromaStore`: same answers as LangGraph's own store, durable records, rejected invalid records."""
 
 import asyncio
 import importlib.util
@@ -29,13 +29,13 @@ from tests.stores import DIMENSION, FakeEmbeddings, chroma
 
 
 class Script:
-    """A program in a process of its own that has this file's fakes."""
+    """Python program in a process of its own that uses the fakes of this file."""
 
     def __init__(self, body: str, *args: str) -> None:
         head = "import sys\nfrom tests.unit.memory.test_store import *\n"
         self.process = subprocess.Popen(
             [sys.executable, "-c", head + textwrap.dedent(body), *args],
-            # Its own, kept open: one at its end, inherited, would let a script that waits for input finish.
+            # A pipe that stays open: an inherited input at its end would let a script that waits for input finish.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,14 +72,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 6 MB."""
+    """Disk of 6 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted: {mounted.stderr.strip()}")
     yield disk
-    # Lazily: Chroma's threads close their files a moment after it is closed.
+    # Lazily, since Chroma's threads close their files a moment after Chroma is closed.
     subprocess.run(["umount", "-l", disk], check=True)
 
 
@@ -158,7 +158,7 @@ class TestPersistence:
 
 class TestExactness:
     def texts(self) -> list[str]:
-        # Many records of equal text: ties at the border of what is wanted.
+        # Many records with equal texts give ties at the limit of the search.
         return [f"text {number % 40}" for number in range(400)]
 
     def fill(self, store: BaseStore, order: list[int]) -> None:
@@ -339,7 +339,7 @@ class TestRefusals:
         with chroma(small_disk / "memory") as store:
             store.put(("a", "b"), "after", {"text": "room again"}, index=["text"])
             keys = {item.key for item in store.search(("a", "b"), limit=9_999)}
-            # The write that failed may have come through.
+            # The failed write may have been stored.
             assert {str(number) for number in range(kept)} | {"after"} <= keys <= {*map(str, range(kept + 1)), "after"}
             for text, key in ((f"text {kept - 1}", str(kept - 1)), ("room again", "after")):
                 found = store.search(("a", "b"), query=text, limit=1)[0]
@@ -390,7 +390,7 @@ async def test_a_hundred_at_once_leave_the_loop_free(folder: Path) -> None:
         one_call = [PutOp(("k", "w", "u1"), str(n), {"t": f"text {n}"}, ["t"]) for n in range(CHUNK)]
         alone = min([await longest_stall(store.abatch(one_call)) for _ in range(10)])
         stalls = [await longest_stall(asyncio.gather(*(visit(store, n) for n in range(100)))) for _ in range(10)]
-    # The machine may be busy with something else for some of them, or slow: then, no longer than some calls to Chroma.
+    # The minimum, since other load may slow some runs. On a slow machine the bound is a few calls to Chroma.
     assert min(stalls) < max(0.05, 3 * alone), (stalls, alone)
 
 
@@ -421,7 +421,7 @@ async def test_no_two_reads_are_answered_in_one_pass_of_the_loop(monkeypatch: py
 async def test_the_loop_goes_on_while_a_cohort_is_written(folder: Path) -> None:
     async with ChromaStore(folder, embeddings=FakeEmbeddings(dimension=384)) as store:
         ops = [PutOp(("k", "w", f"u{n % 9}"), str(n), {"t": f"text {n}", "long": "x" * 400}, ["t"]) for n in range(600)]
-        # The machine may be busy with something else for one of three.
+        # The minimum of three, since other load may slow one of them.
         assert min([await longest_stall(store.abatch(ops)) for _ in range(3)]) < 0.25
         assert len(await store.asearch(("k", "w"), limit=1000)) == 600
 
@@ -475,7 +475,7 @@ class TestCreateStore:
             async with create_store() as other:
                 assert other is one
             await one.aput(("a", "b"), "k", {})
-        # The last one closed it.
+        # The last user has closed it, so the folder can be opened again.
         chroma(tmp_path / "memory").close()
 
     async def test_a_module_loaded_under_another_name_shares_it_too(

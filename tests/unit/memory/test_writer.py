@@ -1,4 +1,4 @@
-"""Writes that wait for their turn are written together, none is lost, and none overtakes another."""
+"""Queue of writes: waiting chunks are joined, none is lost, and none overtakes another."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ def chunk(*keys: str, kind: str = "lessons", text: str = "{}") -> Chunk:
 
 
 class Disk:
-    """Keeps what is written, and writes nothing until it is opened."""
+    """Disk that logs each write, and blocks it until the test opens the disk."""
 
     def __init__(self) -> None:
         self.calls: list[Chunk] = []
@@ -43,7 +43,7 @@ def disk() -> Disk:
 
 
 def written(disk: Disk, *waiting: Chunk, cancel: int | None = None) -> list[BaseException | None]:
-    """Write a first chunk, let the others wait for it, and return how each of these ended."""
+    """Write a first chunk, queue the others meanwhile, and return the error of each of these, None on success."""
     with ThreadPoolExecutor(1) as worker:
         writer = Writer(worker, disk.write)
         first = writer.submit(chunk("first"))

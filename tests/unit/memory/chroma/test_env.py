@@ -1,4 +1,4 @@
-"""What the memory reads from the environment stands wherever its siblings do."""
+"""Environment variables of the memory: every place that lists one of them lists all."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,6 @@ def test_each_variable_of_chroma_is_documented_and_passed_on_wherever_its_siblin
         assert name in compose["services"]["server"]["environment"], name
         assert re.search(rf"^# {name}=", texts[".env.example"], re.MULTILINE), name
         assert re.search(rf"`{name}`", texts["docs/deploy.md"]), name
-        # Whoever runs the tests may have set it.
+        # The machine that runs the tests may have it set.
         assert f'"{name}"' in (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), name
     assert "`BILLP_CHROMA_SECONDS`" in (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the files of an index say of one another: believed when Chroma has written them whole, and not when torn."""
+"""Consistency check of HNSW files: accepts complete files written by Chroma, rejects torn ones."""
 
 import random
 import shutil
@@ -23,7 +23,7 @@ Change = Callable[[bytearray], object]
 
 
 def written(folder: Path, elements: int, deleted: int = 0) -> Path:
-    """Let Chroma write an index of some elements, some of which are replaced or deleted; return its folder."""
+    """Let Chroma write an index of some elements, with some replaced or deleted, and return its folder."""
     client = cast(Client, chromadb.PersistentClient(folder))
     often: CreateCollectionConfiguration = {"hnsw": {"space": "ip", "batch_size": 5, "sync_threshold": 10}}
     collection = client.create_collection("vectors", configuration=often)
@@ -60,12 +60,12 @@ def change(file: Path, how: Change) -> None:
 
 
 def put(place: int, number: int, form: str = "<I") -> Change:
-    """Return what writes a number to a place, counted from the end if it is negative."""
+    """Return a change that writes a number at an offset, counted from the end if negative."""
     return lambda content: struct.pack_into(form, content, place, number)
 
 
 def sizes(index: Path) -> list[int]:
-    """Return where the size of the lists of each element stands."""
+    """Return the offsets of the sizes of each element's lists."""
     links, places, at = (index / LINKS).read_bytes(), [], 0
     while at < len(links):
         places.append(at)
@@ -120,7 +120,7 @@ def test_a_level_that_shifts_all_that_follows_is_found_out(index: Path) -> None:
 
 
 def first_above(index: Path) -> int:
-    """Return where the first list of links above layer 0 begins."""
+    """Return the offset of the first list of links above layer 0."""
     links = (index / LINKS).read_bytes()
     return 4 + next(place for place in sizes(index) if links[place : place + 4] != bytes(4))
 

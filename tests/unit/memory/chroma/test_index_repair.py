@@ -1,4 +1,4 @@
-"""An index that cannot be read is made anew from the records, whoever is killed meanwhile."""
+"""Index repair: an unreadable index is rebuilt from the records, even if a kill interrupts the repair."""
 
 import shutil
 import signal
@@ -27,7 +27,7 @@ WHERE = ("notes", "w", "ann")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A memory whose index lies in files: records with none, one or two vectors, and a row that no record names."""
+    """Memory with its index in files: records with zero, one or two vectors, and a vector row without a record."""
     folder = tmp_path_factory.mktemp("built") / "memory"
     often: CreateCollectionConfiguration = {"hnsw": {"space": "ip", "batch_size": 50, "sync_threshold": 50}}
     with pytest.MonkeyPatch.context() as patched:
@@ -52,7 +52,7 @@ def texts(number: int) -> list[str]:
 
 
 def whole(store: ChromaStore) -> bool:
-    """Say whether each record is there, and found by its own texts, and nothing else is."""
+    """Return whether every record exists, each text finds its own record with score 1, and the vectors are complete."""
     found: dict[str, Any] = {item.key: item.value for item in store.search(WHERE, limit=999)}
     assert found == {str(number): {"texts": texts(number), "other": "x"} for number in range(RECORDS)}
     for number in range(RECORDS):
@@ -70,7 +70,7 @@ def index_of(folder: Path) -> Path:
 
 
 def damaged(folder: Path, file: str, part: float) -> None:
-    """Leave a part of a file of the index, and the folder as a kill does."""
+    """Truncate a file of the index to a part of its size, and leave the folder marked as open, as a kill does."""
     cut = index_of(folder) / file
     cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * part)])
     (folder / OPEN).touch()
@@ -94,7 +94,7 @@ def test_an_unreadable_index_is_made_anew_and_said(
     damaged(folder, file, part)
     with chroma(folder) as store:
         assert whole(store)
-        # The row that no record names is gone by now.
+        # By now the vector row without a record is deleted.
         assert not any("-t-" in row for one in store._backend._collections.values() for row in one.get()["ids"])
         store.put(WHERE, "0", {"texts": ["new"], "other": "x"}, index=["texts[*]"])
         assert store.search(WHERE, query="new")[0].score == 1.0
@@ -111,7 +111,7 @@ def test_a_torn_size_makes_no_file_of_gigabytes(folder: Path, closed: bool, capl
     links = index_of(folder) / "link_lists.bin"
     before = links.stat().st_size
     content = bytearray(links.read_bytes())
-    # As a kill has left it: a number of something else where the size of an element's links stood.
+    # As found after a real kill: another number in place of the size of an element's links.
     content[:4] = (1_353_687_424).to_bytes(4, "little")
     links.write_bytes(content)
     if not closed:
@@ -140,7 +140,7 @@ def test_after_a_kill_an_index_that_is_whole_stays(folder: Path, caplog: pytest.
 
 
 class Failing(FakeEmbeddings):
-    """Fails at its second call, as a process that is killed between them."""
+    """Embedding that fails at its second call, like a process killed between the two."""
 
     calls = 0
 

@@ -1,4 +1,4 @@
-"""Two operations at once: whatever moment the second one comes at, it is as if one had come after the other."""
+"""Two concurrent operations: at every moment of interleaving, the result equals that of one after the other."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ OLD, NEW = ("a", "b", "u"), ("new", "pair")
 
 
 class Operation(NamedTuple):
-    """What is asked of a store, and what it is to do to the records by namespace and key; it returns an answer."""
+    """Operation on a store, with its effect on the expected records by namespace and key. Both return an answer."""
 
     ask: Callable[[ChromaStore], Any]
     apply: Callable[[Model], Any]
@@ -90,10 +90,10 @@ OTHER = {
 
 
 class Interleaving:
-    """Stops the worker before one of its calls to Chroma, and lets another thread begin something there.
+    """Stops the worker before one of its calls to Chroma, and starts a second operation in another thread.
 
-    Were a thread other than the worker to ask Chroma, it would be stopped as soon as it has its answer, until the
-    first operation is over: the worst moment, if it were to keep what it has read.
+    Any thread but the worker that calls Chroma is stopped right after it has the answer, until the first operation is
+    over. That is the worst moment for a thread that caches the answer.
     """
 
     def __init__(self, store: ChromaStore, patch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ class Interleaving:
         self._begun.set()
 
     def run(self, first: Callable[[], Any], other: Callable[[], Any], stop_at: int) -> tuple[Any, Any] | None:
-        """Run both, and return their answers; None where the first one has no such call to stop at."""
+        """Run both operations, and return their answers. None if the first one makes fewer calls than `stop_at`."""
         answers: list[Any] = []
         self._stop_at = stop_at
         self._other = lambda: answers.append(_answer(other))
@@ -166,7 +166,7 @@ def _answer(call: Callable[[], Any]) -> Any:
 
 
 def filled(store: ChromaStore, clock: Clock) -> Model:
-    """Put records that are to be kept, are worn by half, and are over, and return those that live."""
+    """Put one record without expiry, one with half its time to live left and one expired, and return the first two."""
     values = {key: {"x": f"{key} x", "y": f"{key} y"} for key in ("kept", "worn", "over")}
     for key, value in values.items():
         store.put(OLD, key, value, index=["x", "y"], ttl={"kept": None, "worn": 30, "over": 10}[key])
@@ -175,7 +175,7 @@ def filled(store: ChromaStore, clock: Clock) -> Model:
 
 
 def durable(store: ChromaStore) -> list[Any]:
-    """Return what a store that is opened anew would find."""
+    """Return the records that a new store would load."""
 
     def read() -> list[Any]:
         anew = LocalBackend(store._connection, DIMENSION)
@@ -197,7 +197,7 @@ def interleaving(store: ChromaStore) -> Iterator[Interleaving]:
 
 
 PAIRS = [(first, other, 20_000) for first in FIRST for other in OTHER]
-# Above the limit, where a search by text asks Chroma's index.
+# A limit of 0 makes a search by text use Chroma's index.
 PAIRS += [(first, other, 0) for first in ("first put", "put") for other in ("search by text", "put", "put kept")]
 
 
@@ -251,7 +251,7 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
 
         def stopped(*args: Any, **kwargs: Any) -> Any:
             if threading.current_thread() is worker:
-                # The collection is made, and about to be loaded.
+                # The collection exists and is about to be loaded.
                 amid.set()
                 assert go_on.wait(20)
                 return get_rows(*args, **kwargs)
@@ -322,7 +322,7 @@ def test_a_failed_write_leaves_no_mirror_that_a_reader_had_in_hand(monkeypatch: 
         with monkeypatch.context() as patch, pytest.raises(StoreError, match="the disk is gone"):
             patch.setattr(Collection, "upsert", half)
             store.put(OLD, "k", {"x": "new"}, index=["x"])
-        # Chroma has it, so it is there.
+        # Chroma has stored the record, so reads must find it.
         item = store.get(OLD, "k")
         assert item and item.value == {"x": "new"}
         assert store.search(OLD, query="new")[0].score == 1.0
