@@ -27,9 +27,9 @@ AHEAD = 100
 _SAMPLE = 2_000
 # An item's isolation is its mean distance to the nearest items of the sample, this share of it.
 _NEAREST = 0.025
-# Prior means of the weights. Pairs are less risky if they are farther apart, share fewer categories, or consist of
+# Prior means of the weights. Pairs are less risky if they are farther apart, share fewer genres, or consist of
 # items with close neighbours. (The logs show little of an item. If it looks isolated, it is closer to other items in
-# truth, so its distance says less.) Order of the weights: constant, distance, shared categories, isolation, isolation
+# truth, so its distance says less.) Order of the weights: constant, distance, shared genres, isolation, isolation
 # times distance; then for dislike: constant, predicted rating above the middle of the scale.
 _PRIOR = np.array([-3.0, -2.5, 1.0, 0.7, 0.5, -6.0, -2.0])
 # Strength of each prior, roughly in steps; the base rate is almost free.
@@ -88,7 +88,7 @@ class LeaveRiskModel:
 
 
 class PairFeatures:
-    """Features of pairs of items, as a recommender sees them: distance, shared categories and isolation.
+    """Features of pairs of items, as a recommender sees them: distance, shared genres and isolation.
 
     Distances are in units of the world, 0 at their median and -1 at their 5% quantile, so that the same prior suits
     every world.

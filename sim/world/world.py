@@ -64,7 +64,7 @@ class _Predicting(Generic[ModelT]):
 
 
 class LogsModel(_Predicting[FactorModel]):
-    """Knowledge of a recommender: the model fitted on the logs alone, and each item's number of ratings in the logs.
+    """Logs model: the model fitted on the logs alone, and each item's number of log ratings. A recommender may use it.
 
     Items are given by id, as an `Item`, or by position (an int).
     """
@@ -199,7 +199,7 @@ class World:
         name: Name of the world and of its folder.
         catalogue: Items of the world.
         users: All users by id, including those without a history.
-        logs: Knowledge that a recommender may use.
+        logs: The logs model, which a recommender may use.
         settings: Settings that the world was built with.
         facts: Facts about its ratings.
     """
@@ -223,7 +223,7 @@ class World:
 
     @cached_property
     def logs(self) -> LogsModel:
-        """Knowledge of users and items that a recommender may use."""
+        """The logs model, which a recommender may use."""
         return LogsModel(self.catalogue, self._rows, self._contents.models["logs"], self._contents.popularity)
 
     def split(self, name: SplitName) -> Split:

@@ -56,7 +56,7 @@ _CATEGORIES = {
 
 
 def games(count: int = 720, seed: int = 0) -> Catalogue:
-    """Generate a catalogue with titles and categories as long as on Steam: means of 5 tokens and 2.5 categories."""
+    """Generate a catalogue with titles and genres as long as on Steam: means of 5 tokens and 2.5 genres."""
     rng = np.random.default_rng(seed)
     shares = np.array(list(_CATEGORIES.values()), dtype=float)
     items = []
@@ -71,7 +71,7 @@ def games(count: int = 720, seed: int = 0) -> Catalogue:
 
 
 def played(catalogue: Catalogue, users: int = 240, per_user: int = 60, seed: int = 0) -> Ratings:
-    """Generate ratings of a catalogue by users who like its categories to different degrees."""
+    """Generate ratings of a catalogue by users who like its genres to different degrees."""
     rng = np.random.default_rng(seed)
     genres = catalogue.genre_matrix.astype(float)
     liking = rng.normal(0, 1, (users, genres.shape[1])) @ (genres / genres.sum(axis=1, keepdims=True)).T

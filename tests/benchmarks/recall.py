@@ -1,7 +1,7 @@
 """Benchmark of recall as a predictor of leaving, by content of the records: `python -m tests.benchmarks.recall FOLDER`.
 
 FOLDER contains recorded runs of the original: `recorded_train.jsonl` with the visits, `catalogue.jsonl` with the
-categories of titles, `memory_rule_train.jsonl` with the values of its Critic. The value of each step is the mean over
+genres of titles, `memory_rule_train.jsonl` with the values of its Critic. The value of each step is the mean over
 the nearest steps of all other visits, before the user's reaction to the item is known.
 """
 
