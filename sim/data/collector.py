@@ -20,7 +20,7 @@ from sim.errors import BadInputError
 MOST_GENRES = 500
 SHARES = 5
 _LATEST = 2.0**62
-# Ids of digits are sorted by value; longer ones than this are sorted as text.
+# Ids of digits are sorted by value; if one is longer than this, all ids are sorted as text.
 _LONGEST_NUMBER = 18
 
 RawRow = TypeVar("RawRow")

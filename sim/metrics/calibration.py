@@ -162,7 +162,7 @@ def _checked(visits: Iterable[object]) -> list[_Visit]:
 
 
 def returns_to_come(steps: Sequence[_Step], gamma: float, reward_offset: float) -> list[float | None]:
-    """Return the return after each step, as defined in `judge_values`; None if unknown."""
+    """Compute the return after each step, as defined in `judge_values`; None if unknown."""
     returns: list[float | None] = []
     to_come = 0.0
     for step in reversed(steps):

@@ -25,11 +25,11 @@ from sim.world import LogsModel
 AHEAD = 100
 # Size of the sample of items that represents the catalogue if all pairs would be too many.
 _SAMPLE = 2_000
-# An item's isolation is its mean distance to the nearest items of the sample, this share of it.
+# Share of the sample that counts as near: an item's isolation is its mean distance to these nearest items.
 _NEAREST = 0.025
 # Prior means of the weights. Pairs are less risky if they are farther apart, share fewer genres, or consist of
-# items with close neighbours. (The logs show little of an item. If it looks isolated, it is closer to other items in
-# truth, so its distance says less.) Order of the weights: constant, distance, shared genres, isolation, isolation
+# items with close neighbours. (The logs show little of an item. An item that looks isolated in them is really closer
+# to others, so its distance says less.) Order of the weights: constant, distance, shared genres, isolation, isolation
 # times distance; then for dislike: constant, predicted rating above the middle of the scale.
 _PRIOR = np.array([-3.0, -2.5, 1.0, 0.7, 0.5, -6.0, -2.0])
 # Strength of each prior, roughly in steps; the base rate is almost free.

@@ -103,8 +103,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Arguments
     - `world`: the folder of a world, or a `World`. Give the folder if a specification of the environment is saved or
-    sent
-      to another process, because a `World` cannot be. Copies of a specification share their `World`.
+      sent to another process, because a `World` cannot be. Copies of a specification share their `World`.
     - `split`: "train" (the default), "dev" or "test". Train on train users only; otherwise the evaluation is worthless.
     - `users`: ids of the users who may visit; None for all users of the split. `reset` draws one of them;
       `reset(options={"user_id": ...})` chooses one.

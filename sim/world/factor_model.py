@@ -51,8 +51,7 @@ class FactorModel:
         user_factors: Shape (n_users, factors).
         item_bias: Shape (n_items,).
         item_factors: Genre part plus own part, shape (n_items, factors).
-        vectors: Unit vectors of the items; their cosine distance is the distance of the items, shape (n_items,
-            factors).
+        vectors: Unit vectors; their cosine distance is the distance of the items, shape (n_items, factors).
         tau: The 5% quantile of the distances of all pairs of items; items closer than this count as similar.
         ridge_vector: Weight of the squared user vector in `fold_in`.
         ridge_bias: Weight of the squared user bias in `fold_in`.

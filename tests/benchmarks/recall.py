@@ -104,7 +104,7 @@ def recorded_critic(rows: Sequence[Credited], left: Sequence[bool]) -> str:
 
 
 def returns_of(moments: Sequence[Moment]) -> NDArray[np.float64]:
-    """Return the return after each step: discounted sum of rewards minus the offset; 0 if the user leaves."""
+    """Compute the return after each step: discounted sum of rewards minus the offset; 0 if the user leaves."""
     returns = np.zeros(len(moments))
     for row in range(len(moments) - 1, -1, -1):
         at = moments[row]

@@ -1,4 +1,4 @@
-"""Tables of ratings and items: CSV, TSV or Parquet, with column names given by the user of the command."""
+"""Tables of ratings and items: CSV, TSV or Parquet, with column names set by `--columns`."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -68,8 +68,8 @@ def _tiny_rated(scores: NDArray[np.float64], rng: np.random.Generator) -> NDArra
     for user in range(n_users):
         # Consecutive parts of a ring give each item the same number of raters, so that none is too rare for a world.
         shared = ring[(user * _TINY_SHARED + np.arange(_TINY_SHARED)) % n_items]
-        # The other ratings go to well-known items, and more often to liked ones: real ratings are no random sample
-        # either.
+        # The other ratings go to well-known items, and more often to liked ones, because real ratings are no
+        # random sample.
         weight = fame * np.exp(0.5 * (scores[user] - scores[user].mean()))
         weight[shared] = 0.0
         chosen = rng.choice(n_items, size=_TINY_RATED - _TINY_SHARED, replace=False, p=weight / weight.sum())
