@@ -1,1 +1,1 @@
-"""The world outside: catalogue, users, rewards, the leave rule, datasets, policies and metrics."""
+"""Simulation: catalogue, users, rewards, the leave rule, data sets, policies and metrics."""

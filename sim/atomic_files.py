@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, and go on with what was left unfinished."""
+"""Atomic files and folders: written completely or not at all; unfinished ones can be resumed."""
 
 import errno
 import os
@@ -17,20 +17,20 @@ RUN_LOCK = ".lock"
 
 
 class FolderInUseError(BadInputError):
-    """Raised where another process holds a folder."""
+    """Error for a folder that another process has locked."""
 
 
-# So often a folder is put in place of one that another process put there in between.
+# Number of attempts to replace a folder that other processes keep replacing.
 _ATTEMPTS = 5
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Yield a new folder. It replaces `path` if the block succeeds and is deleted if it fails.
 
     Raises:
-        OSError: The folder cannot be written; what was at `path` is as it was.
+        OSError: The folder cannot be written; `path` is unchanged.
     """
     _sweep(path)
     fresh = _sibling(path, "new")
@@ -44,10 +44,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` for what is too large for memory; it goes when the block ends.
+    """Yield a temporary folder next to `path` for data that exceeds memory; it is deleted when the block ends.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be created.
     """
     _sweep(path)
     scratch = _sibling(path, "scratch")
@@ -60,11 +60,11 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def resumable_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of `path` when the block ends well, and stays for a next try otherwise.
+    """Yield a folder. It replaces `path` if the block succeeds and is kept for the next attempt if it fails.
 
     Raises:
-        FolderInUseError: Another process works on it.
-        OSError: The folder cannot be written; what was at `path` is as it was.
+        FolderInUseError: Another process works on the folder.
+        OSError: The folder cannot be written; `path` is unchanged.
     """
     _sweep(path)
     unfinished = unfinished_folder(path)
@@ -75,16 +75,16 @@ def resumable_folder(path: Path) -> Iterator[Path]:
 
 
 def unfinished_folder(path: Path) -> Path:
-    """Return where `resumable_folder` keeps what is to take the place of `path`."""
+    """Return the folder that `resumable_folder` fills before it replaces `path`."""
     return path.parent / f".{path.name}.unfinished"
 
 
 @contextmanager
 def locked_folder(path: Path) -> Iterator[None]:
-    """Hold a folder, made where it is not there, for this process alone while the block runs.
+    """Lock a folder for this process while the block runs; create the folder if it is missing.
 
     Raises:
-        FolderInUseError: Another process holds it.
+        FolderInUseError: Another process has locked the folder.
     """
     while True:
         path.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def locked_folder(path: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise FolderInUseError(f"{path} is in use by another process: wait until it has ended") from None
-        # Whoever held it may have moved or removed it before letting go.
+        # The previous holder may have moved or deleted the folder before it released the lock.
         if (path / RUN_LOCK).exists():
             break
         lock.release()
@@ -104,19 +104,19 @@ def locked_folder(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file of text so that it is the former or the new one at any moment."""
+    """Write a text file atomically: a reader sees either the old content or the new."""
     with atomic_file(path) as stream:
         stream.write(text)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[TextIO]:
-    """Yield a new file of text that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Yield a new text file. It replaces `path` if the block succeeds and is deleted if it fails.
 
     Raises:
-        OSError: It cannot be written; what was at `path` is as it was.
+        OSError: The file cannot be written; `path` is unchanged.
     """
-    # Always the same name, so that what a process that was ended left is written over.
+    # The name is always the same, so the next write replaces the leftover of a killed process.
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("w", encoding="utf-8") as stream:
@@ -128,18 +128,18 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
 
 
 def _sibling(path: Path, role: str) -> Path:
-    # Beside the target, so that renaming stays within one file system; hidden, so that no listing takes it for one.
+    # Next to the target, so that the rename stays in one file system; hidden, so that listings skip it.
     return path.parent / f".{path.name}.{role}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _sweep(path: Path) -> None:
-    """Remove what processes that were killed had begun to write in the place of `path`."""
+    """Delete leftovers of killed processes that were writing `path`; restore the old folder if it was moved away."""
     for left in path.parent.glob(f".{path.name}.*-*-*"):
         pid = left.name.split("-")[-2]
         if not pid.isdigit() or _runs(int(pid)):
             continue
         if left.name.startswith(f".{path.name}.old-") and not path.exists():
-            # Ended between moving the former one aside and putting the new one in its place.
+            # The process was killed between moving the old folder away and moving the new one in.
             left.rename(path)
         else:
             shutil.rmtree(left, ignore_errors=True)
@@ -156,7 +156,7 @@ def _runs(pid: int) -> bool:
 
 
 def _put_in_place(fresh: Path, path: Path) -> None:
-    """Rename `fresh` to `path`; what was there is moved aside first, and back if that fails."""
+    """Rename `fresh` to `path`. An existing `path` is moved away first, and moved back if the rename fails."""
     old = _sibling(path, "old")
     for attempts_left in reversed(range(_ATTEMPTS)):
         with suppress(FileNotFoundError):
@@ -164,7 +164,7 @@ def _put_in_place(fresh: Path, path: Path) -> None:
         try:
             fresh.rename(path)
         except OSError as error:
-            # Another process put its world there in between: that one is replaced in turn.
+            # Another process created `path` in the meantime: replace that folder too.
             if error.errno in _TAKEN and attempts_left:
                 continue
             if old.exists() and not path.exists():

@@ -1,4 +1,4 @@
-"""Items and the catalogue they form: what can be recommended."""
+"""Items and catalogue: the items that a policy can recommend, in a fixed order."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -13,7 +13,7 @@ from sim.errors import BadInputError
 
 
 def _id_text(value: object) -> object:
-    # bool is an int to Python, but never an id anyone meant.
+    # Python counts bool as an int, but True is never an id.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, np.integer):
@@ -22,7 +22,7 @@ def _id_text(value: object) -> object:
 
 
 def _genre_tuple(value: object) -> object:
-    # Genres once stored as one string were iterated by letter; such input is refused instead of guessed at.
+    # A single string would be read letter by letter, so it is refused.
     if isinstance(value, str | bytes):
         raise ValueError("genres must be a list of names, not one string")
     return value
@@ -36,11 +36,11 @@ def _not_blank(value: str) -> str:
 
 @dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=False))
 class Item:
-    """Hold one thing that can be recommended.
+    """Item that can be recommended.
 
     Attributes:
-        id: Identifies the item; a number is taken as its text.
-        title: What a person reads; need not be unique.
+        id: Unique id; a number is converted to text.
+        title: Title shown to a person; several items may share one.
         genres: Names of its genres, in the order of the source; may be empty.
     """
 
@@ -53,16 +53,16 @@ class Item:
             _not_blank(value)
 
     def __eq__(self, other: object) -> bool:
-        # As generated, but spelled out: type checkers then accept `item_id in catalogue`, a text among items.
+        # Same as the generated method. Written out, because type checkers then accept `item_id in catalogue`, a string.
         if not isinstance(other, Item):
             return NotImplemented
         return (self.id, self.title, self.genres) == (other.id, other.title, other.genres)
 
     @property
     def label(self) -> str:
-        """Return title and genres as one line, such as ``Toy Story (Adventure, Animation)``."""
+        """Title and genres on one line, such as ``Toy Story (Adventure, Animation)``."""
         label = f"{self.title} ({', '.join(self.genres)})" if self.genres else self.title
-        # Memory compares situations line by line, so a line break in a title would make it count twice.
+        # Memory compares situations line by line: a title with a line break would count twice.
         return " ".join(label.split())
 
 
@@ -70,13 +70,13 @@ ITEM_ADAPTER: TypeAdapter[Item] = TypeAdapter(Item)
 
 
 class Catalogue(Sequence[Item]):
-    """Hold the items of a world in a fixed order; a position is a row of every array of the world.
+    """Items of a world in a fixed order; an item's position is its row in every array of the world.
 
     Args:
-        items: At least one item; ids must be unique, titles need not be.
+        items: At least one item; ids must be unique, titles may repeat.
 
     Raises:
-        BadInputError: No items, something that is no item, or an id that occurs twice.
+        BadInputError: There are no items, an object is not an Item, or an id occurs twice.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -148,22 +148,22 @@ class Catalogue(Sequence[Item]):
         """Return the rows of several items, in the order given.
 
         Raises:
-            BadInputError: One of them is not in the catalogue.
+            BadInputError: An id is missing from the catalogue.
         """
         return np.array([self.position(item_id) for item_id in item_ids], dtype=np.intp)
 
     def by_title(self, title: str) -> tuple[Item, ...]:
-        """Return every item with exactly this title, in catalogue order; none gives an empty tuple."""
+        """Return all items with exactly this title, in catalogue order; empty if there are none."""
         return self._by_title.get(title, ())
 
     @cached_property
     def genres(self) -> tuple[str, ...]:
-        """Return the genres that at least one item has, sorted by name."""
+        """Genres that at least one item has, sorted by name."""
         return tuple(sorted({genre for item in self._items for genre in item.genres}))
 
     @cached_property
     def genre_matrix(self) -> NDArray[np.float32]:
-        """Return which item has which genre: 0/1, shape (n_items, n_genres), read-only, columns as in `genres`."""
+        """Genres of each item as 0/1, shape (n_items, n_genres), read-only; columns in the order of `genres`."""
         columns = {genre: column for column, genre in enumerate(self.genres)}
         matrix = np.zeros((len(self), len(columns)), dtype=np.float32)
         for row, item in enumerate(self._items):
@@ -177,10 +177,11 @@ class Catalogue(Sequence[Item]):
         return np.asarray(self.genre_matrix / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
     def genre_distances(self, position: int) -> NDArray[np.float32]:
-        """Return the genre distances (0-1) of one item to every item, shape (n_items,).
+        """Return the genre distances (0-1) from one item to every item, shape (n_items,).
 
-        That of two items is 1 - (genres in common) / sqrt(genres of the one x genres of the other), the cosine distance
-        of their rows in `genre_matrix`. An item without genres has nothing in common with any, itself included.
+        The distance of two items is the cosine distance of their rows in `genre_matrix`:
+        1 - (genres in common) / sqrt(genres of the first x genres of the second). An item without genres has distance 1
+        to every item, itself included.
         """
         distances: NDArray[np.float32] = 1.0 - self._genre_rows @ self._genre_rows[position]
         return np.maximum(distances, 0.0, out=distances)

@@ -1,4 +1,4 @@
-"""What is known by name: this project's own, and what installed packages bring by their entry points."""
+"""Registry of plug-ins: built-in objects and objects from the entry points of installed packages, by name."""
 
 import logging
 import re
@@ -16,15 +16,16 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Things by name: those given, and those of installed packages, looked for when another name is asked for.
+    """Mapping from names to built-in objects and plug-ins.
 
-    One of a package that cannot be used is named in one line of the log and left out.
+    Entry points are loaded when the mapping is listed or a name that is not built in is looked up. A plug-in that
+    cannot be used is left out, with one warning in the log.
 
     Args:
-        what: What one of them is called in that line.
-        group: Group of the entry points by which packages bring them.
-        own: Those that are known without looking.
-        checked: Returns one from the object that an entry point names, or raises where it is none.
+        what: Kind of object, as the warning calls it.
+        group: Entry point group of the plug-ins.
+        own: Built-in objects by name.
+        checked: Converts the object that an entry point loads; raises if the object is unsuitable.
     """
 
     def __init__(self, what: str, group: str, own: Mapping[str, T], checked: Callable[[Any], T]) -> None:
@@ -52,7 +53,7 @@ class Registry(Mapping[str, T]):
                 if entry.name in self._own or entry.name in found:
                     raise BadInputError(f"there is another {self._what} of that name")
                 found[entry.name] = self._checked(entry.load())
-            except Exception as error:  # Whatever code of a stranger raises.
+            except Exception as error:  # Foreign code may raise anything.
                 package = entry.dist.name if entry.dist else entry.value
                 told = " ".join(str(error).split()) or type(error).__name__
                 _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, told)

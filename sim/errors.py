@@ -1,13 +1,13 @@
-"""Faults that a user can do something about, each with what to do next.
+"""Errors that a user can fix; each message says how.
 
-They are RuntimeErrors, or ValueErrors where other input helps: LangGraph's server shows clients the message of these,
-and "An internal error occurred" for all else.
+They are RuntimeErrors, and also ValueErrors if other input helps: LangGraph's server sends clients the message of these
+two types. For every other type it sends "An internal error occurred".
 """
 
 
 class BillpError(RuntimeError):
-    """Base of every fault of the project outside `memory`; the message is one line and names the way out."""
+    """Base of every error of the project outside `memory`. The message is one line and ends with the next step."""
 
 
 class BadInputError(BillpError, ValueError):
-    """Raised where what a user, a file or a request brought cannot be used; the command line exits with 2."""
+    """Invalid input from a user, a file or a request; the command line exits with status 2."""

@@ -1,4 +1,4 @@
-"""When a user leaves: the rule that the recorded runs of BiLLP follow exactly."""
+"""Leave rule: the condition under which a user leaves, as in the recorded runs of BiLLP."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 from sim.errors import BadInputError
 
-# The rule below gives the first three; "chose" is for a user who decides alone, such as one that an LLM plays.
+# LeaveRule gives the first three. "chose" is for a user who decides freely, such as a user played by an LLM.
 LeaveReason = Literal["repeat", "similar", "disliked", "chose"]
 LEAVE_REASONS: tuple[LeaveReason, ...] = ("repeat", "similar", "disliked", "chose")
 
@@ -16,16 +16,16 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class LeaveRule:
-    """Decide whether a user leaves at a recommendation.
+    """Rule that decides whether a user leaves at a recommendation.
 
-    The rule of Shi et al. (SIGIR 2024), as found in their recorded runs: an item that repeats one of the last `window`
-    recommendations, lies closer than `min_distance` to one of them, or is rewarded below `min_reward` ends the visit.
-    Nobody leaves at the first recommendation.
+    The rule of Shi et al. (SIGIR 2024), which their recorded runs follow exactly. The visit ends at an item that
+    repeats one of the last `window` recommendations, is closer than `min_distance` to one of them, or has a reward
+    below `min_reward`. A user never leaves at the first recommendation.
 
     Attributes:
-        window: How many recommendations back the user remembers, at least 1.
-        min_reward: Lowest reward that keeps the user, on the 1-5 scale.
-        min_distance: Lowest cosine distance to a remembered item that keeps the user (the tau of a reward table).
+        window: Number of recent recommendations that the user remembers, at least 1.
+        min_reward: Lowest reward at which the user stays, on the 1-5 scale.
+        min_distance: Lowest cosine distance to a remembered item at which the user stays (tau of a reward table).
 
     Raises:
         BadInputError: `window` is below 1, or a bound is not a finite number.
@@ -45,17 +45,17 @@ class LeaveRule:
     def reason(
         self, item: ItemT, recent: Sequence[ItemT], reward: float, distance: Callable[[ItemT, ItemT], float]
     ) -> LeaveReason | None:
-        """Say why the user leaves at `item`, or None if the user stays.
+        """Return the reason why the user leaves at `item`, or None if the user stays.
 
         Args:
-            item: What is recommended now.
-            recent: What this visit recommended before, oldest first; only the last `window` count. The viewing history
-                from before the visit is no part of it.
-            reward: What the user gives `item`.
-            distance: Gives the distance of two items; asked only when `item` repeats nothing.
+            item: The recommended item.
+            recent: Earlier recommendations of this visit, oldest first; only the last `window` count. The user's
+                history from before the visit does not belong here.
+            reward: The user's reward for `item`.
+            distance: Function that returns the distance of two items; called only if `item` repeats nothing.
 
         Returns:
-            The first that holds of "repeat", "similar", "disliked"; both bounds are strict.
+            The first reason that applies, in the order "repeat", "similar", "disliked". Both bounds are strict.
         """
         window = list(recent)[-self.window :]
         if not window:

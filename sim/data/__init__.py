@@ -1,1 +1,1 @@
-"""Ratings: streaming readers, collector and data sets."""
+"""Ratings data: streaming readers, collector and data sets."""

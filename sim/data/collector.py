@@ -1,4 +1,4 @@
-"""Collect the ratings of a source row by row, in little memory, and count what cannot be used."""
+"""Collector: builds ratings from the rows of a source, in little memory, and counts the unusable rows."""
 
 import html
 import math
@@ -16,21 +16,21 @@ from sim.data.ratings import HIGHEST_RATING, LOWEST_RATING, Ratings
 from sim.data.streaming import HOPELESS_AFTER, Malformed
 from sim.errors import BadInputError
 
-# More genres than that are a column that holds something else; the fit takes memory by items times genres.
+# A column with more genres than this holds something else; the memory of the fit grows with items times genres.
 MOST_GENRES = 500
 SHARES = 5
 _LATEST = 2.0**62
-# Ids of digits are sorted by value, unless they are too long to be numbers.
+# Ids of digits are sorted by value; if one is longer than this, all ids are sorted as text.
 _LONGEST_NUMBER = 18
 
 RawRow = TypeVar("RawRow")
 
 
 class Collector:
-    """Gather ratings, then the items that were rated.
+    """Collector of ratings, then of the rated items.
 
     Args:
-        hours: What is gathered are hours of play, from which `ratings` makes ratings.
+        hours: Whether the values are hours of play, which `ratings` converts to ratings.
     """
 
     def __init__(self, *, hours: bool = False) -> None:
@@ -44,10 +44,11 @@ class Collector:
         self.left_out: Counter[str] = Counter()
 
     def each(self, path: Path, rows: Iterable[RawRow], use: Callable[[RawRow], None]) -> None:
-        """Use every row of a file, and count those that are malformed.
+        """Apply `use` to every row of a file, and count the malformed rows.
 
         Raises:
-            BadInputError: None of the first 1,000 rows can be used, or a row holds a number that no such row may hold.
+            BadInputError: The first 1,000 rows are all malformed, no row is usable, or a row holds a number out of
+                range.
         """
         good = bad = 0
         for row in rows:
@@ -64,11 +65,11 @@ class Collector:
             self.left_out[f"malformed lines of {path.name}"] += bad
 
     def rate(self, user: object, item: object, value: float, time: float) -> None:
-        """Take a rating, or hours of play.
+        """Add a rating, or hours of play.
 
         Raises:
-            Malformed: There is no user or no item, or the time is none.
-            BadInputError: The value is not a number of the right range: the scale of the file is another one.
+            Malformed: The user or the item has no valid id, or the time is invalid.
+            BadInputError: The value is out of range, which means that the file uses another scale.
         """
         user_id, item_id = id_text(user), id_text(item)
         if not abs(time) < _LATEST:
@@ -90,10 +91,10 @@ class Collector:
         self._times.append(int(time))
 
     def describe(self, item: object, title: object, genres: Iterable[object]) -> None:
-        """Take the title and genres of an item; of an item that was never rated they are not kept.
+        """Add the title and genres of an item; items without ratings are skipped.
 
         Raises:
-            Malformed: There is no id or no title.
+            Malformed: The id or the title is invalid.
         """
         item_id = id_text(item)
         if not isinstance(title, str) or not title.strip():
@@ -108,12 +109,12 @@ class Collector:
         self._described[item_id] = make_item(item_id, " ".join(html.unescape(title).split()), kept)
 
     def ratings(self) -> Ratings:
-        """Return the ratings of items that are described: a user's last one where they rated an item twice.
+        """Return the ratings of the described items; if a user rated an item several times, the last rating.
 
-        Users and items are sorted by id, so that the order of lines changes nothing but what is last.
+        Users and items are sorted by id, so that the order of rows matters only for the last rating.
 
         Raises:
-            BadInputError: No rated item is described, or none has a genre, or there are too many genres.
+            BadInputError: No rated item is described, no item has a genre, or there are too many genres.
         """
         users, items = (np.frombuffer(rows, dtype=np.int64) if rows else np.empty(0, np.int64) for rows in self._rows)
         if not len(users):
@@ -149,15 +150,15 @@ class Collector:
 
 
 def shares_to_ratings(values: NDArray[np.float64], items: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return from 1 to 5 in which fifth of an item's values each value lies, shape (n,).
+    """Return each value's quintile (1 to 5) among its item's values, shape (n,).
 
-    Equal values get the middle of their ranks, so that an item with one value, or with equal ones, gives 3.
+    Equal values get the middle of their ranks. An item with one value, or with equal values only, therefore gives 3.
     """
     order = np.lexsort((values, items))
     by_item, by_value = items[order], values[order]
     first = np.searchsorted(by_item, by_item)
     size = np.searchsorted(by_item, by_item, side="right") - first
-    # Runs of equal values of one item: where they begin and end among all rows.
+    # Runs of equal values of one item: their first rows in the sorted order.
     begins = np.flatnonzero(np.r_[True, (by_item[1:] != by_item[:-1]) | (by_value[1:] != by_value[:-1])])
     run = np.repeat(np.arange(len(begins)), np.diff(np.r_[begins, len(order)]))
     middle = (begins[run] + np.r_[begins[1:], len(order)][run]) / 2 - first
@@ -170,7 +171,7 @@ def id_text(value: object) -> str:
     """Return an id as text.
 
     Raises:
-        Malformed: It is none.
+        Malformed: The value is no valid id.
     """
     text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not text:
@@ -181,14 +182,14 @@ def id_text(value: object) -> str:
 def _last_of_each(
     rows: NDArray[np.intp], users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]
 ) -> NDArray[np.intp]:
-    """Return, in order, the latest of the rows of each user and item; of equal times, the one that comes later."""
+    """Return the latest row of each user and item, in order; for equal times, the row that comes later."""
     order = rows[np.lexsort((rows, times[rows], items[rows], users[rows]))]
     last = np.r_[(users[order][1:] != users[order][:-1]) | (items[order][1:] != items[order][:-1]), True]
     return np.sort(order[last])
 
 
 def _sorted_by_id(ids: Sequence[str], rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.intp]]:
-    """Return the ids that occur, sorted (numbers by value), and the rows as places among them."""
+    """Return the ids that occur, sorted (numbers by value), and the rows as indices into them."""
     used = np.unique(rows)
     names = [ids[row] for row in used]
     by_number = all(name.isdecimal() and len(name) <= _LONGEST_NUMBER for name in names)

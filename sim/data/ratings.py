@@ -1,4 +1,4 @@
-"""Ratings of items by users, as every source gives them."""
+"""Ratings of items by users: the common format of all sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Hold explicit ratings, one per entry of four parallel arrays.
+    """Explicit ratings in four parallel arrays, one entry per rating.
 
     Attributes:
         users: Row of the rating user in `user_ids`, shape (n,).
         items: Position of the rated item in `catalogue`, shape (n,).
         values: Rating from 0.5 to 5, shape (n,).
-        timestamps: When it was given, in whole seconds or any other unit that orders, shape (n,).
-        user_ids: Names of the users, unique.
+        timestamps: Time of the rating, in whole seconds or any other unit that orders, shape (n,).
+        user_ids: Ids of the users, unique.
         catalogue: The rated items.
-        left_out: How many rows of the source are not among them, by reason.
+        left_out: Numbers of rows of the source that gave no rating, by reason.
 
     Raises:
-        BadInputError: Arrays of unequal length, a row out of range, a rating that is not a number from 0.5 to 5, a user
-            who rates an item twice, or user ids that are not unique.
+        BadInputError: The arrays differ in length, a row is out of range, a rating is not a number from 0.5 to 5, a
+            user rates an item twice, or user ids are not unique.
     """
 
     users: NDArray[np.intp]
@@ -54,7 +54,7 @@ class Ratings:
                 raise BadInputError(
                     f"a rating names {name} row {rows.min()} to {rows.max()}, but there are only {bound}"
                 )
-        # Written so that NaN, which compares false to everything, is refused too.
+        # NaN compares false to everything, so this form refuses NaN too.
         wrong = ~((self.values >= LOWEST_RATING) & (self.values <= HIGHEST_RATING))
         if wrong.any():
             raise BadInputError(
@@ -70,5 +70,5 @@ class Ratings:
 
     @property
     def dropped(self) -> int:
-        """Return how many rows of the source are not among the ratings."""
+        """Number of rows of the source that gave no rating."""
         return sum(self.left_out.values())

@@ -1,7 +1,7 @@
-"""Readers of data sets: one a file, each of which registers itself as its `SOURCE`.
+"""Data source interface: the reader of a data set, and the files that it reads.
 
-A new file in `sources/` with a `SOURCE` is a new source; nothing else has to know of it. Packages bring theirs by the
-entry points `billp.sources`.
+Each file in `sources/` defines one source as its `SOURCE` and needs no other registration. Other packages add sources
+through the entry points `billp.sources`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ def _silent(name: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Hold what whoever builds a world says about where its data are; a request never says any of it.
+    """Locations of a source's data. They come from the person who builds a world, never from a request.
 
     Attributes:
-        path: Folder with the files of a data set, under the names they were published with.
+        path: Folder with the files of a data set, under their published names.
         ratings: File of ratings.
         items: File of items.
-        columns: Which column of a table holds what.
-        progress: Is told the name of the file that is read, how much of it is done, and how much there is.
+        columns: Names of a table's columns, by content.
+        progress: Called with the name of the file being read, the amount read and the total amount.
     """
 
     path: Path | None = None
@@ -36,13 +36,13 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class Source:
-    """Hold how the ratings of one data set are read.
+    """Reader of one data set.
 
     Attributes:
-        name: What `billp world build --from` calls it.
-        read: Reads the ratings from what is given, with a seed.
-        takes: Which of `path`, `ratings`, `items` and `columns` it can be given.
-        ready: Says whether it can be read with nothing given.
+        name: Name in `billp world build --from`.
+        read: Reads the ratings from the given files, with a seed.
+        takes: Names of the options that the source accepts, of `path`, `ratings`, `items` and `columns`.
+        ready: Returns whether the source can be read without any option.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Read the lines of data files as they stream by: bounded memory, whatever the file holds."""
+"""Streaming readers: lines, JSON records and table rows of a data file in bounded memory, whatever the file holds."""
 
 import csv
 import gzip
@@ -15,10 +15,10 @@ from typing import Any
 from sim.data.source import SourceFiles
 from sim.errors import BadInputError
 
-# A Steam user with thousands of games takes a line of nearly 1 MB. A line of more than twice that is no record, and
-# might be gigabytes out of a small archive.
+# A Steam user with thousands of games has a line of nearly 1 MB. A line more than twice as long is no record, and a
+# small archive may expand to gigabytes of it.
 LONGEST_LINE = 2 * 1024 * 1024
-# A file whose first lines are all unusable is of another format: reading on would only take longer to say so.
+# If the first lines are all unusable, the file has another format, and reading on would only delay the message.
 HOPELESS_AFTER = 1_000
 _LINES_A_REPORT = 20_000
 
@@ -26,19 +26,19 @@ ReadProgress = Callable[[str, int, int], None]
 
 
 class Malformed(Exception):
-    """Raised where one record cannot be used; the reader counts it and goes on."""
+    """Error for a single unusable record; the reader counts it and continues."""
 
 
 def lines(path: Path, progress: ReadProgress, *, fallback: str | None = None) -> Iterator[str]:
-    """Yield the lines of a text file, which may be gzipped, without their ends.
+    """Yield the lines of a text file, plain or gzipped, without line ends.
 
     Args:
-        path: The file; `.gz` at its end says that it is gzipped.
+        path: The file; the suffix `.gz` marks a gzipped file.
         progress: See `SourceFiles.progress`.
         fallback: Encoding of lines that are not UTF-8.
 
     Raises:
-        BadInputError: It is missing, empty, damaged, not text, or has a line of more than 2 MiB.
+        BadInputError: The file is missing, empty, damaged or not text, or has a line of more than 2 MiB.
     """
     with _opened(path) as (raw, text):
         size, number = path.stat().st_size, 0
@@ -55,7 +55,7 @@ def lines(path: Path, progress: ReadProgress, *, fallback: str | None = None) ->
 
 
 def json_rows(path: Path, progress: ReadProgress) -> Iterator[dict[str, Any] | None]:
-    """Yield the records of a file with one JSON object or Python dictionary a line, and None for a malformed line."""
+    """Yield the records of a file with one JSON object or Python dictionary per line; None for a malformed line."""
     for line in lines(path, progress):
         yield _record(line)
 
@@ -63,17 +63,17 @@ def json_rows(path: Path, progress: ReadProgress) -> Iterator[dict[str, Any] | N
 def table_rows(
     path: Path, progress: ReadProgress, *, delimiter: str = "", quoted: bool = True, fallback: str | None = None
 ) -> Iterator[list[str]]:
-    """Yield the rows of a file with delimited columns, its header included.
+    """Yield the rows of a file with delimited columns, including its header.
 
     Args:
         path: The file.
         progress: See `SourceFiles.progress`.
-        delimiter: What stands between columns; if empty, the first line tells.
+        delimiter: Separator of the columns; if empty, it is detected from the first line.
         quoted: Whether quotation marks enclose columns.
         fallback: Encoding of lines that are not UTF-8.
 
     Raises:
-        BadInputError: As `lines`, or a quotation mark is not closed.
+        BadInputError: As for `lines`, or a quotation mark is not closed.
     """
     text = lines(path, progress, fallback=fallback)
     first = next(text).removeprefix("\ufeff")
@@ -83,17 +83,17 @@ def table_rows(
         yield from (line.split(delimiter) for line in rest)
         return
     try:
-        # The ends are given back, for a quoted column may hold some.
+        # The line ends are restored, because a quoted column may contain some.
         yield from csv.reader((line + "\n" for line in rest), delimiter=delimiter)
     except csv.Error as error:
         raise BadInputError(f"{path} is no table: {error}; check its quotation marks") from error
 
 
 class Columns:
-    """Finds columns by name in the header of a table.
+    """Columns of a table, found by name in its header.
 
     Args:
-        path: The table's file, for messages.
+        path: File of the table, for messages.
         header: Names of its columns.
     """
 
@@ -102,34 +102,34 @@ class Columns:
         self._places = {name.strip(): place for place, name in enumerate(header)}
 
     def place(self, *names: str) -> int:
-        """Return where the first of these columns is that the table has.
+        """Return the index of the first of these columns that the table has.
 
         Raises:
-            BadInputError: It has none of them.
+            BadInputError: The table has none of them.
         """
         for name in names:
             if name in self._places:
                 return self._places[name]
-        # A file of another kind may bring what a terminal would obey.
+        # A foreign file may contain control characters that a terminal would obey.
         has = ", ".join(name if name.isprintable() else repr(name) for name in self._places)[:200]
         raise BadInputError(f"{self._path} has no column {names[0]!r}, it has: {has}; name the right file and columns")
 
     def maybe(self, *names: str) -> int | None:
-        """Return where the first of these columns is that the table has, or None."""
+        """Return the index of the first of these columns that the table has, or None."""
         return next((self._places[name] for name in names if name in self._places), None)
 
 
 def locate(given: SourceFiles, source: str, ratings: Sequence[str], items: Sequence[str]) -> tuple[Path, Path]:
-    """Return the files of ratings and of items: those that are given, or the first that the given folder holds.
+    """Return the files of ratings and of items: the given files, or the first match of each in the given folder.
 
     Args:
         given: A folder, or two files.
         source: Name of the source, for messages.
-        ratings: Names that the file of ratings may have, `.gz` aside.
-        items: Names that the file of items may have, `.gz` aside.
+        ratings: Possible names of the file of ratings, without `.gz`.
+        items: Possible names of the file of items, without `.gz`.
 
     Raises:
-        BadInputError: There is no such file, or neither is given.
+        BadInputError: The folder has no such file, or the options are incomplete or contradict each other.
     """
     if given.ratings and given.items and not given.path:
         return given.ratings, given.items
@@ -139,10 +139,10 @@ def locate(given: SourceFiles, source: str, ratings: Sequence[str], items: Seque
 
 
 def find_file(folder: Path, names: Iterable[str]) -> Path:
-    """Return the first of these files that a folder holds, gzipped or not.
+    """Return the first of these files in a folder, plain or gzipped.
 
     Raises:
-        BadInputError: It holds none of them.
+        BadInputError: The folder has none of them.
     """
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -152,10 +152,10 @@ def find_file(folder: Path, names: Iterable[str]) -> Path:
 
 
 def number(text: Any) -> float:
-    """Return a number of a record.
+    """Return a field of a record as a number.
 
     Raises:
-        Malformed: It is none.
+        Malformed: The field is not a number.
     """
     try:
         return float(text)
@@ -165,10 +165,10 @@ def number(text: Any) -> float:
 
 @contextmanager
 def unharmed(path: Path) -> Iterator[None]:
-    """Put the faults of a file that cannot be read into one line.
+    """Convert read errors of a file to one-line messages.
 
     Raises:
-        BadInputError: It is missing, cannot be opened, or is damaged.
+        BadInputError: The file is missing, damaged, or cannot be opened.
     """
     try:
         yield
@@ -180,7 +180,7 @@ def unharmed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BufferedIOBase, BufferedIOBase]]:
-    """Yield a file as it is stored, which tells how much of it is read, and what is in it."""
+    """Yield a file as stored, whose position gives the progress, and its decompressed content."""
     with unharmed(path), path.open("rb") as raw:
         if path.suffix == ".gz":
             with gzip.open(raw) as text:
@@ -201,8 +201,8 @@ def _decoded(line: bytes, path: Path, number: int, fallback: str | None) -> str:
 
 
 def _record(line: str) -> dict[str, Any] | None:
-    # Some published files are called JSON but hold what Python prints; only literals of it are read, nothing is run.
-    # The parser refuses what is nested too deep by MemoryError.
+    # Some published files are called JSON but contain Python dictionaries. Only literals are read, and no code is run.
+    # For input nested too deeply, the parser raises MemoryError.
     for parse in (json.loads, literal_eval):
         try:
             record = parse(line)

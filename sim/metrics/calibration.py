@@ -1,7 +1,7 @@
-"""Critic and outlook as predictors: do value and risk foretell who leaves, and what a visit will still bring?
+"""Calibration: quality of the Critic's value and of the leave-risk model's risk as predictions of a visit.
 
-A step's `next_value` is V(s_{t+1}), given after the item is known and before its reward is, or whether the user left.
-So is its `risk`, the probability that the user leaves by the outlook.
+A step's `next_value` is V(s_{t+1}). The Critic gives it when the item is known, but before the reward and before the
+user stays or leaves. The same holds for `risk`, the leave-risk model's probability that the user leaves.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from sim.arrays import Doubles, Positions
 from sim.errors import BadInputError
 from sim.metrics.bootstrap import LEVEL, percentiles, resamples
 
-# Groups of about as many rounds each, of which about the same was said.
+# Number of groups of similar predictions, with about equally many steps in each.
 GROUPS = 8
 
 
 class PredictionQuality(TypedDict):
-    """Hold how well values predict; see `judge_values`."""
+    """Quality of values as predictions; see `judge_values`."""
 
     steps: int
     auc: float | None
@@ -30,7 +30,7 @@ class PredictionQuality(TypedDict):
 
 
 class ReliabilityBin(TypedDict):
-    """Hold rounds of which the outlook said about the same; see `judge_risks`."""
+    """Steps of similar predicted risk; see `judge_risks`."""
 
     risk: float
     left: float
@@ -65,27 +65,28 @@ class _JudgedSteps(NamedTuple):
 
 
 def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float) -> PredictionQuality | None:
-    """Measure the Critic's `next_value` over the rounds of visits, pooled.
+    """Measure the Critic's `next_value` over all steps of the visits, pooled.
 
-    What is still to come after round t is the sum over k >= 1 of gamma^(k-1) (r_{t+k} - reward_offset) over the later
-    rounds in which the user stayed: 0 where the user leaves at round t or the next. The last round of a visit that
-    reached its limit has no known return, so it counts for leaving alone; for the rounds before it, the return ends
-    with the visit.
+    The return after step t is the sum over k >= 1 of gamma^(k-1) (r_{t+k} - reward_offset), over the later steps at
+    which the user stayed. It is 0 if the user leaves at step t or at the next. If a visit reached its limit, the return
+    after its last step is unknown, so that step counts only for `auc`; the returns of its earlier steps stop at the
+    limit.
 
     Args:
-        visits: Mappings or objects with `user_id` and `steps`, each with `next_value`, `reward` and `left`.
-        gamma: Discount.
-        reward_offset: What is taken from each reward.
+        visits: Mappings or objects with `user_id` and `steps`, each step with `next_value`, `reward` and `left`.
+        gamma: Discount factor.
+        reward_offset: Number subtracted from each reward.
 
     Returns:
-        `auc` is the share of pairs of a round at which a user left and one at which none did where the value is lower
-        in the former (0.5 is chance), ties counting half; None where there is no such pair. `rank_correlation` is
-        Spearman's between value and return to come, ranks of ties averaged; None where either is constant. Each has
-        its 95% percentile bootstrap interval with users resampled, without the resamples for which it is None.
-        `steps` counts the rounds. None where no round has a value, for there was no Critic.
+        `auc` compares each step at which a user left with each step at which a user stayed: the share of pairs in which
+        the leaving step has the lower value (0.5 is chance). Ties count half. None if there are no such pairs.
+        `rank_correlation` is Spearman's correlation between value and return, with averaged ranks for ties. None if
+        either is constant. Each comes with its 95% percentile bootstrap interval over users; resamples in which it is
+        None are left out. `steps` counts the steps with a value. The result is None if no step has a value, as in a
+        study without a Critic.
 
     Raises:
-        BadInputError: A visit that lacks a field.
+        BadInputError: A visit lacks a field.
     """
     checked = _checked(visits)
     judged = [
@@ -115,20 +116,20 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
 
 
 def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
-    """Measure the outlook's `risk` over the rounds of visits, pooled.
+    """Measure the leave-risk model's `risk` over all steps of the visits, pooled.
 
     Args:
-        visits: As `judge_values` takes them, with `risk` in their steps.
+        visits: Visits as for `judge_values`, with `risk` in their steps.
 
     Returns:
-        Up to eight groups of about as many rounds each, by risk. `risk` is its mean in the group, `left` the share of
-        its rounds after which the user left, and `left_ci` Wilson's 95% interval of that share. Not the bootstrap over
-        users of all other intervals: a group in which nobody left would get one of no width. A user leaves a visit
-        once, so that rounds tell nearly as much as if each were another user's. None where no round has a risk, for
-        there was no outlook.
+        Up to eight groups of about equally many steps, by risk. `risk` is the mean risk of the group, `left` the share
+        of its steps at which the user left, `left_ci` Wilson's 95% interval of that share. All other intervals use the
+        bootstrap over users, but for a group in which every user stayed it would have width 0. Wilson's interval treats
+        steps as independent; that is nearly right, because a user leaves a visit only once. None if no step has a risk,
+        as in a study without a leave-risk model.
 
     Raises:
-        BadInputError: A visit that lacks a field.
+        BadInputError: A visit lacks a field.
     """
     told = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
     if not told:
@@ -139,7 +140,7 @@ def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
 
 
 def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> ReliabilityBin:
-    from scipy.stats import binomtest  # Here: it takes a second, which every command would wait for.
+    from scipy.stats import binomtest  # Imported here: it takes a second, which would delay every command.
 
     low, high = binomtest(int(left.sum()), len(left)).proportion_ci(LEVEL, "wilson")
     return ReliabilityBin(
@@ -148,7 +149,7 @@ def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> ReliabilityBin:
 
 
 def quantile_groups(values: Doubles) -> Positions:
-    """Return the number of each value's group, from the lowest up: of eight about as large, fewer where many tie."""
+    """Return each value's group, lowest first: eight groups of about equal size, fewer if many values tie."""
     bounds = np.unique(np.quantile(values, np.linspace(0, 1, GROUPS + 1)[1:-1]))
     return np.asarray(np.searchsorted(bounds, values), dtype=np.intp)
 
@@ -161,7 +162,7 @@ def _checked(visits: Iterable[object]) -> list[_Visit]:
 
 
 def returns_to_come(steps: Sequence[_Step], gamma: float, reward_offset: float) -> list[float | None]:
-    """Return what is still to come after each round, as `judge_values` says; None where it is not known."""
+    """Compute the return after each step, as defined in `judge_values`; None if unknown."""
     returns: list[float | None] = []
     to_come = 0.0
     for step in reversed(steps):
@@ -173,7 +174,7 @@ def returns_to_come(steps: Sequence[_Step], gamma: float, reward_offset: float) 
 
 
 class _Leaving:
-    """The AUC of low values for leaving, with a weight for each round."""
+    """AUC of low values as a sign of leaving, with a weight for each step."""
 
     def __init__(self, values: Doubles, left: NDArray[np.bool_]) -> None:
         self._groups = _groups(-values)
@@ -188,7 +189,7 @@ class _Leaving:
 
 
 class _Ranking:
-    """Spearman's rank correlation, with a weight for each round."""
+    """Spearman's rank correlation, with a weight for each step."""
 
     def __init__(self, a: Doubles, b: Doubles) -> None:
         self._groups = (_groups(a), _groups(b))
@@ -202,12 +203,12 @@ class _Ranking:
 
 
 def _groups(values: Doubles) -> Positions:
-    """Return for each value how many distinct values are lower."""
+    """Return, for each value, the number of distinct values below it."""
     return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.intp)
 
 
 def _ranks(groups: Positions, weights: Doubles) -> Doubles:
-    """Return the mean ranks of weighted values, less their mean; a weight stands for so many equal values."""
+    """Return the centred mean ranks of weighted values; a weight w counts as w equal values."""
     totals = np.bincount(groups, weights)
     ranks = (np.cumsum(totals) - totals / 2)[groups]
     return np.asarray(ranks - weights @ ranks / weights.sum(), dtype=np.float64)
@@ -219,7 +220,7 @@ def _with_interval(
     measured = what.measure(np.ones(len(users)))
     if measured is None:
         return None, None
-    # A user drawn twice is two users alike, so how often each was drawn is all that a resample says.
+    # A user drawn twice counts as two equal users, so the number of draws per user describes a resample completely.
     again = [
         what.measure(np.bincount(drawn, minlength=n_users)[users].astype(np.float64))
         for block in resamples(n_users)

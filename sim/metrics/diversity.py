@@ -1,4 +1,4 @@
-"""How varied the recommendations of visits are."""
+"""Diversity: variety of the recommendations in a set of visits."""
 
 from collections.abc import Iterable
 from typing import TypedDict
@@ -11,7 +11,7 @@ from sim.world import World
 
 
 class Variety(TypedDict):
-    """Hold how varied recommendations are; see `variety`."""
+    """Variety of recommendations; see `variety`."""
 
     distinct_items: int
     tail_share: float
@@ -34,19 +34,19 @@ _VISITS = TypeAdapter(list[_Visit], config=ConfigDict(from_attributes=True))
 
 
 def variety(visits: Iterable[object], tail: frozenset[str]) -> Variety:
-    """Say how varied the recommendations of visits are, those after which a user left included.
+    """Measure the variety of the recommendations in visits. Items at which a user left count too.
 
     Args:
-        visits: Mappings or objects with `steps`, each with an `item_id`.
-        tail: Ids of the items that count as the long tail; see `long_tail`.
+        visits: Mappings or objects with `steps`, each step with an `item_id`.
+        tail: Ids of the items in the long tail; see `long_tail`.
 
     Returns:
         `distinct_items` counts the different items recommended in all visits together. `tail_share` is the share of
-        recommendations that are of the long tail; 0 where nothing was recommended. `repeats` is how often a visit
-        recommended an item that it had recommended before, the mean over visits.
+        recommendations from the long tail; 0 if there are no recommendations. `repeats` is the number of
+        recommendations that repeat an earlier one of the same visit, as the mean over visits.
 
     Raises:
-        BadInputError: No visits, or one without items.
+        BadInputError: There are no visits, or a visit lacks its items.
     """
     try:
         items = [[step.item_id for step in visit.steps] for visit in _VISITS.validate_python(list(visits))]
@@ -63,10 +63,10 @@ def variety(visits: Iterable[object], tail: frozenset[str]) -> Variety:
 
 
 def long_tail(world: World) -> frozenset[str]:
-    """Return the ids of the half of the catalogue that occurs least in the logs.
+    """Return the ids of the less popular half of the catalogue, by number of ratings in the logs.
 
-    Of items that occur equally often, those later in the catalogue belong to it first; of an odd number, the middle one
-    does not.
+    If items are equally popular, the later ones in the catalogue go into the tail first. If the number of items is odd,
+    the middle one stays out of it.
     """
     most_first = np.argsort(-world.logs.popularity, kind="stable")
     return frozenset(world.catalogue[int(position)].id for position in most_first[-(-len(most_first) // 2) :])

@@ -1,4 +1,4 @@
-"""What a study reports: sums over visits with intervals over users."""
+"""Study metrics: means over visits, with bootstrap intervals over users."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
@@ -12,7 +12,7 @@ from sim.metrics.bootstrap import mean_interval
 
 
 class LeaveReasons(TypedDict):
-    """Count how visits ended."""
+    """Numbers of visits by how they ended."""
 
     repeat: int
     similar: int
@@ -22,7 +22,7 @@ class LeaveReasons(TypedDict):
 
 
 class Summary(TypedDict):
-    """Hold the metrics of one set of visits; see `summarize`."""
+    """Metrics of one set of visits; see `summarize`."""
 
     visits: int
     length: float
@@ -38,7 +38,7 @@ class Summary(TypedDict):
 
 
 class PairedDifference(TypedDict):
-    """Hold the difference of two sets of visits by the same users; see `paired`."""
+    """Difference of two sets of visits by the same users; see `paired`."""
 
     difference: float
     ci: list[float]
@@ -82,13 +82,13 @@ def summarize(visits: Iterable[object]) -> Summary:
             `total_reward`, `left`, `leave_reason`, `usage`).
 
     Returns:
-        `length`, `length_with_exit` and `total_reward` are means over visits. `mean_reward` is pooled, the sum of
-        rewards over the sum of lengths, so that length x mean_reward = total_reward; it is 0 when no step counts.
-        `total_reward_ci` is the 95% percentile bootstrap interval with users, not visits, resampled. Tokens and calls
-        are per round played, the leaving one included. `leave_reasons` counts visits.
+        `length`, `length_with_exit` and `total_reward` are means over visits. `mean_reward` is pooled: the sum of
+        rewards over the sum of lengths, so that length x mean_reward = total_reward; 0 if all lengths are 0.
+        `total_reward_ci` is the 95% percentile bootstrap interval, with users resampled, not visits. Tokens and calls
+        are per step, including the step at which the user left. `leave_reasons` counts visits.
 
     Raises:
-        BadInputError: No visits, or a visit that lacks a field or contradicts itself.
+        BadInputError: There are no visits, or a visit lacks a field or contradicts itself.
     """
     checked = _check(visits)
     played = sum(visit.length_with_exit for visit in checked)
@@ -121,15 +121,15 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
     """Compare two sets of visits user by user.
 
     Args:
-        a: Visits as `summarize` takes them.
+        a: Visits as for `summarize`.
         b: Visits of the same users under another policy.
 
     Returns:
-        The mean over the common users of a user's mean total reward in `a` minus that in `b`, its 95% percentile
-        bootstrap interval over users, and how many users there are.
+        `difference` is a user's mean total reward in `a` minus that in `b`, as the mean over the users in both sets.
+        `ci` is its 95% percentile bootstrap interval over users. `users` counts the users in both sets.
 
     Raises:
-        BadInputError: A set is empty, a visit is faulty, or no user occurs in both.
+        BadInputError: A set is empty, a visit is invalid, or the sets have no user in common.
     """
     means = []
     for visits in (a, b):
@@ -145,16 +145,16 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
 
 
 def gap_closed(total_reward: float, best_rule: float, oracle: float) -> float | None:
-    """Return which part of the way from the best rule to the oracle is covered: 0 at the rule, 1 at the oracle.
+    """Return the share of the gap between the best rule and the oracle that is closed: 0 at the rule, 1 at the oracle.
 
     Args:
-        total_reward: What is compared.
+        total_reward: Total reward to place in the gap.
         best_rule: Total reward of the best rule.
         oracle: Total reward of the oracle.
 
     Returns:
-        (total_reward - best_rule) / (oracle - best_rule), below 0 for less than the rule; None where the oracle is no
-        better than the rule, so that there is no way to go.
+        (total_reward - best_rule) / (oracle - best_rule); negative below the best rule. None if the oracle is no better
+        than the best rule, because then there is no gap.
     """
     return (total_reward - best_rule) / (oracle - best_rule) if oracle > best_rule else None
 
@@ -178,7 +178,7 @@ def _check(visits: Iterable[object]) -> list[_Visit]:
 def _by_user(visits: list[_Visit]) -> tuple[dict[str, float], dict[str, int]]:
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    # Sorted, so that the drawn resamples do not depend on the order in which visits finished.
+    # Sorted, so that the resamples are the same for every order in which visits finish.
     for visit in sorted(visits, key=lambda visit: visit.user_id):
         sums[visit.user_id] = sums.get(visit.user_id, 0.0) + visit.total_reward
         counts[visit.user_id] = counts.get(visit.user_id, 0) + 1

@@ -1,4 +1,4 @@
-"""What a world is like: the summary that `billp world build` prints."""
+"""World summary: the description of a world that `billp world build` prints."""
 
 from typing import Literal, TypedDict
 
@@ -11,15 +11,15 @@ from sim.world.world import MIN_REWARD
 
 SHARE_USERS = 100
 SHARE_STEPS = 100
-# Scores are a first impression, not a study: so many users keep a large catalogue within seconds.
+# The scores are a first impression, not a study: with this few users, a large catalogue takes seconds.
 SCORE_USERS = 20
-# Not the rules that take thousands of visits to tune.
+# Without the rules that need thousands of visits for tuning.
 SCORED = ("random", "popular", "greedy", "diverse_greedy", "oracle")
 DISLIKED_AT_LEAST = 0.02
 
 
 class LeaveShares(TypedDict):
-    """Hold which share of the leaves of one policy has which reason; all 0 when nobody left."""
+    """Shares of one policy's leaves by reason; all 0 if every user stayed."""
 
     repeat: float
     similar: float
@@ -28,14 +28,14 @@ class LeaveShares(TypedDict):
 
 
 class Score(TypedDict):
-    """Hold what one policy reaches: means over the visits of a few dev users."""
+    """Scores of one policy: means over the visits of a few dev users."""
 
     length: float
     total_reward: float
 
 
 class Description(TypedDict):
-    """Hold what a world is like; see `describe`."""
+    """Description of a world; see `describe`."""
 
     name: str
     seed: int
@@ -62,11 +62,11 @@ def describe(world: World) -> Description:
     """Describe a world.
 
     Returns:
-        `users` counts the users with a history, per split. `density` is ratings over users x items. `tau` is the least
-        distance that keeps a user, per table. `left_out` counts rows of the source by the reason for which they are
-        not among the ratings, `histogram` the ratings by half points. `rmse` is the held-out error of the logs model
-        (on train and test ratings) and of each table (on the ratings of the other). `leave_shares`, `scores` and
-        `warnings` are those of `leave_shares`, `score` and `warn`.
+        `users` counts the users with a history, per split. `density` is the number of ratings over users x items. `tau`
+        is the lowest distance at which a user stays, per table. `left_out` counts the rows of the source that gave no
+        rating, by reason; `histogram` counts the ratings by half points. `rmse` is the held-out error of the logs model
+        (on train and test ratings) and of each table (on the ratings of the other table). `leave_shares`, `scores` and
+        `warnings` come from the functions `leave_shares`, `score` and `warn`.
     """
     shares, scores = leave_shares(world), score(world)
     with_history = {name: len(world.split(name).users) for name in SPLITS}
@@ -94,11 +94,11 @@ def describe(world: World) -> Description:
 
 
 def leave_shares(world: World, *, users: int = SHARE_USERS, max_steps: int = SHARE_STEPS) -> dict[str, LeaveShares]:
-    """Return why dev users leave under random and under greedy, as shares of all leaves of that policy.
+    """Return the reasons why dev users leave under the policies random and greedy, as shares of each policy's leaves.
 
     Args:
         world: The world.
-        users: How many dev users at most, the first ones.
+        users: Number of dev users at most; the first ones are taken.
         max_steps: Limit of a visit.
     """
     chosen = world.split("dev").users[:users]
@@ -116,11 +116,11 @@ def leave_shares(world: World, *, users: int = SHARE_USERS, max_steps: int = SHA
 
 
 def score(world: World, *, users: int = SCORE_USERS, max_steps: int = SHARE_STEPS) -> dict[str, Score]:
-    """Return what the policies that are quick to tune reach on dev users.
+    """Return the scores on dev users of the policies that are quick to tune.
 
     Args:
         world: The world.
-        users: How many dev users at most, the first ones; diverse greedy is tuned on as many train users.
+        users: Number of dev users at most; the first ones are taken. Diverse greedy is tuned on as many train users.
         max_steps: Limit of a visit.
     """
     chosen = world.split("dev").users[:users]
@@ -139,7 +139,7 @@ def _mean(visits: list[VisitRecord], what: Literal["length", "total_reward"]) ->
 
 
 def warn(world: World, shares: dict[str, LeaveShares]) -> list[str]:
-    """Return a warning for each policy with leaves of which less than 2% are for dislike."""
+    """Return a warning for each policy with leaves of which less than 2% are due to dislike."""
     bar = "their own bar" if world.settings.min_reward_quantile is not None else f"a reward below {MIN_REWARD:g}"
     return [
         f"under {policy} only {share['disliked']:.1%} of leaves are for dislike ({bar}), so rewards hardly decide who "

@@ -1,4 +1,4 @@
-"""Memories of the original BiLLP as its runs kept them: what was recommended after which titles, and how it went."""
+"""Memories of the original BiLLP: its Actor's and Critic's entries, keyed by the titles of a situation."""
 
 import re
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ MAX_BYTES = 256 * 2**20
 MAX_ENTRIES = 1_000_000
 MAX_TITLES = 200
 MAX_COMMAS = 20
-"""Commas in a title at most."""
+"""Largest number of commas in a title."""
 V_MAX = 5.0
 _HISTORY = re.compile(r"The user viewing history is \[(.*)\]", re.DOTALL)
 
 
 def _number(value: object) -> object:
-    # The original kept what its Critic wrote: a number as a text.
+    # The original stored the number as text, as its Critic wrote it.
     return value.strip() if isinstance(value, str) else value
 
 
@@ -34,28 +34,28 @@ _ANY: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 
 class Tried(NamedTuple):
-    """An entry of the Actor's memory: an item that was recommended in a situation, and its sign."""
+    """Entry of the Actor's memory: an item recommended in a situation, and its sign."""
 
     history: str
-    """Titles of the situation as they stand there, separated by commas."""
+    """Titles of the situation as stored, separated by commas."""
     title: str
     sign: int
-    """1 where V did not fall after it, else -1."""
+    """1 if V did not fall after the item, else -1."""
 
 
 class Judged(NamedTuple):
-    """An entry of the Critic's memory: what a situation is worth."""
+    """Entry of the Critic's memory: the value of a situation."""
 
     history: str
     value: float
 
 
 def read_memory(path: Path) -> list[Tried] | list[Judged]:
-    """Read a memory of the original; which of the two it is, its content tells.
+    """Read a memory of the original, of the Actor or of the Critic; the content shows which.
 
     Raises:
         BadInputError: The file is too large or empty, or an entry cannot be used.
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     if path.stat().st_size > MAX_BYTES:
         raise BadInputError(f"{path} is larger than {MAX_BYTES:,} bytes; give a memory of the original")
@@ -86,11 +86,11 @@ def _history(path: Path, key: str) -> str:
 def titles(history: str, catalogue: Catalogue | None) -> list[str]:
     """Return the titles of a situation.
 
-    They stand there separated by commas, and titles hold commas too: of the ways to read them the one counts that
-    takes, from the left, the longest title that the catalogue has.
+    They are separated by commas, and titles contain commas too. From the left, the longest title in the catalogue is
+    taken each time.
 
     Raises:
-        BadInputError: There are too many.
+        BadInputError: There are too many titles.
     """
     parts = history.split(",")
     if len(parts) > MAX_TITLES:
@@ -110,6 +110,6 @@ def _titles(parts: list[str], catalogue: Catalogue | None) -> Iterator[str]:
 
 
 def item_titled(title: str, catalogue: Catalogue | None) -> Item | None:
-    """Return the one item of a title; None where there is none, or more than one."""
+    """Return the only item with this title; None if there is none, or more than one."""
     found = catalogue.by_title(title) if catalogue is not None else ()
     return found[0] if len(found) == 1 else None

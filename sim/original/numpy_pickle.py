@@ -1,7 +1,7 @@
-"""Read one NumPy array out of a pickle without running anything that stands in it.
+"""Safe reader of a NumPy array in a pickle: it runs no code of the file.
 
-A pickle is a program: it names functions and calls them. Here the few names that NumPy writes for an array stand for
-classes that only keep what they are given; every other name is refused before anything is called.
+A pickle is a program that names functions and calls them. Here, the few names that NumPy writes for an array refer to
+classes that only store their arguments. Every other name is refused before any call.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sim.errors import BadInputError
 
-# Whole and floating numbers; no objects, no texts, no records.
+# Integers and floating-point numbers; no objects, strings or records.
 _NUMBERS = re.compile(r"[fiu][1248]")
 _FAULTS = (
     pickle.UnpicklingError,
@@ -33,7 +33,7 @@ _FAULTS = (
 
 
 class _Kept:
-    """Base of the stand-ins; keeps nothing beside what its class names, so that no pickle can change a class."""
+    """Base of the stand-ins; it has only the attributes of its class, so that no pickle can change a class."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class _Kept:
 
 
 class _NdarrayType(_Kept):
-    """Stands for the class `numpy.ndarray`, which NumPy names but a pickle has no need to call."""
+    """Stand-in for the class `numpy.ndarray`, which NumPy names in a pickle; a pickle never needs to call it."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class _NdarrayType(_Kept):
 
 
 class _Dtype(_Kept):
-    """Stands for `numpy.dtype`: the type of numbers as NumPy spells it, and their byte order."""
+    """Stand-in for `numpy.dtype`: the type of numbers in NumPy's spelling, and their byte order."""
 
     __slots__ = ("code", "order")
 
@@ -71,7 +71,7 @@ class _Dtype(_Kept):
 
 
 class _Array(_Kept):
-    """Stands for `_reconstruct`, which NumPy calls for an empty array that is filled by its state."""
+    """Stand-in for `_reconstruct`, which NumPy calls to create an empty array; the state then fills it."""
 
     __slots__ = ("values",)
 
@@ -86,7 +86,7 @@ class _Array(_Kept):
 
 
 class _FromBuffer(_Kept):
-    """Stands for `_frombuffer`, which NumPy calls with the whole array."""
+    """Stand-in for `_frombuffer`, which NumPy calls with the whole array."""
 
     __slots__ = ("values",)
 
@@ -105,7 +105,7 @@ def _filled(data: object, dtype: object, shape: object, order: object) -> NDArra
     return np.frombuffer(data, dtype=real).reshape(shape, order="F" if order == "F" else "C")
 
 
-# The names under which NumPy 1 and 2 write an array.
+# Names that NumPy 1 and 2 write for an array.
 _STAND_INS: dict[tuple[str, str], type[_Kept]] = {
     ("numpy", "ndarray"): _NdarrayType,
     ("numpy", "dtype"): _Dtype,
@@ -117,7 +117,7 @@ _STAND_INS: dict[tuple[str, str], type[_Kept]] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Looks names up among the stand-ins alone: no module is imported, nothing else can be called."""
+    """Unpickler that looks up names only among the stand-ins: it imports no module and can call nothing else."""
 
     def find_class(self, module: str, name: str) -> type[_Kept]:
         if (module, name) not in _STAND_INS:
@@ -126,11 +126,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Return the array of numbers that a pickle holds.
+    """Return the array of numbers in a pickle.
 
     Raises:
-        BadInputError: It holds anything else, or is damaged; nothing in it was run.
-        OSError: It cannot be opened.
+        BadInputError: The pickle holds anything else, or is damaged; none of its code was run.
+        OSError: The file cannot be opened.
     """
     with path.open("rb") as file:
         try:

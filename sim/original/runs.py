@@ -1,4 +1,4 @@
-"""Recorded runs of the original BiLLP: the six kinds of file they are kept in, read line by line and checked."""
+"""Recorded runs of the original BiLLP: readers and models of their six kinds of file, checked line by line."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,10 @@ from sim.catalogue import ITEM_ADAPTER, Catalogue, Item
 from sim.errors import BadInputError
 
 MAX_LINE = 4 * 2**20
-"""Bytes of a line at most; the longest recorded episode takes 15 kB."""
+"""Largest number of bytes in a line; the longest recorded episode takes 15 kB."""
 MAX_LINES = 5_000_000
 SENTINEL = -1000.0
-"""What the authors' code wrote for the reward of a round that was not rewarded."""
+"""Value that the authors' code wrote for a missing reward."""
 CSV_HEADER = ["user_id", "item", "reward", "matrix"]
 
 
@@ -35,13 +35,13 @@ Reward = Annotated[Number | None, BeforeValidator(_unknown)]
 
 
 class RecordedLine(BaseModel):
-    """One line of a recorded file; what else stands in it is passed over."""
+    """Line of a recorded file; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Round(RecordedLine):
-    """One recommendation of an episode, which `done` says the user left at."""
+    """Recommendation of an episode; `done` is true if the user left at it."""
 
     generated: str | None = None
     grounded: str | None
@@ -50,7 +50,7 @@ class Round(RecordedLine):
 
 
 class RecordedVisit(RecordedLine):
-    """One visit: `file` is the run it belongs to, `matrix` the table of rewards it was played on."""
+    """Recorded visit: `file` is its run, `matrix` the reward table it was played on."""
 
     file: str
     matrix: str
@@ -59,7 +59,7 @@ class RecordedVisit(RecordedLine):
 
 
 class Decision(RecordedLine):
-    """Whether a user stayed at `item`, after the `window` of what was recommended last, and the cause of leaving."""
+    """Decision of a user at `item` after the last recommendations `window`: whether the user left, and the cause."""
 
     file: str
     matrix: str
@@ -73,7 +73,7 @@ class Decision(RecordedLine):
 
 
 class Rewarded(RecordedLine):
-    """What a user gives an item."""
+    """Reward of a user for an item."""
 
     user_id: UserId
     item: str
@@ -82,7 +82,7 @@ class Rewarded(RecordedLine):
 
 
 class Credited(RecordedLine):
-    """One step with V before and after it, and the sign that was stored as its worth."""
+    """Step with V before and after it, and the stored sign."""
 
     run: str
     user_id: UserId
@@ -94,12 +94,12 @@ class Credited(RecordedLine):
 
 @dataclass
 class Recorded:
-    """Hold what several recorded files say together.
+    """Contents of several recorded files.
 
     Attributes:
-        files: The kind of each file and how many rows it has, by its name.
-        catalogues: One for each file of items.
-        grounded: Texts with the title each was grounded to, from the file of groundings.
+        files: Kind and number of rows of each file, by its name.
+        catalogues: One catalogue for each file of items.
+        grounded: Texts and the title that each was grounded to, from the file of groundings.
     """
 
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Recorded:
     grounded: list[tuple[str, str]] = field(default_factory=list)
 
 
-# What no other kind of file has in its lines.
+# Fields that occur in no other kind of file.
 _SIGNS: Mapping[str, set[str]] = {
     "catalogues": {"title", "id", "genres"},
     "episodes": {"steps", "matrix"},
@@ -124,10 +124,10 @@ T = TypeVar("T")
 
 
 def read_recorded(paths: list[Path]) -> Recorded:
-    """Read recorded files; what each holds is told by its content.
+    """Read recorded files; the content of a file shows its kind.
 
     Raises:
-        BadInputError: A file is empty, of no known kind or not UTF-8, or a line is too long or cannot be used.
+        BadInputError: A file is given twice, empty, of an unknown kind or not UTF-8, or a line is too long or invalid.
         OSError: A file cannot be opened.
     """
     recorded = Recorded()
@@ -145,10 +145,10 @@ def read_recorded(paths: list[Path]) -> Recorded:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the lines of a file that are not blank, with their numbers.
+    """Yield the non-blank lines of a file with their numbers.
 
     Raises:
-        BadInputError: A line is too long or not UTF-8, or there are too many.
+        BadInputError: A line is too long or not UTF-8, or there are too many lines.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
@@ -211,10 +211,10 @@ def _grounded(path: Path, lines: list[tuple[int, str]]) -> list[tuple[str, str]]
 
 @contextmanager
 def fault_at(path: Path, number: int) -> Iterator[None]:
-    """Name the line where what is in the block does not fit its model.
+    """Add the file and the line number to errors of validation raised in the block.
 
     Raises:
-        BadInputError: It does not.
+        BadInputError: The line is invalid.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The original environments, for those who hold the authors' files: a world of their own rewards and distances."""
+"""Original environments: worlds with the rewards and distances of the authors' files."""
 
 import ast
 import math
@@ -34,9 +34,9 @@ from sim.world.world import ASSUMED_RATING, check_name
 
 DatasetName = Literal["steam", "amazon"]
 TAU: Mapping[DatasetName, float] = {"steam": 50.0, "amazon": 15.0}
-"""The distances below which items are similar, of the authors' runs."""
+"""Distances below which items count as similar, as in the authors' runs."""
 UNSEEN_RATING = 2.5
-"""What the logs model takes users to think of items drawn from those that they have not had."""
+"""Rating that the logs model assumes for items drawn from those outside a user's history."""
 DEV_SHARE = 1 / 3
 MAX_JSON = 512 * 2**20
 _LONGEST_GENRES = 10_000
@@ -68,17 +68,17 @@ class _People:
 
 
 def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path, *, seed: int = 0) -> World:
-    """Make a world of the authors' files, with exactly their rewards and distances.
+    """Build a world from the authors' files, with exactly their rewards and distances.
 
-    Train users live on the train table; test users are cut into dev and test users by seed, and live on the test table.
-    The logs model is fitted on the histories alone.
+    Train users live on the train table. Test users are split into dev and test users by the seed, and live on the test
+    table. The logs model is fitted on the histories alone.
 
     Args:
         name: Small letters, digits, `-` and `_`.
-        dataset: Which of the two environments; it decides over the names of files and tau.
-        folder: Holds all the files.
-        scratch: Where distances are put while the world is in use; save it before this folder goes.
-        seed: Seeds the cut of the test users, and the logs model.
+        dataset: One of the two environments; it determines the names of files and tau.
+        folder: Folder with all the files.
+        scratch: Folder for the distances while the world is in use; save the world before it is deleted.
+        seed: Seed of the split of the test users, and of the logs model.
 
     Raises:
         BadInputError: A file is missing, damaged, of another shape, or holds more than plain numbers.
@@ -137,7 +137,7 @@ def _catalogue(folder: Path, maps: _DataMaps) -> Catalogue:
 
 
 def _genre_names(folder: Path, title: str, value: object) -> list[str]:
-    """Return genres that may be a list, or the text of one; a title without any may lack them in several ways."""
+    """Return genres given as a list or as the text of a list; a title without genres may lack them in several ways."""
     if value is None or value in ("", "nan") or (isinstance(value, float) and math.isnan(value)):
         return []
     if isinstance(value, str) and len(value) <= _LONGEST_GENRES:
@@ -155,7 +155,7 @@ def _genre_names(folder: Path, title: str, value: object) -> list[str]:
 def _people(
     folder: Path, tasks: Mapping[TableName, Sequence[_Task]], maps: _DataMaps, catalogue: Catalogue, seed: int
 ) -> _People:
-    """Return the users of both task files; who is in both is a test user alone, so that no test user is trained on."""
+    """Return the users of both task files. A user in both is a test user only, so that no test user is trained on."""
     first: dict[TableName, dict[int, _Task]] = {table: {} for table in tasks}
     for table, rows in tasks.items():
         for task in rows:
@@ -191,7 +191,7 @@ def _people(
 
 
 def _history(task: _Task, maps: _DataMaps, catalogue: Catalogue) -> tuple[str, ...]:
-    """Return the items of a history, oldest first; one that was had again stands where it was had last."""
+    """Return the items of a history, oldest first; a repeated item stays at its last place only."""
     columns = [maps.item2id_dict[title] for title in task.pos_seq_name if title in maps.item2id_dict]
     return tuple(catalogue[column].id for column in reversed(dict.fromkeys(reversed(columns))))
 
@@ -215,7 +215,7 @@ def _table(
 
 
 def _distances(table: TableName, folder: Path, scratch: Path, n_items: int) -> Numbers:
-    """Return the distances of a pickle, put into a file that can be mapped, so that one at a time is in memory."""
+    """Return the distances in a pickle, copied to a memory-mapped file, so that only one table is in memory."""
     path = folder / f"{table}_distance_mat.pickle"
     values = read_array(path)
     if values.dtype.kind != "f" or values.shape != (n_items, n_items):
@@ -255,7 +255,7 @@ def _check_finite(path: Path, values: Numbers, rows: NDArray[np.intp]) -> None:
 def _logs_model(
     users: Sequence[User], catalogue: Catalogue, settings: WorldSettings
 ) -> tuple[FactorModel, NDArray[np.int64]]:
-    """Fit histories: what users had is taken as liked, and as many items that they did not have as rather not."""
+    """Fit the logs model on histories: their items count as liked, as many random other items as less liked."""
     rng = np.random.default_rng(settings.seed)
     rows, items, ratings = [], [], []
     popularity = np.zeros(len(catalogue), dtype=np.int64)
@@ -282,7 +282,7 @@ def _logs_model(
 
 
 def _facts(people: _People, given: Mapping[TableName, GivenTable], logs: FactorModel, ratings: int) -> WorldFacts:
-    """Return what is known of the given rewards: their histogram, and how far from them the logs model is."""
+    """Return the facts about the given rewards: their histogram, and the error of the logs model on them."""
     halves: Counter[float] = Counter()
     rmse: dict[ModelName, float] = {}
     for name, table in given.items():

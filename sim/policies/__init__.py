@@ -1,4 +1,4 @@
-"""The baselines by name."""
+"""Policies: the baselines by name."""
 
 from sim.errors import BadInputError
 from sim.policies.base import OraclePolicy, Policy
@@ -22,10 +22,10 @@ POLICIES: dict[str, Policy | OraclePolicy | Family] = {
 def run_visit(
     name: str, world: World, split_name: SplitName, user_id: str, *, seed: int = 0, max_steps: int = 100
 ) -> VisitRecord:
-    """Play one visit, as `play` does, of a policy named in `POLICIES`; a family's best is tuned where it was not yet.
+    """Play one visit of a policy named in `POLICIES`, as `play` does. A family is tuned first, once per loaded world.
 
     Raises:
-        BadInputError: An unknown policy, a user who is not of this split, or `max_steps` below 1.
+        BadInputError: The policy is unknown, the user is not in this split, or `max_steps` is below 1.
     """
     if name not in POLICIES:
         raise BadInputError(f"there is no policy {name!r}; choose one of: {', '.join(POLICIES)}")

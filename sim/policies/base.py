@@ -1,4 +1,4 @@
-"""What a policy is, what it may know, and the pieces that policies are made of."""
+"""Policy interface: the protocol, the knowledge a policy may use, and helpers that policies share."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from sim.world import LogsModel, Split
 from sim.world.data import User
 
 Choose = Callable[[Sequence[int]], int]
-"""Gives the position of the next item, from those that the visit recommended so far, oldest first."""
+"""Function from the positions recommended so far in a visit, oldest first, to the position of the next item."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Hold all that a policy may know: nothing here leads to a reward table.
+    """Knowledge that a policy may use in a visit; no field leads to a reward table.
 
     Attributes:
         catalogue: The items.
-        logs: The fit on the logs alone, and popularity.
-        user: Whose visit it is, with history.
-        rng: Draws for this visit only.
-        ratings: What the user gave the items of this visit so far, oldest first.
+        logs: The model fitted on the logs alone, and popularity.
+        user: The user of the visit, with history.
+        rng: Random generator of this visit only.
+        ratings: The user's rewards in this visit so far, oldest first.
     """
 
     catalogue: Catalogue
@@ -39,39 +39,39 @@ class Knowledge:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Recommend from knowledge alone."""
+    """Policy that recommends from knowledge alone."""
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit and return how its items are chosen."""
+        """Start a visit and return the function that chooses its items."""
         ...
 
 
 @runtime_checkable
 class OraclePolicy(Protocol):
-    """Recommend from the truth: no recommender, but an upper mark."""
+    """Policy that recommends from the truth: not a recommender, but an upper bound."""
 
     def begin_with_truth(self, split: Split, user: User) -> Choose:
-        """Begin a visit and return how its items are chosen."""
+        """Start a visit and return the function that chooses its items."""
         ...
 
 
 def visit_rng(seed: int, user_id: str) -> np.random.Generator:
-    """Return the generator of one user's visit: the same in every process, whatever was drawn before."""
+    """Return the random generator of one user's visit: the same in every process, for every order of visits."""
     digest = hashlib.blake2b(f"{seed}:{user_id}".encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def fresh_items(n_items: int, recommended: Sequence[int]) -> Mask:
-    """Return which items the visit has not had; once it had all, which ones it has not had lately."""
+    """Return a mask of the items new to the visit; if none is left, of the items outside its last four."""
     mask = np.ones(n_items, dtype=bool)
     mask[list(recommended)] = False
     if not mask.any():
         mask[:] = True
         mask[list(recommended[-WINDOW:])] = False
-    # A catalogue no larger than the window leaves nothing but repeats.
+    # A catalogue no larger than the window has only repeats: allow all of them.
     return mask if mask.any() else ~mask
 
 
 def best(scores: NDArray[np.floating], allowed: Mask) -> int:
-    """Return the position of the highest allowed score; of equals, the first."""
+    """Return the position of the highest allowed score; the first one if several are equal."""
     return int(np.argmax(np.where(allowed, scores, -np.inf)))

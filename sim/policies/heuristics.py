@@ -1,4 +1,4 @@
-"""Baselines: policies without a language model that any planner must be held against."""
+"""Heuristic baselines: policies without a language model, as a yardstick for every planner."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,46 +15,46 @@ from sim.world.data import User
 
 @dataclass(frozen=True)
 class Random:
-    """Recommend any item that the visit has not had yet, all alike."""
+    """Policy that recommends a random item, each item new to the visit with equal probability."""
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         n_items, rng = len(knowledge.catalogue), knowledge.rng
         return lambda recommended: int(rng.choice(np.flatnonzero(fresh_items(n_items, recommended))))
 
 
 @dataclass(frozen=True)
 class Popular:
-    """Recommend what occurs most in the logs and the visit has not had yet."""
+    """Policy that recommends the item with the most ratings in the logs among the items new to the visit."""
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         popularity = knowledge.logs.popularity.astype(np.float64)
         return lambda recommended: best(popularity, fresh_items(len(popularity), recommended))
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """Recommend what the logs model predicts best and the visit has not had yet."""
+    """Policy that recommends the item with the highest predicted rating among the items new to the visit."""
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         predictions = knowledge.logs.predictions(knowledge.user.id)
         return lambda recommended: best(predictions, fresh_items(len(predictions), recommended))
 
 
 @dataclass(frozen=True)
 class DiverseGreedy:
-    """Recommend what is predicted best among what lies at least theta away from the last four items.
+    """Policy that recommends the highest predicted rating among items at least theta away from the last four items.
 
     Attributes:
-        theta: Lowest distance of the logs model.
+        theta: Lowest allowed distance by the logs model.
     """
 
     theta: float
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         logs = knowledge.logs
         predictions = logs.predictions(knowledge.user.id)
         distances = lru_cache(maxsize=WINDOW)(logs.distances)
@@ -65,7 +65,7 @@ class DiverseGreedy:
                 return best(predictions, fresh)
             nearest = _least(distances, recommended)
             far = fresh & (nearest >= self.theta)
-            # With nothing far enough left, the farthest item is the least risk.
+            # If every item left is too close, the farthest item has the lowest risk.
             return best(predictions, far) if far.any() else best(nearest, fresh)
 
         return choose
@@ -73,20 +73,20 @@ class DiverseGreedy:
 
 @dataclass(frozen=True)
 class GenreGreedy:
-    """Recommend the best sum of predicted rating, vector_weight x sqrt(v) and genre_weight x sqrt(g).
+    """Policy that maximises predicted rating + vector_weight x sqrt(v) + genre_weight x sqrt(g).
 
-    v is the least distance to the last four items by the logs model, g that by genres (`Catalogue.genre_distances`).
+    v is the least distance to the last four items by the logs model, g by genres (`Catalogue.genre_distances`).
 
     Attributes:
-        vector_weight: Rating points that a distance of 1 by the logs model is worth.
-        genre_weight: Rating points that a distance of 1 by genres is worth.
+        vector_weight: Rating points for a distance of 1 by the logs model.
+        genre_weight: Rating points for a distance of 1 by genres.
     """
 
     vector_weight: float
     genre_weight: float
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         predictions = knowledge.logs.predictions(knowledge.user.id)
         by_vector = lru_cache(maxsize=WINDOW)(knowledge.logs.distances)
         by_genre = lru_cache(maxsize=WINDOW)(knowledge.catalogue.genre_distances)
@@ -104,20 +104,21 @@ class GenreGreedy:
 
 @dataclass(frozen=True)
 class PopGreedy:
-    """Recommend the best sum of predicted rating, vector_weight x v and popularity_weight x log(1 + popularity).
+    """Policy that maximises predicted rating + vector_weight x v + popularity_weight x log(1 + popularity).
 
-    v is the least distance to the last four items by the logs model; popularity counts an item's ratings in the logs.
+    v is the least distance to the last four items by the logs model. Popularity is an item's number of ratings in the
+    logs.
 
     Attributes:
-        vector_weight: Rating points that a distance of 1 by the logs model is worth.
-        popularity_weight: Rating points that being e times as popular is worth.
+        vector_weight: Rating points for a distance of 1 by the logs model.
+        popularity_weight: Rating points for a popularity e times as high.
     """
 
     vector_weight: float
     popularity_weight: float
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         popularity = np.log1p(knowledge.logs.popularity).astype(np.float32)
         liked = knowledge.logs.predictions(knowledge.user.id) + np.float32(self.popularity_weight) * popularity
         distances = lru_cache(maxsize=WINDOW)(knowledge.logs.distances)
@@ -133,13 +134,13 @@ class PopGreedy:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Recommend the best reward among what keeps the user: an upper mark, since it alone reads the table.
+    """Policy that recommends the highest reward among items at which the user stays: an upper bound.
 
-    It looks one round ahead, and recommends no item twice.
+    It alone reads the reward table. It looks one step ahead and never repeats an item.
     """
 
     def begin_with_truth(self, split: Split, user: User) -> Choose:
-        """Begin a visit with the truth at hand."""
+        """Start a visit with access to the truth."""
         rewards = split.rewards(user.id, user.history)
         rule = split.leave_rule(user.id, user.history)
         distances = lru_cache(maxsize=rule.window)(split.distances)
@@ -149,7 +150,7 @@ class Oracle:
             if not recommended:
                 return best(rewards, fresh)
             nearest = _least(distances, recommended, rule.window)
-            # The best of what is far enough keeps the user if anything does; once all end the visit, any item will do.
+            # If the user stays at any item, the user stays at the best of those far enough. If not, any item will do.
             far = fresh & (nearest >= rule.min_distance)
             return best(rewards, far if far.any() else fresh)
 
@@ -157,6 +158,6 @@ class Oracle:
 
 
 def _least(distances: Callable[[int], Numbers], recommended: Sequence[int], window: int = WINDOW) -> Numbers:
-    """Return the least distance of every item to the last items recommended, shape (n_items,)."""
+    """Return the least distance of every item to the last recommended items, shape (n_items,)."""
     least: Numbers = np.minimum.reduce([distances(position) for position in recommended[-window:]])
     return least

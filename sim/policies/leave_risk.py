@@ -1,11 +1,11 @@
-"""The outlook: the risk that the user leaves after an item, learned from what earlier recommendations led to.
+"""Leave-risk model: probability that the user leaves after an item, fitted to the outcomes of earlier recommendations.
 
-Users leave after an item that is too similar to one of the last four, or that they dislike. How similar is too similar
-is not known, and what the logs model shows of it is blurred. So each pair of the item and a recent one has a hazard of
-its own, and the item has one of being disliked; a user stays with the probability exp(-sum of hazards), as if each were
-a chance event of its own (a complementary log-log model, Prentice and Gloeckler, Biometrics 1978). The logarithm of a
-pair's hazard is linear in what the logs model shows of the pair, that of being disliked in the predicted rating. The
-weights are the most probable ones given the observed rounds.
+A user leaves after an item that is too similar to one of the last four, or that the user dislikes. The threshold of
+similarity is unknown, and the logs model shows similarity only roughly. The model therefore gives a hazard to each pair
+of the item and a recent item, and one more to dislike. The user stays with probability exp(-sum of hazards), as if all
+were independent chance events (a complementary log-log model, Prentice and Gloeckler, Biometrics 1978). The logarithm
+of a pair's hazard is linear in the features of the pair from the logs model; the logarithm of the hazard of dislike is
+linear in the predicted rating. The fit takes the most probable weights given the observed steps.
 """
 
 from collections.abc import Sequence
@@ -21,52 +21,51 @@ from sim.catalogue import Catalogue
 from sim.errors import BadInputError
 from sim.world import LogsModel
 
-# Rounds that are lost where a user leaves.
+# Number of steps lost if the user leaves.
 AHEAD = 100
-# Items that stand for all where every pair would have to be looked at.
+# Size of the sample of items that represents the catalogue if all pairs would be too many.
 _SAMPLE = 2_000
-# An item's isolation is its mean distance to this share of the sample, the nearest.
+# Share of the sample that counts as near: an item's isolation is its mean distance to these nearest items.
 _NEAREST = 0.025
-# What is believed of the weights before any round is seen: pairs farther apart, with fewer categories in common, and of
-# items that have others near them, are less risky. (An item that lies apart from all others by what little the logs
-# show of it will lie nearer to them in truth, and being far from it says less.) Weights: one, distance, shared
-# categories, isolation, isolation times distance; then of being disliked: one, predicted rating above the middle of the
-# scale.
+# Prior means of the weights. Pairs are less risky if they are farther apart, share fewer genres, or consist of
+# items with close neighbours. (The logs show little of an item. An item that looks isolated in them is really closer
+# to others, so its distance says less.) Order of the weights: constant, distance, shared genres, isolation, isolation
+# times distance; then for dislike: constant, predicted rating above the middle of the scale.
 _PRIOR = np.array([-3.0, -2.5, 1.0, 0.7, 0.5, -6.0, -2.0])
-# Weights of these beliefs, in rounds or so; the base rate is hardly bound.
+# Strength of each prior, roughly in steps; the base rate is almost free.
 _PRIOR_STRENGTH = np.array([0.05, 10.0, 10.0, 10.0, 10.0, 0.5, 2.0])
 _PAIR = 5
 _MIDDLE = 3.0
-# Logarithms of hazards beyond these tell nothing more, and would overflow.
+# Bounds for logarithms of hazards: values beyond them change nothing and would overflow.
 _LEAST, _MOST = -30.0, 5.0
 
 
 class RoundOutcome(NamedTuple):
-    """One round as it came out."""
+    """Outcome of one step."""
 
     item: int
     """Position of the recommended item in the catalogue."""
     recent: tuple[int, ...]
-    """Positions of the items recommended before it, at most four; without any, nothing is learned from the round."""
+    """Positions of the items recommended before it, at most four. A step with none is ignored by the fit."""
     predicted: float
-    """Rating that was predicted, 1 to 5."""
+    """Predicted rating of the item, 1 to 5."""
     left: bool
 
 
 @dataclass(frozen=True)
 class LeaveRiskModel:
-    """A fitted outlook."""
+    """Fitted leave-risk model."""
 
     pairs: "PairFeatures"
     weights: Doubles
-    """Shape (7,): of a pair's hazard, then of being disliked."""
+    """Shape (7,): weights of a pair's hazard, then of dislike."""
 
     @classmethod
     def of(cls, pairs: "PairFeatures", weights: Sequence[float]) -> "LeaveRiskModel":
-        """Return the outlook of these weights.
+        """Return the leave-risk model with these weights.
 
         Raises:
-            BadInputError: There are more or fewer than it has, or one is no finite number.
+            BadInputError: The number of weights is wrong, or one is not a finite number.
         """
         found = np.asarray(weights, dtype=np.float64)
         if found.shape != _PRIOR.shape or not np.isfinite(found).all():
@@ -74,10 +73,10 @@ class LeaveRiskModel:
         return cls(pairs, found)
 
     def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:
-        """Return for every item the risk that the user leaves after it, shape (n_items,), 0 before the first round.
+        """Return the risk that the user leaves after each item, shape (n_items,); 0 at the first step.
 
         Args:
-            recent: Positions of what the visit recommended last, at most four.
+            recent: Positions of the last items of the visit, at most four.
             predicted: Predicted rating of every item, shape (n_items,).
         """
         if not recent:
@@ -89,10 +88,10 @@ class LeaveRiskModel:
 
 
 class PairFeatures:
-    """What a recommender sees of pairs of items: their distance, shared categories and isolation.
+    """Features of pairs of items, as a recommender sees them: distance, shared genres and isolation.
 
-    Distances are in units of the world, 0 at their median and -1 at their 5% quantile, so that what is believed
-    beforehand holds for every world alike.
+    Distances are in units of the world, 0 at their median and -1 at their 5% quantile, so that the same prior suits
+    every world.
 
     Args:
         catalogue: The items.
@@ -111,7 +110,7 @@ class PairFeatures:
         for row, item in enumerate(sample):
             rows[row] = logs.distances(int(item))
             between.append(rows[row, sample[row + 1 :]])
-        # The item itself may be among the sample; it lies at distance 0.
+        # The sample may contain the item itself, at distance 0.
         total = np.partition(rows, min(nearest, len(sample) - 1), axis=0)[: nearest + 1].sum(axis=0) / nearest
         spread = float(total.std())
         self._isolation = (total - total.mean()) / (spread if spread > 0 else 1.0)
@@ -120,7 +119,7 @@ class PairFeatures:
         self._unit = max(self._median - low, 1e-6)
 
     def with_item(self, other: int) -> Doubles:
-        """Return the features of every item paired with one, shape (n_items, 5)."""
+        """Return the features of every item paired with one item, shape (n_items, 5)."""
         return self._features(np.arange(len(self._counts)), other)
 
     def of(self, item: int, others: Sequence[int]) -> Doubles:
@@ -136,7 +135,7 @@ class PairFeatures:
 
 
 def fit_leave_risk(pairs: PairFeatures, observations: Sequence[RoundOutcome]) -> LeaveRiskModel | None:
-    """Return the most probable outlook, or None where no round had one before it."""
+    """Return the most probable leave-risk model; None if no step had an earlier item in its visit."""
     seen = [one for one in observations if one.recent]
     if not seen:
         return None
@@ -146,7 +145,7 @@ def fit_leave_risk(pairs: PairFeatures, observations: Sequence[RoundOutcome]) ->
     left = np.array([one.left for one in seen])
 
     def loss(weights: Doubles) -> tuple[float, Doubles]:
-        """Return the negative logarithm of the weights' probability, and its gradient."""
+        """Return the negative log probability of the weights, and its gradient."""
         by_pair = np.exp(_bounded(features @ weights[:_PAIR]))
         of_dislike = np.exp(_bounded(disliked @ weights[_PAIR:]))
         hazard = np.bincount(of_round, by_pair, len(seen)) + of_dislike
@@ -162,12 +161,12 @@ def fit_leave_risk(pairs: PairFeatures, observations: Sequence[RoundOutcome]) ->
 
 
 def expected_return(risks: Doubles, predicted: NDArray[np.floating], ahead: float = AHEAD) -> Doubles:
-    """Return what each item promises: its own rating and those of the rounds ahead, if the user stays.
+    """Return the expected return of each item: its own rating plus the ratings of the steps ahead, if the user stays.
 
     Args:
         risks: Risk that the user leaves after each item, shape (n_items,).
         predicted: Predicted rating of each item, shape (n_items,).
-        ahead: Number of rounds that are lost where the user leaves, each as good as the better items.
+        ahead: Number of steps lost if the user leaves, each with the 90% quantile of the predicted ratings.
     """
     return np.asarray((1 - risks) * (predicted + ahead * float(np.quantile(predicted, 0.9))), dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""The learned outlook as a baseline of its own: it recommends what promises most, with no role around it."""
+"""Leave-risk policy: baseline that recommends the highest expected return by the leave-risk model, without roles."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from sim.world import World
 
 @dataclass(frozen=True)
 class LeaveRiskPolicy:
-    """Recommend what promises most by an outlook; items at random where there is none.
+    """Policy that recommends the highest expected return by a leave-risk model, or random items without a model.
 
     Attributes:
-        outlook: What was learned.
+        outlook: The fitted leave-risk model; None before the first fit.
     """
 
     outlook: LeaveRiskModel | None
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit."""
+        """Start a visit."""
         predictions, rng = knowledge.logs.predictions(knowledge.user.id), knowledge.rng
 
         def choose(recommended: Sequence[int]) -> int:
@@ -45,19 +45,19 @@ def learn_leave_risk_policy(
     max_steps: int = 100,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[LeaveRiskPolicy, int]:
-    """Learn an outlook from visits that it guides itself.
+    """Learn a leave-risk policy from visits that the policy itself plays.
 
     Args:
         world: The world.
         users: Train users, in the order of their visits.
-        cohort: Visits after which it is fitted anew.
-        explore: Share of the visits that try items at random; the first cohort's all do.
-        seed: Seeds which visits explore, and what they try.
+        cohort: Number of visits between two fits.
+        explore: Share of visits that recommend random items; in the first cohort, all do.
+        seed: Seed of the choice of exploring visits, and of their items.
         max_steps: Limit of a visit.
-        progress: Is told how many visits are done.
+        progress: Called with the number of visits played.
 
     Returns:
-        The policy, and the number of rounds that it learned from.
+        The policy, and the number of steps that it learned from.
     """
     pairs, rng = PairFeatures(world.catalogue, world.logs), np.random.default_rng(seed)
     observations: list[RoundOutcome] = []
@@ -66,7 +66,7 @@ def learn_leave_risk_policy(
         if number and number % cohort == 0:
             policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations))
         chosen = nothing if rng.random() < explore else policy
-        # A user who comes again is not recommended the same at random.
+        # The visit's number is part of the seed, so that a user's next visit draws other random items.
         visit = play(chosen, world, "train", user_id, seed=seed * 1_000_000 + number, max_steps=max_steps)
         observations += _observed(world, visit)
         progress(number + 1)

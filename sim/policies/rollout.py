@@ -1,4 +1,4 @@
-"""One visit of a policy to a simulated user, as a record."""
+"""Rollout: one visit of a policy to a simulated user, and its record."""
 
 from typing import TypedDict
 
@@ -11,7 +11,7 @@ from sim.world.simulated_user import SimulatedUser
 
 
 class StepRecord(TypedDict):
-    """Hold one round of a visit."""
+    """Record of one step of a visit."""
 
     index: int
     item_id: str
@@ -22,7 +22,7 @@ class StepRecord(TypedDict):
 
 
 class UsageRecord(TypedDict):
-    """Hold what a visit cost in calls and tokens of a language model; nothing, for a baseline."""
+    """Calls and tokens of a language model used in a visit; all 0 for a baseline."""
 
     calls: int
     prompt_tokens: int
@@ -30,7 +30,7 @@ class UsageRecord(TypedDict):
 
 
 class VisitRecord(TypedDict):
-    """Hold a finished visit, with the fields of a VisitOutput; sums leave out the step at which the user left."""
+    """Record of a finished visit, with the fields of a VisitOutput; sums exclude the step at which the user left."""
 
     user_id: str
     steps: list[StepRecord]
@@ -56,15 +56,15 @@ def play(
     """Play one visit of a user of the world.
 
     Args:
-        policy: Who recommends.
-        world: Where the user lives.
+        policy: The policy that recommends.
+        world: The world of the user.
         split_name: The user's split.
-        user_id: Whose visit it is.
-        seed: Seeds the policy's draws, together with the user: the order of visits does not matter.
-        max_steps: The visit ends here if the user has not left before, at least 1.
+        user_id: Id of the user.
+        seed: Seed of the policy's draws, combined with the user's id, so that the order of visits does not matter.
+        max_steps: Limit of the visit, at least 1; the visit ends here if the user still stays.
 
     Raises:
-        BadInputError: A user who is not of this split, or `max_steps` below 1.
+        BadInputError: The user is not in this split, or `max_steps` is below 1.
     """
     if max_steps < 1:
         raise BadInputError(f"max_steps is {max_steps}; give at least 1")

@@ -1,4 +1,4 @@
-"""Tuning: the parameters with which a rule collects most, found on train users and the train table only."""
+"""Tuning: parameters of a rule with the highest total reward, on train users and the train table only."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from sim.policies.rollout import play
 from sim.world import LogsModel, World
 
 TUNING_USERS = 60
-# Quantiles of the logs model's distances that are tried as theta.
+# Quantiles of the logs model's distances, tried as theta.
 THETA_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-# So many items, drawn by a fixed seed, stand for all pairs when the quantiles are taken.
+# Size of the sample of items, drawn with a fixed seed, whose pairs give the quantiles.
 _THETA_ITEMS = 500
-# Weights that are tried, in spreads: what an item gains by lying as far as two items do on average (or by being as
-# popular as one standard deviation), against how far a user's predictions spread. Beyond 64, distance alone decides:
-# everyone is recommended the same items, and how these fare on the train table is chance.
+# Weights to try, in spreads: gain of an item at the mean distance of two items (or one standard deviation more
+# popular), relative to the spread of a user's predictions. Beyond 64, distance alone decides: every user gets the same
+# items, and their success on the train table is chance.
 DISTANCE_SPREADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 GENRE_SPREADS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 POPULARITY_SPREADS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -33,11 +33,11 @@ POPULARITY_SPREADS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class Family:
-    """Hold policies that differ in parameters alone.
+    """Policies that differ only in their parameters.
 
     Attributes:
-        make: Makes one of them from its parameters.
-        axes: Gives the values to try of each parameter, ascending, from the logs model and the users to try them on.
+        make: Creates a policy from its parameters.
+        axes: Returns the values to try for each parameter, ascending, from the logs model and the users of the tuning.
     """
 
     make: Callable[..., Policy]
@@ -45,30 +45,30 @@ class Family:
 
 
 class Tuned(BaseModel):
-    """What tuning found."""
+    """Result of tuning."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     parameters: tuple[float, ...]
-    """The parameters that were best."""
+    """Best parameters."""
     visits: int
-    """Visits of train users that it took."""
+    """Number of visits of train users used for tuning."""
 
 
 def tune(family: Family, world: World, users: Sequence[str] | None = None, *, max_steps: int = 100) -> Tuned:
-    """Return the parameters of a family that collect most, on train users and the train table only.
+    """Return the parameters of a family with the highest total reward, on train users and the train table only.
 
-    Every combination visits every user. What counts for one is its total reward averaged with those of its neighbours
-    on the grid: one combination may be lucky with the few items that it recommends to everyone.
+    Every combination of parameters visits every user. Its score is its total reward averaged with its neighbours on the
+    grid, because a single combination may have luck with the few items that it recommends to everyone.
 
     Args:
         family: The policies.
         world: The world.
-        users: Train users to try them on; if None, the first 60.
+        users: Train users for the visits; if None, the first 60.
         max_steps: Limit of the visits.
 
     Returns:
-        The best parameters; of equals, the smallest.
+        The best parameters; the smallest ones if several are equal.
     """
     chosen = world.split("train").users[:TUNING_USERS] if users is None else tuple(users)
     axes = family.axes(world.logs, chosen)
@@ -87,8 +87,8 @@ _tuning = threading.Lock()
 
 
 def tuned(family: Family, world: World) -> Policy:
-    """Return the best of a family, worked out once for a loaded world."""
-    # One lock for all: visits that run at once wait for the first to tune instead of tuning themselves.
+    """Return the best policy of a family, tuned once per loaded world."""
+    # One lock for all, so that parallel visits wait for the first tuning and do not repeat it.
     with _tuning:
         known = _known.setdefault(world, {})
         if family not in known:
@@ -97,7 +97,7 @@ def tuned(family: Family, world: World) -> Policy:
 
 
 def tune_once(family: Family, world: World, file: Path) -> Tuned:
-    """Return `tune(family, world)`, worked out once for all processes that name the same file."""
+    """Return `tune(family, world)`, computed once for all processes that share the file."""
     with FileLock(f"{file}.lock"):
         if not file.exists():
             write_atomic(file, tune(family, world).model_dump_json())
@@ -105,7 +105,7 @@ def tune_once(family: Family, world: World, file: Path) -> Tuned:
 
 
 def _with_neighbours(grid: Doubles) -> Doubles:
-    """Return the mean of each cell and those next to it, along every axis."""
+    """Return the mean of each cell and its neighbours, along every axis."""
     sums, counts = grid, np.ones_like(grid)
     for axis in range(grid.ndim):
         border = [(1, 1) if other == axis else (0, 0) for other in range(grid.ndim)]
@@ -140,14 +140,14 @@ def _scaled(spreads: Sequence[float], unit: float) -> list[float]:
 
 
 def _spread(logs: LogsModel, users: Sequence[str]) -> float:
-    """Return the standard deviation of a user's predictions over the items, the mean over users."""
+    """Return the standard deviation of a user's predictions over the items, as the mean over users."""
     return float(np.mean([logs.predictions(user_id).std() for user_id in users])) if users else 1.0
 
 
 def _mean_distance(logs: LogsModel) -> float:
-    """Return the mean distance of two items; 1 where there is none to measure by."""
+    """Return the mean distance of two items; 1 if it is not positive, as with a single item."""
     n_items = len(logs.vectors)
-    # The products of all pairs of distinct unit vectors sum up to the squared length of their sum, less n.
+    # The products of all pairs of distinct unit vectors add up to the squared length of their sum, minus n.
     total = logs.vectors.sum(axis=0, dtype=np.float64)
     mean = 1.0 - (float(total @ total) - n_items) / max(n_items * (n_items - 1), 1)
     return mean if mean > 0 else 1.0

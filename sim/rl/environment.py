@@ -1,4 +1,4 @@
-"""The visits of a world as a Gymnasium environment, for reinforcement learning; importing this registers it."""
+"""Gymnasium environment: visits of a world for reinforcement learning; importing the module registers it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,21 +20,21 @@ from sim.world.simulated_user import SimulatedUser
 
 ENVIRONMENT = "billp/Visit-v0"
 HIGHEST_RATING = 5.0
-# Half the range of ratings (0.5 to 5), which no mean deviation from a mean exceeds.
+# Half the range of ratings (0.5 to 5): an upper bound for a mean deviation from the mean.
 FARTHEST_TASTE = 2.25
 
 Observation = NDArray[np.float32]
 
 
 class Observer:
-    """Put into numbers what a recommender may know of a visit; nothing here leads to a reward table.
+    """Encoder of a visit as an observation, from data that a recommender may know; no field leads to a reward table.
 
     Args:
         catalogue: The items.
-        logs: The fit on the logs alone.
+        logs: The model fitted on the logs alone.
 
     Attributes:
-        space: Where the observations lie.
+        space: Space of the observations.
     """
 
     def __init__(self, catalogue: Catalogue, logs: LogsModel) -> None:
@@ -61,9 +61,9 @@ class Observer:
         """Return the observation after some recommendations.
 
         Args:
-            begun: The visit's first observation.
+            begun: First observation of the visit.
             recent: Positions of the last items of the visit, latest first, at most `WINDOW`.
-            ratings: What the user gave them.
+            ratings: The user's ratings of these items.
         """
         observation = begun.copy()
         first = self._factors + 1
@@ -74,45 +74,45 @@ class Observer:
 
 
 class RecommendEnv(gymnasium.Env[Observation, np.int64]):
-    """Recommend one item after another to a user who may leave after any.
+    """Environment that recommends one item after another to a user, who may leave after each.
 
     ## Action
-    `Discrete(n)`: the position in the catalogue of the item to recommend. `info["action_mask"]` (int8, as
-    `action_space.sample` takes it) and `action_masks()` (bool, as MaskablePPO of sb3-contrib asks for it) say which
-    items this visit has not had yet; once it had all, which it has not had lately. The mask is advice: another item
-    of the catalogue may be taken, and one of the last four makes the user leave.
+    `Discrete(n)`: position in the catalogue of the item to recommend. `info["action_mask"]` (int8, for
+    `action_space.sample`) and `action_masks()` (bool, for MaskablePPO of sb3-contrib) mark the items new to this visit.
+    If none is left, they mark the items outside the last four. The mask is advice: every item of the catalogue is a
+    valid action, but at one of the last four the user leaves.
 
     ## Observation
-    `Box` of float32, shape (f + 1 + 4f + 4,), f being the length of the logs model's item vectors. All of it is what a
-    recommender may know; nothing is read from the reward tables.
+    `Box` of float32, shape (f + 1 + 4f + 4,), where f is the length of the logs model's item vectors. It contains only
+    data that a recommender may know; nothing comes from the reward tables.
 
-    | values | what they are |
+    | values | meaning |
     |---|---|
-    | f | taste: mean over the user's history of an item's vector times how far its rating is above the user's mean |
+    | f | taste: mean over the user's history of an item's vector times (its rating - the user's mean rating) |
     | 1 | the user's mean rating in the history |
-    | 4f | vectors of the last four items of this visit, latest first; zeros where there are fewer |
-    | 4 | what the user gave them; zeros where there are fewer |
+    | 4f | vectors of the last four items of this visit, latest first; padded with zeros |
+    | 4 | the user's ratings of these items; padded with zeros |
 
     ## Rewards
-    The user's rating of the item, 1 to 5, and 0 where the user leaves at it. So the return of an episode, undiscounted,
-    is the `total_reward` of a visit in a study.
+    The user's rating of the item, 1 to 5, or 0 if the user leaves at it. The undiscounted return of an episode
+    therefore equals the `total_reward` of a visit in a study.
 
     ## Episode End
-    `terminated`: the user left, by the leave rule; `info["leave_reason"]` then says why ("repeat", "similar",
-    "disliked"). `truncated`: the visit reached `max_steps`, and the user stayed.
+    `terminated`: the user left, by the leave rule; `info["leave_reason"]` gives the reason ("repeat", "similar",
+    "disliked"). `truncated`: the visit reached `max_steps` and the user stayed.
 
     ## Arguments
-    - `world`: the folder of a world, or a `World`. Give the folder where a specification of the environment is to be
-      written down or sent to another process; a `World` cannot be. Copies of a specification share their `World`.
-    - `split`: "train" (the default), "dev" or "test". Train on train users alone, else the evaluation means nothing.
-    - `users`: ids of the users who may visit, all of the split if None. `reset` draws one of them;
+    - `world`: the folder of a world, or a `World`. Give the folder if a specification of the environment is saved or
+      sent to another process, because a `World` cannot be. Copies of a specification share their `World`.
+    - `split`: "train" (the default), "dev" or "test". Train on train users only; otherwise the evaluation is worthless.
+    - `users`: ids of the users who may visit; None for all users of the split. `reset` draws one of them;
       `reset(options={"user_id": ...})` chooses one.
-    - `max_steps`: the limit of a visit, 100 by default.
+    - `max_steps`: limit of a visit, 100 by default.
 
-    Nothing but the choice of the user is drawn, from the generator that `reset(seed=...)` sets.
+    Only the choice of the user is random. `reset(seed=...)` seeds it.
 
     Raises:
-        BadInputError: There is no such world, split or user, or `max_steps` is below 1.
+        BadInputError: The world, the split or a user is unknown, or `max_steps` is below 1.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -144,14 +144,14 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the visit of a user of the pool.
+        """Start the visit of a user of the pool.
 
         Args:
-            seed: Seeds the choice of this user and of those after.
-            options: `user_id` chooses the user; nothing else is known.
+            seed: Seed of the choice of this user and of later users.
+            options: `user_id` chooses the user; no other option is known.
 
         Raises:
-            BadInputError: There is no such option, or no such user in the pool.
+            BadInputError: An option is unknown, or the user is not in the pool.
         """
         super().reset(seed=seed)
         user = self.world.users[self._chosen(options or {})]
@@ -165,7 +165,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         """Recommend the item at the position `action`.
 
         Raises:
-            BadInputError: No visit is under way, or the catalogue has no such position.
+            BadInputError: There is no active visit, or no such position in the catalogue.
         """
         if self._user is None:
             raise BadInputError("no visit is under way: call reset() first, and again when a visit is over")
@@ -189,7 +189,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         return observation, 0.0 if reaction.left else reaction.reward, reaction.left, truncated, info
 
     def action_masks(self) -> Mask:
-        """Return which items this visit has not had yet, shape (n_items,)."""
+        """Return a mask of the items to recommend, as in `info["action_mask"]`, shape (n_items,)."""
         return self._mask.copy()
 
     def _info(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _pool(known: Sequence[str], users: Sequence[str] | None, split: str) -> tupl
     """Return the users who may visit.
 
     Raises:
-        BadInputError: There are none, or one of them is no user of the split.
+        BadInputError: The pool is empty, or a user is not in the split.
     """
     pool = tuple(known if users is None else users)
     strangers = sorted(set(pool) - set(known))

@@ -1,4 +1,4 @@
-"""A policy that was learned: a network that scores every item from the observation, kept as plain arrays."""
+"""Policy network: a learned policy that scores every item from the observation, stored as plain arrays."""
 
 import hashlib
 import io
@@ -28,27 +28,27 @@ _ACTIVATIONS: Mapping[Activation, Callable[[Floats], Floats]] = {
 
 
 class Training(BaseModel):
-    """How a policy came about."""
+    """Record of how a policy was trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     algorithm: str
-    """What it was trained by."""
+    """Name of the training algorithm."""
     seed: int = Field(ge=0)
-    """Seeds the network, the order of users and what is tried out."""
+    """Seed of the network, the order of users and exploration."""
     settings: dict[str, Any]
     """Settings of the algorithm."""
     versions: dict[str, str]
-    """Versions of the packages that trained it; others may train another network from the same seed."""
+    """Versions of the packages used for training; other versions may give another network from the same seed."""
     training_steps: int = Field(ge=1)
-    """Recommendations that it learned from, whole rollouts."""
+    """Number of recommendations that it learned from, in whole rollouts."""
     training_visits: int = Field(ge=0)
-    """Visits of train users that ended meanwhile."""
+    """Number of visits of train users that ended during training."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Hold one layer of a network.
+    """Layer of a network.
 
     Attributes:
         weights: Shape (outputs, inputs).
@@ -61,12 +61,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """Recommend what a network scores highest among what the visit has not had yet.
+    """Policy that recommends the item with the highest network score among the items new to the visit.
 
     Attributes:
-        layers: From the observation of `sim.rl.environment` to a score for each item.
-        activation: What stands between the layers.
-        training: How they came about.
+        layers: Layers of the network, from the observation of `sim.rl.environment` to a score for each item.
+        activation: Activation function between the layers.
+        training: Record of the training.
     """
 
     layers: tuple[Layer, ...]
@@ -74,10 +74,10 @@ class NetworkPolicy:
     training: Training
 
     def begin(self, knowledge: Knowledge) -> Choose:
-        """Begin a visit.
+        """Start a visit.
 
         Raises:
-            BadInputError: It was trained for another world.
+            BadInputError: The policy was trained for another world.
         """
         observer = Observer(knowledge.catalogue, knowledge.logs)
         begun, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
@@ -99,10 +99,10 @@ class NetworkPolicy:
         return self.layers[-1].weights @ values + self.layers[-1].biases
 
     def save(self, path: Path) -> None:
-        """Write the policy into the folder `path`, whole or not at all.
+        """Write the policy into the folder `path`, completely or not at all.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The folder cannot be written.
         """
         buffer = io.BytesIO()
         arrays = {
@@ -125,10 +125,10 @@ class NetworkPolicy:
 
     @classmethod
     def load(cls, path: Path) -> "NetworkPolicy":
-        """Read a policy from the folder `path`; nothing in it is ever executed.
+        """Read a policy from the folder `path`; no file in it can run code.
 
         Raises:
-            BadInputError: There is none, or its files are damaged or foreign.
+            BadInputError: There is no policy, or its files are damaged or foreign.
         """
         manifest = _read_manifest(path)
         try:
@@ -152,10 +152,10 @@ class _PolicyManifest(BaseModel):
 
 
 def read_training(path: Path) -> Training:
-    """Return how the policy in the folder `path` came about.
+    """Return the training record of the policy in the folder `path`.
 
     Raises:
-        BadInputError: There is none, or its file is damaged or foreign.
+        BadInputError: There is no policy, or its file is damaged or foreign.
     """
     return _read_manifest(path).training
 

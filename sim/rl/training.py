@@ -1,4 +1,4 @@
-"""Reinforcement learning baselines: Stable-Baselines3 trains a policy on the visits of train users."""
+"""Reinforcement learning baselines: policies trained by Stable-Baselines3 on visits of train users."""
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ _MODULES = ("torch", "stable_baselines3", "sb3_contrib")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an algorithm trains.
+    """Recipe for training with one algorithm.
 
     Attributes:
-        activation: What stands between the layers of its networks.
-        widths: Widths of the layers between observation and scores.
-        settings: Further settings of the algorithm; the others are those of Stable-Baselines3.
+        activation: Activation function between the layers of its networks.
+        widths: Widths of the layers between the observation and the scores.
+        settings: Settings of the algorithm that differ from the defaults of Stable-Baselines3.
     """
 
     activation: Activation
@@ -32,7 +32,7 @@ class Recipe:
     settings: Mapping[str, Any]
 
 
-# Tuned on train users alone, as docs/environment.md tells.
+# Tuned on train users only; see docs/environment.md.
 RECIPES: Mapping[str, Recipe] = {
     "a2c": Recipe("tanh", (64, 64), {}),
     "dqn": Recipe("relu", (64, 64), {}),
@@ -41,10 +41,10 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def check_extra(variant: str) -> None:
-    """Check that what trains policies is installed.
+    """Check that the packages for training are installed.
 
     Raises:
-        BadInputError: It is not.
+        BadInputError: A package is missing.
     """
     if any(importlib.util.find_spec(module) is None for module in _MODULES):
         raise BadInputError(
@@ -64,18 +64,19 @@ def train(
 ) -> NetworkPolicy:
     """Train a policy on visits of train users, on the train table.
 
-    The same seed gives the same policy again on the same machine with the same packages.
+    The same seed gives the same policy on the same machine with the same packages.
 
     Args:
         algorithm: A name in `RECIPES`.
-        world: Where the users live.
-        steps: Recommendations to learn from, at least 1; the last rollout is played to its end.
-        seed: Seeds the network, the order of users and what is tried out. Sets the generators of the process as well.
+        world: World of the users.
+        steps: Number of recommendations to learn from, at least 1; the last rollout is completed.
+        seed: Seed of the network, the order of users and exploration. It also seeds the global generators of the
+            process.
         max_steps: Limit of a visit.
-        progress: Is told how many steps are done.
+        progress: Called with the number of steps done.
 
     Raises:
-        BadInputError: There is no such algorithm, there is no step to learn from, or what trains is not installed.
+        BadInputError: The algorithm is unknown, `steps` is below 1, or a package for training is missing.
     """
     if algorithm not in RECIPES:
         raise BadInputError(f"there is no algorithm {algorithm!r}; choose one of: {', '.join(RECIPES)}")
@@ -84,7 +85,7 @@ def train(
     check_extra(algorithm)
     import torch
 
-    # With more, sums are added up in an order of their own.
+    # With more threads, the order of additions changes, and with it the result.
     torch.set_num_threads(1)
     recipe, visits = RECIPES[algorithm], 0
     model = _model(algorithm, recipe, RecommendEnv(world, "train", max_steps=max_steps), seed)
@@ -120,7 +121,7 @@ def _model(algorithm: str, recipe: Recipe, env: RecommendEnv, seed: int) -> Any:
 
 
 def _layers(algorithm: str, policy: Any) -> Iterator[Layer]:
-    """Yield the layers of the network that chooses; that of values is needed for training alone."""
+    """Yield the layers of the network that chooses items; the value network is needed only for training."""
     import torch
 
     modules = policy.q_net.q_net if algorithm == "dqn" else [*policy.mlp_extractor.policy_net, policy.action_net]

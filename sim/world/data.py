@@ -1,4 +1,4 @@
-"""What a world consists of, before anyone lives in it: users, settings, facts and fitted models."""
+"""World data: users, settings, facts and fitted models, as saved in a world's folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ CutName = Literal["random", "time"]
 TABLES: tuple[TableName, ...] = ("train", "test")
 SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
 MODELS: tuple[ModelName, ...] = ("logs", "train", "test")
-# Dev users live on the test table, so that work on them tells what test users will do.
+# Dev users live on the test table, so that results on them predict results on test users.
 TABLE_OF: Mapping[SplitName, TableName] = {"train": "train", "dev": "test", "test": "test"}
 
 _Rating = Annotated[float, Field(ge=0.5, le=5.0, allow_inf_nan=False)]
@@ -29,13 +29,13 @@ _Rating = Annotated[float, Field(ge=0.5, le=5.0, allow_inf_nan=False)]
 
 @checked_dataclass(frozen=True, config=ConfigDict(strict=False))
 class User:
-    """Hold one user of a world.
+    """User of a world.
 
     Attributes:
-        id: Identifies the user.
-        split: Whose visits these are for: training, daily work, or the final test.
+        id: Unique id.
+        split: Purpose of the user's visits: training, daily work or the final test.
         history: Ids of the items that the user rated in the logs, oldest first; may be empty.
-        ratings: The ratings of `history`, 0.5 to 5.
+        ratings: Ratings of the items in `history`, 0.5 to 5.
     """
 
     id: str
@@ -49,51 +49,51 @@ class User:
 
 
 class WorldSettings(BaseModel):
-    """Hold what a world was built with."""
+    """Settings that a world was built with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     seed: int = Field(0, ge=0)
-    """Seeds the cut and the fits."""
+    """Seed of the split and the fits."""
     cut: CutName = "random"
-    """How logs are chosen: at random, or each user's earliest ratings."""
+    """Choice of the logs: at random, or the earliest ratings of each user."""
     min_reward_quantile: float | None = Field(None, gt=0, lt=1)
-    """Quantile of a user's own rewards below which they leave; None means the fixed bar of 2.0."""
+    """Quantile of a user's own rewards below which the user leaves; None for the fixed bound of 2.0."""
     fit: FitSettings = FitSettings()
     """Settings of the three fits."""
 
 
 class WorldFacts(BaseModel):
-    """Hold what is known about the ratings that a world was built from, and how well they were fitted."""
+    """Facts about the ratings that a world was built from, and the errors of the fits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     ratings: int = Field(ge=1)
-    """Ratings of the items that were kept."""
+    """Number of ratings of the items that were kept."""
     dropped: int = Field(ge=0)
-    """Ratings left out: unusable rows of the source, and those of items with fewer than 10 ratings."""
+    """Number of ratings left out: unusable rows of the source, and ratings of items with fewer than 10 ratings."""
     left_out: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """The same by reason."""
+    """Numbers of ratings left out, by reason."""
     histogram: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """How many ratings were rounded to which half point; where tables are given, how many of their rewards."""
+    """Numbers of ratings by half points, after rounding. For given tables: numbers of rewards."""
     rmse: dict[ModelName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-    """Held-out error: the logs model on train and test ratings, each table on the ratings of the other. Where
-    tables are given: the logs model on the rewards of each."""
+    """Held-out error (RMSE): the logs model on train and test ratings, each table on the ratings of the other.
+    For given tables: the logs model on the rewards of each table."""
 
 
 @dataclass(frozen=True, eq=False)
 class WorldData:
-    """Hold everything that a world is made of and that is saved with it.
+    """Contents of a world, as saved in its folder.
 
     Attributes:
         name: Name of the world.
-        catalogue: Its items.
-        users: Its users; the row of a user in every model is their place here.
-        models: The logs model, and the tables that are fitted.
-        popularity: How many log ratings each item has, shape (n_items,), int64.
-        settings: What it was built with.
-        facts: What is known about its ratings.
-        given: The tables that are given; all or none are.
+        catalogue: Items of the world.
+        users: Users of the world; a user's index here is the user's row in every model.
+        models: The logs model and the fitted tables.
+        popularity: Number of log ratings of each item, shape (n_items,), int64.
+        settings: Settings that the world was built with.
+        facts: Facts about its ratings.
+        given: Given tables: both of them, or none.
     """
 
     name: str
@@ -109,10 +109,10 @@ class WorldData:
         self.popularity.flags.writeable = False
 
     def table(self, name: TableName) -> FactorModel | GivenTable:
-        """Return the truth of one of the two environments."""
+        """Return the reward table of this name: the truth in its environment."""
         return self.given[name] if self.given else self.models[name]
 
 
 def residents(users: Sequence[User], name: TableName) -> NDArray[np.intp]:
-    """Return which of the users live on a table, by their places."""
+    """Return the rows of the users who live on a table."""
     return np.array([row for row, user in enumerate(users) if TABLE_OF[user.split] == name], dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Fit explicit ratings: predicted rewards of every user for every item, and distances between items."""
+"""Factor model of explicit ratings: predicted rewards of every user for every item, and distances between items."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from sim.errors import BadInputError
 
 LOWEST_REWARD, HIGHEST_REWARD = 1.0, 5.0
 TAU_QUANTILE = 0.05
-# Up to this many items tau is exact; beyond it, it is that of a seeded sample of as many items.
+# Tau is exact for up to this many items. For more, it comes from a seeded sample of this size.
 TAU_ITEMS = 2_000
 _BLOCK = 256
 
 
 class FitSettings(BaseModel):
-    """Hold the settings of a fit.
+    """Settings of a fit.
 
-    The defaults give a held-out RMSE of 0.87 on MovieLens (logs model, a cut of 40%); more factors fit no better and
-    make distances of the logs model so like those of the tables that diversity becomes trivial.
+    The defaults give a held-out RMSE of 0.87 on MovieLens (logs model, 40% of the ratings as logs). More factors do not
+    fit better, and they make the distances of the logs model so similar to those of the tables that diversity becomes
+    trivial.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -29,7 +30,7 @@ class FitSettings(BaseModel):
     factors: int = Field(10, ge=1, le=512)
     """Length of user and item vectors."""
     sweeps: int = Field(10, ge=1, le=1_000)
-    """Rounds of alternating least squares."""
+    """Number of sweeps of alternating least squares."""
     ridge_vector: float = Field(8.0, gt=0, allow_inf_nan=False)
     """Weight of a user's squared vector, and of the squared own part of an item's vector."""
     ridge_bias: float = Field(4.0, gt=0, allow_inf_nan=False)
@@ -37,12 +38,12 @@ class FitSettings(BaseModel):
     ridge_genre: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Weight of the squared genre vectors."""
     own_weight: float = Field(1.4, ge=0, allow_inf_nan=False)
-    """Weight of an item's own part beside its genre part in distances; without it, genres alone would solve a world."""
+    """Weight of an item's own part in distances, next to its genre part; with 0, genres alone would solve a world."""
 
 
 @dataclass(frozen=True, eq=False)
 class FactorModel:
-    """Hold a fit; immutable, and free of any array of n_items x n_items.
+    """Fitted model; immutable, and without any array of n_items x n_items.
 
     Attributes:
         mean: Mean of the fitted ratings.
@@ -50,8 +51,8 @@ class FactorModel:
         user_factors: Shape (n_users, factors).
         item_bias: Shape (n_items,).
         item_factors: Genre part plus own part, shape (n_items, factors).
-        vectors: Unit vectors whose cosine distance is the distance of items, shape (n_items, factors).
-        tau: The 5% quantile of the distances of all pairs of items; closer items count as similar.
+        vectors: Unit vectors; their cosine distance is the distance of the items, shape (n_items, factors).
+        tau: The 5% quantile of the distances of all pairs of items; items closer than this count as similar.
         ridge_vector: Weight of the squared user vector in `fold_in`.
         ridge_bias: Weight of the squared user bias in `fold_in`.
     """
@@ -72,12 +73,12 @@ class FactorModel:
 
     @property
     def n_users(self) -> int:
-        """Return the number of users."""
+        """Number of users."""
         return len(self.user_bias)
 
     @property
     def n_items(self) -> int:
-        """Return the number of items."""
+        """Number of items."""
         return len(self.item_bias)
 
     def ratings(self, user_row: int) -> Floats:
@@ -85,26 +86,26 @@ class FactorModel:
         return self._predict(self.user_bias[user_row], self.user_factors[user_row])
 
     def pairs(self, user_rows: Positions, item_rows: Positions) -> Floats:
-        """Return the predicted ratings of pairs of a user and an item, clipped to 1-5, shape (n,)."""
+        """Return the predicted ratings of (user, item) pairs, clipped to 1-5, shape (n,)."""
         vectors = (self.user_factors[user_rows] * self.item_factors[item_rows]).sum(axis=1)
         scores: Doubles = self.mean + self.user_bias[user_rows] + self.item_bias[item_rows] + vectors
         return np.clip(scores, LOWEST_REWARD, HIGHEST_REWARD).astype(np.float32)
 
     def fold_in(self, positions: ArrayLike, ratings: ArrayLike) -> Floats:
-        """Predict for someone the fit does not know, from some ratings of theirs.
+        """Predict the ratings of a user outside the fit from some ratings of theirs.
 
-        One ridge step for bias and vector with the items held fixed. It is the user step of the fit, so a fitted user's
-        own ratings give that user's predictions again.
+        One ridge step for the bias and the vector, with the items fixed. It equals the user step of the fit: from the
+        ratings of a fitted user it gives that user's predictions.
 
         Args:
-            positions: Rows of the rated items, shape (n,); without any, the mean user's ratings are predicted.
-            ratings: Their ratings on the 1-5 scale, shape (n,).
+            positions: Rows of the rated items, shape (n,); may be empty, which predicts the ratings of the mean user.
+            ratings: Ratings of these items on the 1-5 scale, shape (n,).
 
         Returns:
             Predicted ratings, clipped to 1-5, shape (n_items,).
 
         Raises:
-            BadInputError: Shapes that differ, a row out of range, or a rating that is no finite number.
+            BadInputError: The shapes differ, a row is out of range, or a rating is not a finite number.
         """
         rows = np.asarray(positions, dtype=np.intp)
         values = np.asarray(ratings, dtype=np.float64)
@@ -147,20 +148,20 @@ def fit(
     """Fit r(u, i) = mean + b(u) + b(i) + p(u) . v(i) to explicit ratings.
 
     An item's (b, v) is a linear function of its genres plus a part of its own: regression-based latent factors
-    (Agarwal & Chen, KDD 2009), here by alternating least squares with ridge. A user or an item without a rating gets
-    what the rest predicts: no bias and vector, or those of its genres.
+    (Agarwal & Chen, KDD 2009), fitted by alternating least squares with ridge. A user without ratings gets zero bias
+    and vector. An item without ratings gets the bias and vector of its genres.
 
     Args:
         users: Row of the user of each rating, shape (n,).
         items: Row of the item of each rating, shape (n,).
         ratings: The ratings, shape (n,).
-        n_users: How many users there are.
-        genres: Which item has which genre, 0/1, shape (n_items, n_genres).
+        n_users: Number of users.
+        genres: Genres of each item as 0/1, shape (n_items, n_genres).
         settings: Sizes and weights of the fit.
-        seed: Seeds the start and tau's sample; the same seed gives the same model.
+        seed: Seed of the initial values and of tau's sample; the same seed gives the same model.
 
     Raises:
-        BadInputError: There is no rating to fit.
+        BadInputError: There are no ratings.
     """
     settings = settings or FitSettings()
     values = np.asarray(ratings, dtype=np.float64)
@@ -193,7 +194,7 @@ def fit(
 
 
 class _Grouped:
-    """Hold ratings sorted by one side (users or items), for solving that side with the other held fixed."""
+    """Ratings sorted by one side (users or items), to solve that side with the other side fixed."""
 
     def __init__(self, rows: Positions, others: Positions, values: Doubles, size: int) -> None:
         order = np.lexsort((others, rows))
@@ -220,7 +221,7 @@ class _Grouped:
 def _alternate(
     by_user: _Grouped, by_item: _Grouped, features: Doubles, settings: FitSettings, rng: np.random.Generator
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """Return users and items as rows (bias, vector), and the weights that give an item's row from its genres."""
+    """Return the rows (bias, vector) of users and of items, and the weights that map genres to an item's row."""
     width = settings.factors + 1
     n_users, n_items = len(by_user.bounds) - 1, len(by_item.bounds) - 1
     ridge = _ridge(settings.ridge_bias, settings.ridge_vector, settings.factors)
@@ -233,12 +234,12 @@ def _alternate(
         user = by_user.solve(item, ridge, nothing)
         item = by_item.solve(user, ridge, features @ weights)
         weights = _solved(gram, features.T @ item)
-    # Users come last, so that `fold_in` of a user's ratings gives that user again.
+    # Users are solved last, so that `fold_in` of a user's ratings gives the same user.
     return by_user.solve(item, ridge, nothing), item, weights
 
 
 def _genre_features(genres: Doubles) -> Doubles:
-    # Rows of unit length: an item of five genres is no stronger than one of a single genre.
+    # Unit rows: an item of five genres weighs no more than an item of one genre.
     lengths = np.linalg.norm(genres, axis=1, keepdims=True)
     return _with_one(genres / np.where(lengths > 0, lengths, 1.0))
 
@@ -256,21 +257,21 @@ def _ridge(bias: float, vector: float, factors: int) -> Doubles:
 
 
 def _distance_vectors(genre_part: Doubles, own_part: Doubles, own_weight: float) -> Floats:
-    """Return unit vectors of both parts, each centred and scaled to unit variance (mean squared length 1) before."""
+    """Return unit vectors of both parts, each first centred and scaled to unit variance (mean squared length 1)."""
     vectors = _standardised(genre_part) + own_weight * _standardised(own_part)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def _standardised(part: Doubles) -> Doubles:
-    # One scale for the whole part: factors have no axes of their own, so scaling them one by one would be arbitrary.
+    # One scale for the whole part: the axes of the factors are arbitrary, so a scale for each would be arbitrary too.
     centred: Doubles = part - part.mean(axis=0)
     spread = float(np.sqrt((centred**2).sum(axis=1).mean()))
     return centred / spread if spread > 0 else centred
 
 
 def _distance_quantile(vectors: Floats, quantile: float, rng: np.random.Generator) -> float:
-    """Return a quantile of the distances of all pairs of distinct items; 0 when there is only one item."""
+    """Return a quantile of the distances of all pairs of distinct items; 0 if there is only one item."""
     if len(vectors) < 2:
         return 0.0
     if len(vectors) > TAU_ITEMS:

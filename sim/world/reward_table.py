@@ -1,4 +1,4 @@
-"""A table whose rewards and distances are given, not fitted."""
+"""Reward table with given rewards and distances, as opposed to fitted ones."""
 
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,7 +11,7 @@ from sim.errors import BadInputError
 
 
 def numbered(residents: Positions, n_users: int) -> Positions:
-    """Return, for each of the world's users, their place among `residents`, or -1, shape (n_users,)."""
+    """Return the row in `residents` of each user of the world, or -1, shape (n_users,)."""
     rows = np.full(n_users, -1, dtype=np.intp)
     rows[residents] = np.arange(len(residents))
     return rows
@@ -19,13 +19,13 @@ def numbered(residents: Positions, n_users: int) -> Positions:
 
 @dataclass(frozen=True, eq=False)
 class GivenTable:
-    """Hold given rewards and distances; both may be memory-mapped, and are read by the row.
+    """Table of given rewards and distances. Both arrays may be memory-mapped and are read row by row.
 
     Attributes:
-        rewards: What users give items, shape (any, n_items).
-        rows: Row in `rewards` of every user of the world, -1 for users who do not live on this table, shape (n_users,).
+        rewards: Rewards of users for items, shape (any, n_items).
+        rows: Row in `rewards` of each user of the world; -1 for users who do not live on this table, shape (n_users,).
         pairs: Distance of each item (row) to each item (column), shape (n_items, n_items).
-        tau: The distance below which items count as similar.
+        tau: Distance below which items count as similar.
     """
 
     rewards: Numbers
@@ -34,7 +34,7 @@ class GivenTable:
     tau: float
 
     def ratings(self, user_row: int) -> Numbers:
-        """Return what one user gives every item, shape (n_items,).
+        """Return the rewards of one user for every item, shape (n_items,).
 
         Raises:
             BadInputError: The user does not live on this table.
@@ -45,7 +45,7 @@ class GivenTable:
         return np.array(self.rewards[row])
 
     def fold_in(self, positions: ArrayLike, ratings: ArrayLike) -> NoReturn:
-        """Refuse: given rewards say nothing of people who are not among them.
+        """Refuse to predict: given rewards cover only the users of the table.
 
         Raises:
             BadInputError: Always.
@@ -57,5 +57,5 @@ class GivenTable:
         return np.array(self.pairs[position])
 
     def distance(self, a: int, b: int) -> float:
-        """Return the distance of the item at `a` to that at `b`."""
+        """Return the distance of the items at two positions."""
         return float(self.pairs[a, b])

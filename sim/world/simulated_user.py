@@ -1,4 +1,4 @@
-"""A simulated user: gives an item a reward, and leaves by the leave rule."""
+"""Simulated user: gives each recommended item a reward, and leaves by the leave rule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from sim.world.world import Split
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """Hold how a user reacts to one recommendation.
+    """Reaction of a user to one recommendation.
 
     Attributes:
-        reward: What the user gives the item, from 1 to 5.
-        leave_reason: Why the user leaves, or None if the user stays.
+        reward: The user's reward for the item, from 1 to 5.
+        leave_reason: Reason why the user leaves, or None if the user stays.
     """
 
     reward: float
@@ -21,20 +21,20 @@ class Reaction:
 
     @property
     def left(self) -> bool:
-        """Return whether the user leaves."""
+        """Whether the user leaves."""
         return self.leave_reason is not None
 
 
 class SimulatedUser:
-    """Play one user of a split; holds no state of a visit, so that any round can be played again.
+    """Simulated user of a split. It keeps no state of a visit, so any step can be replayed.
 
     Args:
-        split: Where the user lives.
-        user_id: A user of the world, or anyone.
-        history: Ids of items that someone the world does not know likes.
+        split: The split whose table the user lives on.
+        user_id: Id of a user of the world, or any other id.
+        history: Ids of items that the user likes; used for a user whom the world does not know.
 
     Raises:
-        BadInputError: The world does not know the user and there is no history, or it names an unknown item.
+        BadInputError: The world does not know the user and the history is empty, or the history names an unknown item.
     """
 
     def __init__(self, split: Split, user_id: str, history: Sequence[str] = ()) -> None:
@@ -44,12 +44,12 @@ class SimulatedUser:
         self._rewards = split.rewards(user_id, history)
 
     def react(self, item_id: str, recent: Sequence[str], rating: float | None = None) -> Reaction:
-        """React to a recommendation.
+        """Return the user's reaction to a recommendation.
 
         Args:
-            item_id: What is recommended.
-            recent: Ids of what this visit recommended before, oldest first.
-            rating: What the user gives it where somebody else plays the user; if None, what the table says.
+            item_id: Id of the recommended item.
+            recent: Ids of the earlier recommendations of this visit, oldest first.
+            rating: Rating of the item by a person or model who plays the user; if None, the table gives the reward.
 
         Raises:
             BadInputError: An item is not in the catalogue.

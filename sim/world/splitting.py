@@ -1,4 +1,4 @@
-"""Cut ratings into logs, train and test, and users into train, dev and test."""
+"""Split of ratings into logs, train and test, and of users into train, dev and test."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class RatingSplit:
-    """Hold a cut of ratings in three and of users in three.
+    """Split of ratings and users, three parts each.
 
     Attributes:
         logs: Rows of the ratings that a recommender may know, sorted.
         train: Rows of the ratings that only the train table is fitted on, sorted.
         test: Rows of the ratings that only the test table is fitted on, sorted.
-        splits: The split of every user, in the order of `Ratings.user_ids`.
+        splits: Split of every user, in the order of `Ratings.user_ids`.
     """
 
     logs: Rows
@@ -36,10 +36,10 @@ class RatingSplit:
 
 
 def keep_rated(ratings: Ratings, at_least: int = MIN_RATINGS) -> Ratings:
-    """Return the ratings of items that have at least `at_least` of them, and the users who rated one of those.
+    """Return the ratings of items with at least `at_least` ratings, and the users who rated one of these items.
 
     Raises:
-        BadInputError: No item has that many.
+        BadInputError: No item has that many ratings.
     """
     counts = np.bincount(ratings.items, minlength=len(ratings.catalogue))
     kept = (counts >= at_least)[ratings.items]
@@ -49,10 +49,10 @@ def keep_rated(ratings: Ratings, at_least: int = MIN_RATINGS) -> Ratings:
 
 
 def keep_core(ratings: Ratings, k: int) -> Ratings:
-    """Return the k-core: the most ratings in which every user and every item has at least `k`.
+    """Return the k-core: the largest set of ratings in which every user and every item has at least `k`.
 
     Raises:
-        BadInputError: There is none.
+        BadInputError: The k-core is empty.
     """
     kept = np.ones(len(ratings), dtype=bool)
     while True:
@@ -67,20 +67,20 @@ def keep_core(ratings: Ratings, k: int) -> Ratings:
 
 
 def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> RatingSplit:
-    """Cut ratings: logs 40%, train 30%, test 30%; and users: train 40%, dev 20%, test 40%.
+    """Split ratings into logs 40%, train 30% and test 30%, and users into train 40%, dev 20% and test 40%.
 
     Args:
-        ratings: What is cut; filter it with `keep_rated` before.
-        seed: The same seed gives the same cut.
-        how: "random" draws the logs from all ratings; "time" takes each user's earliest 40%, at least one.
+        ratings: Ratings to split; filter them with `keep_rated` first.
+        seed: The same seed gives the same split.
+        how: "random" draws the logs from all ratings; "time" takes each user's earliest 40%, at least one rating.
 
     Raises:
-        BadInputError: There are too few users to fill three splits.
+        BadInputError: There are too few users for three splits.
     """
     n_users = len(ratings.user_ids)
     if n_users < MIN_USERS:
         raise BadInputError(f"{n_users} users are too few to be cut in three; take a source with at least {MIN_USERS}")
-    # Users and ratings draw from generators of their own: another way to cut ratings leaves the users' splits alone.
+    # Users and ratings have separate generators, so that `how` does not change the users' splits.
     for_ratings, for_users = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
     order = for_ratings.permutation(len(ratings))
     if how == "time":
@@ -99,14 +99,14 @@ def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> Rati
 
 
 def oldest_first(ratings: Ratings, rows: Rows) -> list[Rows]:
-    """Return, for every user, those of `rows` that are theirs, oldest first; ties follow catalogue order."""
+    """Return, for every user, the user's rows among `rows`, oldest first; ties follow catalogue order."""
     ordered = rows[np.lexsort((ratings.items[rows], ratings.timestamps[rows], ratings.users[rows]))]
     bounds = np.searchsorted(ratings.users[ordered], np.arange(1, len(ratings.user_ids)))
     return list(np.split(ordered, bounds))
 
 
 def _chosen(ratings: Ratings, kept: NDArray[np.bool_], why: str) -> Ratings:
-    """Return the kept ratings, with the users and items that have some; the others count as left out for `why`."""
+    """Return the kept ratings with their users and items. The other ratings count as left out for the reason `why`."""
     kept_users, users = np.unique(ratings.users[kept], return_inverse=True)
     kept_items, items = np.unique(ratings.items[kept], return_inverse=True)
     left_out = {why: int((~kept).sum())} if not kept.all() else {}

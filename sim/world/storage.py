@@ -1,4 +1,4 @@
-"""Keep a world in a folder: JSON and plain arrays with checksums, written whole or not at all."""
+"""World folder: JSON and plain arrays with checksums, written atomically."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ ITEMS, USERS, POPULARITY = "items.jsonl", "users.jsonl", "popularity.npz"
 _MODEL_FILES: Mapping[ModelName, str] = {name: f"{name}.npz" for name in MODELS}
 _GIVEN_REWARDS: Mapping[TableName, str] = {name: f"{name}_rewards.npy" for name in TABLES}
 _GIVEN_PAIRS: Mapping[TableName, str] = {name: f"{name}_distances.npy" for name in TABLES}
-# Rows of a given table that are written at once.
+# Number of rows of a given table that are written at once.
 _BLOCK = 256
 _ARRAYS = ("user_bias", "user_factors", "item_bias", "item_factors", "vectors")
 _USER_ADAPTER: TypeAdapter[User] = TypeAdapter(User)
@@ -62,12 +62,12 @@ class _WorldManifest(BaseModel):
 
 
 def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
-    """Write a world into the folder `path`, whole or not at all; a world that is there is replaced.
+    """Write a world into the folder `path`, completely or not at all; an existing world is replaced.
 
-    `add` puts further files into the folder that takes that place.
+    `add` adds further files to the new folder before it replaces the old one.
 
     Raises:
-        BadInputError: `path` holds something else than a world, or cannot be written.
+        BadInputError: `path` holds something other than a world, or cannot be written.
     """
     if _is_foreign(path):
         raise BadInputError(f"{path} holds something else than a world, so it is not replaced; choose another name")
@@ -84,7 +84,7 @@ def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda 
 
 
 def read(path: Path) -> WorldData:
-    """Read a world from the folder `path`; nothing in it is ever executed.
+    """Read a world from the folder `path`; no file in it can run code.
 
     Raises:
         BadInputError: There is no world, or one of its files is missing, damaged or foreign.
@@ -127,7 +127,7 @@ def _files_of(contents: WorldData) -> dict[str, bytes]:
 
 
 def _given_files(contents: WorldData) -> dict[str, Iterator[bytes]]:
-    """Return the arrays of given tables by the block, so that none has to fit into memory."""
+    """Return the arrays of given tables in blocks, so that a table may exceed memory."""
     files = {}
     for name, table in contents.given.items():
         rows = table.rows[residents(contents.users, name)]
@@ -137,7 +137,7 @@ def _given_files(contents: WorldData) -> dict[str, Iterator[bytes]]:
 
 
 def _npy(array: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[bytes]:
-    """Give the bytes of an .npy file that holds some rows of an array."""
+    """Yield the bytes of an .npy file with the given rows of an array."""
     head = io.BytesIO()
     shape = (len(rows), *array.shape[1:])
     described = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
@@ -163,7 +163,7 @@ def _manifest_of(contents: WorldData, checksums: dict[str, str]) -> bytes:
 
 
 def _write_file(path: Path, parts: Iterable[bytes]) -> str:
-    """Write a file so that it is on the disk, and return its checksum."""
+    """Write a file, flush it to the disk, and return its checksum."""
     checksum = hashlib.sha256()
     with path.open("wb") as file:
         for part in parts:
@@ -185,7 +185,7 @@ def _arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Return whether `path` is neither free, nor an empty folder, nor a world."""
+    """Return whether `path` exists and is neither an empty folder nor a world."""
     try:
         names = [entry.name for entry in path.iterdir()]
     except FileNotFoundError:
@@ -236,7 +236,7 @@ def _check_users(path: Path, users: list[User], catalogue: Catalogue) -> None:
 def _read_arrays(
     path: Path, name: str, data: bytes, expected: Mapping[str, tuple[str, tuple[int, ...]]]
 ) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz file, after checking names, types and shapes, and that all numbers are finite."""
+    """Return the arrays of an .npz file; check their names, types and shapes, and that all numbers are finite."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -281,7 +281,7 @@ def _read_given(path: Path, name: TableName, manifest: _WorldManifest, users: li
 
 
 def _mapped(path: Path, name: str, manifest: _WorldManifest, shape: tuple[int, ...]) -> Numbers:
-    """Return an array that stays on the disk, after checking its checksum, type and shape."""
+    """Return a memory-mapped array; check its checksum, type and shape."""
     try:
         with (path / name).open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()

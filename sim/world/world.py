@@ -1,4 +1,4 @@
-"""A world: catalogue, users, what a recommender may know of them, and the truth it is tested against."""
+"""World: catalogue, users, the logs model that a recommender may use, and the reward tables that test it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,17 @@ from sim.world.factor_model import FactorModel, FitSettings, fit
 from sim.world.reward_table import GivenTable
 from sim.world.splitting import RatingSplit, cut_ratings, keep_rated, oldest_first
 
-# What someone the world does not know is taken to think of the titles they name: they named what they like.
+# Rating assumed for each title that an unknown user names: people name titles that they like.
 ASSUMED_RATING = 4.5
 MIN_REWARD = 2.0
 _PAIRS_AT_ONCE = 100_000
-# Names become folders, also where case does not count.
+# Names become folders, also on file systems that ignore case.
 WORLD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ModelT = TypeVar("ModelT", bound=FactorModel | GivenTable)
 
 
 class _Predicting(Generic[ModelT]):
-    """Give access by ids to a fit or a given table, for users it knows and for newcomers."""
+    """Access by ids to a fitted model or a given table, for known users and for newcomers."""
 
     def __init__(self, catalogue: Catalogue, rows: Mapping[str, int], model: ModelT) -> None:
         self._catalogue = catalogue
@@ -64,7 +64,7 @@ class _Predicting(Generic[ModelT]):
 
 
 class LogsModel(_Predicting[FactorModel]):
-    """Hold what a recommender may know: the fit on the logs alone, and how often each item occurs in them.
+    """Logs model: the model fitted on the logs alone, and each item's number of log ratings. A recommender may use it.
 
     Items are given by id, as an `Item`, or by position (an int).
     """
@@ -77,12 +77,12 @@ class LogsModel(_Predicting[FactorModel]):
 
     @property
     def vectors(self) -> Floats:
-        """Return the unit item vectors whose cosine distance is `distance`, shape (n_items, factors), read-only."""
+        """Unit item vectors whose cosine distance is `distance`, shape (n_items, factors), read-only."""
         return self._model.vectors
 
     @property
     def tau(self) -> float:
-        """Return the 5% quantile of the distances of the logs model; a table has one of its own."""
+        """The 5% quantile of the distances of the logs model; each table has its own tau."""
         return self._model.tau
 
     def predictions(self, user_id: str) -> Floats:
@@ -94,14 +94,14 @@ class LogsModel(_Predicting[FactorModel]):
         return self._model.ratings(self._row(user_id))
 
     def fold_in(self, history: Sequence[str | Item], ratings: ArrayLike | None = None) -> Floats:
-        """Predict the rewards (1-5) of someone the world does not know, shape (n_items,).
+        """Predict the rewards (1-5) of a user whom the world does not know, shape (n_items,).
 
         Args:
-            history: Items they rated or named; without any, the mean user's rewards are predicted.
-            ratings: Their ratings, one per item; if None, `ASSUMED_RATING` (4.5) for all.
+            history: Items that the user rated or named; may be empty, which predicts the rewards of the mean user.
+            ratings: The user's ratings, one per item; if None, `ASSUMED_RATING` (4.5) for all.
 
         Raises:
-            BadInputError: The history names an unknown item, or the ratings do not fit it.
+            BadInputError: The history names an unknown item, or the ratings do not match it.
         """
         return self._model.fold_in(*self._rated(history, ratings))
 
@@ -115,7 +115,7 @@ class LogsModel(_Predicting[FactorModel]):
 
 
 class Split(_Predicting[FactorModel | GivenTable]):
-    """Hold the users of one split and the table that is their truth.
+    """Users of one split, and the table that is their truth.
 
     Attributes:
         name: "train", "dev" or "test".
@@ -138,11 +138,11 @@ class Split(_Predicting[FactorModel | GivenTable]):
 
     @property
     def tau(self) -> float:
-        """Return the distance below which items count as similar on this table."""
+        """Distance below which items count as similar on this table."""
         return self._model.tau
 
     def reward(self, user: str, item: str | Item) -> float:
-        """Return what a user gives an item, from 1 to 5.
+        """Return the reward of a user for an item, from 1 to 5.
 
         Raises:
             BadInputError: The world does not know the user or the item.
@@ -150,16 +150,16 @@ class Split(_Predicting[FactorModel | GivenTable]):
         return float(self._model.ratings(self._row(user))[self.position(item)])
 
     def rewards(self, user_id: str, history: Sequence[str | Item] = ()) -> Numbers:
-        """Return what a user gives every item, from 1 to 5, shape (n_items,).
+        """Return the rewards of a user for every item, from 1 to 5, shape (n_items,).
 
         Args:
-            user_id: A user of the world, or anyone.
-            history: Items that someone the world does not know likes, taken as rated 4.5 (`ASSUMED_RATING`); not used
-                for a user of the world, whose ratings are known.
+            user_id: Id of a user of the world, or any other id.
+            history: Items that the user likes, taken as rated 4.5 (`ASSUMED_RATING`). Used only for a user whom the
+                world does not know, because the ratings of its own users are known.
 
         Raises:
-            BadInputError: The world does not know the user and there is no history, or it names an unknown item, or the
-                rewards are given and not those of this user.
+            BadInputError: The world does not know the user and the history is empty, or the history names an unknown
+                item, or the rewards are given and do not include this user.
         """
         if user_id in self._rows or not history:
             return self._model.ratings(self._row(user_id))
@@ -169,7 +169,7 @@ class Split(_Predicting[FactorModel | GivenTable]):
         """Return the distance (0-2) of two items.
 
         Raises:
-            BadInputError: One of them is not in the catalogue.
+            BadInputError: An item is not in the catalogue.
         """
         return self._model.distance(self.position(a), self.position(b))
 
@@ -180,10 +180,11 @@ class Split(_Predicting[FactorModel | GivenTable]):
     def leave_rule(self, user_id: str, history: Sequence[str | Item] = ()) -> LeaveRule:
         """Return the rule by which a user leaves.
 
-        The least distance is tau of this table; the least reward is 2.0, or the world's quantile of the user's rewards.
+        Its `min_distance` is tau of this table. Its `min_reward` is 2.0, or the world's quantile of the user's rewards.
 
         Raises:
-            BadInputError: The bar is the user's own, and the world neither knows the user nor is given a history.
+            BadInputError: The bound is the user's own quantile, the world does not know the user, and the history is
+                empty.
         """
         bar = MIN_REWARD
         if self._min_reward_quantile is not None:
@@ -192,15 +193,15 @@ class Split(_Predicting[FactorModel | GivenTable]):
 
 
 class World:
-    """Hold a world; make one with `World.build` or `World.load`.
+    """World; create one with `World.build` or `World.load`.
 
     Attributes:
-        name: Its name, also that of its folder.
-        catalogue: Its items.
-        users: All users by id, also those without a history.
-        logs: What a recommender may know.
-        settings: What it was built with.
-        facts: What is known about its ratings.
+        name: Name of the world and of its folder.
+        catalogue: Items of the world.
+        users: All users by id, including those without a history.
+        logs: The logs model, which a recommender may use.
+        settings: Settings that the world was built with.
+        facts: Facts about its ratings.
     """
 
     def __init__(self, contents: WorldData) -> None:
@@ -216,12 +217,13 @@ class World:
         return f"World({self.name!r}, {len(self.catalogue)} items, {len(self.users)} users)"
 
     def __deepcopy__(self, memo: object) -> "World":
-        # A world never changes and may be large: Gymnasium, which copies an environment's arguments, gets the same one.
+        # A world never changes and may be large: Gymnasium copies the arguments of an environment and gets the same
+        # world.
         return self
 
     @cached_property
     def logs(self) -> LogsModel:
-        """Return what a recommender may know of users and items."""
+        """The logs model, which a recommender may use."""
         return LogsModel(self.catalogue, self._rows, self._contents.models["logs"], self._contents.popularity)
 
     def split(self, name: SplitName) -> Split:
@@ -249,20 +251,20 @@ class World:
         }
 
     def save(self, path: str | Path, add: Callable[[Path], None] = lambda folder: None) -> None:
-        """Write the world into the folder `path`, whole or not at all; a world that is there is replaced.
+        """Write the world into the folder `path`, completely or not at all; an existing world is replaced.
 
         Args:
-            path: Where it goes.
-            add: Puts further files that belong to the world into its folder, before that takes its place.
+            path: Folder of the world.
+            add: Adds further files of the world to the new folder before it replaces the old one.
 
         Raises:
-            BadInputError: `path` holds something else than a world, or cannot be written.
+            BadInputError: `path` holds something other than a world, or cannot be written.
         """
         storage.write(self._contents, Path(path), add)
 
     @classmethod
     def load(cls, path: str | Path) -> "World":
-        """Read a world from the folder `path`; nothing in it is ever executed.
+        """Read a world from the folder `path`; no file in it can run code.
 
         Raises:
             BadInputError: There is no world, or one of its files is missing, damaged or foreign.
@@ -280,18 +282,19 @@ class World:
         min_reward_quantile: float | None = None,
         cut: CutName = "random",
     ) -> "World":
-        """Make a world from ratings: cut them, fit the logs model and the two tables.
+        """Build a world from ratings: split them, and fit the logs model and the two tables.
 
         Args:
-            name: Small letters, digits, `-` and `_`; it becomes a folder's name.
-            ratings: Items with fewer than 10 ratings are left out.
-            seed: Seeds cut and fits; the same seed gives the same world.
-            factors: Length of the fitted vectors; if None, that of `FitSettings`.
-            min_reward_quantile: Makes users leave below this quantile of their own rewards instead of below 2.0.
-            cut: "random", or "time" for logs that are each user's earliest ratings.
+            name: Small letters, digits, `-` and `_`; it becomes the name of a folder.
+            ratings: Ratings; items with fewer than 10 are left out.
+            seed: Seed of the split and the fits; the same seed gives the same world.
+            factors: Length of the fitted vectors; if None, the default of `FitSettings`.
+            min_reward_quantile: Quantile of a user's own rewards below which the user leaves; if None, the bound is
+                2.0.
+            cut: "random", or "time" to take each user's earliest ratings as the logs.
 
         Raises:
-            BadInputError: A bad name or setting, or too few ratings.
+            BadInputError: The name or a setting is invalid, or there are too few ratings.
         """
         check_name(name)
         try:
@@ -317,10 +320,10 @@ class World:
 
 
 def check_name(name: str) -> None:
-    """Check that a name can be that of a world.
+    """Check that a string is a valid name for a world.
 
     Raises:
-        BadInputError: It cannot.
+        BadInputError: The name is invalid.
     """
     if not WORLD_NAME.fullmatch(name):
         raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")

@@ -1,8 +1,8 @@
-"""Measure visits behind an endpoint that takes 200 ms to answer: `python -m tests.benchmarks.endpoint`.
+"""Benchmark of visits with an endpoint that answers after 200 ms: `python -m tests.benchmarks.endpoint`.
 
-The endpoint runs in a process of its own, but on the same cores. What latency alone allows is what the same visits
-would take in the same places if nothing but the 200 ms of each call took time, visits of few calls leaving places
-empty at the end; what a core allows is one over the CPU time that a call takes here.
+The endpoint runs in its own process, but on the same cores. The bound by latency is the time of the same visits in the
+same places if only the 200 ms of each call took time; visits with few calls leave places empty at the end. The bound by
+a core is one over the CPU time of a call here.
 """
 
 import asyncio
@@ -48,19 +48,19 @@ LLM = Context(model="openai:scripted", learn="off")
 
 
 class Measured(NamedTuple):
-    """What a number of calls took."""
+    """Measurements of a number of calls."""
 
     calls: int
     seconds: float
     least: float
-    """Seconds that latency alone would take."""
+    """Seconds that the calls would take by latency alone."""
     cpu: float
     threads: int
     megabytes: float
-    """Growth of the greatest resident size."""
+    """Growth of the peak resident size."""
 
     def row(self, label: str, concurrency: int) -> tuple[str, ...]:
-        """Return it as a row of the table."""
+        """Return the measurements as a row of the table."""
         bound, rate, each = self.calls / self.least, self.calls / self.seconds, self.cpu / self.calls
         return (
             label,
@@ -77,7 +77,7 @@ class Measured(NamedTuple):
 
 @contextmanager
 def endpoint() -> Iterator[str]:
-    """Yield the address of an endpoint in a process of its own."""
+    """Start an endpoint in its own process and yield its address."""
     command = [sys.executable, "-m", "tests.scripted", str(LATENCY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -88,7 +88,7 @@ def endpoint() -> Iterator[str]:
 
 
 async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency: int) -> Measured:
-    """Run `one` so many times, so many at once; it returns how many calls it made."""
+    """Run `one`, which returns its number of calls, `number` times with at most `concurrency` at once."""
     free, calls, threads = asyncio.Semaphore(concurrency), [0] * number, 0
 
     async def limited(index: int) -> None:
@@ -106,7 +106,7 @@ async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency
 
 
 def by_latency(calls: list[int], places: int) -> float:
-    """Return the seconds of visits that take a place each as it gets free, if only the latency of calls took time."""
+    """Return the seconds that the visits take if each starts in the next free place and only latency takes time."""
     free = [0.0] * places
     for made in calls:
         heapq.heapreplace(free, free[0] + made * LATENCY)
@@ -114,7 +114,7 @@ def by_latency(calls: list[int], places: int) -> float:
 
 
 async def client_alone() -> Callable[[int], Awaitable[int]]:
-    """Return one call with a prompt of the Actor, and nothing around it."""
+    """Return a function that makes one call with a prompt of the Actor, without a visit."""
     model = await role_model(LLM, "actor")
     candidates = [
         {"title": f"Title {n}", "genres": ["Drama", "Comedy"], "predicted": 4.0, "distance": 0.5} for n in range(20)
@@ -130,7 +130,7 @@ async def client_alone() -> Callable[[int], Awaitable[int]]:
 
 
 async def visit_of(variant: str, context: Context = LLM) -> Callable[[int], Awaitable[int]]:
-    """Return one visit of a variant."""
+    """Return a function that runs one visit of a variant."""
     place = await open_world(default_world())
     users = visitors(place.world, "train", VISITS, 0)
     spare_collector()
@@ -165,7 +165,7 @@ async def rows() -> list[tuple[str, ...]]:
 
 
 def of_worker(variant: str, number: int, concurrency: int) -> Measured:
-    """Measure visits in a process of its own, after a first few."""
+    """Measure visits in a worker process, after a warm-up."""
 
     async def run() -> Measured:
         one = await visit_of(variant)
@@ -176,7 +176,7 @@ def of_worker(variant: str, number: int, concurrency: int) -> Measured:
 
 
 def together(variant: str, processes: int, concurrency: int) -> tuple[str, ...]:
-    """Measure visits that processes share out, as a study does with its cells."""
+    """Measure visits shared among processes, as in a study."""
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [
             pool.submit(of_worker, variant, VISITS // processes, concurrency // processes) for _ in range(processes)
@@ -194,7 +194,7 @@ def together(variant: str, processes: int, concurrency: int) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Run the benchmark and print a table."""
     base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
     os.environ["BILLP_HOME"] = str(base)
     try:

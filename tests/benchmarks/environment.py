@@ -1,4 +1,4 @@
-"""Measure the Gymnasium environment: `make bench`. One process, resets included, the actions drawn beforehand."""
+"""Benchmark of the Gymnasium environment: `make bench`. One process; resets count, drawing the actions does not."""
 
 import shutil
 import tempfile
@@ -27,7 +27,7 @@ Row = tuple[str, str, str]
 
 
 def rate(env: Any, actions: NDArray[np.int64]) -> tuple[float, float]:
-    """Return steps a second, and rounds a visit."""
+    """Return steps per second, and steps per visit."""
     env.reset(seed=0)
     visits = 1
     start = time.perf_counter()
@@ -40,7 +40,7 @@ def rate(env: Any, actions: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def masked_rate(env: RecommendEnv) -> float:
-    """Return steps a second where each action is drawn among those that the mask leaves."""
+    """Return steps per second if each action is drawn from the mask."""
     _, info = env.reset(seed=0)
     env.action_space.seed(0)
     start = time.perf_counter()
@@ -52,7 +52,7 @@ def masked_rate(env: RecommendEnv) -> float:
 
 
 def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
-    """Return steps a second, resets included, and rounds of a visit, where a policy keeps users long."""
+    """Return steps per second, including resets, and steps per visit, under a policy that keeps users for long."""
     policy = tuned(DIVERSE_GREEDY, world)
     played = [visit_of(policy, world, env, user_id) for user_id in world.split("train").users[:LONG_VISITS]]
     start = time.perf_counter()
@@ -65,7 +65,7 @@ def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
 
 
 def visit_of(policy: Policy, world: World, env: RecommendEnv, user_id: str) -> tuple[str, NDArray[np.int64]]:
-    """Return what a policy recommends to a user."""
+    """Return the user's id and the items that a policy recommends to the user."""
     knowledge = Knowledge(world.catalogue, world.logs, world.users[user_id], visit_rng(0, user_id))
     choose = policy.begin(knowledge)
     env.reset(options={"user_id": user_id})
@@ -79,7 +79,7 @@ def visit_of(policy: Policy, world: World, env: RecommendEnv, user_id: str) -> t
 
 
 def measure(world: World, folder: Path) -> Iterator[Row]:
-    """Measure the environment as it is, and as `gymnasium.make` wraps it."""
+    """Measure the environment itself, and as wrapped by `gymnasium.make`."""
     env = RecommendEnv(world)
     actions = np.random.default_rng(0).integers(0, len(world.catalogue), STEPS)
     steps, rounds = rate(env, actions)
@@ -92,7 +92,7 @@ def measure(world: World, folder: Path) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Run the benchmark and print a table."""
     base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
     try:
         name = default_world()

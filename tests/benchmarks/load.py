@@ -1,6 +1,6 @@
-"""Measure a server under load: `make load`. Prints what it measured; the aims stand beside, nothing is asserted.
+"""Benchmark of a server under load: `make load`. It prints the results next to the aims and asserts nothing.
 
-`python -m tests.benchmarks.load --operations 200` measures its memory alone, over fewer operations.
+`python -m tests.benchmarks.load --operations 200` measures only the memory, with fewer operations.
 """
 
 import argparse
@@ -33,30 +33,30 @@ SAMPLES = 10
 STEPS = 5
 MEMORY_STEPS = 2
 AT_ONCE = 10
-# Seconds between two reads of a state: often enough for a 95% quantile, too seldom to be a load of their own.
+# Seconds between two reads of a state: often enough for a 95% quantile, rare enough to add no load.
 PAUSE = 0.02
 PROBE = Path(__file__).with_name("probe.py")
-# Holders that are named where memory is told by holder.
+# Number of holders named in a row about memory.
 HOLDERS = 4
 Row = tuple[str, str, str]
 
 
 class Load(NamedTuple):
-    """What many visits at once were like."""
+    """Measurements of many visits at once."""
 
     seconds: float
     outputs: list[dict[str, Any]]
     reads: list[float]
-    """Seconds that each read of a state took meanwhile."""
+    """Seconds of each read of a state during the visits."""
 
     def quantile(self, share: float) -> float:
-        """Return the milliseconds within which that share of the reads was answered."""
+        """Return the quantile of the read times at `share`, in milliseconds."""
         return float(np.quantile(self.reads, share) * 1e3)
 
 
 async def visit_at_once(url: str, visit: dict[str, Any], count: int, **run: Any) -> Load:
-    """Run visits, each on a thread of its own, and read the state of one thread after the other meanwhile."""
-    # A client holds at most 100 connections, and one that waits for runs on all of them can read no state.
+    """Run each visit on its own thread, and read the states of the threads in turn until all visits have finished."""
+    # A client has at most 100 connections. If runs hold all of them, it cannot read a state.
     waiting = [get_client(url=url, timeout=600) for _ in range(0, count, CONNECTIONS)]
     client = get_client(url=url, timeout=600)
     threads = [(await client.threads.create())["thread_id"] for _ in range(count)]
@@ -78,13 +78,13 @@ async def visit_at_once(url: str, visit: dict[str, Any], count: int, **run: Any)
 
 
 def memory_of(pid: int) -> float:
-    """Return the megabytes that a process holds."""
+    """Return the resident memory of a process in megabytes."""
     shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
     return int(shown.stdout) / 1024
 
 
 async def memory_over(server: Server, count: int, one: Callable[[int], Awaitable[Any]]) -> list[float]:
-    """Do something many times, ten at once; return the server's megabytes at the start and after each tenth of them."""
+    """Run an operation `count` times, ten at once; return the server's megabytes at the start and after each tenth."""
     sizes = [memory_of(server.pid)]
     for sample in range(SAMPLES):
         size = max(1, count // SAMPLES // AT_ONCE)
@@ -96,14 +96,14 @@ async def memory_over(server: Server, count: int, one: Callable[[int], Awaitable
 
 
 def growth(sizes: list[float], count: int) -> str:
-    """Say how memory went, and how much it grew for each thousand operations in the second half."""
+    """Describe the course of memory, and its growth per thousand operations in the second half."""
     half = sizes[len(sizes) // 2 :]
     slope = float(np.polyfit(range(len(half)), half, 1)[0]) * SAMPLES / count * 1000
     return f"{' '.join(f'{size:.0f}' for size in sizes)} MB; {slope:+.1f} MB for 1,000"
 
 
 def held_by(held: dict[str, int], count: int) -> str:
-    """Say who holds most of what some operations left, and what of it is ours."""
+    """Describe the largest holders of the memory left by some operations, of all code and of this project."""
     kilobytes = {holder: size / 1024 / count for holder, size in held.items()}
     most = ", ".join(f"{holder} {size:.1f}" for holder, size in list(kilobytes.items())[:HOLDERS])
     ours = {holder: size for holder, size in kilobytes.items() if "/" in holder}
@@ -113,7 +113,7 @@ def held_by(held: dict[str, int], count: int) -> str:
 
 @contextmanager
 def built(worlds: list[str]) -> Iterator[Path]:
-    """Yield a folder in which a home with these worlds is built."""
+    """Yield a temporary folder with a home in which these worlds are built."""
     base = Path(tempfile.mkdtemp(prefix="billp-load-"))
     os.environ["BILLP_HOME"] = str(base / "built")
     try:
@@ -181,7 +181,7 @@ async def be_refused(client: LangGraphClient, number: int) -> None:
 
 
 async def edit(client: LangGraphClient, number: int) -> None:
-    # One thread for each of those that go on at once.
+    # One thread for each of the concurrent operations.
     thread = str(UUID(int=number % AT_ONCE))
     await client.threads.create(thread_id=thread, if_exists="do_nothing", graph_id="episode")
     await client.threads.update_state(thread, {"plan": f"Recommend {number}."})
@@ -200,7 +200,7 @@ async def put_again(client: LangGraphClient, number: int) -> None:
     await put(client, number % AT_ONCE)
 
 
-# What a server keeps of a thread is no leak, nor is what it learns or is given to keep: apart, so that a leak shows.
+# Stored threads, lessons and records are no leak. They are separate kinds, so that a leak shows.
 KINDS: dict[str, tuple[Callable[[LangGraphClient, int], Awaitable[Any]], str]] = {
     "stateless visits, nothing learnt": (visit_stateless, "flat"),
     "stateless visits, learning": (visit_and_learn, ""),
@@ -215,7 +215,7 @@ KINDS: dict[str, tuple[Callable[[LangGraphClient, int], Awaitable[Any]], str]] =
 
 
 def measure_memory(base: Path, kind: str, count: int) -> Iterator[Row]:
-    """Measure a server's memory over many operations of a kind, and who holds what some further ones leave."""
+    """Measure a server's memory over many operations of a kind, and the holders of the memory left by some more."""
     one, aim = KINDS[kind]
     traced = max(AT_ONCE, count // SAMPLES)
 
@@ -238,13 +238,13 @@ def measure_memory(base: Path, kind: str, count: int) -> Iterator[Row]:
 
 
 def folder(base: Path, name: str) -> Path:
-    """Make a folder."""
+    """Create a folder."""
     (base / name).mkdir()
     return base / name
 
 
 def main() -> None:
-    """Measure everything, and print each row once it is known."""
+    """Run all measurements and print each row as soon as it is known."""
     parser = argparse.ArgumentParser(description="Measure a server under load, and its memory by kind of operation.")
     parser.add_argument("--operations", type=int, help="measure memory alone, over so many operations of each kind")
     count: int | None = parser.parse_args().operations

@@ -1,6 +1,6 @@
-"""Measure the store at 10,000 and 100,000 records, with FULL=1 at 1,000,000 too: `make bench-memory`.
+"""Benchmark of the store with 10,000 and 100,000 records, with FULL=1 also 1,000,000: `make bench-memory`.
 
-Each size is measured in a process of its own. Vectors have 384 dimensions and lie in clusters, as those of texts do.
+Each size runs in its own process. Vectors have 384 dimensions and form clusters, like the vectors of texts.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ PLACE = ("experiences", "world")
 
 
 class Clusters(Embeddings):
-    """Gives each text, a number, a vector around one of the centres: the same whenever it is asked."""
+    """Embeddings of numbers given as text: the same vector near one of the centres for the same number."""
 
     def __init__(self) -> None:
         self._centres = np.random.default_rng(0).standard_normal((CENTRES, DIMENSION))
 
     def vectors(self, numbers: range) -> Vector:
-        """Return the vectors of `numbers`, (n, d), of length 1."""
+        """Return the unit vectors of `numbers`, shape (n, d)."""
         rng = np.random.default_rng(numbers.start + 1)
         centres = self._centres[rng.integers(0, CENTRES, len(numbers))]
         return unit(centres + 0.7 * rng.standard_normal((len(numbers), DIMENSION)))
@@ -60,7 +60,7 @@ class Clusters(Embeddings):
 
 
 def kept(embeddings: Clusters, size: int) -> Iterator[list[ImportedRecord]]:
-    """Yield the records in batches, each with a value as long as an experience's."""
+    """Yield the records in batches; each value is as long as the value of an experience."""
     at = datetime.now(UTC)
     for start in range(0, size, BATCH):
         numbers = range(start, min(start + BATCH, size))
@@ -74,18 +74,18 @@ def kept(embeddings: Clusters, size: int) -> Iterator[list[ImportedRecord]]:
 
 
 def disk(folder: Path) -> float:
-    """Return the MB that a folder takes."""
+    """Return the size of a folder in MB."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 def resident() -> float:
-    """Return the MB of this process that are in memory."""
+    """Return the resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def timed(call: Callable[[int], Awaitable[object]], count: int) -> str:
-    """Call again and again, and return the median and the 95th percentile in ms."""
+    """Run the call `count` times, and return the median and the 95th percentile of its time in ms."""
     times = []
     for number in range(count):
         start = time.perf_counter()
@@ -96,7 +96,7 @@ async def timed(call: Callable[[int], Awaitable[object]], count: int) -> str:
 
 
 async def exactness(store: ChromaStore, embeddings: Clusters, size: int) -> str:
-    """Return which share of the really nearest records the store finds, over a few searches."""
+    """Return the share of the true nearest records that the store finds, over a few searches."""
     queries = [np.asarray(embeddings.embed_query(str(size + number)), dtype=np.float32) for number in range(20)]
     best: list[list[tuple[float, int]]] = [[] for _ in queries]
     for start in range(0, size, BATCH):
@@ -113,7 +113,7 @@ async def exactness(store: ChromaStore, embeddings: Clusters, size: int) -> str:
 
 
 async def measure(folder: Path, size: int) -> dict[str, str]:
-    """Fill a store in `folder`, open it again, and return what was measured."""
+    """Fill a store in `folder`, reopen it, and return the measurements."""
     embeddings = Clusters()
     seconds = 0.0
     with ChromaStore(folder, embeddings=embeddings) as store, Progress(console=Console(stderr=True)) as progress:
@@ -151,7 +151,7 @@ async def measure(folder: Path, size: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure each size in a process of its own, and print a table."""
+    """Run each size in its own process, and print a table."""
     if len(sys.argv) == 2:
         with tempfile.TemporaryDirectory(prefix="billp-bench-") as folder:
             print(json.dumps(asyncio.run(measure(Path(folder, "memory"), int(sys.argv[1])))))

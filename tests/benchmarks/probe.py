@@ -1,4 +1,4 @@
-"""Routes that tell what a server's memory is held by; `tests/benchmarks/load.py` serves them beside the graphs."""
+"""Routes that report the holders of a server's memory; `tests/benchmarks/load.py` serves them next to the graphs."""
 
 import gc
 import tracemalloc
@@ -14,14 +14,14 @@ OURS = ("graph", "nodes", "memory", "sim")
 
 
 async def begin(request: Request) -> JSONResponse:
-    """Trace what is allocated from now on."""
+    """Start to trace allocations."""
     gc.collect()
     tracemalloc.start()
     return JSONResponse({})
 
 
 async def held(request: Request) -> JSONResponse:
-    """Return the bytes that were allocated since and are still held: by file of this project, by package of others."""
+    """Return the bytes allocated since then and still held: per file of this project, per package of other code."""
     gc.collect()
     found: Counter[str] = Counter()
     for one in tracemalloc.take_snapshot().statistics("filename"):

@@ -1,4 +1,4 @@
-"""Measure prompts: `make bench`. Their tokens by round, the prefix that each shares with the one before, their time."""
+"""Benchmark of prompts: `make bench`. Tokens per step, prefix shared with the previous prompt, and time."""
 
 import asyncio
 import itertools
@@ -36,13 +36,13 @@ from sim.world import World
 
 WORLD = "games"
 ROUNDS = 100
-# The round of which the aim speaks: a mean visit of the paper on Steam.
+# Step to which the aim refers: the mean length of a visit of the paper on Steam.
 AT = 15
-# Rounds of long visits; 2,000 are allowed.
+# Steps of long visits; 2,000 are allowed.
 LONG = (100, 1_000, 10_000)
 Row = tuple[str, str, str]
 Prompts = dict[str, list[str]]
-"""The prompts of each role, one a round."""
+"""Prompts of each role, one per step."""
 
 _ADJECTIVES = "Crimson Forgotten Iron Silent Broken Eternal Hollow Frozen Savage Golden Cursed Distant".split()
 _NOUNS = "Fortress Legends Frontier Empire Horizon Tactics Survivors Dungeon Squadron Odyssey Alchemist Arena".split()
@@ -56,7 +56,7 @@ _CATEGORIES = {
 
 
 def games(count: int = 720, seed: int = 0) -> Catalogue:
-    """Make up titles and categories as long as those of Steam: 5 tokens and 2.5 categories in the mean."""
+    """Generate a catalogue with titles and genres as long as on Steam: means of 5 tokens and 2.5 genres."""
     rng = np.random.default_rng(seed)
     shares = np.array(list(_CATEGORIES.values()), dtype=float)
     items = []
@@ -71,7 +71,7 @@ def games(count: int = 720, seed: int = 0) -> Catalogue:
 
 
 def played(catalogue: Catalogue, users: int = 240, per_user: int = 60, seed: int = 0) -> Ratings:
-    """Make up ratings of a catalogue: users like its categories to different degrees."""
+    """Generate ratings of a catalogue by users who like its genres to different degrees."""
     rng = np.random.default_rng(seed)
     genres = catalogue.genre_matrix.astype(float)
     liking = rng.normal(0, 1, (users, genres.shape[1])) @ (genres / genres.sum(axis=1, keepdims=True)).T
@@ -89,7 +89,7 @@ def played(catalogue: Catalogue, users: int = 240, per_user: int = 60, seed: int
 
 
 async def patient(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Rate the proposed item as the simulated user does, and never leave."""
+    """Node `user` that rates the proposed item like the simulated user, and never leaves."""
     who = await visitor(state)
     item = proposed_item(state.proposal, who)
     step = describe_round(state, who, item)
@@ -101,7 +101,7 @@ patient.__name__ = "user"
 
 
 async def visit_prompts(variant: str, visit: VisitInput, store: ChromaStore) -> Prompts:
-    """Run a visit of a patient user and return what each role was sent."""
+    """Run a visit of a patient user, and return the prompts sent to each role."""
     step, at_end, context = VARIANTS[variant]
     nodes = [patient if node.__name__ == "user" else node for node in step]
     compiled: Any = build_episode(*nodes, at_end=at_end, context_schema=context).compile(store=store)
@@ -114,7 +114,7 @@ async def visit_prompts(variant: str, visit: VisitInput, store: ChromaStore) -> 
 
 
 async def measured_prompts(variant: str, train: int = 20, rounds: int = ROUNDS) -> Prompts:
-    """Fill a memory with `train` visits of 20 rounds, and return the prompts of one that recalls from it."""
+    """Fill a memory with `train` visits of 20 steps, and return the prompts of a visit that recalls from it."""
     users = World.load(Path(os.environ["BILLP_HOME"]) / "worlds" / WORLD)
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         for number, user_id in enumerate(users.split("train").users[:train]):
@@ -128,7 +128,8 @@ async def measured_prompts(variant: str, train: int = 20, rounds: int = ROUNDS) 
 def shared_prefix(earlier: str, later: str) -> float:
     """Return the share of `later`, in tokens, that is its longest common prefix with `earlier`.
 
-    System and human message together. Of the later prompt, since that is the one to be paid for.
+    Both contain the system message and the human message. The share refers to the later prompt, because that one is
+    paid for.
     """
     before, after = encode(earlier), encode(later)
     pairs = enumerate(zip(before, after, strict=False))
@@ -137,12 +138,12 @@ def shared_prefix(earlier: str, later: str) -> float:
 
 
 def round_tokens(prompts: Prompts) -> list[int]:
-    """Return the tokens of all roles' prompts together, round by round."""
+    """Return the tokens of the prompts of all roles together, for each step."""
     return [sum(len(encode(one)) for one in sent) for sent in zip(*prompts.values(), strict=True)]
 
 
 def rows(variant: str, prompts: Prompts) -> Iterator[Row]:
-    """Say what the prompts of a visit measure."""
+    """Yield the measurements of the prompts of a visit."""
     whole = round_tokens(prompts)
     split = ", ".join(f"{role} {len(encode(sent[AT - 1])):,}" for role, sent in prompts.items())
     yield f"`{variant}`: prompt tokens of round {AT} ({split})", f"{whole[AT - 1]:,}", "at most 2,000"
@@ -156,7 +157,7 @@ def rows(variant: str, prompts: Prompts) -> Iterator[Row]:
 
 
 def long_visits() -> Iterator[Row]:
-    """Measure how long the prompt of a long visit takes, the first time that its titles are seen."""
+    """Measure the time to build the prompt of a long visit, with titles seen for the first time."""
     catalogue = games()
     for role, listed in (("planner", ROUNDS_LISTED), ("reflector", None)):
         for count in LONG:
@@ -165,7 +166,7 @@ def long_visits() -> Iterator[Row]:
 
 
 def prompt_seconds(catalogue: Catalogue, role: str, listed: int | None, count: int, number: int) -> float:
-    """Return the seconds of processor time that facts and messages take; another number gives other titles."""
+    """Return the seconds of CPU time to build facts and messages; a different `number` gives different titles."""
     steps = [
         Step(index=n, title=f"{item.title} {role} {number}/{n}", genres=list(item.genres), distance=0.75, reward=3.5)
         for n, item in zip(range(count), itertools.cycle(catalogue), strict=False)
@@ -184,7 +185,7 @@ async def measure() -> list[Row]:
 
 @contextmanager
 def world_of_games() -> Iterator[None]:
-    """Let `BILLP_HOME` be a folder of its own, with the world in it, while the block runs."""
+    """Set `BILLP_HOME` to a temporary folder with the world in it while the block runs."""
     before = os.environ.get("BILLP_HOME")
     with TemporaryDirectory(prefix="billp-bench-") as base:
         os.environ["BILLP_HOME"] = base
@@ -199,7 +200,7 @@ def world_of_games() -> Iterator[None]:
 
 
 def main() -> None:
-    """Measure everything, and print a table."""
+    """Run all measurements and print a table."""
     table = Table("measured", "value", "aim", title="prompts, with titles and categories as long as Steam's")
     with world_of_games():
         for row in asyncio.run(measure()):

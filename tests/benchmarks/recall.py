@@ -1,8 +1,8 @@
-"""Measure what a record has to hold for recall to foretell who leaves: `python -m tests.benchmarks.recall FOLDER`.
+"""Benchmark of recall as a predictor of leaving, by content of the records: `python -m tests.benchmarks.recall FOLDER`.
 
-FOLDER holds recorded runs of the original: `recorded_train.jsonl` with the visits, `catalogue.jsonl` with categories of
-titles, `memory_rule_train.jsonl` with what its Critic said. Each round is valued by the mean over the nearest rounds of
-all other visits, before anything is known of how its user took the item.
+FOLDER contains recorded runs of the original: `recorded_train.jsonl` with the visits, `catalogue.jsonl` with the
+genres of titles, `memory_rule_train.jsonl` with the values of its Critic. The value of each step is the mean over
+the nearest steps of all other visits, before the user's reaction to the item is known.
 """
 
 import sys
@@ -26,18 +26,18 @@ from sim.original.runs import Credited, RecordedVisit, numbered_lines, read_reco
 
 NEIGHBOURS = (8, 32, 100)
 CLOSENESS = 3.0
-"""How much likeness (cosine) a distance to the last four is worth that differs by 1."""
+"""Similarity (cosine) that equals a difference of 1 in the distance to the last four items."""
 GAMMA, OFFSET = 0.5, 3.0
 
 
 class Visit(RecordedVisit):
-    """A recorded visit with what the user had before it."""
+    """Recorded visit with the user's history."""
 
     history: tuple[str, ...]
 
 
 class Moment:
-    """A round right after its item was recommended."""
+    """Step right after its item was recommended."""
 
     def __init__(self, visit: Visit, number: int, labels: dict[str, str]) -> None:
         steps = visit.steps[: number + 1]
@@ -57,7 +57,7 @@ TEXTS: dict[str, Text] = {
 
 
 def moments_of(folder: Path) -> list[Moment]:
-    """Return the rounds of the recorded visits in which an item was recommended."""
+    """Return the steps of the recorded visits at which an item was recommended."""
     catalogue = read_recorded([folder / "catalogue.jsonl"]).catalogues[0]
     labels = {item.title: item.label for item in catalogue}
     adapter = TypeAdapter(Visit)
@@ -71,7 +71,7 @@ def moments_of(folder: Path) -> list[Moment]:
 
 
 def distances_of(moments: Sequence[Moment]) -> NDArray[np.float64]:
-    """Return each item's least distance (1 - cosine) to the four before it, 1 for a first one."""
+    """Return each item's least distance (1 - cosine) to the four items before it; 1 for the first item."""
     texts = sorted({text for at in moments for text in (at.item, *at.before)})
     vectors = dict(zip(texts, unit(shared_embeddings().embed_documents(texts)), strict=True))
     return np.array([1 - max((vectors[at.item] @ vectors[text] for text in at.before), default=0.0) for at in moments])
@@ -90,12 +90,12 @@ def auc(moments: Sequence[Moment], values: NDArray[np.float64]) -> str:
 
 
 def shown(found: Any) -> str:
-    """Return an AUC with its interval."""
+    """Return an AUC with its interval as text."""
     return f"{found['auc']:.3f} ({found['auc_ci'][0]:.2f} to {found['auc_ci'][1]:.2f})"
 
 
 def recorded_critic(rows: Sequence[Credited], left: Sequence[bool]) -> str:
-    """Return the AUC of what the recorded Critic said."""
+    """Return the AUC of the values of the recorded Critic."""
     visits = [
         {"user_id": f"{row.run} {row.user_id}", "steps": [{"next_value": row.v_next, "reward": 0.0, "left": gone}]}
         for row, gone in zip(rows, left, strict=True)
@@ -104,7 +104,7 @@ def recorded_critic(rows: Sequence[Credited], left: Sequence[bool]) -> str:
 
 
 def returns_of(moments: Sequence[Moment]) -> NDArray[np.float64]:
-    """Return what is still to come after each round: rewards less the offset, discounted; 0 where the user leaves."""
+    """Compute the return after each step: discounted sum of rewards minus the offset; 0 if the user leaves."""
     returns = np.zeros(len(moments))
     for row in range(len(moments) - 1, -1, -1):
         at = moments[row]
@@ -115,18 +115,18 @@ def returns_of(moments: Sequence[Moment]) -> NDArray[np.float64]:
 
 
 def nearest(vectors: Vector, distances: NDArray[np.float64] | None, visits: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the rounds by nearness to each, (n, n): nearest first, those of its visit last, equals in any order."""
+    """Return the steps nearest to each step, shape (n, n): nearest first, its own visit last, ties in random order."""
     likeness = (vectors @ vectors.T).astype(np.float64)
     if distances is not None:
         likeness -= CLOSENESS * np.abs(distances[:, np.newaxis] - distances)
-    # Equals come by keys in a store, and keys are hashes.
+    # A store orders ties by key, and keys are hashes.
     shuffled = np.random.default_rng(0).permutation(len(visits))
     apart = np.where(visits[:, np.newaxis] == visits, -np.inf, likeness)[:, shuffled]
     return np.asarray(shuffled[np.argsort(-apart, axis=1, kind="stable")])
 
 
 def main() -> None:
-    """Print a table of AUCs by text and by what is estimated."""
+    """Print a table of AUCs by text of the record and by estimate."""
     folder = Path(sys.argv[1])
     moments = moments_of(folder)
     visits = np.cumsum([0] + [a.visit is not b.visit for a, b in zip(moments, moments[1:], strict=False)])

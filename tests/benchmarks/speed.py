@@ -1,4 +1,4 @@
-"""Measure speed: `make bench`. Prints what it measured; the aims stand beside, nothing is asserted."""
+"""Benchmark of speed: `make bench`. It prints the results next to the aims and asserts nothing."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ Row = tuple[str, str, str]
 
 
 class Stopwatch:
-    """Sums the time spent in functions. Visits run one after another, so that no two overlap."""
+    """Stopwatch that adds up the time spent in functions. Visits run one after another, so times never overlap."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -92,7 +92,7 @@ def bench_world() -> Iterator[Row]:
 
 
 async def bench_recall() -> list[Row]:
-    """Recall with many records, and count the embeddings that writing them took."""
+    """Measure recall with many records, and the rate of writing them."""
     rng = np.random.default_rng(0)
     labels = [item.label for item in load_world(default_world()).catalogue]
     embeddings = LineMean(MiniLM())
@@ -122,7 +122,7 @@ async def bench_recall() -> list[Row]:
 
 
 async def run_visits(variant: str, users: list[str], store: ChromaStore | None, learn: bool) -> list[VisitOutput]:
-    """Run visits one after another, in cohorts as a study does."""
+    """Run visits one after another, in cohorts as in a study."""
     compiled: Any = build_variant(variant).compile(store=store)
     context = Context(learn="cohort" if learn else "off")
     outputs = []
@@ -139,7 +139,7 @@ async def run_visits(variant: str, users: list[str], store: ChromaStore | None, 
 
 
 async def measure_study(folder: Path, seed: int = 0) -> tuple[float, int, int, int, Stopwatch]:
-    """Run the train visits of `billp`; return seconds, rounds, records, embeddings for them, and where time went."""
+    """Run the train visits of `billp`; return seconds, steps, records, their embeddings, and the time by function."""
     place = await open_world(default_world())
     await role_model(Context(), "planner")
     shared_embeddings().embed_query("warm up")
@@ -168,7 +168,7 @@ async def measure_study(folder: Path, seed: int = 0) -> tuple[float, int, int, i
 
 @contextmanager
 def watch_queries(index: CatalogueIndex, watch: Stopwatch) -> Iterator[None]:
-    """Count the embeddings that look-ups in the catalogue take; they are no part of storing a record."""
+    """Count the embeddings of look-ups in the catalogue; they do not belong to the storing of records."""
     inner = index.nearest
 
     async def counted(text: str, k: int) -> list[str]:
@@ -186,7 +186,7 @@ def watch_queries(index: CatalogueIndex, watch: Stopwatch) -> Iterator[None]:
 
 
 async def graph_overhead() -> float:
-    """Return the milliseconds of a round in which the nodes do nothing."""
+    """Return the milliseconds of a step in which the nodes do nothing."""
 
     def idle(name: str) -> Callable[[VisitState], Awaitable[dict[str, Any]]]:
         async def node(state: VisitState) -> dict[str, Any]:
@@ -206,7 +206,7 @@ async def graph_overhead() -> float:
 
 
 async def bench_visits(folder: Path) -> list[Row]:
-    """Run visits in this process, and say where a round's time goes."""
+    """Run visits in this process, and report the parts of a step's time."""
     seconds, rounds, records, embedded, watch = await measure_study(folder / "one")
     overhead = await graph_overhead()
     a_round = {label: spent * 1e3 / rounds for label, spent in watch.seconds.items()}
@@ -231,13 +231,13 @@ async def bench_visits(folder: Path) -> list[Row]:
 
 
 def rate_of_worker(folder: Path, seed: int) -> float:
-    """Return rounds a second of a process of its own."""
+    """Return the steps per second of a worker process."""
     seconds, rounds, *_ = asyncio.run(measure_study(folder, seed))
     return rounds / seconds
 
 
 def bench_processes(folder: Path) -> Row:
-    """Compare two processes at once with one alone, before and after."""
+    """Compare two processes at once with a single process before and after."""
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
 
         def rate(label: str, seeds: list[int]) -> float:
@@ -250,7 +250,7 @@ def bench_processes(folder: Path) -> Row:
 
 
 def main() -> None:
-    """Measure everything, and print a table."""
+    """Run all measurements and print a table."""
     base = Path(tempfile.mkdtemp(prefix="billp-bench-"))
     os.environ["BILLP_HOME"] = str(base)
     try:

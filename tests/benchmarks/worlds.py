@@ -1,4 +1,4 @@
-"""Measure `billp world build` on a million ratings: `python -m tests.benchmarks.worlds`. Prints time and memory."""
+"""Benchmark of `billp world build` with a million ratings: `python -m tests.benchmarks.worlds`."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ GENRES = ("Action", "Comedy", "Crime", "Drama", "Fantasy", "Horror", "Romance", 
 
 
 def write_tables(folder: Path) -> None:
-    """Write ratings of popular and rare items, and the items, as GroupLens publishes them."""
+    """Write ratings of popular and rare items, and the items, in GroupLens' format."""
     rng = np.random.default_rng(0)
     fame = rng.gamma(0.7, 1.0, ITEMS)
     users = rng.integers(0, USERS, int(RATINGS * 1.25))
@@ -40,7 +40,7 @@ def write_tables(folder: Path) -> None:
 
 
 def main() -> None:
-    """Build the world in a process of its own, and print what that took."""
+    """Build the world in its own process, and print its time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         write_tables(Path(folder))
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Where ratings come from: the sources by name. Those of other packages join by the entry points `billp.sources`."""
+"""Sources of ratings, by name; other packages add theirs through the entry points `billp.sources`."""
 
 import importlib
 import pkgutil
@@ -28,12 +28,12 @@ def load_ratings(source: str, seed: int = 0, given: SourceFiles | None = None) -
     """Load the ratings of a source by name.
 
     Args:
-        source: One of `SOURCES`.
-        seed: Seeds what a source makes up; files are read alike with every seed.
-        given: Where its files are, for a source that needs some.
+        source: A name in `SOURCES`.
+        seed: Seed of synthetic ratings; it has no effect on files.
+        given: Locations of the files, for a source that needs some.
 
     Raises:
-        BadInputError: There is no such source, it is given what it does not take, or its data cannot be used.
+        BadInputError: The source is unknown, does not take an option, or its data cannot be used.
     """
     if source not in SOURCES:
         raise BadInputError(f"there is no source {source!r}; choose one of: {', '.join(SOURCES)}")
@@ -46,5 +46,5 @@ def load_ratings(source: str, seed: int = 0, given: SourceFiles | None = None) -
 
 
 def available(source: str) -> bool:
-    """Say whether a source can be loaded here as it is: it needs no files, and the package it needs is installed."""
+    """Return whether a source can be loaded without options: it needs no files, and its package is installed."""
     return source in SOURCES and SOURCES[source].ready()

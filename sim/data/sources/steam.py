@@ -1,8 +1,8 @@
-"""Steam: the games of UCSD with reviews or Australian users, or tables of hours of play.
+"""Steam: the UCSD data sets with reviews or Australian users, or tables of hours of play.
 
-Steam has no stars. Hours of play become ratings from 1 to 5 by the fifth of the game's players in which they lie, so
-that a short game that is played to its end counts as much as a long one; games that were never played are left out.
-Reviews that tell no hours, but whether the game is recommended, give 5 or 1.
+Steam has no star ratings. Hours of play become ratings from 1 to 5 by their quintile among the players of the game, so
+that a short game played to its end counts as much as a long one. Games never played are left out. Reviews with a
+recommendation but no hours give 5 or 1.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ SteamRecord = dict[str, Any]
 
 
 def steam(given: SourceFiles, seed: int) -> Ratings:
-    """Read what users played or reviewed, and the games.
+    """Read the hours of play or the reviews of users, and the games.
 
     Raises:
         BadInputError: A file is missing or cannot be used.
@@ -61,7 +61,7 @@ def _games_table(path: Path, given: SourceFiles, collector: Collector) -> None:
 
 def _records(path: Path, given: SourceFiles) -> Collector:
     rows = json_rows(path, given.progress)
-    # Which of the published files it is shows in its first good line; what comes before is counted with the rest.
+    # The first good line shows which published file this is; the lines before it are counted like all others.
     begun = []
     for row in rows:
         begun.append(row)
@@ -75,7 +75,7 @@ def _records(path: Path, given: SourceFiles) -> Collector:
 
 
 def _owner(collector: Collector) -> Callable[[SteamRecord | None], None]:
-    """Read a line of the Australian users: everything that a user owns, with minutes of play."""
+    """Return the reader of a line of the Australian users: all items that a user owns, with minutes of play."""
 
     def use(record: SteamRecord | None) -> None:
         user, owned = _field(record, "user_id"), _list(record, "items")
@@ -86,7 +86,7 @@ def _owner(collector: Collector) -> Callable[[SteamRecord | None], None]:
 
 
 def _reviewer(collector: Collector) -> Callable[[SteamRecord | None], None]:
-    """Read a line of the Australian reviews: all reviews of a user, which recommend a game or do not."""
+    """Return the reader of a line of the Australian reviews: all reviews of a user, each with a recommendation."""
 
     def use(record: SteamRecord | None) -> None:
         user, reviews = _field(record, "user_id"), _list(record, "reviews")
@@ -100,7 +100,7 @@ def _reviewer(collector: Collector) -> Callable[[SteamRecord | None], None]:
 
 
 def _review(collector: Collector) -> Callable[[SteamRecord | None], None]:
-    """Read a line of the reviews: one review, with the hours that its writer had played."""
+    """Return the reader of a line of the reviews: one review, with the hours that its author had played."""
 
     def use(record: SteamRecord | None) -> None:
         user = (record or {}).get("user_id") or _field(record, "username")

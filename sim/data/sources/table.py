@@ -1,4 +1,4 @@
-"""Any two tables, of ratings and of items: CSV, TSV or Parquet, with columns that are named by whoever gives them."""
+"""Tables of ratings and items: CSV, TSV or Parquet, with column names set by `--columns`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from sim.data.source import Source, SourceFiles
 from sim.data.streaming import Columns, Malformed, ReadProgress, number, table_rows, unharmed
 from sim.errors import BadInputError
 
-# What a column is called where nothing else is said; `id` is the item's column in the table of items.
+# Default names of the columns; `id` is the column of the item in the table of items.
 TABLE_COLUMNS = ("user", "item", "rating", "time", "id", "title", "genres")
 PARQUET = (".parquet", ".pq")
 _ROWS_AT_ONCE = 50_000
@@ -21,13 +21,13 @@ TableRow = Sequence[Any]
 
 
 def table(given: SourceFiles, seed: int) -> Ratings:
-    """Read a table of ratings and one of items.
+    """Read a table of ratings and a table of items.
 
-    Genres are separated by `|`, or are a list (JSON, or a list of Parquet's). Times are numbers or ISO dates; without a
-    column of times, lines count as given one after another.
+    Genres are separated by `|`, or are a list (in JSON, or of Parquet). Times are numbers or ISO dates. Without a
+    column of times, later rows count as later ratings.
 
     Raises:
-        BadInputError: A file is missing or cannot be used, or a column is missing or not known here.
+        BadInputError: A file is missing or cannot be used, or a column is missing or unknown.
     """
     del seed
     for name in given.columns:
@@ -66,9 +66,9 @@ def _rows(path: Path, progress: ReadProgress) -> Iterator[TableRow]:
 
 
 def _parquet(path: Path, progress: ReadProgress) -> Iterator[TableRow]:
-    """Yield the header and the rows of a Parquet file, a part of it in memory at a time."""
+    """Yield the header and the rows of a Parquet file, with one batch in memory at a time."""
     try:
-        # An extra, for it is larger than all the rest of the core together.
+        # pyarrow is an optional extra, because it is larger than the rest of the core together.
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:

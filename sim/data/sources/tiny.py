@@ -1,4 +1,4 @@
-"""A synthetic set of ratings, made in code."""
+"""Synthetic ratings: a small data set generated in code."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,9 @@ from sim.data.source import Source
 
 
 def tiny(seed: int) -> Ratings:
-    """Make a small synthetic set of ratings: 120 items of 6 genres, 60 users, 45 ratings of each.
+    """Generate a small synthetic data set: 120 items of 6 genres, and 60 users with 45 ratings each.
 
-    Users like genres to different degrees, and items for traits of their own; every item has at least 12 ratings, which
+    Users like genres to different degrees, and items for their own traits. Every item has at least 12 ratings. Ratings
     are whole and half points from 0.5 to 5. The same seed gives the same ratings.
     """
     rng = np.random.default_rng(seed)
@@ -49,7 +49,7 @@ def _tiny_items(rng: np.random.Generator) -> list[Item]:
 
 
 def _tiny_scores(catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return what every user thinks of every item, without noise, shape (n_users, n_items)."""
+    """Return the score of every user for every item, without noise, shape (n_users, n_items)."""
     genres = catalogue.genre_matrix.astype(np.float64)
     n_items, n_genres = genres.shape
     traits = 3
@@ -60,15 +60,16 @@ def _tiny_scores(catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.f
 
 
 def _tiny_rated(scores: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return which items each user rates, in the order of time, shape (n_users, 45)."""
+    """Return the items that each user rates, in the order of time, shape (n_users, 45)."""
     n_users, n_items = scores.shape
     fame = rng.gamma(4.0, 1.0, n_items)
     ring = rng.permutation(n_items)
     rated = np.empty((n_users, _TINY_RATED), dtype=np.intp)
     for user in range(n_users):
-        # Stretches of a ring give each item the same number of raters, so that none is too rare for a world.
+        # Consecutive parts of a ring give each item the same number of raters, so that none is too rare for a world.
         shared = ring[(user * _TINY_SHARED + np.arange(_TINY_SHARED)) % n_items]
-        # Beyond that, people rate what they know and rather what they like: ratings are no random sample.
+        # The other ratings go to well-known items, and more often to liked ones, because real ratings are no
+        # random sample.
         weight = fame * np.exp(0.5 * (scores[user] - scores[user].mean()))
         weight[shared] = 0.0
         chosen = rng.choice(n_items, size=_TINY_RATED - _TINY_SHARED, replace=False, p=weight / weight.sum())

@@ -77,7 +77,7 @@ def test_duplicate_ids_and_empty_catalogues_are_refused() -> None:
 def test_genre_distance_is_the_share_of_genres_that_are_not_in_common() -> None:
     genres = [("A", "B"), ("A", "B"), ("A",), ("C",), (), ("A", "B", "C", "D")]
     catalogue = Catalogue([Item(str(number), "Title", names) for number, names in enumerate(genres)])
-    # 1 - 1 / sqrt(2 x 1) for one genre in common, 1 - 2 / sqrt(2 x 4) for two of four.
+    # 1 - 1 / sqrt(2 x 1) for one genre in common, 1 - 2 / sqrt(2 x 4) for two genres of four.
     expected = [0.0, 0.0, 1 - 1 / 2**0.5, 1.0, 1.0, 1 - 2 / 8**0.5]
     assert catalogue.genre_distances(0).tolist() == pytest.approx(expected, abs=1e-6)
     assert catalogue.genre_distances(4).tolist() == [1.0] * 6

@@ -1,4 +1,4 @@
-"""The readers, on small files in the published formats."""
+"""Readers of data sets, on small files in the published formats."""
 
 import builtins
 import gzip
@@ -24,7 +24,7 @@ Triple = tuple[str, str, float]
 
 
 def triples(ratings: Ratings) -> set[Triple]:
-    """Return the ratings by ids."""
+    """Return the ratings as (user id, item id, rating)."""
     return {
         (ratings.user_ids[user], ratings.catalogue[int(item)].id, float(value))
         for user, item, value in zip(ratings.users, ratings.items, ratings.values, strict=True)
@@ -32,7 +32,7 @@ def triples(ratings: Ratings) -> set[Triple]:
 
 
 def written(folder: Path, **files: str | bytes) -> Path:
-    """Write files, whose names have `__` for a point; those that end in `.gz` are gzipped."""
+    """Write files and return their folder. `__` in a name stands for a dot; names that end in `.gz` are gzipped."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content

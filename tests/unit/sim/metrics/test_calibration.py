@@ -1,4 +1,4 @@
-"""The Critic as a predictor, against numbers worked out by hand and by plain loops."""
+"""Calibration: the Critic as a predictor, compared with results computed by hand and by plain loops."""
 
 from itertools import product
 from typing import Any
@@ -13,7 +13,7 @@ Round = tuple[float | None, float]
 
 
 def visit(user: str, rounds: list[Round], left: bool) -> dict[str, Any]:
-    """Return a visit from (next_value, reward) a round; where `left`, the user left at the last."""
+    """Return a visit from (next_value, reward) pairs, one per step; with `left`, the user left at the last step."""
     last = len(rounds) - 1
     return {
         "user_id": user,
@@ -29,12 +29,12 @@ def judge(*visits: dict[str, Any]) -> Any:
 
 
 def test_the_auc_counts_pairs_of_leaving_and_staying_rounds_and_half_of_ties() -> None:
-    # Leaving at -1 and 2, staying at 0, 2 and 3: -1 is below all three; 2 is below one, and level with another.
+    # Leaving at -1 and 2, staying at 0, 2 and 3: -1 is below all three; 2 is below one and equal to another.
     result = judge(visit("a", [(0.0, 4.0), (2.0, 4.0), (-1.0, 4.0)], True), visit("b", [(3.0, 4.0), (2.0, 4.0)], True))
     assert result["steps"] == 5
     assert result["auc"] == pytest.approx((3 + 1 + 0.5) / 6)
     low, high = result["auc_ci"]
-    # Either user alone, or both: 1 for a, 1 for b, 4.5 / 6 together.
+    # Resamples with only a, only b, or both users: 1 for a, 1 for b, 4.5 / 6 for both.
     assert (low, high) == (pytest.approx(0.75), pytest.approx(1.0))
 
 
@@ -46,31 +46,31 @@ def test_values_that_foretell_leaving_give_1_and_their_opposite_0() -> None:
 
 
 def test_the_return_to_come_leaves_out_the_round_itself_and_the_leaving_one() -> None:
-    # To come after the rounds: (5-3) + (4-3)/2 = 2.5 and 1 and 0 and 0: the leaving round's own reward never counts.
+    # Returns after the steps: (5-3) + (4-3)/2 = 2.5, then 1, 0 and 0; the reward of the leaving step never counts.
     rounds: list[Round] = [(3.0, 1.0), (2.0, 5.0), (1.0, 4.0), (1.0, 5.0)]
     assert judge(visit("a", rounds, True))["rank_correlation"] == pytest.approx(1.0)
-    # With values in another order: ranks 1 2 3.5 3.5 against 4 3 1.5 1.5.
+    # With the values in another order: ranks 1 2 3.5 3.5 against 4 3 1.5 1.5.
     upwards: list[Round] = [(1.0, 1.0), (2.0, 5.0), (3.0, 4.0), (3.0, 5.0)]
     assert judge(visit("a", upwards, True))["rank_correlation"] == pytest.approx(-1.0)
 
 
 def test_rewards_are_discounted_and_offset() -> None:
     rounds: list[Round] = [(2.0, 3.0), (5.0, 2.0), (0.0, 5.0), (1.0, 3.0)]
-    # To come, at gamma 0.5: (2-3) + 0.5 (5-3) = 0, then 2, then 0, then 0; ranks 2 4 2 2 against values 3 4 1 2.
+    # Returns at gamma 0.5: (2-3) + 0.5 (5-3) = 0, then 2, 0 and 0; ranks 2 4 2 2 against values 3 4 1 2.
     result = judge(visit("a", rounds, True))["rank_correlation"]
     assert result == pytest.approx(float(np.corrcoef([3, 4, 1, 2], [2, 4, 2, 2])[0, 1]))
-    # At gamma 1: -1 + 2 = 1, then 2, then 0, then 0; ranks 3 4 1.5 1.5.
+    # Returns at gamma 1: -1 + 2 = 1, then 2, 0 and 0; ranks 3 4 1.5 1.5.
     far = judge_values([visit("a", rounds, True)], gamma=1.0, reward_offset=3.0)
     assert far is not None
     assert far["rank_correlation"] == pytest.approx(float(np.corrcoef([3, 4, 1, 2], [3, 4, 1.5, 1.5])[0, 1]))
 
 
 def test_the_last_round_at_the_limit_counts_for_leaving_alone() -> None:
-    # At the limit nobody knows what was to come after the round of value -5; as a 0 it would spoil the ranks.
+    # At the limit, the return after the step of value -5 is unknown; counted as 0, it would spoil the ranks.
     rounds: list[Round] = [(1.0, 4.0), (2.0, 3.5), (3.0, 5.0), (-5.0, 5.0)]
     result = judge(visit("a", rounds, False), visit("b", [(0.0, 4.0)], True))
     assert result["steps"] == 5
-    # To come: (0.5 + 2/2 + 2/4) = 2, (2 + 2/2) = 3 and 2 for a, 0 for b.
+    # Returns: (0.5 + 2/2 + 2/4) = 2, (2 + 2/2) = 3 and 2 for a, 0 for b.
     expected = np.corrcoef([2, 3, 4, 1], [2.5, 4, 2.5, 1])[0, 1]
     assert result["rank_correlation"] == pytest.approx(float(expected))
     assert result["auc"] == pytest.approx(3 / 4)
@@ -109,7 +109,7 @@ def test_visits_without_rewards_are_refused() -> None:
 
 
 def foreseen(user: str, risks: list[float | None], left: bool) -> dict[str, Any]:
-    """Return a visit from the risk of each round; where `left`, the user left at the last."""
+    """Return a visit from the risk of each step; with `left`, the user left at the last step."""
     of = visit(user, [(None, 4.0)] * len(risks), left)
     return of | {"steps": [step | {"risk": risk} for step, risk in zip(of["steps"], risks, strict=True)]}
 
@@ -119,7 +119,7 @@ def test_risks_are_held_against_how_often_users_left_in_groups_of_like_risk() ->
     low, high = judge_risks([*visits, foreseen("x", [None], True)]) or []
     assert [low["risk"], high["risk"]] == pytest.approx([0.1, 0.3])
     assert [(one["left"], one["rounds"]) for one in (low, high)] == [(0.0, 30), (0.6, 10)]
-    # Wilson: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n); where nobody left, 0 to z²/(n + z²).
+    # Wilson: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n); 0 to z²/(n + z²) if every user stayed.
     z = 1.959964
     middle, half = 0.6 + z**2 / 20, z * np.sqrt(0.6 * 0.4 / 10 + z**2 / 400)
     assert high["left_ci"] == pytest.approx([(middle - half) / (1 + z**2 / 10), (middle + half) / (1 + z**2 / 10)])

@@ -15,7 +15,7 @@ def visit(*items: str) -> dict[str, Any]:
 
 
 def test_variety_agrees_with_hand_computed_numbers() -> None:
-    # a twice too often in the first visit, b once in the second; 4 of 9 recommendations are c or d.
+    # Item a repeats twice in the first visit, b once in the second; 4 of 9 recommendations are c or d.
     result = variety([visit("a", "a", "c", "a", "d"), visit("b", "c", "d", "b")], frozenset({"c", "d", "e"}))
     assert result == {"distinct_items": 4, "tail_share": pytest.approx(4 / 9), "repeats": pytest.approx(1.5)}
 
@@ -35,6 +35,6 @@ def test_the_long_tail_is_the_half_that_occurs_least_in_the_logs(odd: bool) -> N
     given = World(replace(world._contents, popularity=popularity))
     half = len(given.catalogue) // 2
     assert long_tail(given) == {item.id for item in given.catalogue[half:]}
-    # The tables, which a recommender does not know, have no say.
+    # The reward tables, which a recommender does not know, have no effect.
     level = World(replace(world._contents, popularity=np.ones_like(popularity)))
     assert long_tail(level) == {item.id for item in level.catalogue[half:]}

@@ -49,14 +49,14 @@ def test_interval_covers_the_mean_and_is_the_same_each_time() -> None:
     visits = [visit(str(user), [float(rng.normal(40, 10))]) for user in range(100)]
     summary = summarize(visits)
     low, high = summary["total_reward_ci"]
-    # 1.96 standard errors of 10 / sqrt(100) to either side.
+    # 1.96 standard errors of 10 / sqrt(100) on each side.
     assert low == pytest.approx(summary["total_reward"] - 1.96, abs=0.4)
     assert high == pytest.approx(summary["total_reward"] + 1.96, abs=0.4)
     assert summarize(reversed(visits)) == summary
 
 
 def test_users_not_visits_are_resampled() -> None:
-    # Ten visits of each of two users tell no more about users than two visits do.
+    # Ten visits by each of two users say no more about users than two visits do.
     visits = [visit("a", [10.0]) for _ in range(10)] + [visit("b", [20.0]) for _ in range(10)]
     assert summarize(visits)["total_reward_ci"] == [10.0, 20.0]
 

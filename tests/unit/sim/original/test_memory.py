@@ -1,4 +1,4 @@
-"""Memories of the original: read as they were kept, with nothing added that they do not say."""
+"""Memories of the original: read as stored, without any added content."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_what_the_original_did_not_keep_stays_unknown(tmp_path: Path) -> None:
         "genres": ["Indie", "Adventure"], "recent": [], "predicted": None, "distance": None, "reward": None,
         "advantage": -1.0, "left": None,
     }  # fmt: skip
-    # Two items have that title, so which one it was is not known either.
+    # Two items have that title, so the item is unknown too.
     assert (twin.value.item_id, twin.value.genres) == ("", [])
     (value,) = recorded_records(written(tmp_path, {situation("Doom"): "2"}), "somebody", None)
     assert isinstance(value.value, Value) and value.value.distance is None

@@ -1,4 +1,4 @@
-"""Arrays come out of pickles as they went in; nothing else comes out, and nothing runs."""
+"""Pickle reader: arrays are read unchanged, everything else is refused, and no code runs."""
 
 import builtins
 import functools
@@ -43,14 +43,14 @@ def test_the_names_of_numpy_1_are_known(tmp_path: Path, protocol: int) -> None:
     if protocol == 3:
         data = data.replace(new, old)
     else:
-        # A text stands after its length, and all after the length of the frame.
+        # A string follows its length, and the rest follows the length of the frame.
         data = data.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
         data = data[:3] + (len(data) - 11).to_bytes(8, "little") + data[11:]
     assert np.array_equal(read_array(stored(tmp_path, data)), np.eye(3))
 
 
 class Calls:
-    """Calls a function with arguments when it is unpickled."""
+    """Object that calls a function with arguments when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = function, arguments
@@ -60,7 +60,7 @@ class Calls:
 
 
 class WithState:
-    """Hands a state to what a function gives back when it is unpickled."""
+    """Object that sets a state on the result of a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], arguments: Any, state: Any) -> None:
         self.reduced = function, arguments, state
@@ -74,7 +74,7 @@ def by_hand(code: bytes) -> bytes:
 
 
 def hostile(mark: Path) -> dict[str, bytes]:
-    """Pickles that would make the file `mark` if anything of them were run."""
+    """Return pickles that would create the file `mark` if any of their code ran."""
     touch = f"touch {mark}"
     write = f"open({str(mark)!r}, 'w')"
     reconstruct: Any = np.empty(0).__reduce__()[0]

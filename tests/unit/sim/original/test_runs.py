@@ -1,4 +1,4 @@
-"""Recorded runs of the original: what a check says of files that agree, that contradict, and that are none."""
+"""Check of recorded runs of the original: files that agree, files that contradict, and files of no known kind."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def files(write: Callable[..., Path]) -> list[Path]:
-    """Files of all six kinds whose names say nothing."""
+    """Return files of all six kinds, under names that do not show the kind."""
     rewards = "user_id,item,reward,matrix\n" + "".join(f"{u},{item},{r},{TABLE}\n" for u, item, r in REWARDS)
     texts = [lines(ITEMS), lines(EPISODES), lines(DECISIONS), rewards, lines(CREDITED)]
     texts.append(json.dumps({"Braid": "Braid", "doom 2016": "Portal"}, indent=0))
@@ -95,7 +95,7 @@ def test_each_kind_is_told_by_its_content_and_agrees(files: list[Path]) -> None:
     assert [kind for kind, _ in found.files.values()] == kinds
     assert contradictions(found) == [] and found.agrees
     counts = {one.name: (one.agree, one.open) for one in found.checks}
-    # Open: the decision that reward or distance made; the leave of user 2; rewards that no table lists.
+    # Left open: the decision by reward or distance, the leave of user 2, and rewards that no table lists.
     assert counts == {
         "leave decisions": (7, 1),
         "rounds of episodes": (6, 1),
@@ -107,7 +107,7 @@ def test_each_kind_is_told_by_its_content_and_agrees(files: list[Path]) -> None:
 
 def test_the_metrics_are_those_computed_by_hand(files: list[Path]) -> None:
     (run,) = check(files[1]).runs
-    # User 1 stays 2 rounds (7.5), user 2 one (1.25), user 3 two without leaving (7).
+    # User 1 stays for 2 steps (7.5), user 2 for one (1.25), user 3 for two without leaving (7).
     assert (run.run, run.visits, run.left_out) == (RUN, 3, 0)
     assert run.length == pytest.approx(5 / 3)
     assert run.length_with_exit == pytest.approx(7 / 3)
@@ -127,7 +127,7 @@ def test_a_visit_that_cannot_be_counted_is_left_out(write: Callable[..., Path]) 
     assert run.total_reward == pytest.approx(15.75 / 3)
     (run,) = check(write("only", lines(odd))).runs
     assert (run.visits, run.total_reward) == (0, None)
-    # A text that names no item is no decision of a user.
+    # A text that names no item is not a decision of a user.
     assert check(write("nothing", lines([nothing]))).agrees
 
 
@@ -250,7 +250,7 @@ def test_the_recorded_steam_runs_agree() -> None:
     assert counts["leave decisions"] == (1601, 204)
     assert counts["rewards"] == (1505 + 1593, 0)
     assert counts["signs of credit"] == (363, 0)
-    # Every title, and what was written in the words of a title: 146 groundings and 974 rounds.
+    # All titles, and all texts that consist of a title: 146 groundings and 974 steps.
     assert counts["exact titles"] == (6011 + 146 + 974, 0)
 
 

@@ -1,4 +1,4 @@
-"""The authors' files become a world with exactly their rewards and distances."""
+"""Original environments: worlds with exactly the rewards and distances of the authors' files."""
 
 import json
 import pickle
@@ -67,7 +67,7 @@ def test_histories_and_genres_are_those_of_the_files(files: Path) -> None:
     tasks[0]["pos_seq_name"] = ["Game 4", "Game 1", "Unheard of", "Game 9", "Game 4"]
     (files / "train.json").write_text(json.dumps(tasks))
     world = imported(files)
-    # Game 9 has the ids 9 and 17, of which titles mean the later one; Game 4 stands where it was last.
+    # Game 9 has the ids 9 and 17, and its title means the later one; Game 4 keeps its last place.
     assert world.users["3"].history == ("1", "17", "4")
     assert [item.title for item in world.catalogue] == TITLES
     assert world.catalogue.item("3").genres == ("Children's Books",)
@@ -117,7 +117,7 @@ def test_a_saved_world_stays_on_the_disk_and_saves_again_to_the_same_bytes(files
     loaded = World.load(tmp_path / "old")
     assert isinstance(loaded._contents.given["test"].rewards, np.memmap)
     assert isinstance(loaded._contents.given["test"].pairs, np.memmap)
-    # Only users who live on a table are kept of it.
+    # Of a table, only the users who live on it are saved.
     assert loaded._contents.given["test"].rewards.shape == (30, len(TITLES))
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     loaded.save(tmp_path / "old")
@@ -138,7 +138,8 @@ def test_a_visit_is_that_of_the_authors_environment(files: Path, tmp_path: Path)
             for step in visit["steps"]:
                 item = int(step["item_id"])
                 reward = made[f"{table}_rewards"][int(user), item]
-                # Their rule in their words: among the last four, too near or, at any, a reward below 2.
+                # The authors' rule in their words: the item is too near to one of the last four or, if there is one,
+                # its reward is below 2.
                 leaves = any(made[f"{table}_distances"][item, other] < 50 or reward < 2 for other in had[::-1][:4])
                 assert (step["reward"], step["left"]) == (float(reward), leaves)
                 had.append(item)
@@ -171,14 +172,14 @@ class Runs:
 
 
 class Change:
-    """Makes of what is in a JSON file something else."""
+    """Change to the content of a JSON file."""
 
     def __init__(self, change: Callable[[Any], Any]) -> None:
         self.change = change
 
 
 def spoil(path: Path, content: Any) -> None:
-    """Put something else into a file, in its own format unless it is bytes; None removes it."""
+    """Replace the content of a file, in its own format unless the new content is bytes; delete the file for None."""
     if content is None:
         path.unlink()
     elif isinstance(content, bytes):

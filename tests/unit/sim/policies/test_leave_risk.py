@@ -1,4 +1,4 @@
-"""The outlook: what it learns from rounds, and from nothing else."""
+"""Leave-risk model: learning from steps, and from nothing else."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def pairs(world: World) -> PairFeatures:
 
 
 def rounds(world: World, count: int, bar: float, seed: int = 0) -> Iterator[RoundOutcome]:
-    """Make rounds of random items whose users leave below a distance that the logs model shows."""
+    """Yield steps with random items at which users leave below a distance that the logs model shows."""
     rng = np.random.default_rng(seed)
     rule = LeaveRule(min_distance=bar)
     for _ in range(count):
@@ -65,7 +65,7 @@ def test_outcomes_dealt_out_at_random_teach_nothing(world: World, pairs: PairFea
         auc([float(outlook.risks(one.recent, predicted)[one.item]) for one in fresh], labels)
         for outlook in (fitted(pairs, shuffled), fitted(pairs, seen))
     )
-    # What is believed beforehand stays, however little the rounds say.
+    # The prior remains, however little the steps say.
     assert of_shuffled < of_real - 0.05
 
 

@@ -1,4 +1,4 @@
-"""The outlook as a baseline: what it learns from its own train visits."""
+"""Leave-risk policy: the baseline that learns from its own train visits."""
 
 from dataclasses import replace
 from typing import Any

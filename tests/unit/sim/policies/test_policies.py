@@ -21,7 +21,7 @@ from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
 
 BLIND = [name for name in POLICIES if name != "oracle"]
-# Some parameters for each family of policies, where a test is about something else than tuning.
+# Parameters for each family of policies, for tests that are not about tuning.
 PARAMETERS: dict[str, tuple[float, ...]] = {
     "diverse_greedy": (0.5,),
     "genre_greedy": (3.0, 2.0),
@@ -35,7 +35,7 @@ def world() -> World:
 
 
 def reachable(start: object) -> list[object]:
-    """Return every object that can be reached from `start` without going through modules, classes or globals."""
+    """Return all objects that can be reached from `start` without passing through modules, classes or globals."""
     found, queue = {id(start): start}, [start]
     while queue:
         current = queue.pop()
@@ -56,7 +56,7 @@ def untuned(name: str) -> Policy | OraclePolicy:
 
 
 class Forbidden:
-    """Stand in for a table; raise when it is touched."""
+    """Stand-in for a table that raises at every access."""
 
     def __getattr__(self, name: str) -> object:
         raise AssertionError(f"a policy read {name} of a table")
@@ -210,7 +210,7 @@ def test_visits_do_not_depend_on_what_was_played_before(world: World) -> None:
     assert forward == backward
     assert first_items(forward[users[0]]) != first_items(forward[users[1]])
     assert run_visit("random", world, "dev", users[0], seed=10) != forward[users[0]]
-    # A number written down once: the same in every process and on every machine.
+    # A recorded number: it must be the same in every process and on every machine.
     assert int(visit_rng(1, "42").integers(1_000_000)) == 602_701
 
 

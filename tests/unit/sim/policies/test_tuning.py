@@ -1,4 +1,4 @@
-"""Tuning: on train visits alone, in units of the world's own, and against luck."""
+"""Tuning: on train visits only, in units of the world, and robust against luck."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def test_the_unit_of_weights_is_that_of_the_world(world: World) -> None:
 
 @dataclass(frozen=True)
 class Stub:
-    """Recommend by turns items far apart for `length` rounds, then the same one again, so that the user leaves."""
+    """Policy that recommends distant items for `length` steps, then repeats the last one, so that the user leaves."""
 
     length: int
 

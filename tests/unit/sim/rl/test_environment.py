@@ -1,4 +1,4 @@
-"""The Gymnasium environment: its contract, what it tells a recommender, and what it never does."""
+"""Gymnasium environment: its contract, its observations, and its limits."""
 
 import subprocess
 import sys
@@ -36,14 +36,14 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_tables(world: World, **changes: Any) -> World:
-    """Return the world with both tables changed, and the logs model as it is."""
+    """Return the world with both tables changed and the same logs model."""
     models: dict[ModelName, Any] = dict(world._contents.models)
     tables: dict[ModelName, Any] = {name: replace(models[name], **changes) for name in ("train", "test")}
     return World(replace(world._contents, models=models | tables))
 
 
 def patient(world: World) -> World:
-    """Return the world with users who like everything and mind no likeness."""
+    """Return the world with users who like every item and accept similar items."""
     bias = np.full(len(world.catalogue), 9, dtype=np.float32)
     return with_tables(world, tau=-1.0, item_bias=bias)
 
@@ -73,7 +73,7 @@ def test_it_is_registered_by_its_import_alone(folder: Path) -> None:
 
 
 def test_stable_baselines3_takes_it_and_its_masks(folder: Path) -> None:
-    # Not among the development dependencies: it brings torch, which is larger than all the rest.
+    # Not a development dependency, because it installs torch, which is larger than all others together.
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker", reason="the extra `rl` is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -147,7 +147,7 @@ def test_the_mask_leaves_out_what_the_visit_had(world: World) -> None:
         had.append(int(action))
         info = env.step(action)[-1]
         assert (info["action_mask"] == env.action_masks()).all()
-    # Once it had all, what it had lately is left out.
+    # After all items were recommended, the mask excludes the last four.
     assert set(np.flatnonzero(~env.action_masks())) == {*had[-4:]}
 
 
@@ -183,7 +183,7 @@ def test_an_observation_is_taste_and_the_last_four_items_with_their_ratings(worl
 
 
 def test_no_observation_reads_a_table(world: World) -> None:
-    """As with policies: what makes the observations has no way to a table, and other tables make no difference."""
+    """As for policies: the observer has no path to a table, and other tables give the same observations."""
     models: dict[ModelName, Any] = dict(world._contents.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
     blind = World(replace(world._contents, models=models | forbidden))
@@ -199,7 +199,7 @@ def test_no_observation_reads_a_table(world: World) -> None:
         assert (begun == again).all() and (begun == observer.begin(blind.users[user_id])).all()
         assert info.keys() == told.keys() == {"user_id", "action_mask"}
         observed = [one.step(np.int64(8))[0] for one in (env, other)]
-        # Only the rating that the user gave tells the worlds apart.
+        # Only the user's rating differs between the worlds.
         differ = set(np.flatnonzero(observed[0] != observed[1]))
         assert differ <= {factors + 1 + 4 * factors}
     assert differ

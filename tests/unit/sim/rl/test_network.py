@@ -1,4 +1,4 @@
-"""Learned policies: what they choose by, and how they are kept; no package of the extra `rl` is needed."""
+"""Policy networks: choice of items and storage; the packages of the extra `rl` are not needed."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def world() -> World:
 
 
 def drawn(world: World, seed: int = 0) -> NetworkPolicy:
-    """Return a policy with a network that is drawn."""
+    """Return a policy with a random network."""
     rng = np.random.default_rng(seed)
     (features,) = Observer(world.catalogue, world.logs).space.shape
     widths = (features, 8, len(world.catalogue))
@@ -42,11 +42,11 @@ def drawn(world: World, seed: int = 0) -> NetworkPolicy:
 
 
 def by_rating(world: World) -> NetworkPolicy:
-    """Return a policy that takes the item 7 after the first item was given more than 3, else the item 9."""
+    """Return a policy that recommends item 7 if the first item was rated above 3, else item 9."""
     (features,) = Observer(world.catalogue, world.logs).space.shape
     weights = np.zeros((len(world.catalogue), features), dtype=np.float32)
     biases = np.zeros(len(world.catalogue), dtype=np.float32)
-    # The last four features are what the user gave the last four items, latest first.
+    # The last four features are the user's ratings of the last four items, latest first.
     weights[7, features - 4], biases[9] = 1, 3
     return NetworkPolicy((Layer(weights, biases),), "relu", TRAINING)
 
@@ -60,7 +60,7 @@ def test_a_network_of_two_layers_scores_as_worked_out_by_hand() -> None:
     first = Layer(np.array([[1, 0], [0, -1]], dtype=np.float32), np.array([0, 1], dtype=np.float32))
     last = Layer(np.array([[2, 1], [0, 3]], dtype=np.float32), np.array([0.5, 0], dtype=np.float32))
     observation = np.array([-1, 3], dtype=np.float32)
-    # The layer between gives -1 and -2: cut to 0 by relu, squeezed by tanh.
+    # The first layer gives -1 and -2: relu cuts them to 0, tanh compresses them.
     assert NetworkPolicy((first, last), "relu", TRAINING).scores(observation) == pytest.approx([0.5, 0])
     a, b = np.tanh([-1, -2])
     assert NetworkPolicy((first, last), "tanh", TRAINING).scores(observation) == pytest.approx([2 * a + b + 0.5, 3 * b])
@@ -88,7 +88,7 @@ def test_a_visit_shows_it_the_ratings_and_repeats_nothing(world: World) -> None:
     user = kind.split("dev").users[0]
     visit = play(by_rating(kind), kind, "dev", user, max_steps=60)
     played = [world.catalogue.position(step["item_id"]) for step in visit["steps"]]
-    # 9 first, since nothing was given yet; then 7, for the 5 stars; then what is left, which all scores alike.
+    # Item 9 first, because there is no rating yet; then 7, because of the 5 stars; then the others, with equal scores.
     assert played[:4] == [9, 7, 0, 1]
     assert len(set(played)) == 60
 
@@ -148,7 +148,7 @@ def test_a_policy_for_another_world_is_refused(world: World) -> None:
 
 
 def rewrite(folder: Path, **arrays: Any) -> None:
-    """Put other arrays into a saved policy, with their checksum."""
+    """Replace arrays of a saved policy, and update the checksum."""
     import hashlib
 
     np.savez(folder / LAYERS, allow_pickle=True, **arrays)

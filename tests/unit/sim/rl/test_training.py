@@ -1,4 +1,4 @@
-"""Training by reinforcement learning: the same again from the same seed, on train users and the train table alone."""
+"""Reinforcement learning: reproducible from a seed, on train users and the train table only."""
 
 import sys
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_a_seed_gives_the_same_policy_again_and_another_seed_another(
     pytest.importorskip("sb3_contrib", reason=REASON)
     heard: list[int] = []
     policy = train(algorithm, world, 400, seed=1, progress=heard.append)
-    # What other code drew in between makes no difference.
+    # Random draws of other code in between have no effect.
     np.random.default_rng().random(3)
     assert saved(policy, tmp_path / "one") == saved(train(algorithm, world, 400, seed=1), tmp_path / "two")
     assert saved(policy, tmp_path / "one") != saved(train(algorithm, world, 400, seed=2), tmp_path / "two")
@@ -61,7 +61,7 @@ def test_a_seed_gives_the_same_policy_again_and_another_seed_another(
     training = policy.training
     assert (training.algorithm, training.seed) == (algorithm, 1)
     assert 400 <= training.training_steps <= 500
-    # Users leave tiny after two to twenty rounds.
+    # Users leave tiny after 2 to 20 steps.
     assert training.training_steps / 20 < training.training_visits < training.training_steps / 2
 
 
@@ -78,7 +78,7 @@ def test_only_train_users_and_the_train_table_are_learned_from(world: World, tmp
 def test_the_arrays_choose_as_the_trained_network_does(
     world: World, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
-    """Asks Stable-Baselines3's own policy, also for items that the mask leaves out."""
+    """Compare with Stable-Baselines3's own policy, including items that the mask excludes."""
     pytest.importorskip("sb3_contrib", reason=REASON)
     import sim.rl.training
 
@@ -103,7 +103,7 @@ def test_the_arrays_choose_as_the_trained_network_does(
 
 
 def test_training_pays(world: World) -> None:
-    """Not measured for its size: only that what is trained is used, and that the right way round."""
+    """A check that the trained policy is used, and not inverted; the size of the gain is not measured."""
     pytest.importorskip("sb3_contrib", reason=REASON)
 
     def mean(policy: Random | NetworkPolicy) -> float:

@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def resign(folder: Path, name: str, data: bytes) -> None:
-    """Put other bytes in place of a file, with the checksum that belongs to them."""
+    """Replace the bytes of a file, and update its checksum."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = hashlib.sha256(data).hexdigest()
@@ -168,7 +168,7 @@ def test_a_changed_byte_is_refused(saved: Path, name: str) -> None:
 
 
 class Trap:
-    """Write a file when unpickled."""
+    """Object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

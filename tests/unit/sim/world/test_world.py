@@ -128,7 +128,7 @@ def test_histories_are_the_logs_oldest_first(world: World, ratings: Ratings) -> 
 
 
 def test_a_user_without_logs_is_known_but_in_no_split(ratings: Ratings) -> None:
-    # A user with a single rating has it in the logs of some cuts and not of others.
+    # A user with a single rating has it in the logs for some seeds of the split and not for others.
     lonely = np.flatnonzero(ratings.users == 3)[1:]
     kept = np.setdiff1d(np.arange(len(ratings)), lonely)
     few = replace(
