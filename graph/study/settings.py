@@ -62,8 +62,8 @@ class StudySettings(BaseModel):
     visits_per_user: int = Field(1, ge=1, lt=MOST_VISITS)
     """Visits of each returning user; 1 for no returning users."""
     recall: tuple[Recall, ...] = Field(("own", "shared", "none"), min_length=1)
-    """Records that returning users recall in addition to those of the train visits: of their own earlier visits (`own`),
-    of other users' visits (`shared`), of both, or none."""
+    """Records that returning users recall in addition to those of the train visits: of their own earlier visits
+    (`own`), of other users' visits (`shared`), of both, or none."""
     context: SerializeAsAny[Context] = Context()
     """Settings of the roles."""
 
