@@ -88,8 +88,8 @@ def chroma_store(
 ) -> Iterator[ChromaStore]:
     """Open an empty `ChromaStore`.
 
-    `kind` is "memory", "folder" or "server". Two more kinds are folders above the exact limit: "few" has few records below
-    each prefix, and "index" has so many that Chroma's index is searched.
+    `kind` is "memory", "folder" or "server". Two more kinds are folders above the exact limit: "few" has few records
+    below each prefix, and "index" has so many that Chroma's index is searched.
     """
     places: dict[str, Callable[[], ChromaStore]] = {
         "memory": lambda: chroma(ttl=ttl),
