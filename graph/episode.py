@@ -7,8 +7,8 @@ The nodes and edges of `billp`, in order:
                          +------- next round -------+
 
 `begin` checks the input and resets the state. `next_round` chooses the edge after the last node of a round. `finish`
-sums up the visit. A variant lists the nodes of a round and the nodes after the last round; to add a role, add its
-node to a variant.
+sums up the visit. A variant lists the nodes of a round and the nodes after the last round; to add a role, add its node
+to a variant.
 
 `build_episode` wraps the nodes. A call passes these wrappers from the outside in:
 
@@ -16,7 +16,7 @@ node to a variant.
    limits the store to the records that this account may reach.
 2. `defaulting` (every node, if the variant has settings of its own) completes the settings with its defaults.
 3. `clearing` (`begin` only) also resets the state fields that the roles add.
-   `announcing` (last node of a round only) streams one event for the finished round.
+4. `announcing` (last node of a round only) streams one event for the finished round.
 """
 
 from functools import wraps

@@ -110,8 +110,7 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]
         folder: Empty folder for the server's files.
         built_home: Home folder with the required worlds, which is copied.
         settings: Number of `jobs` at once, the `configuration` to start from (OPEN, or GUARDED with authentication),
-            and
-            further entries of the configuration, such as `env`.
+            and further entries of the configuration, such as `env`.
     """
     shutil.copytree(built_home, folder / "home")
     port = free_port()

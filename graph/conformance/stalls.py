@@ -60,9 +60,8 @@ async def longest_turns(build: Build, context: Context, answer: dict[str, Any] |
     """Return the longest turn of each node on the event loop, in seconds of processor time.
 
     Turns are measured in the last round of the longest visit and after it, and at the start of another visit on the
-    same
-    thread. The shortest of several measurements counts. Together with processor time, this excludes other work of the
-    process and of the machine.
+    same thread. The shortest of several measurements counts. Together with processor time, this excludes other work of
+    the process and of the machine.
 
     Args:
         build: Function that builds the graph.

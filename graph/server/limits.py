@@ -118,8 +118,7 @@ class RequestLimits:
         """Pass on a request that starts a visit, one request of an account at a time.
 
         The visits at once are counted before a visit starts, so two requests counted at the same time could exceed the
-        limit.
-        When the answer begins, the server has counted the visit, and the next request may go on.
+        limit. When the answer begins, the server has counted the visit, and the next request may go on.
         """
         lock = self._starting[account]
         await lock.acquire()

@@ -102,9 +102,8 @@ def opposite(text: str) -> str:
     """Return advice inverted sentence by sentence; people, LLMs and `rules` all read the opposite.
 
     In each sentence, bounds and words that ask for something are replaced by their opposites ("at least 0.6" by "at
-    most
-    0.6", "leave out" by "recommend", …). A sentence without such words loses its negation ("never", "not", "no"). A
-    sentence without either is put after `OPPOSITE`.
+    most 0.6", "leave out" by "recommend", …). A sentence without such words loses its negation ("never", "not", "no").
+    A sentence without either is put after `OPPOSITE`.
     """
     return " ".join(_opposite_sentence(one) for one in _SENTENCE.split(text.strip()))
 

@@ -198,7 +198,7 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
 
 
 def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
-    """Describe the differences between two sets of settings; long values are left out, with the name kept."""
+    """Describe the differences between two sets of settings, long values by name only."""
     then, now = _settings_by_name(former), _settings_by_name(begun)
     # A variant that only one study has already shows in the difference of `variants`.
     both = [name for name in now if name in then]
@@ -266,8 +266,7 @@ def check_settings(settings: StudySettings) -> World:
 
     Raises:
         BadInputError: A variant, the model or the world is unknown, the world has too few users, or a part that is to
-            be
-            measured is switched off for all variants.
+            be measured is switched off for all variants.
     """
     check_variants(settings.variants)
     if settings.ablate:

@@ -37,8 +37,8 @@ class StudySettings(BaseModel):
     """Variants of the agent and baselines, in the order of the table. If parts are measured, `billp_outlook`, which has
     all parts, is always included."""
     train: int = Field(40, ge=0, lt=MOST_VISITS)
-    """Train visits of each variant and seed, also for `outlook_only`. Reinforcement learning uses
-    `rl_steps`, and the other baselines do not learn."""
+    """Train visits of each variant and seed, also for `outlook_only`. Reinforcement learning uses `rl_steps`, and the
+    other baselines do not learn."""
     test: int = Field(40, ge=1, lt=MOST_VISITS)
     """Number of users visited after training."""
     seeds: int = Field(1, ge=1)

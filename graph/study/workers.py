@@ -51,7 +51,7 @@ class Work(NamedTuple):
     max_cost: float | None
     """Maximum cost of the study in dollars."""
     spent: float
-    """Cost before this run, in dollars."""
+    """Cost of the unfinished study before this start, in dollars."""
     skip_failed: bool
     """Whether to leave out failed visits that would otherwise stop the study."""
 
@@ -262,13 +262,11 @@ class Visits:
         """Run the unfinished visits of a batch.
 
         A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
-        the
-        visit itself is at fault, if other visits have succeeded since, or if `skip_failed` is set.
+        the visit itself is at fault, if other visits have succeeded since, or if `skip_failed` is set.
 
         Raises:
             VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
-                can be
-                resumed later.
+                can be resumed later.
         """
         self._report(stage)
         self._succeeded_since_failure = False

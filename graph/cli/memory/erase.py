@@ -29,11 +29,9 @@ def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progre
     """Delete records from the memory configured in the environment.
 
     Chroma keeps deleted records in its files until it has written a few hundred others, and parts of them for longer.
-    So
-    a folder is rebuilt without the records and then replaces the old one. A new process rebuilds it, one that never
-    held
-    the deleted records, because Chroma writes bits of its process's memory into its files. On a server the records are
-    deleted; the server manages its own files.
+    So a folder is rebuilt without the records and then replaces the old one. A new process rebuilds it, one that never
+    held the deleted records, because Chroma writes bits of its process's memory into its files. On a server the records
+    are deleted; the server manages its own files.
 
     Args:
         records: Records to delete.

@@ -132,9 +132,8 @@ def recorded_records(path: Path, user: str, catalogue: Catalogue | None) -> list
     """Convert a memory of the original to records of this project.
 
     The original kept a situation with the recommendation or its value, and nothing else. Fields that it did not keep
-    are
-    None or empty here. Each entry counts as a visit of its own, named by its content, so that a second import changes
-    nothing.
+    are None or empty here. Each entry counts as a visit of its own, named by its content, so that a second import
+    changes nothing.
 
     Args:
         path: The file.
