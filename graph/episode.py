@@ -96,8 +96,7 @@ def announcing(node: Node) -> Node:
 def defaulting(node: Node, schema: type[Context]) -> Node:
     """Wrap a node: complete its settings with the defaults of `schema`.
 
-    A resume without context has no settings, and a caller's `Context` has the set values with the defaults of
-    `Context`.
+    A resume without context has no settings, and a caller's `Context` has the defaults of `Context` for unset values.
     """
 
     @wraps(node)

@@ -101,7 +101,7 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
     kept = folder / POLICY_FOLDER / str(cell)
     if kept.exists():
         return NetworkPolicy.load(kept)
-    # Report one step in a hundred, so that progress costs little.
+    # Report each hundredth of the training, which is often enough for a viewer.
     every = max(settings.rl_steps // 100, 1)
 
     def show(done: int) -> None:

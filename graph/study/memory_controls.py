@@ -47,10 +47,9 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
     """Return the records that a control leaves or changes, in order of key.
 
     `full` returns them unchanged, `empty` returns none. `shuffled` permutes the outcomes (`shuffled_fields`) among
-    users
-    and rounds within each kind, so that each record has the outcome of another record. `inverted` turns the outcomes
-    (`inverted_fields`) into their opposites: advantages and values are negated, a user who left has stayed, and lessons
-    ask for the opposite.
+    users and rounds within each kind, so that each record has the outcome of another record. `inverted` turns the
+    outcomes (`inverted_fields`) into their opposites: advantages and values are negated, a user who left has stayed,
+    and lessons ask for the opposite.
 
     Args:
         records: Records of a memory.
