@@ -130,7 +130,7 @@ def test_the_server_stops_while_chroma_hangs(
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(PATIENCE)
-        # The required limit. A stop takes five seconds; with BILLP_CHROMA_SECONDS it would take 600.
+        # The required limit. A stop takes five seconds; a wait for Chroma would take 600 (BILLP_CHROMA_SECONDS).
         assert time.monotonic() - began < 10
     finally:
         os.kill(chroma.process.pid, signal.SIGCONT)

@@ -27,7 +27,7 @@ async def new_thread(client: httpx.AsyncClient, **more: Any) -> str:
 
 
 async def ann_visits(ann: httpx.AsyncClient) -> dict[str, Any]:
-    """Run a visit of ann, and return the records of her."""
+    """Run a visit of ann, and return her records."""
     thread = await new_thread(ann)
     run = {"assistant_id": "recommend"}
     await post(ann, f"/threads/{thread}/runs/wait", **run, input=TINY | {"wishes": OF_ANN})

@@ -55,7 +55,7 @@ def test_each_cohort_of_test_visits_recalls_what_those_before_it_taught() -> Non
     assert recalled(second) <= taught(first) and recalled(third) <= taught(first + second)
     written = [one["key"] for line in visits for one in line["records"]]
     assert len(written) == len(set(written)) and stored(folder / "memory" / "billp-0") == set(written)
-    # Variants without memory give the same visits as before.
+    # Variants without memory make the same visits in both studies.
     frozen = run(FROZEN, "frozen")
     assert lines(folder, "act_only") == lines(frozen, "act_only")
     assert [one["user_id"] for one in lines(frozen)] == [one["user_id"] for one in visits]
