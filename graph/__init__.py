@@ -1,1 +1,1 @@
-"""What runs in which order: the graphs, the study over many visits, the command line."""
+"""Graphs of a visit, studies over many visits, their reports, and the command line."""

@@ -1,4 +1,4 @@
-"""The parts of the agent, and what it is without each of them: the settings that switch it off."""
+"""Ablation: the parts of the agent, the setting that switches each off, and the worth of a part."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -8,9 +8,9 @@ from sim.errors import BadInputError
 
 Part = Literal["lessons", "experiences", "values", "shortlist", "outlook", "freshness", "categories"]
 PARTS: tuple[Part, ...] = get_args(Part)
-# The variant that has all of them.
+# The variant that has all parts.
 WHOLE = "billp_outlook"
-# What stands beside the measured worth of the parts.
+# Explanation printed beside the measured worth of the parts.
 MEANING = (
     "Total reward of billp_outlook, which has all parts, less that of the same agent trained and visited without the "
     "part, paired by user. An interval that holds 0 decides nothing. Parts can stand in for each other, so what they "
@@ -28,30 +28,30 @@ _OFF: Mapping[Part, tuple[str, Any]] = {
 
 
 def without_part(context: Context, part: Part | None) -> Context:
-    """Return the settings with a part switched off; all as they are for None."""
+    """Return the settings with a part switched off; unchanged for None."""
     return context if part is None else context.model_copy(update=dict([_OFF[part]]))
 
 
 def setting_of(part: Part) -> str:
-    """Return what switches a part off, as `--set` takes it."""
+    """Return the assignment that switches a part off, in the form of `--set`."""
     name, value = _OFF[part]
     return f"{name}={str(value).lower()}"
 
 
 def named(variant: str, part: Part | None) -> str:
-    """Return what a variant is called, and which part it goes without where that is so."""
+    """Return the display name of a variant, with the part that is switched off, if any."""
     return variant if part is None else f"{variant} without {part}"
 
 
 def part_worth(minus_full: float, interval: Sequence[float]) -> tuple[float, float, float]:
-    """Return what a part is worth, and the bounds of that: how much more is collected with it than without.
+    """Return the worth of a part with its bounds: the reward gained by having the part.
 
     Args:
-        minus_full: Difference of the agent without the part from the whole one.
+        minus_full: Reward of the agent without the part minus the reward of the whole agent.
         interval: Bounds of that difference.
     """
     low, high = interval
-    # Taken from 0, so that nothing comes out as -0.
+    # Subtract from 0, because negating 0.0 would give -0.0.
     return 0.0 - minus_full, 0.0 - high, 0.0 - low
 
 
@@ -59,7 +59,7 @@ def check_whole(context: Context) -> None:
     """Check that every part can be measured by switching it off.
 
     Raises:
-        BadInputError: One is off already, or a setting leaves nothing that could be switched off.
+        BadInputError: A part is already off, or memory is not shared, so that users have nothing to recall.
     """
     off = [part for part in PARTS if without_part(context, part) == context]
     if off:
@@ -69,7 +69,7 @@ def check_whole(context: Context) -> None:
             "the two out"
         )
     if not context.share_memory:
-        # The users who are visited have not been there before.
+        # The users of the comparison visit for the first time and have no memories of their own.
         raise BadInputError(
             "--set share_memory=false leaves users nothing to recall, so --ablate cannot measure what memories are "
             "worth: leave one of the two out"

@@ -1,8 +1,8 @@
-"""An example of authentication: accounts with tokens, each of which reaches its own threads, memories and profile.
+"""Example of authentication: accounts with tokens, each limited to its own threads, memories and profile.
 
-`langgraph.auth.json` switches it on; BILLP_TOKENS has the accounts. `recommend` takes the person's name from the token,
-whatever the input says. A deployment with accounts of its own replaces `authenticate`, and hands on `permissions` with
-"share" for those who may teach. docs/security.md has what is protected.
+`langgraph.auth.json` switches authentication on; BILLP_TOKENS lists the accounts. `recommend` takes the person's name
+from the token and ignores the name in the input. A deployment with other accounts replaces `authenticate` and returns
+"share" in `permissions` for accounts that may write shared memories. docs/security.md lists the protected data.
 """
 
 import json
@@ -20,13 +20,13 @@ from memory.access import SHARE, Account
 
 auth = Auth()
 
-# Read as the server starts: one that knows nobody, or has an entry that cannot be used, does not start.
+# Read at the start of the server: without accounts, or with an invalid entry, the server does not start.
 ACCOUNTS = configured_accounts()
 LIMITS = configured_limits()
 # Seconds after which a client may try again to start a visit.
 SOON = "10"
 A_DAY = 86_400
-# Loads the kinds of memory that other packages bring.
+# Load the kinds of memory that other packages add.
 known_kinds()
 
 if not json.loads(os.environ.get("LANGGRAPH_AUTH") or "{}").get("disable_studio_auth"):
@@ -38,51 +38,52 @@ if not json.loads(os.environ.get("LANGGRAPH_AUTH") or "{}").get("disable_studio_
 
 @auth.authenticate
 async def authenticate(headers: dict[bytes, bytes]) -> Auth.types.MinimalUserDict:
-    """Return who sends a request, by its bearer token."""
-    # Headers as bytes: one that is no text is no fault of the server.
+    """Return the account of a request, by its bearer token."""
+    # Headers are bytes: a header that is not valid text must not raise an error in the server.
     if account := ACCOUNTS.holder(headers.get(b"authorization", b"")):
         return {"identity": account.name, "permissions": account.permissions}
     raise Auth.exceptions.HTTPException(status_code=401, detail="no valid token: send `Authorization: Bearer …`")
 
 
 def is_account(ctx: Auth.types.AuthContext) -> bool:
-    """Say whether a request is an account's: LangGraph lets Studio's users in past `authenticate`."""
+    """Return whether an account sent the request: LangGraph lets users of Studio skip `authenticate`."""
     return bool(ctx.user.identity) and not isinstance(ctx.user, Auth.types.StudioUser)
 
 
 @auth.on
 async def deny(ctx: Auth.types.AuthContext, value: Any) -> bool:
-    """Refuse whatever has no rule of its own below."""
+    """Refuse every request that no rule below allows."""
     return False
 
 
 @auth.on.assistants
 async def share_graphs(ctx: Auth.types.AuthContext, value: Any) -> bool:
-    """Let everybody see which graphs there are, and nobody change them."""
+    """Let every account read the list of graphs, and let no account change it."""
     return is_account(ctx) and ctx.action in ("read", "search")
 
 
 def marked_as_own(ctx: Auth.types.AuthContext, metadata: dict[str, Any]) -> dict[str, str]:
-    """Write the account into the metadata of what a request makes, and return the filter for what is the account's."""
+    """Write the account into the metadata of a new object, and return the filter for the account's own objects."""
     owner = {"owner": ctx.user.identity}
-    # Changed in place: the server keeps the dictionary that it hands over, not what replaces it.
+    # Change the dictionary in place: the server keeps the object that it passed in and ignores a replacement.
     metadata.update(owner)
     return owner
 
 
 @auth.on.threads
 async def own_threads(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> dict[str, str] | bool:
-    """Let an account create threads, and reach only its own."""
+    """Let an account create threads, and reach its own threads only."""
     known = ctx.action in ("create", "read", "update", "delete", "search")
     return is_account(ctx) and known and marked_as_own(ctx, value.setdefault("metadata", {}))
 
 
 @auth.on.threads.create_run
 async def start_visit(ctx: Auth.types.AuthContext, value: Auth.types.RunsCreate) -> dict[str, str] | bool:
-    """Let an account start a visit on a thread of its own, unless it has too many under way.
+    """Let an account start a visit on its own thread, up to its limit of visits at once.
 
     Raises:
-        HTTPException: It has, or it is to start in more than a day, of which LangGraph's clock may know no date.
+        HTTPException: The account has reached its limit; or the visit would start in more than a day, a delay that may
+            exceed the dates that LangGraph's clock can represent.
     """
     if not is_account(ctx):
         return False
@@ -96,10 +97,10 @@ async def start_visit(ctx: Auth.types.AuthContext, value: Auth.types.RunsCreate)
 
 @auth.on.store
 async def own_memories(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> bool:
-    """Let an account read and delete what is its own, and one that may share read and write what all visits recall.
+    """Let an account read and delete its own records; with "share", read and write the shared records too.
 
     Raises:
-        HTTPException: It may not write, or what it writes is no record of a known kind.
+        HTTPException: The account may not write, or the written value is not a record of a known kind.
     """
     if not is_account(ctx):
         return False

@@ -1,4 +1,4 @@
-"""How a visit's checkpoints are written and read."""
+"""Checkpoints of visits: serializer, SQLite checkpointer, and costs of unfinished visits."""
 
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -16,10 +16,10 @@ from nodes import state
 
 
 def serializer(nodes: Iterable[Node] = ()) -> JsonPlusSerializer:
-    """Return the serializer for a checkpointer of these graphs: it admits the classes of a state and no others.
+    """Return the serializer for a checkpointer of these graphs: it loads the classes of the state only.
 
     Args:
-        nodes: Roles of one's own, whose files may have classes that stand in the state.
+        nodes: Custom roles, whose modules may define classes used in the state.
     """
     modules = (state, records, *(sys.modules[node.__module__] for node in nodes))
     classes = [one for module in modules for one in vars(module).values() if isinstance(one, type)]
@@ -30,16 +30,16 @@ def serializer(nodes: Iterable[Node] = ()) -> JsonPlusSerializer:
 
 @asynccontextmanager
 async def checkpointer(file: Path, nodes: Iterable[Node] = ()) -> AsyncIterator[AsyncSqliteSaver]:
-    """Open the checkpoints kept in a SQLite file, made where it is not there; `nodes` as `serializer` takes them."""
+    """Open the checkpoints in a SQLite file, created if missing; `nodes` as in `serializer`."""
     async with aiosqlite.connect(file) as connection:
         yield AsyncSqliteSaver(connection, serde=serializer(nodes))
 
 
 async def costs_under_way(file: Path) -> dict[str, float]:
-    """Return the dollars that the visits whose checkpoints are in a file have cost so far, by thread."""
+    """Return the cost so far, in dollars, of each visit with checkpoints in a file, by thread."""
     latest: dict[str, float] = {}
     async with checkpointer(file) as saver:
-        # The newest of each thread comes first.
+        # `alist` yields the newest checkpoint of each thread first.
         async for one in saver.alist(None):
             usage = one.checkpoint["channel_values"].get("usage")
             latest.setdefault(one.config["configurable"]["thread_id"], usage.cost if usage else 0.0)

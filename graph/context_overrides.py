@@ -1,4 +1,4 @@
-"""Settings of the roles as the command line is given them: `--set NAME=VALUE`."""
+"""Settings of the roles from the command line: `--set NAME=VALUE`."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from nodes.context import Context
 from nodes.llm.models import check_model
 from sim.errors import BadInputError
 
-# What a study decides itself, visit by visit.
+# Settings that a study chooses for each visit.
 DECIDED_BY_STUDY = ("learn", "space")
 PROMPT = "_prompt"
 
@@ -21,14 +21,14 @@ def context_of(
     """Return the settings of a run.
 
     Args:
-        model: Model of all roles, where no assignment says otherwise.
-        assignments: `NAME=VALUE` each; a prompt may be given as `@FILE`.
+        model: Model of all roles, unless an assignment names another.
+        assignments: Settings as `NAME=VALUE`; a prompt may be given as `@FILE`.
         decided: Names that cannot be set here.
-        schema: What can be set.
+        schema: Class of the settings that can be set.
 
     Raises:
-        BadInputError: A name is unknown or named twice, a value cannot be used, nobody provides a model, or a file is
-            no text.
+        BadInputError: A name is unknown or set twice, a value is invalid, no provider offers a model, or a file is not
+            text.
         OSError: A file cannot be read.
     """
     given: dict[str, str] = {}
@@ -61,7 +61,7 @@ def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[s
 
 
 def _text_of(value: str) -> str:
-    """Return a prompt, read from a file where it says so."""
+    """Return a prompt; for `@FILE`, the text of the file."""
     if not value.startswith("@"):
         return value
     try:

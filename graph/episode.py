@@ -1,6 +1,22 @@
-"""The loop of a visit: rounds of planner, actor, user and critic until the user leaves, then the reflector.
+"""Graph of a visit: rounds of planner, actor, user and critic until the user leaves, then the reflector.
 
-A variant is the list of its nodes; a new role joins by standing in one.
+The nodes and edges of `billp`, in order:
+
+    START -> begin -> planner -> actor -> user -> critic -- visit over --> reflector -> finish -> END
+                         ^                          |
+                         +------- next round -------+
+
+`begin` checks the input and resets the state. `next_round` chooses the edge after the last node of a round. `finish`
+sums up the visit. A variant lists the nodes of a round and the nodes after the last round; to add a role, add its node
+to a variant.
+
+`build_episode` wraps the nodes. A call passes these wrappers from the outside in:
+
+1. `guarded` (every node) validates the state, checks that a person's visit belongs to the signed-in account, and
+   limits the store to the records that this account may reach.
+2. `defaulting` (every node, if the variant has settings of its own) completes the settings with its defaults.
+3. `clearing` (`begin` only) also resets the state fields that the roles add.
+4. `announcing` (last node of a round only) streams one event for the finished round.
 """
 
 from functools import wraps
@@ -34,14 +50,14 @@ def build_episode(
     """Return the uncompiled graph of a visit.
 
     Args:
-        step_nodes: Nodes of one round, in order, each named as its function; one of them appends a `Step`.
+        step_nodes: Nodes of one round, in order, each named after its function; one of them appends a `Step`.
         at_end: Nodes after the last round, in order.
-        context_schema: Settings that the nodes read, with the defaults for what a run does not set; those that a node
-            brings of its own join them.
-        begin: Node that checks the input and clears the state.
-        input_schema: What a visit is given.
-        variant: What its runs are called in traces and checkpoints.
-        named_by: Tells the name of who visits, for the same purpose.
+        context_schema: Settings of the nodes, with the defaults for unset ones; settings that a node declares itself
+            are added.
+        begin: Node that checks the input and resets the state.
+        input_schema: Input of a visit.
+        variant: Name of its runs in traces and checkpoints.
+        named_by: Function that returns the name of the user, for traces and checkpoints too.
     """
     roles = (*step_nodes, *at_end)
     schema = settings_of(roles, context_schema)
@@ -64,7 +80,7 @@ def build_episode(
 
 
 def announcing(node: Node) -> Node:
-    """Return the last node of a round, which then streams one compact event (mode `custom`) for the round it ends."""
+    """Wrap the last node of a round: stream one compact event (mode `custom`) for the finished round."""
 
     @wraps(node)
     async def announced(*args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -78,9 +94,9 @@ def announcing(node: Node) -> Node:
 
 
 def defaulting(node: Node, schema: type[Context]) -> Node:
-    """Return a node whose settings are completed by the defaults of `schema`.
+    """Wrap a node: complete its settings with the defaults of `schema`.
 
-    A resume without context brings none, and a caller's `Context` brings what was set and other defaults.
+    A resume without context has no settings, and a caller's `Context` has the defaults of `Context` for unset values.
     """
 
     @wraps(node)
@@ -93,17 +109,17 @@ def defaulting(node: Node, schema: type[Context]) -> Node:
 
 
 def guarded(node: Node) -> Node:
-    """Return a node that refuses a state out of bounds or of somebody else, and reaches its own account's memory alone.
+    """Wrap a node: check the state and its owner, and limit the store to the signed-in account.
 
-    Every node is guarded, those of other packages too, since a state can be edited before any of them.
+    Every node is wrapped, also nodes of other packages, because the state can be edited before each of them.
     """
     schema = state_schema(node)
 
     @wraps(node)
     async def with_guard(state: Any, **given: Any) -> dict[str, Any]:
-        # LangGraph hands on as it came what a command sends to a node.
+        # LangGraph does not validate the state that a command sends to a node.
         state = state if isinstance(state, schema) else schema.model_validate(state)
-        # The first node sees the input alone, and checks that itself.
+        # The first node receives the input only, and validates it itself.
         if isinstance(state, VisitState):
             check_state(state)
             check_owner(state, signed_in(get_runtime()))
@@ -115,7 +131,7 @@ def guarded(node: Node) -> Node:
 
 
 def next_round(state: VisitState) -> str:
-    """Return where a finished round leads to."""
+    """Return the label of the edge after a finished round."""
     check_state(state)
     if not state.steps:
         raise BadInputError("no round was played: one of the nodes of a round has to append a `Step`")
@@ -123,7 +139,7 @@ def next_round(state: VisitState) -> str:
 
 
 def build_variant(name: str, variant: Variant | None = None) -> Graph:
-    """Return the uncompiled graph of a variant: the one of that name, or `variant` called so."""
+    """Return the uncompiled graph of the named variant, or of `variant` under that name."""
     step, at_end, context = variant or VARIANTS[name]
     return build_episode(*step, at_end=at_end, context_schema=context, variant=name)
 

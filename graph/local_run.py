@@ -1,4 +1,4 @@
-"""Run one visit here, with the memory under BILLP_HOME; one that was stopped can be gone on with."""
+"""Visits in this process, with the memory under BILLP_HOME; an unfinished visit can be resumed."""
 
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -28,13 +28,13 @@ VISIT_FILE = "visit.json"
 
 
 class LocalVisit(BaseModel):
-    """A visit that the command line runs."""
+    """Visit run by the command line."""
 
     variant: str
     visit: VisitInput
     context: SerializeAsAny[Context]
     remember: bool = True
-    """Whether to recall memories and to write them."""
+    """Whether to recall and write memories."""
 
     @field_validator("context", mode="before")
     @classmethod
@@ -48,21 +48,21 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
 
     Args:
         episode: The visit.
-        show: Is called with each round as it ends.
+        show: Called with each round when the round ends.
 
     Raises:
-        BadInputError: The variant, the model or the input cannot be used.
+        BadInputError: The variant, the model or the input is invalid.
     """
     if episode.variant not in VARIANTS:
         raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
-    # Written down in full, so that a resume knows what was set.
+    # Save all settings, so that a resume uses the same ones.
     episode = episode.model_copy(update={"context": variant_settings(episode.variant, episode.context)})
     for model in episode.context.models:
         chat_model(model, episode.context.temperature)
-    # Before the memory is opened, so that a bad input leaves nothing behind.
+    # Check the input before the memory is opened, so that an invalid input leaves no files.
     await visitor(check_input(VisitStart.model_validate(episode.visit.model_dump())))
     async with _memory(episode.remember) as store:
-        # A folder for each visit, so that it is plain which was left unfinished, and none outlives its end.
+        # Each visit has its own folder, which shows an unfinished visit and is deleted when the visit ends.
         folder = _visits() / str(uuid4())
         with locked_folder(folder):
             write_atomic(folder / VISIT_FILE, episode.model_dump_json())
@@ -70,10 +70,10 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
 
 
 async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, VisitOutput]:
-    """Run the rest of the visit that was begun last of those left unfinished; return it, and what came of it.
+    """Resume the most recent unfinished visit; return the visit and its output.
 
     Raises:
-        BadInputError: There is none.
+        BadInputError: No visit is unfinished.
     """
     newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
@@ -85,7 +85,7 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
 
 
 def _begun(file: Path) -> LocalVisit | None:
-    """Return the visit that a file tells of; None where it has just ended, or another version wrote it."""
+    """Return the visit described by a file; None if the visit has just ended or another version wrote the file."""
     try:
         return LocalVisit.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -97,18 +97,18 @@ def _visits() -> Path:
 
 
 async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show: Callable[[Step], None]) -> VisitOutput:
-    """Run a visit, or the rest of it; its folder goes when it ends well."""
+    """Run or resume a visit; delete its folder after success."""
     variant, visit = episode.variant, episode.visit
     last = VARIANTS[variant].step[-1].__name__
     async with checkpointer(folder / "checkpoints.sqlite", VARIANTS[variant].nodes) as saver:
         graph = build_variant(variant).compile(checkpointer=saver, store=store)
-        # A thread of its own, so that the visit recalls what former ones of the same user taught.
+        # A thread of its own, so that the visit recalls the memories of the user's earlier visits.
         config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
         begun = await saver.aget_tuple(config) is not None
         stream: Any = graph.astream(
             None if begun else visit, config, context=episode.context, stream_mode=["updates", "values"]
         )
-        # Closed before the checkpoints are: a write that is cut off in the middle would keep their file locked.
+        # Close the stream before the checkpointer: a write that is interrupted would leave the SQLite file locked.
         async with aclosing(stream):
             async for mode, content in stream:
                 if mode == "values":

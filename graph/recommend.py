@@ -1,4 +1,4 @@
-"""The loop of a visit with a person as the user, who is asked about each item."""
+"""Graph of a visit with a person as the user, who is asked about each item."""
 
 from graph.episode import build_episode
 from nodes.actor import actor

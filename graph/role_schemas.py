@@ -1,7 +1,7 @@
-"""The settings and state fields that roles bring of their own, as the annotations of their functions tell.
+"""Settings and state fields that roles add, read from the annotations of their functions.
 
-A role with a setting of its own declares `runtime: Runtime[ItsContext]`, and one with a field of the state that no
-other role has `state: ItsState`, where these are subclasses of `Context` and `VisitState`.
+A role with a setting of its own declares `runtime: Runtime[ItsContext]`, where `ItsContext` is a subclass of `Context`.
+A role with a state field of its own declares `state: ItsState`, where `ItsState` is a subclass of `VisitState`.
 """
 
 import inspect
@@ -20,14 +20,14 @@ Node = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def settings_of(nodes: Iterable[Node], base: type[Context] = Context) -> type[Context]:
-    """Return the settings of all `nodes` as one class; those of `base` have its defaults."""
+    """Return the settings of all `nodes` as one class; fields of `base` keep its defaults."""
     brought = dict.fromkeys([base, *(hint for node in nodes for hint in _contexts(node))])
     least = [one for one in brought if not any(one is not other and issubclass(other, one) for other in brought)]
     return least[0] if len(least) == 1 else type("Settings", tuple(least), {"__doc__": base.__doc__})
 
 
 def with_fields_of(schemas: Iterable[type[Context]]) -> type[Context]:
-    """Return settings with all fields that one of `schemas` has and `Context` has not; the first of a name counts."""
+    """Return a class with the fields that `schemas` add to `Context`; for equal names, the first wins."""
     own: dict[str, FieldInfo] = {}
     for schema in (schemas := tuple(schemas)):
         own = {name: field for name, field in schema.model_fields.items() if name not in Context.model_fields} | own
@@ -40,12 +40,12 @@ def with_fields_of(schemas: Iterable[type[Context]]) -> type[Context]:
 
 
 class Joined(Context):
-    """Settings with fields of several classes, which worker processes can be handed."""
+    """Settings joined from several classes, in a form that can be sent to worker processes."""
 
     schemas: ClassVar[tuple[type[Context], ...]] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled by what was set and by the classes, since the class itself can be imported from nowhere."""
+        """Pickle the values and the joined classes, because the class itself cannot be imported by name."""
         return _joined, (self.schemas, self.model_dump(exclude_unset=True))
 
 
@@ -54,7 +54,7 @@ def _joined(schemas: tuple[type[Context], ...], given: dict[str, Any]) -> Contex
 
 
 def state_schema(node: Node) -> type[VisitInput]:
-    """Return the class of the state that a node declares to take; `VisitState` where it declares none."""
+    """Return the state class that a node declares; `VisitState` if none."""
     hint: Any = _hints(node).get("state")
     if not _is_a(hint, VisitInput):
         return VisitState
@@ -63,7 +63,7 @@ def state_schema(node: Node) -> type[VisitInput]:
 
 
 def state_fields_of(nodes: Iterable[Node]) -> dict[str, FieldInfo]:
-    """Return the fields of the state that `nodes` bring, by name."""
+    """Return the state fields that `nodes` add, by name."""
     hints: list[Any] = [_hints(node).get("state") for node in nodes]
     schemas: list[type[VisitState]] = [hint for hint in hints if _is_a(hint, VisitState)]
     return {
@@ -75,7 +75,7 @@ def state_fields_of(nodes: Iterable[Node]) -> dict[str, FieldInfo]:
 
 
 def clearing(begin: Node, nodes: Sequence[Node]) -> Node:
-    """Return the first node of a visit, which then clears the fields that `nodes` bring as well."""
+    """Wrap the first node of a visit: also reset the state fields that `nodes` add."""
     own = state_fields_of(nodes)
     if not own:
         return begin
@@ -83,7 +83,7 @@ def clearing(begin: Node, nodes: Sequence[Node]) -> Node:
     @wraps(begin)
     async def cleared(*args: Any, **kwargs: Any) -> dict[str, Any]:
         fresh = {name: field.get_default(call_default_factory=True) for name, field in own.items()}
-        # What has a reducer would take the default for one more write.
+        # A field with a reducer would merge the default into its value; `Overwrite` replaces the value.
         written = {name: Overwrite(value) if own[name].metadata else value for name, value in fresh.items()}
         return await begin(*args, **kwargs) | written
 

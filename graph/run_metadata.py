@@ -1,8 +1,8 @@
-"""Compiled graph of a visit: it names its runs for traces and checkpoints, and notes that a state was edited.
+"""Compiled graph of a visit that names its runs for traces and checkpoints, and marks edited states.
 
-LangGraph takes a run's name, tags and metadata from whoever starts it, and a client that starts one with an empty form
-gives none. Who visits which world is said by the input alone, so the graph reads it there and completes the
-configuration of each run itself. Edits arrive here in two ways, by an update of the state and by a command.
+LangGraph takes a run's name, tags and metadata from the client that starts the run, and many clients give none. The
+world and the user are named in the input only, so the graph reads them there and completes the configuration of each
+run. A state is edited in two ways, by an update of the state and by a command; both pass through this class.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,16 +26,16 @@ from sim.errors import BillpError
 INPUT = "__input__"
 """LangGraph's name for an update that stands for a new input."""
 NamedBy = Callable[[VisitState, str], Awaitable[str]]
-"""Tells the name of who visits, from a checked input and the identity under which the server knows them, if it does."""
+"""Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
 
 
 class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput]):
-    """A compiled graph that says by itself what each of its runs is known by."""
+    """Compiled graph that adds name, tags and metadata to each of its runs."""
 
     builder: "Graph"
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **run: Any) -> AsyncIterator[Any]:
-        """Stream a run, as every other way of running it does in the end."""
+        """Stream a run; every other method that runs the graph calls this one."""
         known = merge_configs(await self._known(input, config or {}), config)
         stream: Any = super().astream(marked_command(input), known, **run)
         async with aclosing(stream):
@@ -43,19 +43,19 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
                 yield chunk
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
-        """Edit the state, as `update_state` does in the end; the state says from then on that it was edited."""
+        """Edit the state and mark it as edited; `update_state` calls this method."""
         return super().bulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
 
     async def abulk_update_state(
         self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
     ) -> RunnableConfig:
-        """Edit the state, as `aupdate_state` does in the end; the state says from then on that it was edited."""
+        """Edit the state and mark it as edited; `aupdate_state` calls this method."""
         return await super().abulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
 
     async def _known(self, input: Any, config: RunnableConfig) -> RunnableConfig:
         variant = self.builder.variant
         metadata: dict[str, Any] = {"variant": variant}
-        # What is wrong with an input is for the run to say, and nothing unchecked gets into a trace.
+        # The run itself reports an invalid input. Unchecked values must not reach a trace.
         with suppress(BillpError, ValidationError):
             visit = await self._visit(input, config)
             if visit is not None:
@@ -69,7 +69,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
         }
 
     async def _visit(self, input: Any, config: RunnableConfig) -> VisitState | None:
-        """Return the visit that a run begins or goes on with, as far as it is known yet."""
+        """Return the visit that a run starts or resumes; None if unknown."""
         if input is not None and not isinstance(input, Command):
             return check_input(VisitStart.model_validate(input, from_attributes=True))
         if not isinstance(self.checkpointer, BaseCheckpointSaver):
@@ -83,7 +83,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
 
 
 def marked_command(input: Any) -> Any:
-    """Return what a run is started with; a command that edits the state, or sends a node one, says so in the state."""
+    """Return the input of a run; a command that edits the state or sends a state to a node also marks the edit."""
     if not isinstance(input, Command) or not (input.update or input.goto):
         return input
     goto: Any = list(input.goto) if isinstance(input.goto, list | tuple) else [input.goto] * bool(input.goto)
@@ -93,12 +93,12 @@ def marked_command(input: Any) -> Any:
 
 def _marked_update(update: StateUpdate) -> StateUpdate:
     values, as_node, task_id = (*update, None, None)[:3]
-    # An input begins a visit, which is nobody's edit.
+    # An input starts a visit, so it is not an edit.
     return update if as_node == INPUT else StateUpdate(_marked_values(values), as_node, task_id)
 
 
 def _marked_values(values: Any) -> Any:
-    """Return the values of an edit with the mark; none where nothing is edited, as in a fork."""
+    """Return the values of an edit with the mark; unchanged if the update edits nothing, as for a fork."""
     if isinstance(values, dict):
         return {**values, "edited": True}
     if isinstance(values, BaseModel):
@@ -106,19 +106,19 @@ def _marked_values(values: Any) -> Any:
     if isinstance(values, Command):
         return marked_command(values)
     if isinstance(values, list):
-        # A copy of a checkpoint with edits, each with the node that it stands for.
+        # A copy of a checkpoint with edits: each element holds the values and the node they stand for.
         return [(_marked_values(one[0]), *one[1:]) if isinstance(one, list | tuple) else one for one in values]
     return values
 
 
 class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
-    """An uncompiled graph of a visit.
+    """Uncompiled graph of a visit.
 
     Args:
-        variant: What its runs are called.
-        named_by: Tells who visits.
-        context_schema: Settings that the nodes read.
-        input_schema: What a visit is given.
+        variant: Name of its runs.
+        named_by: Function that returns the name of the user.
+        context_schema: Settings of the nodes.
+        input_schema: Input of a visit.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
         self.named_by = named_by
 
     def compile(self, *args: Any, **kwargs: Any) -> KnownGraph:
-        """Compile it, as `StateGraph.compile` does."""
+        """Compile the graph, as `StateGraph.compile` does."""
         compiled = super().compile(*args, **kwargs)
         known = KnownGraph(**vars(compiled))
-        # What a copy by the constructor loses.
+        # Copy the attributes that the constructor does not take.
         vars(known).update(vars(compiled))
         return known

@@ -1,4 +1,4 @@
-"""A LangGraph server, as the commands with `--server` reach it."""
+"""Client of a LangGraph server, for the commands with `--server`."""
 
 import os
 from collections.abc import AsyncIterator
@@ -10,14 +10,14 @@ from langgraph_sdk.client import LangGraphClient
 
 from sim.errors import BillpError
 
-# Seconds until nobody answers, and until a run that is waited for is asked about again.
+# Timeouts in seconds: to connect, and to wait for a run before its status is requested again.
 CONNECT_SECONDS = 10.0
 WAIT_SECONDS = 3600.0
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[LangGraphClient]:
-    """Yield a client of the LangGraph server at `url`, which shows the token of BILLP_TOKEN, or LANGGRAPH_API_KEY.
+    """Yield a client of the LangGraph server at `url`, with the token in BILLP_TOKEN or LANGGRAPH_API_KEY.
 
     Raises:
         BillpError: The server does not answer, or refuses a request.
@@ -27,7 +27,7 @@ async def connected(url: str) -> AsyncIterator[LangGraphClient]:
     place = url.rpartition("@")[2] if "@" in url else url
     try:
         timeout = (CONNECT_SECONDS, WAIT_SECONDS, WAIT_SECONDS, CONNECT_SECONDS)
-        # Left to itself, the client would send the key of LangSmith to whatever server it is.
+        # Without an explicit key, the client would send the LangSmith key to any server.
         key = os.environ.get("LANGGRAPH_API_KEY")
         async with get_client(url=url, api_key=key, headers=headers, timeout=timeout) as client:
             yield client
@@ -38,10 +38,10 @@ async def connected(url: str) -> AsyncIterator[LangGraphClient]:
 
 
 async def check_server(url: str) -> None:
-    """Ask the LangGraph server at `url` once, so that a wrong address is known before anything waits for it patiently.
+    """Send one request to the LangGraph server at `url`, so that a wrong address fails before any retries.
 
     Raises:
-        BillpError: The server does not answer, or refuses.
+        BillpError: The server does not answer, or refuses the request.
     """
     async with connected(url) as client:
         await client.assistants.search(limit=1)

@@ -1,7 +1,7 @@
-"""Checks before each node: what the state may hold, and whose it may be.
+"""Checks before each node: types, bounds and owner of the state.
 
-A state can be edited between any two nodes: in Studio, over the API, by a command. So nothing of it is believed because
-an earlier node checked it.
+The state can be edited between any two nodes: in Studio, over the API, by a command. So every node checks the state
+again, whatever earlier nodes checked.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def check_state(state: VisitState) -> None:
     """Check types and bounds of a state, and the order of its rounds.
 
     Raises:
-        BadInputError: The state breaks one; the message names the field.
+        BadInputError: A field is invalid; the message names it.
     """
     state.check_types()
     check_limits(state)
@@ -31,10 +31,10 @@ def check_state(state: VisitState) -> None:
 
 
 def check_owner(state: VisitState, account: Account | None) -> None:
-    """Check that a person's visit is that of the account that runs it. Simulated users belong to nobody.
+    """Check that a person's visit belongs to the account that runs it. Simulated users have no owner.
 
     Raises:
-        BadInputError: The state names somebody else.
+        BadInputError: The state names another person.
     """
     if account is not None and state.profile is not None and state.user_id != account.name:
         raise BadInputError(
@@ -44,7 +44,7 @@ def check_owner(state: VisitState, account: Account | None) -> None:
 
 
 def scoped_runtime(runtime: Runtime[Any]) -> Runtime[Any]:
-    """Return the runtime for a node: its store reaches what the account that is signed in may reach."""
+    """Return the runtime for a node, with a store limited to the records that the signed-in account may reach."""
     account = signed_in(runtime)
     if account is None or runtime.store is None or isinstance(runtime.store, ScopedStore):
         return runtime

@@ -1,4 +1,4 @@
-"""The variants: each is the list of its nodes. Those of other packages join by the entry points `billp.variants`."""
+"""Registry of variants, each a list of nodes; other packages add variants by the entry points `billp.variants`."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -26,7 +26,7 @@ from sim.errors import BadInputError
 
 
 class Variant(NamedTuple):
-    """The nodes of each round, those after the last one, and the defaults of the settings that they read."""
+    """Nodes of a round, nodes after the last round, and the settings class with the variant's defaults."""
 
     step: tuple[Node, ...]
     at_end: tuple[Node, ...] = ()
@@ -34,24 +34,24 @@ class Variant(NamedTuple):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Return all nodes, in order."""
+        """All nodes, in order."""
         return (*self.step, *self.at_end)
 
     @property
     def settings(self) -> type[Context]:
-        """Return the class of its settings: `context`, with what its nodes bring of their own."""
+        """Class of the settings: `context` with the settings that the nodes add."""
         return settings_of(self.nodes, self.context)
 
     @property
     def remembers(self) -> bool:
-        """Return whether its visits write memories: where none does, there is nothing to recall either."""
+        """Whether its visits write memories; a variant that writes none has none to recall."""
         return any(map(is_writer, self.nodes))
 
 
 def forgetful(node: Node) -> Node:
-    """Return the same role without memory, whatever other variants have written into the store that they share.
+    """Return the same role without memory, although variants share one store.
 
-    It neither recalls nor writes, nor does it hand back records for the end of a cohort.
+    The role neither recalls nor writes memories, and returns no records to be written at the end of a cohort.
     """
 
     @wraps(node)
@@ -63,7 +63,7 @@ def forgetful(node: Node) -> Node:
 
 
 def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
-    """Return a variant, or the one that a function makes."""
+    """Return the variant; for a function, the variant that it returns."""
     variant = loaded if isinstance(loaded, Variant) else loaded()
     if not isinstance(variant, Variant):
         raise BadInputError("it is no Variant, nor does it return one")
@@ -83,15 +83,15 @@ VARIANTS = Registry(
         "act_only": Variant((forgetful(actor), user)),
         "react": Variant((forgetful(planner), forgetful(actor), user)),
         "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
-        # One level of learning without the other: no lessons, or neither experiences nor values.
+        # One level of learning without the other: without lessons, or without experiences and values.
         "no_macro": Variant((forgetful(planner), actor, user, critic)),
         "no_micro": Variant((planner, forgetful(actor), user, forgetful(critic)), (reflector,)),
-        # Two calls a round instead of three. A variant and no setting: a resume without context, which gets the
-        # default settings, must not go on with other nodes than the visit began with.
+        # Two model calls per round instead of three. This is a variant and not a setting, because a resume without
+        # context uses the default settings and must not run other nodes than the visit started with.
         "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
         "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
         "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
-        # The same roles with the original's settings.
+        # The same roles with the settings of the original.
         "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
     },
     _checked,
@@ -99,29 +99,29 @@ VARIANTS = Registry(
 
 
 def settings_schema(variants: Iterable[str]) -> type[Context]:
-    """Return the class of what may be set for some variants; names of none, as those of baselines, are passed over."""
+    """Return the class of all settings of the named variants; names of baselines are ignored."""
     return with_fields_of(VARIANTS[name].settings for name in variants if name in VARIANTS)
 
 
 def variant_settings(name: str, given: Context) -> Context:
-    """Return the settings of a variant: what was set, and its own defaults for the rest; baselines have none."""
+    """Return the settings of a variant: the set values and the variant's defaults; unchanged for baselines."""
     return completed(VARIANTS[name].settings, given) if name in VARIANTS else given
 
 
 def own_settings(name: str, given: Context) -> dict[str, Any]:
-    """Return those settings of a variant that differ from what was given for all, as JSON values."""
+    """Return the settings of a variant that differ from the common settings, as JSON values."""
     common = given.model_dump(mode="json")
     own = variant_settings(name, given).model_dump(mode="json")
     return {setting: value for setting, value in own.items() if setting not in common or value != common[setting]}
 
 
 def graph_id(variant: str) -> str:
-    """Return the id under which langgraph.json serves a variant."""
+    """Return the graph id of a variant in langgraph.json."""
     return "episode" if variant == "billp" else variant
 
 
 def known_kinds() -> list[str]:
-    """Return the kinds of records, those of variants of other packages among them; these are known from then on."""
-    # Loads them all.
+    """Register and return all kinds of records, including kinds added by variants of other packages."""
+    # Listing the registry loads every variant.
     _ = list(VARIANTS)
     return [*KINDS, OLD_KIND]

@@ -1,4 +1,4 @@
-"""Which package imports which: `python -m tests.architecture` prints the diagram of docs/architecture.md."""
+"""Import diagram of the packages: `python -m tests.architecture` prints the diagram of docs/architecture.md."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ FLOORS = ("graph", "nodes", "memory", "sim")
 
 
 def packages() -> dict[str, list[Path]]:
-    """Return the files of each package, those of a package within it left out."""
+    """Return the files of each package, without those of packages inside it."""
     found: dict[str, list[Path]] = {}
     for floor in FLOORS:
         for file in sorted((ROOT / floor).rglob("*.py")):
@@ -17,7 +17,7 @@ def packages() -> dict[str, list[Path]]:
 
 
 def imported(file: Path, known: set[str]) -> set[str]:
-    """Return the packages that a file imports something of."""
+    """Return the packages from which a file imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -33,7 +33,7 @@ def _package_of(name: str, known: set[str]) -> str:
 
 
 def diagram() -> str:
-    """Return the packages by floor, and an arrow from each to those that it imports, as Mermaid draws them."""
+    """Return the packages by floor, with an arrow to each imported package, as Mermaid source."""
     files = packages()
     lines = ["graph TD"]
     for floor in FLOORS:
@@ -47,7 +47,7 @@ def diagram() -> str:
 
 
 def _id(name: str) -> str:
-    # Not the bare name: `graph` is a word of Mermaid's.
+    # A prefix is needed: `graph` is a keyword of Mermaid.
     return f"the_{name.replace('.', '_')}"
 
 

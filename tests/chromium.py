@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen, spoken to by the DevTools protocol."""
+"""Headless Chromium of Debian, controlled by the DevTools protocol."""
 
 import json
 import shutil
@@ -27,12 +27,12 @@ QUIET = (
 
 
 class Visited(NamedTuple):
-    """What came of opening a page."""
+    """Result of opening a page."""
 
     faults: list[str]
     """Errors and warnings of the console, exceptions of scripts and dialogs."""
     fetched: list[str]
-    """Addresses that were asked for, the page's own left out."""
+    """Requested addresses, without the page's own."""
     answers: list[Any]
 
 
@@ -51,7 +51,7 @@ def browser(profile: Path) -> Iterator[str]:
 
 
 def open_page(devtools: str, page: Path, width: int, questions: tuple[str, ...], *, dark: bool = False) -> Visited:
-    """Open a page in a window of some width, and ask for the values of expressions."""
+    """Open a page in a window of the given width, and evaluate expressions in it."""
     with connect(devtools, max_size=None, proxy=None) as socket:
         target = _Session(socket).call("Target.createTarget", url="about:blank")["targetId"]
         session = _Session(socket)
@@ -80,7 +80,7 @@ def open_page(devtools: str, page: Path, width: int, questions: tuple[str, ...],
 
 
 class _Session:
-    """Calls over one connection, and the events that came in between."""
+    """Calls over one connection, with the events received between them."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.id = ""

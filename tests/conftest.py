@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import GUARDED, ChromaServer, Server, serving
 
-# Nothing leaves the machine, whatever the tests' own processes start.
+# Nothing leaves the machine, not even from processes that the tests start.
 os.environ.update(LANGGRAPH_CLI_NO_ANALYTICS="1", LANGSMITH_TRACING="false", ANONYMIZED_TELEMETRY="False")
 for name in (
     "OPENAI_API_KEY",
@@ -27,7 +27,7 @@ for name in (
 
 @pytest.fixture(scope="session")
 def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose tiny world is built and embedded; copy it, do not write into it."""
+    """Home folder with the world `tiny`, built and embedded; copy it, do not write into it."""
     from nodes.tools.open_world import close_worlds, open_world_now
 
     base = tmp_path_factory.mktemp("built")
@@ -46,7 +46,7 @@ def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of the test's own, with the tiny world in it."""
+    """Home folder of the test's own, with the world `tiny`."""
     from nodes.tools.open_world import close_worlds
 
     base = tmp_path / "home"
@@ -58,14 +58,14 @@ def home(built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture(scope="session")
 def guarded(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with authentication, which tests share: ann may share memories, bob may not."""
+    """Server with authentication, shared by the tests: ann may share memories, bob may not."""
     with serving(tmp_path_factory.mktemp("guarded"), built_home, configuration=GUARDED) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
-    """A Chroma server that tests share; whoever needs it empty empties it."""
+    """Chroma server, shared by the tests; a test that needs an empty one empties it."""
     server = ChromaServer(tmp_path_factory.mktemp("chroma"))
     try:
         server.wait()

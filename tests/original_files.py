@@ -1,4 +1,4 @@
-"""Small files in the shapes of the authors' environments, which nobody here holds."""
+"""Small files in the formats of the authors' environments, which the project does not have."""
 
 import json
 import pickle
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 TITLES = [f"Game {number}" for number in range(40)]
-# Two ids of one title: the map from titles names the later one, as in the authors' map of Steam.
+# Two ids with one title: the map from titles has the later id, as in the authors' map of Steam.
 TITLES[17] = TITLES[9]
 GENRES = ["Action", "Indie", "RPG", "Strategy"]
 
 
 def write_original(folder: Path, dataset: str = "steam", *, protocol: int = 4, dtype: str = "f4") -> dict[str, Any]:
-    """Write all files of a data set and return the arrays that are in them."""
+    """Write all files of a data set, and return their arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(3)
     n_users, n_items = 90, len(TITLES)

@@ -1,4 +1,4 @@
-"""A reverse proxy on a free loopback port, as one stands before a Chroma server: checks a header, may speak TLS."""
+"""Reverse proxy on a free loopback port, as before a Chroma server: checks a header, with or without TLS."""
 
 import http.client
 import ssl
@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 
 class ReverseProxy:
-    """Passes what has the right header on to a server, and refuses all else with a page that repeats what it was sent.
+    """Proxy that forwards requests with the right header, and refuses others with a page that repeats the request.
 
     Args:
         target: URL of the server.
         name: Name of the header.
-        value: What it has to be.
+        value: Required value of the header.
         certificate: PEM file with certificate and key; None for plain HTTP.
     """
 
@@ -78,7 +78,7 @@ class ReverseProxy:
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1; return the file for a server, which has the key, and the one for clients."""
+    """Create a certificate for 127.0.0.1; return the server's file, with the key, and the clients' file."""
     certificate, both = folder / "ca.pem", folder / "server.pem"
     subprocess.run(
         [

@@ -1,7 +1,7 @@
-"""An endpoint that speaks OpenAI's protocol and answers by a script: a real HTTP server on loopback.
+"""Scripted model endpoint: a real HTTP server on loopback that speaks OpenAI's protocol.
 
-A script is a function from what was asked to a `Reply` or a `Failure`. `python -m tests.scripted DELAY` serves the
-replies of the model `rules`, each after DELAY seconds, in a process of its own.
+A script is a function from a request to a `Reply` or a `Failure`. `python -m tests.scripted DELAY` serves the replies
+of the model `rules`, each after DELAY seconds, in a process of its own.
 """
 
 import asyncio
@@ -17,47 +17,47 @@ from typing import Any
 from nodes.llm.prompting import read_facts
 from nodes.llm.rules import RULES
 
-# Characters of a piece of a stream.
+# Characters in a piece of a stream.
 PIECE = 3
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived."""
+    """Request as it arrived."""
 
     number: int
-    """Of all requests, from 0."""
+    """Number among all requests, from 0."""
     path: str
     headers: dict[str, str]
-    """Names in small letters."""
+    """Headers, with names in small letters."""
     body: dict[str, Any]
     at: float
-    """When, in seconds of the monotonic clock."""
+    """Time of arrival in seconds of the monotonic clock."""
 
     @property
     def prompt(self) -> str:
-        """Return all messages as one text."""
+        """All messages as one text."""
         return "\n\n".join(message["content"] for message in self.body["messages"])
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the facts in the prompt."""
+        """Facts in the prompt."""
         return read_facts(self.body["messages"][1]["content"])
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        """Return the JSON schema that the reply should follow, if one came along."""
+        """JSON schema requested for the reply; None if missing."""
         wanted = self.body.get("response_format")
         return None if wanted is None else wanted["json_schema"]["schema"]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of the model."""
+    """Reply of the model."""
 
     text: str
     delay: float = 0.0
-    """Seconds before it."""
+    """Seconds before the reply."""
     gap: float = 0.0
     """Seconds between the pieces of a stream."""
     prompt_tokens: int = 100
@@ -65,11 +65,11 @@ class Reply:
     cached_tokens: int = 0
     finish: str = "stop"
     cut: bool = False
-    """Whether the connection drops in the middle."""
+    """Whether the connection drops in the middle of the reply."""
 
     @property
     def usage(self) -> dict[str, Any]:
-        """Return the usage as the protocol writes it."""
+        """Usage in the format of the protocol."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -80,10 +80,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """What goes wrong instead of a reply."""
+    """Failure sent instead of a reply."""
 
     status: int = 0
-    """HTTP status; 0 drops the connection without a word."""
+    """HTTP status; 0 drops the connection without an answer."""
     message: str = "scripted"
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
@@ -109,23 +109,23 @@ def without_schemas(script: Script) -> Script:
 
 
 class Endpoint:
-    """A server under way."""
+    """Running endpoint."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        """May be replaced while it runs."""
+        """Script; may be replaced while the endpoint runs."""
         self.asked: list[Asked] = []
-        """What has arrived."""
+        """Requests received so far."""
         self.open = 0
-        """Requests under way."""
+        """Number of open requests."""
         self.most_open = 0
         self.port = 0
         self.stop: Callable[[], object] = lambda: None
-        """Ends it, from any thread."""
+        """Function that stops the endpoint, from any thread."""
 
     @property
     def url(self) -> str:
-        """Return its address as a client is given it."""
+        """Base URL for a client."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def serve(self, ready: Callable[[], None]) -> None:
@@ -165,9 +165,9 @@ class Endpoint:
         return asked
 
     async def _answer(self, asked: Asked, writer: asyncio.StreamWriter) -> bool:
-        """Answer a request, and tell whether the connection goes on."""
+        """Answer a request, and return whether the connection stays open."""
         does = self.script(asked)
-        # The script's own time counts too, so that a delay is what the one who asks waits for.
+        # The script's own time counts too, so that `delay` is the waiting time of the client.
         await asyncio.sleep(asked.at + does.delay - time.monotonic())
         if isinstance(does, Failure):
             if does.status:
@@ -228,7 +228,7 @@ async def _stream(writer: asyncio.StreamWriter, asked: Asked, reply: Reply) -> N
 
 @contextmanager
 def serving(script: Script) -> Iterator[Endpoint]:
-    """Yield an endpoint that serves in a thread of its own, on a free port."""
+    """Yield an endpoint that serves in its own thread, on a free port."""
     endpoint = Endpoint(script)
     ready = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(endpoint.serve(ready.set)))
@@ -242,7 +242,7 @@ def serving(script: Script) -> Iterator[Endpoint]:
 
 
 def main(delay: float) -> None:
-    """Print the address, and serve until the process is ended."""
+    """Print the address, and serve until the process ends."""
 
     def script(asked: Asked) -> Reply:
         return Reply(by_rules(asked).text, delay=delay)

@@ -1,4 +1,4 @@
-"""Real server processes on free loopback ports: LangGraph Server as `make dev` starts it, and `chroma run`."""
+"""Real server processes on free loopback ports: LangGraph Server as started by `make dev`, and `chroma run`."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LANGGRAPH = Path(sys.executable).with_name("langgraph")
 START_SECONDS = 90
 TOKEN_OF = {"ann": "token-of-ann-0123456789", "bob": "token-of-bob-0123456789"}
-# Ann may share: teach, and write memories that others recall.
+# Ann may share: her visits teach, and she may write memories that others recall.
 TOKENS: dict[str, Any] = {TOKEN_OF["ann"]: {"name": "ann", "share": True}, TOKEN_OF["bob"]: "bob"}
 OPEN, GUARDED = "langgraph.json", "langgraph.auth.json"
 DEADLINE = 30.0
@@ -65,7 +65,7 @@ def develop(folder: Path, home: Path, port: int, *, jobs: int = 10, **environmen
 
 
 async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server answers; False where it ends or takes too long."""
+    """Wait until the server answers; return False if it ends or takes too long."""
     async with httpx.AsyncClient() as client:
         for _ in range(START_SECONDS * 5):
             if process.poll() is not None:
@@ -82,14 +82,14 @@ def last_words(log: Path) -> str:
 
 
 class Server(NamedTuple):
-    """A running server."""
+    """Running server."""
 
     url: str
     pid: int
     log: Path
 
     def http(self, name: str = "", **headers: str) -> httpx.AsyncClient:
-        """Return a client that shows the token of ann or bob, or none for the empty name."""
+        """Return a client with the token of ann or bob; without a token for the empty name."""
         return httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False, headers=authorization(name) | headers)
 
     def client(self, name: str, **headers: str) -> LangGraphClient:
@@ -98,7 +98,7 @@ class Server(NamedTuple):
 
 
 def authorization(name: str) -> dict[str, str]:
-    """Return the header that shows the token of ann or bob, none for the empty name."""
+    """Return the header with the token of ann or bob; no header for the empty name."""
     return {"Authorization": f"Bearer {TOKEN_OF[name]}"} if name else {}
 
 
@@ -107,10 +107,10 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]
     """Run a server while the block runs.
 
     Args:
-        folder: An empty folder for its files.
-        built_home: A home with the worlds that it needs, which is copied.
-        settings: `jobs` at once, the `configuration` to start from (OPEN, or GUARDED with authentication), and what it
-            gets besides, such as `env`.
+        folder: Empty folder for the server's files.
+        built_home: Home folder with the required worlds, which is copied.
+        settings: Number of `jobs` at once, the `configuration` to start from (OPEN, or GUARDED with authentication),
+            and further entries of the configuration, such as `env`.
     """
     shutil.copytree(built_home, folder / "home")
     port = free_port()
@@ -121,7 +121,7 @@ def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]
 
 @contextmanager
 def answering(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[Server]:
-    """Wait for a server that was started, and end it after the block."""
+    """Wait for a started server, and end it after the block."""
     url = f"http://127.0.0.1:{port}"
     try:
         assert asyncio.run(answers(url, process)), last_words(log)

@@ -1,4 +1,4 @@
-"""The recorded data beside the checkout, for tests that use it."""
+"""Recorded data beside the checkout, for tests that use it."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ FOLDER = Path(os.environ.get("BILLP_SHARED_DATA") or Path(__file__).resolve().pa
 
 
 def recorded(name: str) -> Path:
-    """Return a file of recorded Steam runs, or skip the test."""
+    """Return a file of recorded Steam runs; skip the test if missing."""
     file = FOLDER / "steam" / name
     if not file.is_file():
         pytest.skip(f"recorded data not found: {name}")

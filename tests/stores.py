@@ -1,4 +1,4 @@
-"""Stores to test with: embeddings without a model, every kind of store that has to answer alike, and a clock."""
+"""Stores for tests: embeddings without a model, each kind of store with the same behaviour, and a clock."""
 
 import hashlib
 import sqlite3
@@ -25,7 +25,7 @@ TTL: TTLConfig = {"refresh_on_read": True, "default_ttl": 30}
 
 
 class FakeEmbeddings(Embeddings):
-    """A vector for each text, drawn by its hash: the same in every process."""
+    """Embeddings drawn from a hash of the text: the same in every process."""
 
     def __init__(self, name: str = "fake", dimension: int = DIMENSION) -> None:
         self.name = name
@@ -45,9 +45,9 @@ def chroma(where: str | Path | None = None, **options: Any) -> ChromaStore:
 
 
 class Vectors(sqlite3.Connection):
-    """A connection that can load sqlite-vec.
+    """Connection that can load sqlite-vec.
 
-    Some builds of Python cannot load extensions; there the only function of it that `SqliteStore` calls stands in.
+    Some builds of Python cannot load extensions; there a stand-in provides the only function that `SqliteStore` calls.
     """
 
     if not hasattr(sqlite3.Connection, "enable_load_extension"):
@@ -65,7 +65,7 @@ def _cosine_distance(one: bytes, other: bytes) -> float:
 
 
 SQLITE: dict[str, Any] = {"database": ":memory:", "isolation_level": None, "factory": Vectors}
-"""How `from_conn_string` of LangGraph's stores connects, but for `Vectors`."""
+"""Connection settings of `from_conn_string` in LangGraph's stores, with `Vectors` as the factory."""
 
 
 def sqlite_index() -> SqliteIndexConfig:
@@ -88,8 +88,8 @@ def chroma_store(
 ) -> Iterator[ChromaStore]:
     """Open an empty `ChromaStore`.
 
-    In "memory", in a "folder", or on a "server"; in a folder above its exact limit, with "few" records below each
-    prefix or with so many that Chroma's "index" is asked.
+    `kind` is "memory", "folder" or "server". Two more kinds are folders above the exact limit: "few" has few records
+    below each prefix, and "index" has so many that Chroma's index is searched.
     """
     places: dict[str, Callable[[], ChromaStore]] = {
         "memory": lambda: chroma(ttl=ttl),
@@ -107,7 +107,7 @@ def chroma_store(
 
 
 class Clock:
-    """The time by which `ChromaStore` lives, moved on as if it had passed."""
+    """Clock of `ChromaStore`, which a test moves forward."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = self
@@ -121,7 +121,7 @@ class Clock:
         monkeypatch.setattr("memory.chroma.ttl.datetime", Shifted)
 
     def pass_for(self, store: BaseStore, minutes: float) -> None:
-        """Let time pass for a store; what SQLite keeps is moved back instead, for its clock cannot be set."""
+        """Let time pass for a store; the times in SQLite are moved back instead, because its clock cannot be set."""
         self.passed += timedelta(minutes=minutes)
         if isinstance(store, SqliteStore):
             moved = "UPDATE store SET expires_at = strftime('%Y-%m-%d %H:%M:%f', expires_at, ?)"

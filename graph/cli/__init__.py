@@ -1,4 +1,4 @@
-"""The command `billp`."""
+"""Command line `billp`."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from graph.cli.memory.commands import memory as memory_commands
 from memory.chroma.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
 
-# The graph, Chroma and the models are imported by the command that needs them, so that --help and errors are quick.
+# Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
 app = typer.Typer(
     help="BiLLP: a planner for long-term recommendation.",
@@ -33,12 +33,12 @@ app.add_typer(worlds, name="world")
 app.add_typer(memory_commands, name="memory")
 
 STOPPED = 130
-# What a study compares unless told otherwise.
+# Default variants and baselines of a study.
 COMPARED = (
     "act_only,react,reflexion,billp,billp_outlook,"
     "random,popular,greedy,diverse_greedy,genre_greedy,pop_greedy,outlook_only,oracle"
 )
-# How a command that was stopped is gone on with.
+# Instructions to resume a stopped command.
 GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same command goes on"]}
 out = Console()
 err = Console(stderr=True)
@@ -135,7 +135,7 @@ def world_build(
     with err.status(f"Fitting the world {name} to {len(read):,} ratings …"):
         kept = keep_core(read, k_core) if k_core else read
         world = World.build(name, kept, seed=seed, min_reward_quantile=min_reward_quantile, cut=cut)
-    # Before the world takes its place: where either fails, nothing is left.
+    # Runs before the world is moved into place: a failure leaves no files.
     world.save(folder, lambda fresh: embed_with_progress(err, world, fresh))
     with err.status("Visiting dev users to see why they leave …"):
         description = describe(world)
@@ -162,7 +162,7 @@ def world_import_original(
     with scratch_folder(target) as scratch:
         with err.status(f"Reading {folder} …"):
             world = import_original(name, dataset, folder, scratch, seed=seed)
-        # Before the world takes its place: where either fails, nothing is left.
+        # Runs before the world is moved into place: a failure leaves no files.
         world.save(target, lambda fresh: embed_with_progress(err, world, fresh))
     with err.status("Visiting dev users to see why they leave …"):
         description = describe(World.load(target))
@@ -191,15 +191,15 @@ def world_check_recorded(
 
 
 def comma_separated(text: str) -> tuple[str, ...]:
-    """Return names that are separated by commas."""
+    """Split a comma-separated list of names."""
     return tuple(one.strip() for one in text.split(",") if one.strip())
 
 
 def column_map(text: str) -> dict[str, str]:
-    """Return which column holds what, as `--columns` says it.
+    """Return the columns of a table by field, from the value of `--columns`.
 
     Raises:
-        BadInputError: It is not of the form `user=userId,item=movieId`.
+        BadInputError: The text is not of the form `user=userId,item=movieId`.
     """
     pairs = [part.split("=", 1) for part in text.split(",")] if text else []
     if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in pairs):
@@ -444,10 +444,10 @@ def local_model(
 
 
 def checked(make: Callable[[], Made]) -> Made:
-    """Return what `make` makes, with a fault of the user's put in one line.
+    """Return the result of `make`, with invalid settings reported in one line.
 
     Raises:
-        BadInputError: A setting cannot be used.
+        BadInputError: A setting is invalid.
     """
     try:
         return make()
@@ -458,16 +458,16 @@ def checked(make: Callable[[], Made]) -> Made:
 
 
 def main() -> None:
-    """Run the command, with each error in one line on standard error.
+    """Run the command, and print each error as one line on standard error.
 
-    Exits with 0, 1 where something failed, 2 where the command was used wrongly, or 130 where it was stopped.
+    Exits with 0 after success, 1 after a failure, 2 after wrong usage, or 130 when stopped.
     """
-    # Whoever ends the process otherwise than by Ctrl-C wants the same: files whole or not at all, no process left.
+    # Handle SIGTERM like Ctrl-C: files are complete or absent, and no child process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False) or 0
         if code == STOPPED:
-            # Typer has turned an interrupt into this code by now.
+            # Typer turns an interrupt into this exit code.
             command = next((one for one in sys.argv[1:] if one in GOES_ON), "")
             print("; ".join(["billp: stopped", *GOES_ON.get(command, ())]), file=sys.stderr)
         sys.exit(code)
@@ -475,13 +475,13 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         message, code = explain(error)
-        # Never wrapped or coloured: programs and people search for this line.
+        # No wrapping and no colour: programs and people search for this line.
         print(f"billp: {message}", file=sys.stderr)
         sys.exit(code)
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Return an error as one line, and the exit code it stands for."""
+    """Return an error as one line, with its exit code."""
     if isinstance(error, typer.exceptions.TyperException):
         if type(error).__name__ == "NoArgsIsHelpError":
             return error.format_message(), error.exit_code

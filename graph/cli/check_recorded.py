@@ -1,4 +1,4 @@
-"""Hold the code against recorded runs of the original: rule, rewards, titles, credit and metrics come out again."""
+"""Check of the code against recorded runs of the original: leave rule, rewards, titles, credit and metrics."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ from sim.leave import LeaveReason, LeaveRule
 from sim.metrics import summarize
 from sim.original.runs import Credited, Decision, Recorded, RecordedVisit, Rewarded
 
-# Distances were not recorded; only on which side of tau they lie, where the cause of leaving tells.
+# The recordings have no distances; the recorded cause of leaving only shows on which side of tau a distance is.
 NEAR, TAU, FAR = 0.0, 0.5, 1.0
 RULE = LeaveRule(min_distance=TAU)
 METRICS: tuple[Literal["length", "length_with_exit", "mean_reward", "total_reward"], ...] = (
@@ -23,7 +23,7 @@ METRICS: tuple[Literal["length", "length_with_exit", "mean_reward", "total_rewar
     "total_reward",
 )
 SHOWN = 5
-"""Contradictions that a report names of each check."""
+"""Contradictions that a report shows for each check."""
 _MODES: tuple[Mode, ...] = ("fresh", "nearest")
 _REASONS: dict[str, LeaveReason] = {
     "repeat_in_window": "repeat",
@@ -34,18 +34,18 @@ _REASONS: dict[str, LeaveReason] = {
 
 
 class Check(BaseModel):
-    """What one thing that is checked came to."""
+    """Result of one check."""
 
     name: str
     agree: int = 0
-    """Records that come out as recorded."""
+    """Records that the code reproduces."""
     open: int = 0
-    """Records that do not tell enough to be decided, and that nothing contradicts."""
+    """Records with too little information for a decision, and without a contradiction."""
     contradictions: list[str] = Field(default_factory=list)
-    """One line for each record that comes out otherwise."""
+    """One line for each record that the code contradicts."""
 
     def note(self, agrees: bool, otherwise: str) -> None:
-        """Count a record that was decided."""
+        """Count a decided record."""
         if agrees:
             self.agree += 1
         else:
@@ -53,13 +53,14 @@ class Check(BaseModel):
 
 
 class RunMetrics(BaseModel):
-    """The metrics of one recorded run, as `summarize` gives them."""
+    """Metrics of one recorded run, computed by `summarize`."""
 
     run: str
     visits: int
     left_out: int
-    """Visits that cannot be counted: the user stayed at an unknown reward, rounds follow
-    their leaving, or there are none."""
+    """Visits left out of the metrics: the user stayed at an unknown reward, rounds follow their leaving, or no round
+    was recorded.
+    """
     length: float | None = None
     length_with_exit: float | None = None
     mean_reward: float | None = None
@@ -67,7 +68,7 @@ class RunMetrics(BaseModel):
 
 
 class Conformance(BaseModel):
-    """What recorded files say about the code."""
+    """Result of all checks of recorded files."""
 
     files: dict[str, tuple[str, int]]
     checks: list[Check]
@@ -75,12 +76,12 @@ class Conformance(BaseModel):
 
     @property
     def agrees(self) -> bool:
-        """Return whether nothing contradicts."""
+        """Whether no record contradicts the code."""
         return not any(check.contradictions for check in self.checks)
 
 
 def check_recorded(recorded: Recorded) -> Conformance:
-    """Check all that the files allow to be checked."""
+    """Run every check that the files allow."""
     rounds = [row for episode in recorded.episodes for row in decisions_of(episode)]
     in_episodes = check_leaving("rounds of episodes", rounds)
     for episode in recorded.episodes:
@@ -100,11 +101,11 @@ def check_recorded(recorded: Recorded) -> Conformance:
 
 
 def decisions_of(episode: RecordedVisit) -> Iterator[Decision]:
-    """Give the rounds of an episode as decisions without a cause; the item is what the text was grounded to."""
+    """Yield the rounds of a visit as decisions without a cause; the item is the one the text was grounded to."""
     items = [step.grounded or f"(no item, round {index})" for index, step in enumerate(episode.steps)]
     for index, step in enumerate(episode.steps):
         if step.grounded is None:
-            # Nothing was recommended, so nobody decided.
+            # No item was recommended, so there is no decision.
             continue
         yield Decision(
             file=episode.file,
@@ -120,7 +121,7 @@ def decisions_of(episode: RecordedVisit) -> Iterator[Decision]:
 
 
 def check_leaving(name: str, decisions: Iterable[Decision]) -> Check:
-    """Check that the leave rule decides as recorded, by whether the user left and by the cause."""
+    """Check that the leave rule reproduces the recorded decisions and causes."""
     check = Check(name=name)
     for row in decisions:
         possible = possible_reasons(row)
@@ -135,7 +136,7 @@ def check_leaving(name: str, decisions: Iterable[Decision]) -> Check:
 
 
 def possible_reasons(row: Decision) -> set[LeaveReason | None]:
-    """Return what the leave rule may say of a decision: one answer, or several where reward or distance is unknown."""
+    """Return the possible results of the leave rule: one, or several if reward or distance is unknown."""
     if row.reward is not None:
         rewards = [row.reward]
     elif row.cause == "reward_lt_2_implied":
@@ -145,7 +146,7 @@ def possible_reasons(row: Decision) -> set[LeaveReason | None]:
     if row.cause == "distance":
         distances = [NEAR]
     elif row.cause in _REASONS or not row.left:
-        # Another cause, or none, means that no remembered item was near.
+        # A different cause, or none, means that no remembered item was near.
         distances = [FAR]
     else:
         distances = [NEAR, FAR]
@@ -163,7 +164,7 @@ def _fits(cause: str | None, reason: LeaveReason | None) -> bool:
 
 
 def check_rewards(rewards: Iterable[Rewarded], decisions: Iterable[Decision]) -> Check:
-    """Check that a user gives an item one reward on one table, wherever it is recorded."""
+    """Check that a user always gives an item the same reward within one table of rewards."""
     check = Check(name="rewards")
     table: dict[tuple[str, str, str], float] = {}
     for row in rewards:
@@ -184,12 +185,12 @@ def check_rewards(rewards: Iterable[Rewarded], decisions: Iterable[Decision]) ->
 
 
 def check_titles(catalogues: Iterable[Catalogue], groundings: Sequence[tuple[str, str]]) -> Check:
-    """Check that an exact title is grounded to itself, both ways of grounding, and was so in the recorded runs."""
+    """Check that an exact title is grounded to itself in both modes, and was so in the recorded runs."""
     check = Check(name="exact titles")
     for catalogue in catalogues:
         grounders = [Grounder(catalogue, shared_embeddings(), mode=mode) for mode in _MODES]
         exact = [(item.title, item.title) for item in catalogue if item.title.strip()]
-        # A text may be a title of one catalogue and have been written for another.
+        # A text may be a title of one catalogue but have been recorded with another.
         exact += [pair for pair in groundings if all(map(catalogue.by_title, pair))]
         for text, title in exact:
             found = [grounder.named(text) for grounder in grounders]
@@ -204,7 +205,7 @@ def _groundings(recorded: Recorded) -> list[tuple[str, str]]:
 
 
 def check_credit(rows: Iterable[Credited]) -> Check:
-    """Check that the advantage rule `value_difference` gives the signs that were stored."""
+    """Check that the advantage rule `value_difference` reproduces the recorded signs."""
     check = Check(name="signs of credit")
     for row in rows:
         sign = advantage(
@@ -226,7 +227,7 @@ def check_credit(rows: Iterable[Credited]) -> Check:
 
 
 def run_metrics(episodes: Iterable[RecordedVisit]) -> list[RunMetrics]:
-    """Return the metrics of each run, in the order in which runs first occur."""
+    """Return the metrics of each run, in order of first occurrence."""
     runs: dict[str, list[RecordedVisit]] = {}
     for episode in episodes:
         runs.setdefault(episode.file, []).append(episode)
@@ -258,13 +259,13 @@ def _visit(episode: RecordedVisit) -> dict[str, object]:
         "length_with_exit": len(episode.steps),
         "total_reward": sum(stays),
         "left": left,
-        # An episode does not say why its user left; a summary asks for it, but none of the `METRICS` depends on it.
+        # A recorded visit has no leave reason. `summarize` requires one, but none of the `METRICS` uses it.
         "leave_reason": "similar" if left else None,
     }
 
 
 def report_lines(found: Conformance) -> Iterator[str]:
-    """Give the report for people, line by line."""
+    """Yield the lines of a report for people."""
     for name, (kind, rows) in found.files.items():
         yield f"{rows:>6,} {kind:<11} {name}"
     for check in found.checks:

@@ -1,4 +1,4 @@
-"""A person's visit in a terminal: the questions and answers of `recommend`, here or on a LangGraph server."""
+"""Visit of a person in a terminal: the questions and answers of `recommend`, in this process or on a server."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,19 +23,19 @@ Ask = Callable[[Question], Answer]
 
 
 class Conversation(Protocol):
-    """A visit that is under way somewhere."""
+    """Visit of a person that is under way."""
 
     async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Begin the visit, and return its state when it stops."""
+        """Start the visit, and return its state when it stops."""
         ...
 
     async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Go on with an answer, and return the state when the visit stops again."""
+        """Resume the visit with an answer, and return the state when the visit stops again."""
         ...
 
 
 async def converse(conversation: Conversation, given: dict[str, Any], ask: Ask) -> dict[str, Any]:
-    """Lead a person's visit to its end, and return its output."""
+    """Run a person's visit to its end, and return its output."""
     state = await conversation.begin(given)
     while questions := state.get("__interrupt__"):
         state = await conversation.resume(ask(questions[0]["value"]).model_dump(exclude_defaults=True))
@@ -43,29 +43,29 @@ async def converse(conversation: Conversation, given: dict[str, Any], ask: Ask) 
 
 
 class Here:
-    """A visit in this process."""
+    """Visit in this process."""
 
     def __init__(self, graph: Any, context: Context) -> None:
         self._graph = graph
         self._run = {"config": {"configurable": {"thread_id": str(uuid4())}}, "context": context}
 
     async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Begin the visit."""
+        """Start the visit."""
         return _plain(await self._graph.ainvoke(given, **self._run))
 
     async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Go on with an answer."""
+        """Resume the visit with an answer."""
         return _plain(await self._graph.ainvoke(Command(resume=answer), **self._run))
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state with its interrupts as a server writes them."""
+    """Return a state with its interrupts in the JSON form of a server."""
     stopped = state.get("__interrupt__", ())
     return state | {"__interrupt__": [{"value": one.value} for one in stopped]}
 
 
 class There:
-    """A visit on a LangGraph server."""
+    """Visit on a LangGraph server."""
 
     def __init__(self, client: LangGraphClient, thread: str, context: Context) -> None:
         self._client = client
@@ -73,11 +73,11 @@ class There:
         self._context = context.model_dump(exclude_defaults=True)
 
     async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Begin the visit."""
+        """Start the visit."""
         return await self._wait(input=given)
 
     async def resume(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Go on with an answer."""
+        """Resume the visit with an answer."""
         return await self._wait(command={"resume": answer})
 
     async def _wait(self, **run: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
     """Yield a visit on the LangGraph server at `url`.
 
     Raises:
-        BillpError: The server does not answer, or does not know `recommend`.
+        BillpError: The server does not answer, or does not serve `recommend`.
     """
     async with connected(url) as client:
         thread = await client.threads.create()
@@ -110,13 +110,13 @@ async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
 
 
 def read_answer(line: str) -> Answer:
-    """Return what a person typed as an answer.
+    """Parse a person's answer.
 
-    A number from 1 to 5 is a rating; `s` skips; `q` leaves; what follows a colon is a comment, as in "4: more of this";
-    `profile: …` passes over the item and sets the profile.
+    A number from 1 to 5 is a rating; `s` skips; `q` leaves; text after a colon is a comment, as in "4: more of this";
+    `profile: …` skips the item and sets the profile.
 
     Raises:
-        BadInputError: It is none of these.
+        BadInputError: The text has none of these forms.
     """
     head, _, rest = (part.strip() for part in line.partition(":"))
     given: dict[str, Any] = {"comment": rest} if rest else {}

@@ -1,4 +1,4 @@
-"""What the command line shows while it works."""
+"""Progress and results of a command on the terminal."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -43,12 +43,12 @@ LEFT = {
 }
 
 
-# Seconds over which the speed of a study is measured: visits that have learned take longer than the first ones.
+# Window in seconds for the speed of a study: visits become longer as the agent learns.
 SPEED_SECONDS = 300.0
 
 
 class EpisodeView:
-    """Shows a visit round by round."""
+    """View of a visit, round by round."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
@@ -71,7 +71,7 @@ class EpisodeView:
             lines.append(f"says  {escape(step.reason)}")
         if step.left:
             lines.append("[red]left[/]")
-        # Long lines are left to the terminal, so that each can be searched for.
+        # Long lines are not wrapped, so that each line can be searched for.
         self._console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
 
 
@@ -90,12 +90,12 @@ def narrate(console: Console, output: VisitOutput, model: str) -> None:
 
 
 def end_of_visit(reason: LeaveReason | None, length: int) -> str:
-    """Return in words how a visit ended."""
+    """Describe the end of a visit."""
     return f"The user left: {LEFT[reason]}." if reason else f"The user stayed for all {length} rounds."
 
 
 def ask_person(console: Console, question: dict[str, Any]) -> Answer:
-    """Show an item to the person at the terminal, and return what they answer; asks again until they do."""
+    """Show an item to the person at the terminal, and return the answer; repeat the question after an invalid one."""
     lines = [
         f"[bold]{question['round']:3}[/]  [bold]{escape(question['title'])}[/] "
         f"[dim]({escape(', '.join(question['genres']))})[/]",
@@ -115,12 +115,12 @@ def ask_person(console: Console, question: dict[str, Any]) -> Answer:
 
 
 class StudyView:
-    """Shows how far a study is: a line for all of it, with the time that remains, and one for each cell.
+    """View of a study: a line for the whole study, with the remaining time, and a line for each cell.
 
     Args:
-        console: Where.
+        console: Console to print on.
         seeds: Number of seeds.
-        visits: Visits that are left to do.
+        visits: Number of unfinished visits.
     """
 
     def __init__(self, console: Console, seeds: int, visits: int) -> None:
@@ -147,7 +147,7 @@ class StudyView:
             self._progress.stop()
 
     def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        """Show that `done` of the `total` visits of a stage are done, or of the steps of reinforcement learning."""
+        """Show that `done` of the `total` visits of a batch are done, or of the steps of reinforcement learning."""
         self._progress.start()
         if cell not in self._tasks:
             self._tasks[cell] = self._progress.add_task("", overall=False)
@@ -157,16 +157,16 @@ class StudyView:
             self._tasks[cell], description=f"{cell.name}{seed}: {stage} {counted}", completed=done, total=total
         )
         if stage != TRAIN or cell.variant not in BASELINES:
-            # What is done when a stage begins was done before the study was gone on with.
+            # The visits already done at the first call were finished before the study was resumed.
             before = self._done.setdefault((cell, stage), done)
             self._progress.advance(self._all, done - before)
             self._done[cell, stage] = done
 
 
 class _NameColumn(TimeRemainingColumn):
-    """What a line is of; for the whole with the time that remains, for which there is no room elsewhere."""
+    """Name of a line; for the whole study also the remaining time, which has no room in another column."""
 
-    # A name changes from stage to stage, before anything of the next one is done.
+    # A name changes from batch to batch, before the first visit of the next batch ends.
     max_refresh = 0.0
 
     def render(self, task: Task) -> Text:
@@ -175,7 +175,7 @@ class _NameColumn(TimeRemainingColumn):
 
 
 def embed_with_progress(console: Console, world: World, folder: Path | None = None) -> None:
-    """Embed the labels of a world's items where that was not done before, and show how far it is."""
+    """Embed the labels of a world's items unless already embedded, and show the progress."""
     columns = (TextColumn("Embedding titles"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
     task = progress.add_task("", total=len(world.catalogue))
@@ -193,9 +193,9 @@ def embed_with_progress(console: Console, world: World, folder: Path | None = No
 
 @contextmanager
 def reading_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what shows how much of each file is read."""
+    """Yield a function that shows the progress of reading each file."""
     columns = (TextColumn("Reading {task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-    # Into a file only what went wrong is written: a bar there would stand before the one line of an error.
+    # In a file, only errors are written: a progress bar would come before the one line of an error.
     progress = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
@@ -213,7 +213,7 @@ def reading_progress(console: Console) -> Iterator[Callable[[str, int, int], Non
 
 
 def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> None:
-    """Print what `sim.metrics.world_summary.describe` says of a world."""
+    """Print the world description that `sim.metrics.world_summary.describe` returns."""
     if as_json:
         typer.echo(json.dumps(world, ensure_ascii=False))
         return

@@ -1,4 +1,4 @@
-"""A new role with all that belongs to it, written from templates: a package of its own that works as it is."""
+"""Scaffold of a new role: a working package with code, prompt and test, written from templates."""
 
 import keyword
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ FILES: Mapping[str, str] = {
 
 
 def write_node(name: str, folder: Path) -> list[Path]:
-    """Write the files of a new role, all of them or none, and return where they are.
+    """Write the files of a new role, all or none, and return their paths.
 
     Args:
-        name: What the role is called: its function, its variant, its files.
-        folder: Where it is to be; made here.
+        name: Name of the role, of its function, its variant and its files.
+        folder: New folder of the package.
 
     Raises:
-        BadInputError: Nothing can be called so, or something is there already.
+        BadInputError: The name is invalid or taken, or the folder exists.
         OSError: The folder cannot be written.
     """
     check_free(name)
@@ -52,10 +52,10 @@ def write_node(name: str, folder: Path) -> list[Path]:
 
 
 def check_free(name: str) -> None:
-    """Check that a role can be called so.
+    """Check that the name of a role is free.
 
     Raises:
-        BadInputError: It cannot.
+        BadInputError: The name is invalid or taken.
     """
     if not ENTRY_NAME.fullmatch(name) or keyword.iskeyword(name):
         raise BadInputError(f"no role can be called {name[:80]!r}: use small letters, digits and _, a letter first")

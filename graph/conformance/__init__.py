@@ -1,4 +1,4 @@
-"""What everything that joins by a name has to keep to, as tests that one's own inherits."""
+"""Contract tests for plug-ins: subclass the contract of your kind."""
 
 from graph.conformance.embeddings import EmbeddingContract
 from graph.conformance.models import ModelContract

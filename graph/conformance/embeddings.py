@@ -1,11 +1,11 @@
-"""What every embedding has to keep to; a subclass names the function that makes it.
+"""Contract tests for embeddings; a subclass names the function that makes the embedding.
 
     from graph.conformance import EmbeddingContract
 
     class TestLetters(EmbeddingContract):
         make = staticmethod(letters.letters)
 
-pytest then runs them on new ones.
+pytest then runs them on new embeddings.
 """
 
 import re
@@ -33,22 +33,22 @@ class EmbeddingContract:
 
     @pytest.fixture
     def embedding(self) -> Embeddings:
-        """Return a new one."""
+        """Return a new embedding."""
         return type(self).make()
 
     def test_it_says_who_it_is(self, embedding: Embeddings) -> None:
-        """A memory notes which embedding it is of, and refuses another one."""
+        """A memory stores the name of its embedding and refuses any other."""
         name, dimension = identity(embedding)
         assert name and dimension > 0 and identity(type(self).make()) == (name, dimension)
 
     def test_every_text_has_a_vector_of_that_many_finite_numbers(self, embedding: Embeddings) -> None:
-        """Titles and notes may hold anything."""
+        """Titles and notes may contain any characters."""
         vectors = np.array(embedding.embed_documents(TEXTS))
         assert vectors.shape == (len(TEXTS), identity(embedding)[1]) and np.isfinite(vectors).all()
         assert embedding.embed_documents([]) == []
 
     def test_a_text_has_the_same_vector_in_whatever_company(self, embedding: Embeddings) -> None:
-        """What comes together hangs on who else visits; if vectors did too, no study would come out the same twice."""
+        """Batches depend on the visits that run at once; if vectors did too, no study could be repeated."""
         together = embedding.embed_documents(TEXTS)
         assert embedding.embed_documents(TEXTS[::-1]) == together[::-1]
         assert [embedding.embed_documents([text])[0] for text in TEXTS] == together
@@ -56,18 +56,18 @@ class EmbeddingContract:
         assert type(self).make().embed_documents(TEXTS) == together
 
     def test_many_threads_may_ask_at_once(self, embedding: Embeddings) -> None:
-        """One embedding serves all visits of a process."""
+        """All visits of a process share one embedding."""
         alone = embedding.embed_documents(TEXTS)
         with ThreadPoolExecutor(8) as pool:
             assert all(found == alone for found in pool.map(lambda _: embedding.embed_documents(TEXTS), range(16)))
 
     def test_different_texts_are_told_apart(self, embedding: Embeddings) -> None:
-        """One vector for all would recall anything for anyone."""
+        """With one vector for all texts, every search would find every record."""
         one, other = unit(embedding.embed_documents([TEXTS[0], TEXTS[2]]))
         assert float(one @ other) < 0.999
 
     def test_a_memory_finds_a_text_by_itself(self, embedding: Embeddings) -> None:
-        """That is what it is for."""
+        """Finding a text by itself is the least that recall needs."""
         with ChromaStore(embeddings=embedding) as store:
             for number, text in enumerate(TEXTS):
                 store.put(("notes",), str(number), {"text": text}, index=["text"])

@@ -1,4 +1,4 @@
-"""Isolation of accounts: whoever edits their own thread reaches nothing of another, whichever field names the other."""
+"""Isolation of accounts: an account that edits its own thread reaches no data of another account, by any field."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,11 +30,11 @@ from nodes.state import VisitState
 WORLD = "tiny"
 ME, OTHER = "bob", "ann"
 KNOWN_TO_OTHER = "what ann alone knows"
-"""Stands in each record of the other account, so that it is found wherever it gets to."""
+"""Text in each record of the other account, which shows where such a record appears."""
 
 
 class SignedIn:
-    """Account as a server's authentication hands it to a run."""
+    """Account as a server's authentication passes it to a run."""
 
     def __init__(self, identity: str, *permissions: str) -> None:
         self.identity = identity
@@ -42,7 +42,7 @@ class SignedIn:
 
 
 class WatchedStore(BaseStore):
-    """Store that notes the namespaces of each operation."""
+    """Store that logs the namespaces of each operation."""
 
     def __init__(self, store: BaseStore) -> None:
         self._store = store
@@ -65,7 +65,7 @@ class WatchedStore(BaseStore):
         return ops
 
     def faults(self) -> list[str]:
-        """Return what was reached of other accounts, or written where others recall it, and start anew."""
+        """Return accesses to other accounts' records and writes to shared ones, and clear the log."""
         faults = [f"reached {'/'.join(place)}" for place in self.reached if _covers_others(place)]
         faults += [f"wrote to the shared {'/'.join(place)}" for place in self.written if ":" not in place[1]]
         self.reached, self.written = [], []
@@ -101,7 +101,7 @@ def records_of_other() -> Iterator[tuple[str, Record]]:
 
 
 def hostile_value(name: str, field: FieldInfo, value: Any) -> Any:
-    """Return a value that names the other account and fits the field; the value itself where none does."""
+    """Return a value of the field's type that names the other account; the unchanged value if the type allows none."""
     kind: TypeAdapter[Any] = TypeAdapter(field.annotation or Any)
     visit = {"world": WORLD, "user_id": OTHER, "history": [], "seed": 0, "max_steps": 3}
     for one in (visit, f"thread-of-{OTHER}#1" if name == "visit_id" else OTHER, [OTHER], {OTHER: OTHER}, [visit]):
@@ -114,12 +114,12 @@ def hostile_value(name: str, field: FieldInfo, value: Any) -> Any:
 
 
 async def faults_of_isolation(builder: Any, nodes: Iterable[Node], before: str, **given: Any) -> list[str]:
-    """Edit each field of a visit's state, and return what was reached of another account's, a line each.
+    """Edit each field of a visit's state, and return one line for each access to another account's data.
 
     Args:
         builder: An uncompiled graph.
-        nodes: Its nodes, whose own fields of the state are edited too.
-        before: Node before which the visit is stopped and edited.
+        nodes: Its nodes, whose own state fields are edited too.
+        before: Node before which the visit stops and is edited.
         given: The input.
     """
     nodes = list(nodes)
@@ -155,7 +155,7 @@ async def faults_of_isolation(builder: Any, nodes: Iterable[Node], before: str, 
 
 
 async def _run_edited(graph: Any, config: dict[str, Any], stopped: Any, edit: dict[str, Any]) -> Any:
-    """Run a visit on from an edited state, as far as it gets, and return the state."""
+    """Resume a visit from an edited state until it ends or is refused, and return the state."""
     try:
         # An edge after the last node of a round refuses some edits at once.
         edited = await graph.aupdate_state(stopped.config, edit)
@@ -165,7 +165,7 @@ async def _run_edited(graph: Any, config: dict[str, Any], stopped: Any, edit: di
             if "__interrupt__" in output:
                 output = await graph.ainvoke(Command(resume=answer), config)
     except (ValueError, RuntimeError):
-        # A refusal, as it should be; what was reached before counts.
+        # A refusal is the expected result; accesses before the refusal still count.
         pass
     return (await graph.aget_state(config)).values
 

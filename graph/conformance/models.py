@@ -1,4 +1,4 @@
-"""What every chat model has to keep to.
+"""Contract tests for chat models.
 
     from graph.conformance import ModelContract
 
@@ -28,28 +28,28 @@ AT_ONCE = 8
 
 
 class ModelContract:
-    """Tests of one chat model, installed or registered; a subclass says what `--model` is given."""
+    """Tests of one chat model, installed or registered; a subclass gives its name as for `--model`."""
 
     model: ClassVar[str]
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def tiny_home(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-        """Let worlds lie in a folder of the class's own."""
+        """Keep worlds in a folder of the class's own."""
         yield from at_home(tmp_path_factory)
 
     def test_it_is_made_by_its_name(self) -> None:
-        """A name is all that a command or a request can give."""
+        """Commands and requests give only the name of a model."""
         assert isinstance(chat_model(self.model, 0.5), BaseChatModel)
         assert context_of(self.model, []).model == self.model
 
     def test_a_visit_goes_through_with_it(self) -> None:
-        """Whatever it says: a reply that is of no use is asked for again, and then the role's fallback stands in."""
+        """A visit ends with any replies: an unusable reply is requested again, and then the role's fallback is used."""
         output = asyncio.run(self._visit(0))
         assert 1 <= output["length_with_exit"] <= MODEL_ROUNDS and output["usage"].calls >= 2
 
     def test_one_event_loop_after_the_other_may_use_it(self) -> None:
-        """Connections belong to the loop in which they were opened; each cell of a study has its own."""
+        """Connections belong to the event loop that opened them, and each cell of a study has its own loop."""
         assert all(asyncio.run(self._visit(seed))["length_with_exit"] for seed in range(3))
 
     def test_many_visits_use_it_at_once(self) -> None:
@@ -61,7 +61,7 @@ class ModelContract:
         assert len(asyncio.run(visits())) == AT_ONCE
 
     def test_the_event_loop_goes_on_meanwhile(self) -> None:
-        """While one visit waits for its model, others go on."""
+        """While one visit waits for its model, other visits continue."""
 
         async def stalled() -> float:
             await self._visit(0)

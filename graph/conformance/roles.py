@@ -1,4 +1,4 @@
-"""What every role has to keep to, as tests that a role of one's own inherits.
+"""Contract tests for roles, also for roles of other packages.
 
     from graph.conformance import RoleContract
 
@@ -42,19 +42,19 @@ class RoleContract:
     """Tests of one role in one variant; a subclass names both."""
 
     variant: ClassVar[str | Variant]
-    """The variant in which the role stands, or its name."""
+    """Variant that contains the role, or the variant's name."""
     role: ClassVar[str]
-    """The role's function, and so its node."""
+    """Name of the role's function, and so of its node."""
     _returned: list[dict[str, Any]]
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def tiny_home(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-        """Let worlds and memories lie in a folder of the class's own."""
+        """Keep worlds and memories in a folder of the class's own."""
         yield from at_home(tmp_path_factory)
 
     def test_it_returns_what_is_declared_and_nothing_else(self) -> None:
-        """A field that no schema has is lost without a word, so that somebody would look for it in vain."""
+        """LangGraph drops a field that no schema declares, without an error."""
         declared = {*VisitState.model_fields, *state_fields_of(self._variant.nodes)}
         updates = asyncio.run(self._updates())
         assert updates, f"{self.role} was never asked in {ROUNDS} rounds of its variant"
@@ -81,7 +81,7 @@ class RoleContract:
             assert kind.validate_python(after[name]) == kind.validate_python(written[name])
 
     def test_what_it_remembers_is_written_once_however_often_it_runs(self) -> None:
-        """Records are named by visit, round and kind, so that a replay replaces what it wrote."""
+        """The keys of records contain visit, round and kind, so that a replay replaces its earlier records."""
 
         async def replayed() -> tuple[set[Any], set[Any]]:
             store = ChromaStore()
@@ -99,7 +99,7 @@ class RoleContract:
         assert once == again
 
     def test_the_same_visit_comes_out_the_same(self) -> None:
-        """Whatever is drawn at random is drawn by the seed of the visit."""
+        """Every random draw uses the seed of the visit."""
 
         async def outcome() -> Any:
             async with self._graph(ChromaStore()) as (graph, config):
@@ -110,34 +110,34 @@ class RoleContract:
         assert asyncio.run(outcome()) == asyncio.run(outcome())
 
     def test_it_works_without_any_memory(self) -> None:
-        """Neither is there always a store, nor is anything in it at first."""
+        """A store may be missing, and every memory starts empty."""
         for store in (None, ChromaStore()):
             assert asyncio.run(self._updates(store, learn="off"))
 
     def test_it_works_where_the_model_is_of_no_use(self) -> None:
-        """A reply that cannot be used is no reason to end somebody's visit."""
+        """An unusable reply must not end a user's visit."""
         with babbling():
             assert asyncio.run(self._updates())
 
     def test_a_state_that_names_another_account_reaches_nothing_of_its_own(self) -> None:
-        """Whoever is signed in may edit their own thread, and is still nobody else."""
+        """A signed-in user may edit their own thread, and still acts for their own account only."""
         builder = build_variant("contract", self._variant)
         assert asyncio.run(faults_of_isolation(builder, self._variant.nodes, self.role)) == []
 
     def test_the_event_loop_goes_on_meanwhile(self) -> None:
-        """Many visits share one loop: who waits, waits in a thread or by `await`."""
+        """Many visits share one event loop: a role waits in a thread or by `await`."""
 
         async def stalled() -> float:
-            # What is loaded at the first visit is loaded by then.
+            # The first visit loads modules and data, which must not count.
             await self._updates()
             return await longest_stall(self._updates())
 
         assert min(asyncio.run(stalled()) for _ in range(2)) < STALL
 
     def test_the_longest_visit_holds_up_no_other(self) -> None:
-        """Whatever takes the longer the more rounds there are belongs into a thread, or everybody waits for one visit.
+        """Work that grows with the number of rounds belongs in a thread: on the event loop it delays all visits.
 
-        It is the processor time of the loop's thread that counts: a busy machine does not prolong it.
+        The test measures the processor time of the loop's thread, which does not grow on a busy machine.
         """
         variant = self._variant
 
@@ -152,7 +152,7 @@ class RoleContract:
         return VARIANTS[self.variant] if isinstance(self.variant, str) else self.variant
 
     def _noted(self, node: Node) -> Node:
-        """Return a node as it is; what the role returns is noted: LangGraph passes over what it does not know."""
+        """Return the same node with its updates logged, because LangGraph drops undeclared fields."""
         if node.__name__ != self.role:
             return node
 
@@ -184,14 +184,14 @@ class RoleContract:
                 await store.aclose()
 
     async def _updates(self, store: BaseStore | None = None, **settings: Any) -> list[dict[str, Any]]:
-        """Return what the role returns, each time that it is asked in a visit."""
+        """Return the updates of the role in a visit, one for each call."""
         async with self._graph(store) as (graph, config):
             self._returned = []
             await graph.ainvoke(self._visit(), config, context=self._context(**settings))
             return self._returned
 
     async def _until_it(self, graph: Any, config: dict[str, Any]) -> dict[str, Any]:
-        """Run a visit up to right after the role was asked for the first time, and return what it returned."""
+        """Run a visit until the role's first call has ended, and return the role's update."""
         self._returned = []
         await graph.ainvoke(self._visit(), config, context=self._context(), interrupt_after=[self.role])
         assert self._returned, f"{self.role} was never asked in {ROUNDS} rounds of its variant"
@@ -203,7 +203,7 @@ class RoleContract:
 
 
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder in which worlds and memories lie for some tests."""
+    """Yield a folder for the worlds and memories of some tests."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("BILLP_HOME", str(home))
@@ -213,7 +213,7 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @contextmanager
 def babbling() -> Iterator[None]:
-    """Let every role be played by a model whose replies are of no use."""
+    """Use a model with unusable replies for every role."""
 
     async def model(*_: Any) -> BaseChatModel:
         return FakeListChatModel(responses=["As an AI, I would rather not."])

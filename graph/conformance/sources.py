@@ -1,4 +1,4 @@
-"""What every reader of a data set has to keep to.
+"""Contract tests for readers of data sets.
 
     from graph.conformance import SourceContract
 
@@ -9,7 +9,7 @@
             (folder / "jokes.jsonl").write_text(…)
             return Given(path=folder)
 
-pytest then runs them on that data set, and on what becomes of it when its files are damaged.
+pytest then runs them on that data set, and on copies with damaged files.
 """
 
 from dataclasses import fields, replace
@@ -27,29 +27,29 @@ GARBAGE = bytes(range(256)) * 40
 
 
 class SourceContract:
-    """Tests of one source; a subclass names it, and gives it a small data set that is enough for a world."""
+    """Tests of one source; a subclass names it, and gives it a small data set, large enough for a world."""
 
     source: ClassVar[Source]
     optional: ClassVar[tuple[str, ...]] = ()
-    """Names of the files of `given` that the source can do without."""
+    """Names of optional files in `given`."""
 
     def given(self, folder: Path) -> SourceFiles:
-        """Return where a small data set is; written into `folder` unless the source needs no files."""
+        """Return the location of a small data set, written into `folder` if the source needs files."""
         return SourceFiles()
 
     def test_it_takes_what_can_be_given(self) -> None:
-        """Whatever else somebody gives is refused before it is read."""
+        """Any other kind of input is refused before it is read."""
         assert {*self.source.takes} <= {one.name for one in fields(SourceFiles)} - {"progress"}
 
     def test_without_files_it_is_ready_or_says_what_it_needs(self) -> None:
-        """A world of its name is built on first use, if that can be done with nothing given."""
+        """A world with the source's name is built on first use if the source needs no input."""
         if self.source.ready():
             assert len(self.source.read(SourceFiles(), 1))
         else:
             self._refused(SourceFiles())
 
     def test_the_same_files_give_the_same_ratings(self, tmp_path: Path) -> None:
-        """A world, and with it every result, is made from a name and a seed."""
+        """A world, and every result with it, is determined by its name and a seed."""
         given = self.given(tmp_path)
         first, again = (self.source.read(given, 1) for _ in range(2))
         assert first.user_ids == again.user_ids and list(first.catalogue) == list(again.catalogue)
@@ -62,18 +62,18 @@ class SourceContract:
             assert np.array_equal(one, other)
 
     def test_items_have_titles_and_genres(self, tmp_path: Path) -> None:
-        """Roles name items by title, and tell them apart by genre."""
+        """Roles refer to items by title, and distinguish them by genre."""
         items = list(self.source.read(self.given(tmp_path), 1).catalogue)
         assert all(item.title.strip() and item.title.isprintable() for item in items)
         assert any(item.genres for item in items)
 
     def test_a_world_can_be_made_of_them(self, tmp_path: Path) -> None:
-        """Items with fewer than 10 ratings, and users without any, are left out of a world."""
+        """A world leaves out items with fewer than 10 ratings, and users without ratings."""
         world = World.build("contract", self.source.read(self.given(tmp_path), 1))
         assert world.split("dev").users and world.split("train").users
 
     def test_a_file_that_is_no_such_file_is_refused_in_one_line(self, tmp_path: Path) -> None:
-        """Whoever took the wrong file is told so, and reads no traceback."""
+        """A wrong file gives a clear message instead of a traceback."""
         given = self.given(tmp_path)
         files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name not in self.optional]
         for file in files:

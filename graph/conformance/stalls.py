@@ -1,4 +1,4 @@
-"""How long the event loop stands still, also while a role works on the longest visit that there may be."""
+"""Stalls of the event loop: longest pause, and longest turn of a role in the longest possible visit."""
 
 import asyncio
 import gc
@@ -23,18 +23,18 @@ from nodes.state import MAX_STEPS, Proposal, Step
 from nodes.tools.open_world import open_world
 
 Build = Callable[[Callable[[Node], Node]], Graph]
-"""Builds a graph of nodes each of which has gone through the function that it is given."""
+"""Function that builds a graph from nodes, each passed through the given function first."""
 
 STALL = 0.5
-"""Seconds that the event loop may stand still; a blocking call to a model takes longer, and to a disk no shorter."""
+"""Maximum pause of the event loop in seconds; a blocking call to a model takes longer, one to a disk no less."""
 LONGEST_TURN = 0.05
-"""Seconds of processor time that a role may take of the event loop at a stretch, in the longest visit."""
+"""Maximum processor time, in seconds, of one turn of a role on the event loop in the longest visit."""
 TRIES = 3
-"""Times that it is measured at most; the shortest counts, since the process may have had to clear up meanwhile."""
+"""Maximum number of measurements; the shortest counts, because garbage collection may delay the others."""
 
 
 async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the longest time in seconds that the event loop stood still during some work, by a clock."""
+    """Return the longest pause of the event loop during some work, in seconds of a clock."""
     stalls, over = [0.0], asyncio.Event()
 
     async def beat() -> None:
@@ -46,7 +46,7 @@ async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.
             last = now
 
     heart = asyncio.create_task(beat())
-    # What the work does before it first waits counts too.
+    # Count the work before its first wait too.
     await asyncio.sleep(0)
     try:
         await work
@@ -57,15 +57,16 @@ async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.
 
 
 async def longest_turns(build: Build, context: Context, answer: dict[str, Any] | None = None) -> dict[str, float]:
-    """Return the longest turn, in seconds of processor time, that each node takes on the event loop.
+    """Return the longest turn of each node on the event loop, in seconds of processor time.
 
-    Measured in the last round of the longest visit and after it, and as another one begins on the same thread. Of some
-    tries the shortest counts: with the processor time, that keeps out what else the process and the machine do.
+    Turns are measured in the last round of the longest visit and after it, and at the start of another visit on the
+    same thread. The shortest of several measurements counts. Together with processor time, this excludes other work of
+    the process and of the machine.
 
     Args:
-        build: Builds the graph.
-        context: The settings.
-        answer: What a person answers where a node asks one.
+        build: Function that builds the graph.
+        context: Settings of the roles.
+        answer: Answer of a person, if a node asks one.
     """
     shortest: dict[str, float] = {}
     for seed in range(TRIES):
@@ -90,7 +91,7 @@ async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, 
             async def work() -> None:
                 update.update(await node(*args, **kwargs))
 
-            # What making the state left behind is not the node's to clear away.
+            # Collect the garbage of building the state now, so that it does not count for the node.
             gc.collect()
             longest = await longest_stall(work(), time.thread_time)
             turns[node.__name__] = max(longest, turns[node.__name__])
@@ -115,7 +116,7 @@ async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, 
 
 
 async def longest_history(seed: int) -> list[str]:
-    """Return a history with as many titles as it may have, one of which is known; another seed gives other ones."""
+    """Return a history with the maximum number of titles, one of them known; each seed gives other titles."""
     known = (await open_world("tiny")).world.catalogue[0].title
     length = MAX_HISTORY_TEXT // MAX_HISTORY
     return [
@@ -124,11 +125,11 @@ async def longest_history(seed: int) -> list[str]:
 
 
 async def longest_state(rounds: int, seed: int) -> dict[str, Any]:
-    """Return an edit of the state by which a visit has so many rounds, each with texts as long as they may be.
+    """Return an edit of the state that gives a visit this many rounds, with texts of maximum length.
 
     Args:
         rounds: Number of rounds.
-        seed: Another one gives other texts, none of which was seen before.
+        seed: Seed of the texts; each seed gives new texts.
     """
     catalogue = (await open_world("tiny")).world.catalogue
 

@@ -1,4 +1,4 @@
-"""What every role that plays the user has to keep to, besides what every role has to.
+"""Contract tests for roles that play the user, in addition to the tests for all roles.
 
     from graph.conformance import UserContract
 
@@ -23,14 +23,14 @@ class UserContract(RoleContract):
     """Tests of a role that plays the user in one variant; a subclass names both."""
 
     def test_each_round_gets_one_step_with_a_rating(self) -> None:
-        """Everything that learns reads the reward, and figures are means of it."""
+        """Learning reads the reward, and the metrics are means of it."""
         for number, update in enumerate(asyncio.run(self._updates())):
             (step,) = update["steps"]
             assert isinstance(step, Step) and step.index == number
             assert 1 <= step.reward <= 5
 
     def test_whoever_leaves_says_why(self) -> None:
-        """The loop ends by `left`, the report counts the reasons, and records say which step it was."""
+        """The loop ends by `left`, the report counts the reasons, and records name the last round."""
         *stayed, last = asyncio.run(self._updates())
         for update in stayed:
             assert not (update.get("left") or update.get("leave_reason") or update["steps"][0].left)
@@ -40,7 +40,7 @@ class UserContract(RoleContract):
         assert left or len(stayed) + 1 == ROUNDS
 
     def test_it_plays_somebody_whom_the_world_does_not_know(self) -> None:
-        """A request may bring a user of any name, with titles that they liked."""
+        """A request may name an unknown user, with the titles they liked."""
         catalogue = open_world_now("tiny").world.catalogue
         titles = [item.title for item in list(catalogue)[:3]]
         output = asyncio.run(self._visited(VisitInput(world="tiny", user_id="nobody", history=titles, max_steps=2)))

@@ -1,4 +1,4 @@
-"""The report of a study: one page of HTML that needs nothing else, readable on a phone."""
+"""HTML report of a study: one self-contained page, readable on a phone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from graph.variants import VARIANTS
 from nodes.llm.endpoint.usage import Usage
 from sim.metrics.calibration import quantile_groups
 
-# What keeps a page small, whatever a model wrote.
+# Limits that keep a page small, however long the texts of a model are.
 MOST_LESSONS = 12
 MOST_ROUNDS = 100
 LONGEST_SHOWN = 300
@@ -39,34 +39,34 @@ _TEMPLATES = Environment(
 
 
 class Column(NamedTuple):
-    """A column of the table of results; shown where a row has something in it."""
+    """Column of the table of results; shown if any row has a value in it."""
 
     name: str
     show: Callable[[ShownRow], str]
     legend: str = ""
-    """What the name means, where that is not plain."""
+    """Explanation of the name, if needed."""
     unit: str = ""
 
     @property
     def heading(self) -> str:
-        """Return the name over the unit."""
+        """Name above the unit."""
         return f"{self.name}\n{self.unit}" if self.unit else self.name
 
 
 class Table(NamedTuple):
-    """A table whose first column names its rows."""
+    """Table whose first column names its rows."""
 
     name: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     wide: frozenset[int] = frozenset()
-    """Columns of text, which are set in lines."""
+    """Columns of text, which wrap."""
     folded: bool = False
-    """Whether it is opened only by who wants to read it."""
+    """Whether the table is collapsed until the reader opens it."""
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """Section of the page."""
 
     key: str
     heading: str
@@ -74,16 +74,16 @@ class Section(NamedTuple):
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     missing: Sequence[str] = ()
-    """Why something is not shown, a line for each."""
+    """Reasons why something is not shown, one per line."""
     legend: Sequence[tuple[str, str]] = ()
-    """Terms and what they mean, below everything else."""
+    """Terms and their meanings, at the end of the section."""
 
 
 def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
     """Return the report of a study.
 
     Args:
-        results: What results.json holds.
+        results: Content of results.json.
         lines: Visits as in visits.jsonl.
 
     Returns:
@@ -92,9 +92,9 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
     named = [row | {"variant": name_of(row), "agent": row["variant"] in VARIANTS} for row in results["rows"]]
     study = Results.model_validate({**results, "rows": named})
     split = study.rows[0].split
-    # The agent without its parts is told in tables and in a section of its own: so many lines make no picture.
+    # Agents without a part have tables and a section of their own: a plot with so many lines is unreadable.
     whole = study.model_copy(update={"rows": [row for row in study.rows if row.without is None]})
-    # What its memory was changed to tells a row from others of its variant.
+    # The memory control is part of a row's name, to separate the rows of one variant.
     visits = [{**line, "variant": name_of(line)} for line in lines if line["split"] == split and not line["without"]]
     sections = [
         _table_section(study),
@@ -331,7 +331,7 @@ def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
 
 
 def _typical_visit(study: Results, visits: Sequence[JsonMapping]) -> ShownVisit:
-    """Return the visit of median total reward of the agent that collects most."""
+    """Return the visit of median total reward of the agent with the highest total reward."""
     rows = [row for row in study.rows if row.variant in VARIANTS] or study.rows
     best = max(rows, key=lambda row: row.total_reward).variant
     own = sorted((one for one in visits if one["variant"] == best), key=lambda one: float(one["total_reward"]))
@@ -436,7 +436,7 @@ def _critic_table(rows: Sequence[ShownRow]) -> Table:
 
 
 def _groups(variant: str, visits: Sequence[JsonMapping]) -> list[tuple[float, float, int]]:
-    """Return rounds of which the Critic said about the same: the mean value, the share that left, their number."""
+    """Return rounds grouped by the Critic's value: mean value, share of users who left, and number of rounds."""
     judged = [
         (step.next_value, step.left)
         for visit in shown_visits(one for one in visits if one["variant"] == variant)
@@ -474,6 +474,6 @@ def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    """Return a text in one line, of bounded length."""
+    """Return a text on one line, of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 1]}…"

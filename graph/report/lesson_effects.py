@@ -1,4 +1,4 @@
-"""The lessons that visits recalled, and how those visits differ from the ones that did not recall them."""
+"""Effects of lessons: visits that recalled a lesson, compared with visits that did not."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,23 +8,23 @@ import numpy as np
 from graph.report.schema import ShownStep, ShownVisit
 from sim.leave import WINDOW
 
-# Below so many visits on either side a difference says nothing.
+# Minimum number of visits on each side for a comparison.
 ENOUGH = 5
 
 
 class VisitGroup(NamedTuple):
-    """What visits of a kind have in common; means over visits, None where no visit has it."""
+    """Statistics of a group of visits: means over visits, None if no visit has the value."""
 
     visits: int
     total_reward: float | None
     distance: float | None
     """Mean distance of a recommendation to the nearest of the four before it."""
     new_genres: float | None
-    """Mean number of genres of a recommendation that none of the four before it has."""
+    """Mean number of genres of a recommendation that are missing from the four before it."""
 
 
 class LessonEffect(NamedTuple):
-    """A lesson, with the visits of a variant that recalled it and those that did not."""
+    """Lesson, with the visits of a variant that recalled it and those that did not."""
 
     variant: str
     text: str
@@ -33,7 +33,7 @@ class LessonEffect(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Return how much more the visits collected that recalled the lesson; None where all did."""
+        """Total reward of the visits that recalled the lesson minus that of the others; None if all recalled it."""
         if self.by.total_reward is None or self.others.total_reward is None:
             return None
         return self.by.total_reward - self.others.total_reward
@@ -47,7 +47,7 @@ class _Seen(NamedTuple):
 
 
 def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
-    """Return the lessons that were recalled, those recalled by most visits of a variant first."""
+    """Return the recalled lessons, sorted by the number of a variant's visits that recalled them, highest first."""
     by_variant: dict[str, list[_Seen]] = {}
     for visit in visits:
         by_variant.setdefault(visit.variant, []).append(_seen(visit))
@@ -65,7 +65,7 @@ def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
 
 
 def most_telling(lessons: Iterable[LessonEffect]) -> LessonEffect | None:
-    """Return the lesson with the largest difference in total reward, of those with enough visits on both sides."""
+    """Return the lesson with the largest difference in total reward, among lessons with enough visits on both sides."""
     enough = [one for one in lessons if min(one.by.visits, one.others.visits) >= ENOUGH]
     return max(enough, key=lambda one: abs(one.difference or 0.0), default=None)
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG: the same results give the same bytes."""
+"""Plots of a report, as SVG: the same results give the same bytes."""
 
 import io
 import warnings
@@ -14,22 +14,22 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from graph.report.schema import CurvePoint, Interval, ShownReliability, ShownStep
 
-# Inches; as wide as a phone, so that letters keep their size there.
+# Inches; the width of a phone, so that letters keep their size there.
 WIDTH = 4.2
 ROUND_WIDTH = 0.085
 LINE = 0.27
-# The page puts its own colour in place of this one, which follows light and dark.
+# Placeholder colour: the page replaces it by a colour that follows its light or dark scheme.
 INK = "#1f2328"
 FAINT = "#8c959f"
-# Okabe and Ito's colours, which people tell apart however they see colours; text says the same.
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; the text has the same information.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":")
 END_COLOURS = {"repeat": PURPLE, "similar": ORANGE, "disliked": RED, "chose": SKY, "stayed": BLUE}
-# What a reader can tell apart in one picture.
+# Maximum number of genres that a reader can tell apart in one plot.
 GENRES_DRAWN = 24
-# A narrower part of a bar has no room for its number.
+# Narrower parts of a bar have no room for a label.
 LEAST_LABELLED = 0.07
 STYLE = {
     "axes.edgecolor": FAINT,
@@ -51,7 +51,7 @@ STYLE = {
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "text.color": INK,
-    # Names come from outside, and a dollar in one is a dollar.
+    # Names come from outside the project, and a dollar sign in a name must stay a dollar sign.
     "text.parse_math": False,
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
@@ -61,17 +61,17 @@ STYLE = {
 
 
 class Picture(NamedTuple):
-    """A picture with what it shows in words."""
+    """Plot with a text description."""
 
     svg: str
-    """An element for a page; Matplotlib escapes every text that it puts into it."""
+    """SVG element for a page; Matplotlib escapes every text that it draws."""
     alt: str
     width: float
-    """Width in inches at which its letters have their size."""
+    """Width in inches at which letters have their natural size."""
 
 
 def draw_rewards(totals: Mapping[str, Sequence[float]], agents: frozenset[str]) -> Picture:
-    """Draw how the total reward of visits is spread, a line for each variant."""
+    """Draw the distribution of the total reward of visits, one line per variant."""
     variants = list(totals)
 
     def draw(axes: Axes) -> None:
@@ -98,7 +98,7 @@ def draw_rewards(totals: Mapping[str, Sequence[float]], agents: frozenset[str]) 
 
 
 def draw_ends(ends: Mapping[str, Mapping[str, int]]) -> Picture:
-    """Draw why visits ended, as shares of each variant's visits."""
+    """Draw the reasons why visits ended, as shares of each variant's visits."""
     variants = list(ends)
     reasons = [reason for reason in END_COLOURS if any(counts.get(reason) for counts in ends.values())]
 
@@ -147,7 +147,7 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
 
 
 def draw_worth(parts: Mapping[str, tuple[float, Interval]]) -> Picture:
-    """Draw what each part of the agent is worth, with its interval."""
+    """Draw the worth of each part of the agent, with its interval."""
 
     def draw(axes: Axes) -> None:
         for line, (value, interval) in enumerate(parts.values()):
@@ -187,11 +187,11 @@ def draw_visit(steps: Sequence[ShownStep]) -> Picture:
 
 
 def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Picture:
-    """Draw how often users left, by what the Critic said.
+    """Draw the share of users who left, by the Critic's value.
 
     Args:
-        groups: Of each variant, rounds with about the same value: its mean, the share after which the user left, and
-            their number.
+        groups: For each variant, rounds of similar value: mean value, share after which the user left, and number of
+            rounds.
     """
 
     def draw(axes: Axes) -> None:
@@ -211,7 +211,7 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
 
 
 def draw_reliability(outlooks: Mapping[str, Sequence[ShownReliability]]) -> Picture:
-    """Draw the risk that the outlook named against how often users left, with its intervals."""
+    """Draw the leave risk predicted by the outlook against the share of users who left, with its intervals."""
 
     def draw(axes: Axes) -> None:
         for number, (variant, points) in enumerate(outlooks.items()):
@@ -237,7 +237,7 @@ def _reliability_in_words(point: ShownReliability) -> str:
 
 
 def _main_genres(steps: Sequence[ShownStep]) -> list[str]:
-    """Return the genres that occur most in a visit, in the order in which they come."""
+    """Return the most frequent genres of a visit, in order of first occurrence."""
     counts: dict[str, int] = {}
     for step in steps:
         for genre in step.genres:
@@ -254,14 +254,14 @@ def _picture(name: str, draw: Callable[[Axes], None], alt: str, lines: int) -> P
 
 
 def _line(axes: Axes, number: int, variant: str, x: Sequence[float], y: Sequence[float]) -> Line2D:
-    """Draw the line of a variant, told from the others by colour, marker and dashes."""
+    """Draw the line of a variant, with its own colour, marker and dashes."""
     cycle, place = divmod(number, len(COLOURS))
     dashes = DASHES[cycle % len(DASHES)]
     return axes.plot(x, y, color=COLOURS[place], marker=MARKERS[place], ms=4, linestyle=dashes, label=variant)[0]
 
 
 def _name_lines(axes: Axes, names: Sequence[str], first: int) -> None:
-    """Name the lines of a picture, which come from top to bottom."""
+    """Label the lines of a plot, from top to bottom."""
     axes.set_yticks(range(first, first + len(names)), [_shortened(name) for name in names])
     axes.set_ylim(first + len(names) - 0.4, first - 0.6)
     axes.grid(False, axis="y")
@@ -286,10 +286,10 @@ def _legend_above(axes: Axes, columns: int) -> None:
 
 
 def _svg(name: str, figure: Figure) -> str:
-    """Return a figure as SVG for a page: no date, no id that another picture of the page has."""
+    """Return a figure as SVG for a page, without a date and with ids that no other plot of the page has."""
     text = io.StringIO()
     with warnings.catch_warnings():
-        # The reader's fonts draw the letters; that the one used for measuring lacks some is of no matter.
+        # The reader's browser has its own fonts, so letters missing from the measuring font do not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.draw_without_rendering()
         for number, artist in enumerate(figure.findobj()):

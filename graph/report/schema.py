@@ -1,4 +1,4 @@
-"""What a report reads of results.json and visits.jsonl; what an older study does not have is absent, not an error."""
+"""Schema of results.json and visits.jsonl for reports; fields missing from older studies are allowed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,14 +14,14 @@ JsonMapping = Mapping[str, Any]
 
 
 class Difference(BaseModel):
-    """How much more a variant collects than another one, paired by user."""
+    """Difference in total reward between two variants, paired by user."""
 
     difference: float
     ci: Interval
 
 
 class ShownPrediction(BaseModel):
-    """How well the Critic's values predict."""
+    """Accuracy of the Critic's values."""
 
     steps: int
     auc: float | None = None
@@ -31,7 +31,7 @@ class ShownPrediction(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """What a variant collects after so much training."""
+    """Total reward of a variant after a number of train visits."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -43,7 +43,7 @@ class CurvePoint(BaseModel):
 
 
 class Return(BaseModel):
-    """What users collect at one of their visits."""
+    """Total reward of returning users at one of their visits."""
 
     recall: str
     visit: int
@@ -52,12 +52,12 @@ class Return(BaseModel):
 
 
 class ShownReliability(BaseModel):
-    """Rounds of which the outlook said about the same."""
+    """Rounds of similar predicted leave risk."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     risk: float
-    """Mean risk of leaving that the outlook named, 0 to 1."""
+    """Mean predicted risk of leaving, 0 to 1."""
     left: float
     """Share of the rounds after which the user left."""
     left_ci: Interval
@@ -65,15 +65,15 @@ class ShownReliability(BaseModel):
 
 
 class ShownRow(BaseModel):
-    """One variant of a study, or one without a part or with its memory changed."""
+    """Row of a variant, possibly without a part or with a changed memory."""
 
     variant: str
-    """What it is called."""
+    """Name of the variant."""
     without: Part | None = None
-    """The part of the agent that was switched off."""
+    """Part of the agent that is switched off."""
     memory: str = "full"
     agent: bool = False
-    """Whether roles play it, and no policy of the baselines."""
+    """Whether roles play the variant; false for the policy of a baseline."""
     split: str
     visits: int
     failed: int = 0
@@ -102,7 +102,7 @@ class ShownRow(BaseModel):
 
 
 class ShownSettings(BaseModel):
-    """What decided the results, as far as a report says it."""
+    """Settings of a study that a report shows."""
 
     train: int
     seeds: int
@@ -113,7 +113,7 @@ class ShownSettings(BaseModel):
 
 
 class Results(BaseModel):
-    """The results of a study."""
+    """Results of a study."""
 
     world: str
     model: str
@@ -123,7 +123,7 @@ class Results(BaseModel):
 
 
 class ShownStep(BaseModel):
-    """One round of a visit."""
+    """Round of a visit."""
 
     plan: str
     title: str
@@ -135,13 +135,13 @@ class ShownStep(BaseModel):
 
 
 class ShownLesson(BaseModel):
-    """A lesson that a visit recalled."""
+    """Lesson that a visit recalled."""
 
     text: str
 
 
 class ShownVisit(BaseModel):
-    """A visit of a dev or test user."""
+    """Visit of a dev or test user."""
 
     variant: str
     seed: int
@@ -154,16 +154,16 @@ class ShownVisit(BaseModel):
 
 
 def shown_visits(lines: Iterable[JsonMapping]) -> Iterator[ShownVisit]:
-    """Yield visits one at a time: the rounds of a large study do not all have to be in memory twice."""
+    """Yield visits one at a time, so that the rounds of a large study are in memory only once."""
     for line in lines:
         yield ShownVisit.model_validate(line)
 
 
-# Baselines that follow a rule, fixed or tuned; the best of those in a study is where its gap begins.
+# Baselines that follow a rule, fixed or tuned; the gap to `oracle` starts at the best of them.
 RULE_BASELINES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
 
 
 def best_rule(rows: Sequence[JsonMapping]) -> str | None:
-    """Return the rule that collects most; None where none is among the rows."""
+    """Return the rule with the highest total reward; None if no row is a rule."""
     rules = [row for row in rows if row["variant"] in RULE_BASELINES]
     return max(rules, key=lambda row: float(row["total_reward"]))["variant"] if rules else None

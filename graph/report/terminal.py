@@ -1,4 +1,4 @@
-"""Results as tables for the terminal."""
+"""Tables of a study's results for the terminal."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 
 def comparison_table(results: Mapping[str, Any]) -> Table:
-    """Return what the rows say of each variant beside the others, 80 columns wide; a column needs a row that has it."""
+    """Return the comparison of the variants as a table, 80 columns wide; columns without values are left out."""
     rows = results["rows"]
     shown = [one for one in _COMPARISONS if any(one.show(row) for row in rows)]
     legend = " ".join(one.legend for one in shown).replace("BEST_RULE", str(best_rule(rows)))
@@ -68,12 +68,12 @@ def comparison_table(results: Mapping[str, Any]) -> Table:
 
 
 class _Comparison(NamedTuple):
-    """A column of the second table."""
+    """Column of the comparison table."""
 
     heading: str
     legend: str
     show: Callable[[Mapping[str, Any]], str]
-    """Gives the cell of a row; empty for none."""
+    """Function that returns the text of a row's cell; empty if missing."""
 
 
 def _show_difference(row: Mapping[str, Any]) -> str:
@@ -121,7 +121,7 @@ _COMPARISONS = (
 
 
 def returning_table(results: Mapping[str, Any]) -> Table | None:
-    """Return the total reward of users who come back, by number of the visit; None where none did."""
+    """Return the total reward of returning users, by number of the visit; None if the study has none."""
     rows = [row for row in results["rows"] if row.get("returning")]
     if not rows:
         return None
@@ -145,7 +145,7 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
 
 
 def ablation_table(results: Mapping[str, Any]) -> Table | None:
-    """Return what each part of the agent is worth, by the rows without it; None where none was measured."""
+    """Return the worth of each part of the agent, from the rows without it; None if no part was measured."""
     rows = [row for row in results["rows"] if row["minus_full"]]
     if not rows:
         return None
@@ -172,30 +172,30 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
 
 
 def part_of(part: str, memory: str) -> str:
-    """Return what a part is called where it is listed by itself, beside how memory was changed besides."""
+    """Return the display name of a part in a table of parts, with the memory control if any."""
     return part if memory == "full" else f"{part} ({memory})"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Return what a row is called: its variant, the part it goes without, and how its memory was changed."""
+    """Return the display name of a row: its variant, the missing part, and the memory control."""
     name = named(row["variant"], row["without"])
     return name if row["memory"] == "full" else f"{name} ({row['memory']})"
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    """Return the name of a row in a narrow table, where those with less or other memory follow the variant's own."""
+    """Return the name of a row in a narrow table, where rows with less or changed memory follow the variant's own."""
     indent, name = ("", row["variant"]) if row["without"] is None else ("  ", f"no {row['without']}")
     return f"{indent}{name}" if row["memory"] == "full" else f"{indent}  {row['memory']}"
 
 
 def _ends(results: Mapping[str, Any]) -> list[str]:
-    """Return how visits may end; by the user's own choice only where some did, since most users follow the rule."""
+    """Return the reasons for a visit's end; `chose` only if it occurred, since most users follow the leave rule."""
     chose = any(row["leave_reasons"]["chose"] for row in results["rows"])
     return [end for end in END_REASONS if chose or end != "chose"]
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return what has to be said besides: visits that are missing, other training, and what all cost."""
+    """Return remarks on the results: failed visits, tuning and training, learning at test time, and total cost."""
     remarks = [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
     if tuned:

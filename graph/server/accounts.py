@@ -1,4 +1,4 @@
-"""Accounts of a server: the holders of its tokens and what each may do, from the variable BILLP_TOKENS."""
+"""Accounts of a server: their tokens and permissions, from the variable BILLP_TOKENS."""
 
 import hashlib
 import hmac
@@ -16,23 +16,23 @@ from sim.errors import BillpError
 VARIABLE = "BILLP_TOKENS"
 FORM = f'write {VARIABLE}={{"TOKEN": "ann", "TOKEN": {{"name": "bob", "share": true}}}}, each token random: '
 FORM += "`openssl rand -hex 24`"
-# A text of 16 random letters and digits has 95 bits: nobody finds it by trying.
+# A text of 16 random letters and digits has 95 bits, too many to guess.
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 500
 
 
 class AccountsError(BillpError):
-    """Raised where the accounts of a server cannot be used. The message names the entry and shows no token."""
+    """Raised when the accounts of a server are invalid. The message names the entry and shows no token."""
 
 
 def _user_id(name: str) -> str:
     """Check that a name can be a user id and a label of the store.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: The name is invalid.
     """
     if not 0 < len(name) <= MAX_TEXT:
         raise ValueError(f"a name has 1 to {MAX_TEXT} characters")
-    # `account:NAME:SPACE` is a space of the store, and `*` stands for any label where namespaces are listed.
+    # `account:NAME:SPACE` is a space of the store, and `*` matches any label when namespaces are listed.
     if not name.isprintable() or name != name.strip() or ":" in name or name == "*":
         raise ValueError("a name has visible characters, no colon, no blank at its ends, and is not *")
     return name
@@ -43,18 +43,18 @@ def _from_name(value: object) -> object:
 
 
 class AccountEntry(BaseModel):
-    """Who holds a token."""
+    """Holder of a token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(strict=True), AfterValidator(_user_id)]
     """Identity of the account, and user id of the person in their own visits."""
     share: bool = Field(False, strict=True)
-    """Whether the account may teach: write memories that others recall."""
+    """Whether the account may write memories that others recall."""
 
     @property
     def permissions(self) -> list[str]:
-        """Permissions as LangGraph hands them to handlers and runs."""
+        """Permissions as LangGraph passes them to handlers and runs."""
         return [SHARE] if self.share else []
 
 
@@ -65,7 +65,7 @@ _TOKEN: TypeAdapter[str] = TypeAdapter(
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """Members of a JSON object as they are written; `json.loads` alone keeps the last of two equal keys."""
+    """Members of a JSON object in written order; `json.loads` alone keeps only the last of two equal keys."""
 
 
 class _Holder(NamedTuple):
@@ -74,7 +74,7 @@ class _Holder(NamedTuple):
 
 
 class Accounts:
-    """Accounts by token. Of a token only a digest is kept, so that none gets into a log."""
+    """Accounts by token. Only a digest of each token is kept, so that no token gets into a log."""
 
     def __init__(self, text: str) -> None:
         """Read the accounts.
@@ -83,7 +83,7 @@ class Accounts:
             text: A JSON object from token to name, or to an object with `name` and `share`.
 
         Raises:
-            AccountsError: An entry cannot be used.
+            AccountsError: An entry is invalid.
         """
         self._holders: list[_Holder] = []
         for number, (token, value) in enumerate(_members(text), 1):
@@ -99,12 +99,12 @@ class Accounts:
         return len(self._holders)
 
     def holder(self, authorization: bytes) -> AccountEntry | None:
-        """Return the account whose token a header `Authorization` shows, None if it shows none."""
+        """Return the account of the token in an `Authorization` header; None if no token matches."""
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         shown, found = _digest(token.strip()), None
-        # All entries are compared, so that the time says nothing about which of them is near.
+        # Compare with all entries, so that the time does not depend on the entry.
         for holder in self._holders:
             if hmac.compare_digest(shown, holder.digest):
                 found = holder.account
@@ -115,7 +115,7 @@ def configured_accounts(environment: Mapping[str, str] = os.environ) -> Accounts
     """Return the accounts in BILLP_TOKENS.
 
     Raises:
-        AccountsError: There are none, or an entry cannot be used.
+        AccountsError: No account is configured, or an entry is invalid.
     """
     text = environment.get(VARIABLE, "").strip()
     if not text:
@@ -127,7 +127,7 @@ def _members(text: str) -> _Pairs:
     try:
         members = json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
-        # Not as its cause: the message of the cause may show what was given.
+        # Not chained: the message of the cause may contain a token.
         raise AccountsError(f"{VARIABLE} is no JSON: {FORM}") from None
     if not isinstance(members, _Pairs) or not members:
         raise AccountsError(f"{VARIABLE} is no JSON object with an entry for each account: {FORM}")

@@ -1,6 +1,6 @@
-"""Application around LangGraph's routes: closes some of them, bounds requests, checks numbers of the store's routes.
+"""Application around LangGraph's routes: closes some routes, limits requests, checks numbers sent to the store.
 
-`langgraph.json` names it as `http.app`, with `"middleware_order": "auth_first"`, so that an account is known here.
+`langgraph.json` names it as `http.app`, with `"middleware_order": "auth_first"`, so that the account is known here.
 """
 
 import asyncio
@@ -16,30 +16,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from graph.server.asgi import is_internal, path_of, refuse
 from graph.server.limits import RequestLimits, configured_limits
 
-# Routes that need no account where there are accounts: health, and the version of the server.
+# Routes open to requests without an account: health, and the version of the server.
 OPEN = ("/", "/ok", "/info")
 STORE_LISTINGS = ("/store/items/search", "/store/namespaces")
 
 
 class ClosedRoutes:
-    """Middleware that closes what LangGraph has no switch for.
+    """Middleware that closes routes for which LangGraph has no switch.
 
-    These are the routes of the development server that empty it or show any thread. Where there are accounts, whatever
-    LangGraph serves without asking who it is, now or in a later version, is closed too, and so is the start of many
-    runs by one request, since visits at once are counted before each.
+    These are the routes of the development server that empty it or show any thread. With accounts, it also closes every
+    route that LangGraph serves without authentication, now or in a later version, and the route that starts many runs
+    by one request, because the number of visits at once is checked once per request.
     """
 
     def __init__(self, app: ASGIApp, accounts: bool) -> None:
-        """Set what is closed.
+        """Set the closed routes.
 
         Args:
-            app: The application behind.
+            app: The wrapped application.
             accounts: Whether authentication is on.
         """
         self._app, self._accounts = app, accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or say that there is no such route."""
+        """Pass a request on, or answer that the route does not exist."""
         if scope["type"] in ("http", "websocket") and not is_internal(scope) and self._closed(scope):
             await refuse(scope, send, 404, "Not Found")
         else:
@@ -49,12 +49,12 @@ class ClosedRoutes:
         path = path_of(scope)
         if path.startswith("/internal/"):
             return True
-        # LangGraph asks who it is before it goes on to here, but for its routes about itself.
+        # LangGraph authenticates a request before this point, except on the routes about the server itself.
         unasked = "user" not in scope and path not in OPEN
         return self._accounts and (unasked or path == "/runs/batch")
 
 
-# Least and largest number that a search or a listing may give; LangGraph hands them to the store as they come.
+# Minimum and maximum of the numbers in a search or listing; LangGraph passes them to the store unchecked.
 NUMBERS = {"limit": (0, 10_000), "offset": (0, 1_000_000_000), "max_depth": (1, 100)}
 
 
@@ -70,12 +70,12 @@ class _Listing(BaseModel):
 
 
 def unusable_number(body: bytes) -> str:
-    """Return what a number of a request to the store has to be, empty if all are."""
+    """Return the allowed range of an invalid number in a request to the store; empty if all are valid."""
     try:
         _Listing.model_validate_json(body)
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            # Anything else that may be wrong is LangGraph's to say.
+            # LangGraph itself reports every other fault.
             if fault["loc"]:
                 least, largest = NUMBERS[str(fault["loc"][0])]
                 return f"{fault['loc'][0]} has to be an integer from {least:,} to {largest:,}"
@@ -83,13 +83,13 @@ def unusable_number(body: bytes) -> str:
 
 
 class StoreNumbers:
-    """Middleware that refuses numbers with which the store cannot count."""
+    """Middleware that refuses numbers outside the range of the store."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or say which number cannot be used."""
+        """Pass a request on, or refuse an invalid number."""
         if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) not in STORE_LISTINGS:
             await self._app(scope, receive, send)
             return
@@ -104,7 +104,7 @@ class StoreNumbers:
 
 
 def _again(messages: list[Message], receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """Return a `receive` that gives messages that were read already, then the others."""
+    """Return a `receive` that first repeats messages already read, then receives new ones."""
     left = iter(messages)
 
     async def replay() -> Message:

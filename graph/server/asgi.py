@@ -1,4 +1,4 @@
-"""What the middleware of a server asks of an ASGI scope, and how it refuses a request."""
+"""Helpers of the server's middleware: facts of an ASGI scope, and refusal of a request."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from starlette.types import Scope, Send
 
 
 async def refuse(scope: Scope, send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-    """Answer a request with a fault, and close what is no request but a socket."""
+    """Refuse an HTTP request with an error, and close a web socket."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": detail[:100]})
         return
@@ -19,16 +19,16 @@ async def refuse(scope: Scope, send: Send, status: int, detail: str, headers: Ma
 
 
 def is_internal(scope: Scope) -> bool:
-    """Say whether the server asks itself, as it does for its MCP endpoint; no client can set this path."""
+    """Return whether the server called itself, as for its MCP endpoint; no client can set this path."""
     return str(scope.get("root_path", "")).startswith("/noauth")
 
 
 def path_of(scope: Scope) -> str:
-    """Return the path of a request, without the prefix that the server may be mounted at."""
+    """Return the path of a request, without the prefix at which the server is mounted."""
     return str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
 
 
 def account_of(scope: Scope) -> str:
-    """Return the name of the account that sends a request, empty if none does."""
+    """Return the name of the account that sends a request; empty if none."""
     user = scope.get("user")
     return str(user.identity) if user is not None and user.is_authenticated else ""

@@ -1,7 +1,7 @@
-"""Limits on requests: how many a minute and visits at once by account, and how large; settings and ASGI middleware.
+"""Limits on requests: requests per minute and visits at once by account, size of a request; settings and middleware.
 
-The library `limits` counts requests as well, but its store in memory has no bound on the number of addresses, and the
-middleware around it would still be ours. A token bucket is two numbers, in a table whose size is bounded.
+The library `limits` counts requests too, but its in-memory store has no bound on the number of addresses, and the
+middleware around it would still be our own code. A token bucket is two numbers, in a table of bounded size.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ _STARTS = re.compile(r"(/threads/[^/]+)?/runs(/stream|/wait)?|/threads/[^/]+/com
 
 
 class LimitsError(BillpError):
-    """Raised where the limits of a server cannot be used; the message names the variable."""
+    """Raised when the limits of a server are invalid; the message names the variable."""
 
 
 class Limits(BaseModel):
-    """Limits of a server. A person meets none of them, nor does a study of one machine."""
+    """Limits of a server, high enough for a person and for a study on one machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     requests: int = Field(6_000, ge=1, le=1_000_000_000, alias="BILLP_SERVER_REQUESTS_PER_MINUTE")
-    """Requests of an account in a minute; of an address where no account asks."""
+    """Requests of an account per minute; of an address for requests without an account."""
     visits: int = Field(50, ge=1, le=1_000_000_000, alias="BILLP_SERVER_VISITS_AT_ONCE")
-    """Visits of an account that run or wait to be run."""
+    """Running and waiting visits of an account."""
     body: int = Field(16_000_000, ge=1_000, le=1_000_000_000, alias="BILLP_SERVER_BODY_BYTES")
     """Bytes of a request's body. A visit of 2,000 rounds, edited as a whole, has some 3,000,000."""
 
 
 def configured_limits(environment: Mapping[str, str] = os.environ) -> Limits:
-    """Return the limits that the environment sets, and the defaults for the others.
+    """Return the limits set in the environment, with defaults for the others.
 
     Raises:
-        LimitsError: One is no number, or out of range.
+        LimitsError: A limit is not a number, or out of range.
     """
     names = [field.alias or "" for field in Limits.model_fields.values()]
     try:
@@ -58,15 +58,15 @@ def configured_limits(environment: Mapping[str, str] = os.environ) -> Limits:
 
 
 class Buckets:
-    """Token buckets: each holds a minute's requests, and fills evenly."""
+    """Token buckets, one for each key: each holds the requests of a minute, and fills evenly."""
 
     def __init__(self, a_minute: int, most: int = MOST_KEYS, clock: Callable[[], float] = time.monotonic) -> None:
         """Set the limits.
 
         Args:
-            a_minute: Requests a minute.
-            most: Buckets that are kept; the one longest unused goes first.
-            clock: Seconds.
+            a_minute: Requests per minute.
+            most: Maximum number of buckets; the least recently used is deleted first.
+            clock: Function that returns the time in seconds.
         """
         self._size, self._most, self._clock = a_minute, most, clock
         self._left: dict[tuple[str, str], tuple[float, float]] = {}
@@ -75,12 +75,12 @@ class Buckets:
         return len(self._left)
 
     def take(self, key: tuple[str, str]) -> float:
-        """Take one request from a bucket; return 0, or the seconds until there is one."""
+        """Take one request from a bucket; return 0, or the seconds until a request is free."""
         now = self._clock()
         left, at = self._left.pop(key, (float(self._size), now))
         left = min(float(self._size), left + (now - at) * self._size / 60)
         wait = max(0.0, (1 - left) * 60 / self._size)
-        # Written anew, so that the first in the table is the one longest unused.
+        # Insert the key again at the end, so that the first key of the table is the least recently used.
         self._left[key] = (left if wait else left - 1, now)
         if len(self._left) > self._most:
             del self._left[next(iter(self._left))]
@@ -88,11 +88,11 @@ class Buckets:
 
 
 class _TooLargeError(Exception):
-    """Raised into whoever reads a body that has grown too large."""
+    """Raised to the reader of a request's body when the body exceeds the limit."""
 
 
 class RequestLimits:
-    """Middleware that bounds requests a minute and the size of their bodies, and lets answers stream by."""
+    """Middleware that limits requests per minute and the size of their bodies; answers are streamed unchanged."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
@@ -115,10 +115,10 @@ class RequestLimits:
             await self._bounded(scope, receive, send)
 
     async def _start_alone(self, account: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request that starts a visit once no other of the account is about to start one.
+        """Pass on a request that starts a visit, one request of an account at a time.
 
-        Visits at once are counted before one is started; two that are counted at the same time would both be let in.
-        The answer begins when the visit is known to the server, and with it ends the wait of the next one.
+        The visits at once are counted before a visit starts, so two requests counted at the same time could exceed the
+        limit. When the answer begins, the server has counted the visit, and the next request may go on.
         """
         lock = self._starting[account]
         await lock.acquire()
@@ -173,10 +173,10 @@ def _server() -> LangGraphClient:
 
 
 async def visits_under_way(account: str) -> int:
-    """Return the number of an account's visits that run or wait, by its threads; the server itself keeps it right.
+    """Return the number of an account's running and waiting visits, counted by the server's busy threads.
 
-    A visit counts until its thread is no longer busy: whether a client waits for it or has gone, and whether it ends,
-    fails, is stopped or waits in the queue of another process. Runs that wait on one thread run one after another, and
-    count as one.
+    A visit counts while its thread is busy: with or without a connected client, until the visit ends, fails or is
+    stopped, and while it waits in the queue of another process. Runs that wait on one thread run one after another, and
+    count as one visit.
     """
     return await _server().threads.count(metadata={"owner": account}, status="busy")

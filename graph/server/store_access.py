@@ -1,4 +1,4 @@
-"""Rules of access to the store: which namespaces an account may read, delete and write in."""
+"""Access rules of the store: the namespaces that an account may read, delete and write."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ LONGEST_LABEL = 200
 
 
 class RefusedRecordError(BadInputError):
-    """Raised where an account that may share writes something that is no record of a known kind."""
+    """Raised when an account that may share writes a value that is not a record of a known kind."""
 
 
 def may_use(account: Account, action: str, labels: tuple[str, ...]) -> bool:
-    """Return whether an account may do something in a part of the store over HTTP.
+    """Return whether an account may use a namespace of the store over HTTP.
 
-    Its own records it reads and deletes; visits alone write them. One that may share reads and writes what all recall.
+    An account may read and delete its own records, which only visits write. An account that may share may also read and
+    write the shared records.
 
     Args:
-        account: Who asks.
+        account: Account of the request.
         action: `get`, `search`, `list_namespaces`, `put` or `delete`; any other is refused.
-        labels: The namespace, or the prefix of those that are looked at.
+        labels: The namespace, or the prefix of the listed namespaces.
     """
     own = account.owns(labels)
     if action in ("get", "search", "list_namespaces"):
@@ -36,10 +37,10 @@ def may_use(account: Account, action: str, labels: tuple[str, ...]) -> bool:
 
 
 def check_record(request: dict[str, Any]) -> None:
-    """Check a record that is to be written, and leave of it in the request what its kind knows.
+    """Check a record before it is written, and reduce it in the request to the fields of its kind.
 
     Raises:
-        RefusedRecordError: It is no record of a known kind, lies in a wrong namespace, or is too large.
+        RefusedRecordError: The value is not a record of a known kind, has a wrong namespace, or is too large.
     """
     labels = tuple(request["namespace"])
     if not all(0 < len(label) <= LONGEST_LABEL for label in (*labels, request["key"])):

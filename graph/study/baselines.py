@@ -1,4 +1,4 @@
-"""The baselines of a study: how each comes by its policy, and what that took."""
+"""Baselines of a study: tuned, trained and oracle policies, and the effort spent on each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,30 +20,30 @@ from sim.world import World
 
 OUTLOOK_ONLY = "outlook_only"
 BASELINES = (*POLICIES, OUTLOOK_ONLY, *RECIPES)
-# Where the policies that were trained are kept in the folder of a run.
+# Folder of the trained policies, in the folder of a run.
 POLICY_FOLDER = "policies"
 
 StepProgress = Callable[[int, int], None]
-"""Is told how much of a training is done: visits or steps, and of how many."""
+"""Function called with the visits or steps of a training that are done, and their total."""
 
 
 class Effort(BaseModel):
-    """What it took to come by a policy, over all seeds."""
+    """Effort spent on a baseline's policies, over all seeds."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     tuning_visits: int = 0
-    """Visits of train users by which the parameters of a rule were chosen."""
+    """Train visits used to choose the parameters of a rule."""
     parameters: tuple[float, ...] | None = None
-    """The parameters that were chosen, in the order of the policy's fields."""
+    """Chosen parameters, in the order of the policy's fields."""
     training_steps: int = 0
-    """Rounds that a policy learned from."""
+    """Rounds used for training."""
     training_visits: int = 0
-    """Visits of train users that it learned from."""
+    """Train visits used for training."""
 
 
 class _Foreseen(BaseModel):
-    """The outlook that a cell learned, as it is kept."""
+    """Saved leave-risk model of a cell."""
 
     weights: list[float] | None
     steps: int
@@ -51,10 +51,10 @@ class _Foreseen(BaseModel):
 
 
 def check_baseline(name: str) -> None:
-    """Check that what a baseline needs is installed.
+    """Check that the libraries of a baseline are installed.
 
     Raises:
-        BadInputError: It is not.
+        BadInputError: A library is missing.
     """
     if name in RECIPES:
         check_extra(name)
@@ -63,7 +63,7 @@ def check_baseline(name: str) -> None:
 def policy_of(
     cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress
 ) -> Policy | OraclePolicy:
-    """Return the policy of a cell; one that was tuned or trained before the study was stopped is used again."""
+    """Return the policy of a cell; a policy saved before the study was interrupted is loaded."""
     if cell.variant in RECIPES:
         return _trained(cell, world, settings, folder, told)
     if cell.variant == OUTLOOK_ONLY:
@@ -77,7 +77,7 @@ def policy_of(
 
 
 def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
-    """Return what it took to come by the policies of a variant's cells; nothing for what is no baseline."""
+    """Return the effort spent on the policies of a variant's cells; all zero for variants of the agent."""
     cells = [folder / POLICY_FOLDER / str(Cell(variant, seed)) for seed in range(settings.seeds)]
     if variant in RECIPES:
         trained = [read_training(cell) for cell in cells]
@@ -101,7 +101,7 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
     kept = folder / POLICY_FOLDER / str(cell)
     if kept.exists():
         return NetworkPolicy.load(kept)
-    # Each hundredth is enough to look at.
+    # Report each hundredth of the training, which is often enough for a viewer.
     every = max(settings.rl_steps // 100, 1)
 
     def show(done: int) -> None:
@@ -114,7 +114,7 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
 
 
 def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> LeaveRiskPolicy:
-    """Return what is learned from as many visits as `billp_outlook` learns from."""
+    """Return a leave-risk policy, trained on as many visits as `billp_outlook`."""
     kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
     if kept.exists():
         weights = _kept(kept).weights

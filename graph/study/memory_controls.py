@@ -1,6 +1,6 @@
-"""Memories changed on purpose, to see whether what is remembered matters: emptied, shuffled, or turned round.
+"""Memory controls: emptied, shuffled or inverted memories, to measure whether their content matters.
 
-A record has two sides: whose it is, in which situation, and what was done; and what came of it.
+A record has two sides: the user, situation and action, and the outcome.
 """
 
 import re
@@ -14,7 +14,7 @@ from memory.records import Record
 
 Control = Literal["full", "empty", "shuffled", "inverted"]
 
-# What a sentence of a lesson asks for, and what its opposite asks for; the first of each pair that fits counts.
+# Words that ask for something, with the opposite request; in each pair, the first that matches counts.
 _ASKS = {
     "at least": "at most",
     "at most": "at least",
@@ -37,24 +37,24 @@ _ASKS = {
     "with": "without",
     "more": "fewer",
 }
-# What is turned round in a sentence without any of these.
+# Replacements for a sentence without any of these words.
 _ELSE = {"never": "always", "not": "indeed", "no": "more", "likes": "should avoid"}
 OPPOSITE = "Do the opposite, so never this: "
 _SENTENCE = re.compile(r"(?<=[.;!?\n])\s+")
 
 
 def controlled(records: Iterable[Record], control: Control, seed: int) -> list[Record]:
-    """Return records as a control has them, in order of key.
+    """Return the records that a control leaves or changes, in order of key.
 
-    `full` leaves them as they are, and `empty` leaves none. `shuffled` deals out anew, within each kind, what came of
-    what was done, among users and rounds: each tells what came of another one (`shuffled_fields`). `inverted` turns
-    round what they say (`inverted_fields`): advantages and values are negated, who left has stayed, and lessons ask
-    for the opposite.
+    `full` returns them unchanged, `empty` returns none. `shuffled` permutes the outcomes (`shuffled_fields`) among
+    users and rounds within each kind, so that each record has the outcome of another record. `inverted` turns the
+    outcomes (`inverted_fields`) into their opposites: advantages and values are negated, a user who left has stayed,
+    and lessons ask for the opposite.
 
     Args:
-        records: What was remembered.
-        control: How it is changed.
-        seed: Decides who gets what when it is shuffled.
+        records: Records of a memory.
+        control: Name of the control.
+        seed: Seed of the permutation.
     """
     ordered = sorted(records, key=lambda one: one.key)
     if control == "empty":
@@ -70,7 +70,7 @@ def _kind(record: Record) -> str:
 
 
 def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
-    # Each gets what came of the next in a drawn order, so that none keeps its own.
+    # Each record takes the outcome of the next one in a random order, so that no record keeps its own.
     order = np.random.default_rng(seed).permutation(len(records))
     return [
         _with(
@@ -89,7 +89,7 @@ def _turned_round(told: Any) -> Any:
         return None
     if isinstance(told, bool):
         return not told
-    # Subtracted, since a negated 0.0 is written as -0.0.
+    # Subtract from 0, because negating 0.0 would write -0.0.
     return opposite(told) if isinstance(told, str) else 0.0 - told
 
 
@@ -98,11 +98,11 @@ def _with(record: Record, changes: dict[str, object]) -> Record:
 
 
 def opposite(text: str) -> str:
-    """Return advice turned round, sentence by sentence, so that a person, an LLM and `rules` read its opposite.
+    """Return advice inverted sentence by sentence; people, LLMs and `rules` all read the opposite.
 
-    In each sentence, bounds and words that ask for something change places with their opposites ("at least 0.6" and "at
-    most 0.6", "leave out" and "recommend", …). A sentence without any loses its denial ("never", "not", "no"). What has
-    neither is put after `OPPOSITE`.
+    In each sentence, bounds and words that ask for something are replaced by their opposites ("at least 0.6" by "at
+    most 0.6", "leave out" by "recommend", …). A sentence without such words loses its negation ("never", "not", "no").
+    A sentence without either is put after `OPPOSITE`.
     """
     return " ".join(_opposite_sentence(one) for one in _SENTENCE.split(text.strip()))
 

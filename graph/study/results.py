@@ -1,4 +1,4 @@
-"""The rows of results.json: what a study says of each variant, and of it beside the others."""
+"""Rows of results.json: metrics of each variant, and its comparison with the other variants."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from sim.world import World
 
 
 class RowKey(NamedTuple):
-    """What a row is of."""
+    """Variant, missing part and memory control of a row."""
 
     variant: str
     without: Part | None
     memory: str
 
 
-# What every other row is compared with, user by user.
+# Row that every other row is compared with, user by user.
 REFERENCE = RowKey("billp", None, "full")
 UPPER_MARK = "oracle"
 
@@ -36,33 +36,33 @@ JsonDict = dict[str, Any]
 def study_rows(
     settings: StudySettings, lines: Sequence[JsonDict], world: World, efforts: Mapping[str, Effort], priced: bool
 ) -> list[JsonDict]:
-    """Return one row for each variant of a study, and for each way in which its memory was changed; without parts too.
+    """Return one row for each variant and memory control of a study, and for each part that was switched off.
 
     Args:
-        settings: What decides the results.
-        lines: All visits of all cells, those that failed included, in the order of `graph.study.settings.cells_of`.
-        world: The world.
-        efforts: What it took to come by each variant's policy, where that is a baseline's.
+        settings: Settings of the study.
+        lines: All visits of all cells, failed ones too, in the order of `graph.study.settings.cells_of`.
+        world: World of the study.
+        efforts: Effort spent on the policy of each baseline, by variant.
         priced: Whether the prices of all models are known.
 
     Returns:
-        Of each variant, over its visits to dev (or test) users with all seeds, unless said otherwise:
+        For each variant, over its visits to dev (or test) users with all seeds, unless noted:
 
-        - `variant`, `split`, and `memory`: `full`, or the control that changed what it recalls.
-        - `without`: the part of the agent that was switched off while it learned and was visited; null for none.
-        - `failed`, `usage` and `cost`, which count all other visits too in the row of the full memory.
-        - the fields of `graph.study.baselines.Effort`: what a baseline was tuned or trained by.
+        - `variant`, `split`, and `memory`: `full`, or the control that changed the recalled memory.
+        - `without`: part of the agent that was switched off in training and test; null if none.
+        - `failed`, `usage` and `cost`; in the row of the full memory these include all other visits too.
+        - the fields of `graph.study.baselines.Effort`: tuning and training of a baseline.
         - the fields of `sim.metrics.summary.Summary` and of `sim.metrics.diversity.Variety`.
-        - `minus_billp`: `sim.metrics.paired` of this row and `billp` with its memory, so above 0 where this one keeps
-          users better; null for that row itself, and where `billp` is not in the study.
-        - `minus_full`: the same, of a row without a part and the row of the same agent and memory with all parts, so
-          below 0 where the part is worth something; null for rows with all parts.
+        - `minus_billp`: `sim.metrics.paired` of this row and `billp` with its memory, positive if this row keeps users
+          better; null for the row of `billp` itself, and if `billp` is not in the study.
+        - `minus_full`: the same, of a row without a part and the row of the same agent and memory with all parts,
+          negative if the part is worth something; null for rows with all parts.
         - `gap_closed`: `sim.metrics.summary.gap_closed` between the best of the `RULE_BASELINES` in the study and
-          `oracle`; null where there is none of these.
-        - `critic`: `sim.metrics.calibration.judge_values`; null where no Critic takes part.
-        - `reliability`: `sim.metrics.calibration.judge_risks`; null where there is no outlook.
-        - `settings`: those of the variant that differ from the study's, where there are any.
-        - `curve` and `returning`, where they were asked for and there is a memory: see `_curve` and `_returning`.
+          `oracle`; null if either is missing.
+        - `critic`: `sim.metrics.calibration.judge_values`; null without a Critic.
+        - `reliability`: `sim.metrics.calibration.judge_risks`; null without an outlook.
+        - `settings`: settings of the variant that differ from the study's, if any.
+        - `curve` and `returning`, if requested and the variant has a memory: see `_curve` and `_returning`.
     """
     by_row: dict[RowKey, list[JsonDict]] = {}
     for line in lines:
@@ -109,7 +109,7 @@ def _minus(key: RowKey, reference: RowKey, tested: Mapping[RowKey, Sequence[Json
     if key == reference or reference not in tested:
         return None
     users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, reference))
-    # Where visits failed, no user may be left who was visited by both.
+    # After failed visits, the two rows may have no user in common.
     return dict(paired(tested[key], tested[reference])) if users & others else None
 
 
@@ -123,19 +123,19 @@ def _settings(variant: str, context: Context) -> JsonDict:
 
 
 def _curve(own: Sequence[JsonDict]) -> JsonDict:
-    """Return the learning curve: the total reward of dev users after so many cohorts, and train visits."""
+    """Return the learning curve: total reward of dev users by the cohorts and train visits so far."""
     points = _grouped(own, ("cohorts", CURVE))
     return {"curve": points} if points else {}
 
 
 def _returning(own: Sequence[JsonDict]) -> JsonDict:
-    """Return the total reward of the same users by whose records are recalled, and number of their visit, from 1."""
+    """Return the total reward of the same users, by the recalled records and the number of the visit, from 1."""
     points = _grouped(own, (RETURNING, "visit"))
     return {"returning": points} if points else {}
 
 
 def _grouped(own: Sequence[JsonDict], names: tuple[str, ...]) -> list[JsonDict]:
-    """Return the total reward of the visits that have fields of these names, by their values."""
+    """Return the total reward of the visits that have the named fields, by the values of these fields."""
     groups: dict[tuple[Any, ...], list[JsonDict]] = {}
     for line in own:
         if FAILED not in line and names[0] in line:

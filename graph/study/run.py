@@ -1,8 +1,8 @@
-"""A study: each variant learns on train visits, then visits dev (or test) users with what it remembers.
+"""Study: each variant learns on train visits, then visits dev (or test) users with its memory.
 
-Learning is cohort-synchronous: the visits of a cohort recall only what earlier cohorts wrote, and their memories are
-written, in order of key, when the cohort ends. So a study gives the same bytes whatever its concurrency, here or on a
-server, and whether it was stopped and gone on with or not.
+Learning is cohort-synchronous: the visits of a cohort recall only the records of earlier cohorts, and their own records
+are written, in order of key, when the cohort ends. So a study gives the same bytes at any concurrency, here or on a
+server, resumed or not.
 """
 
 import asyncio
@@ -42,24 +42,24 @@ RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, 
 RESULTS = "results.json"
 REPORT = "report.html"
 STUDY_FILE = "study.json"
-# Visits that are no part of the comparison: between train cohorts, of users who come back, and those that failed.
+# Files of visits outside the comparison: learning curve between train cohorts, returning users, failed visits.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
-# Most characters of two values that are told beside each other.
+# Maximum number of characters of two values shown side by side.
 LONGEST_TOLD = 100
 
 
 class StudyStart(BaseModel):
-    """What a study was begun with; it is gone on with by the same."""
+    """Settings a study was started with; a resume must match them."""
 
     settings: StudySettings
     own: dict[str, dict[str, Any]]
-    """Those of variants that have defaults of their own: which of the settings were set cannot be told afterwards."""
+    """Settings of variants with defaults of their own, saved because set values and defaults look the same later."""
     version: str
     """Version of this project."""
     world: str
     """Checksum of the world."""
     token: str
-    """Tells its memories and threads on a server from those of other studies."""
+    """Token that separates the study's memories and threads on a server from those of other studies."""
 
 
 def run_study(
@@ -74,32 +74,32 @@ def run_study(
     skip_failed: bool = False,
     fresh: bool = False,
 ) -> Path:
-    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with each cell's memory beside them.
+    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with the memory of each cell.
 
-    Where there are any, visits for the learning curve are in `curves.jsonl`, those of users who come back in
-    `returning.jsonl`, and those that failed in `failed.jsonl`; policies that were trained are in `policies/`.
+    If the study has them, visits of the learning curve are in `curves.jsonl`, visits of returning users in
+    `returning.jsonl`, failed visits in `failed.jsonl`, and trained policies in `policies/`.
 
-    What a study of that name and the same settings left unfinished is gone on with.
+    An unfinished study of that name with the same settings is resumed.
 
     Args:
-        settings: What decides the results.
-        name: Name of the run; a former run of that name is replaced when this one has ended.
+        settings: Settings of the study.
+        name: Name of the run; an earlier run of that name is replaced when this one ends.
         concurrency: Visits of a cell at once.
         processes: Cells at once.
-        progress: Is told how far it is.
-        server: URL of a LangGraph server that runs the visits and keeps the memory; empty for here.
-        max_cost: Dollars that calls of models may cost, those of an unfinished study included.
-        skip_failed: Whether to leave out visits that fail where the study would stop.
-        fresh: Whether to throw away what an unfinished study of that name left.
+        progress: Function called with the progress of the study.
+        server: URL of a LangGraph server that runs the visits and keeps the memory; empty for this process.
+        max_cost: Maximum cost of model calls in dollars, including the cost of the unfinished study.
+        skip_failed: Whether to leave out failed visits that would otherwise stop the study.
+        fresh: Whether to delete an unfinished study of that name instead of resuming it.
 
     Returns:
         The folder of the run.
 
     Raises:
-        BadInputError: The settings ask for what there is not, or an unfinished study of that name had others.
+        BadInputError: The settings are invalid, or an unfinished study of that name has other settings.
         BillpError: The server does not answer.
-        BudgetSpentError: Another call could cost more than is left; what was done is kept.
-        VisitFailedError: Most visits fail; what was done is kept.
+        BudgetSpentError: Another call could exceed the maximum cost; finished visits are kept.
+        VisitFailedError: Most visits fail; finished visits are kept.
     """
     world = check_settings(settings)
     priced = check_prices(settings.context, max_cost, server)
@@ -107,14 +107,14 @@ def run_study(
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
     if not fresh and _same(_begun(target), _beginning(settings)):
-        # It had ended when it was stopped, but for what is no longer needed.
+        # The run is complete except for the deletion of its resume files.
         return _tidied(target)
     if server:
         asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
-        # Before there are workers, so that damaged lines are told of once.
+        # Open the logs before the workers start, so that damaged lines are reported once.
         ledgers = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
         spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
@@ -125,7 +125,7 @@ def run_study(
 
 
 def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict[str, Any]], priced: bool) -> None:
-    """Write what came of all visits, those that failed apart."""
+    """Write the results, the report and all visits, with failed visits in a file of their own."""
     efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
     rows = study_rows(settings, lines, world, efforts, priced)
     results = {
@@ -141,19 +141,19 @@ def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict
     for file, own in by_file.items():
         _write_json_lines(folder / file, own)
     write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, [])))
-    # The last one: it marks a run that has ended.
+    # Written last: this file marks a finished run.
     write_atomic(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
-    # Brings Matplotlib, which a study under way and its workers do not need.
+    # Imported here because it loads Matplotlib, which a running study and its workers do not need.
     from graph.report.html import report_page
 
     return report_page(results, visits)
 
 
 def _file_of(line: dict[str, Any]) -> str:
-    """Return the name of the file that a visit's line belongs in."""
+    """Return the name of the file for a visit's line."""
     if FAILED in line:
         return FAILURES
     if CURVE in line:
@@ -162,9 +162,9 @@ def _file_of(line: dict[str, Any]) -> str:
 
 
 def _tidied(target: Path) -> Path:
-    """Remove from a run that has ended what it was gone on with by."""
+    """Delete the resume files of a finished run."""
     shutil.rmtree(target / CELLS, ignore_errors=True)
-    # There where it was stopped between being put in its place and letting go of it.
+    # The lock is still there if the process ended between moving the folder and releasing the lock.
     (target / RUN_LOCK).unlink(missing_ok=True)
     (target / STUDY_FILE).unlink()
     return target
@@ -181,7 +181,7 @@ def _same(former: StudyStart | None, begun: StudyStart) -> bool:
 
 
 def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
-    """Note what a study is begun with, or check that it goes on with the same; return its token."""
+    """Save the settings of a new study, or check them against the unfinished one; return the study's token."""
     if fresh:
         _clear(folder)
     begun, former = _beginning(settings), _begun(folder)
@@ -198,9 +198,9 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
 
 
 def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
-    """Return in words what differs between two beginnings; texts too long for a line are named alone."""
+    """Describe the differences between two sets of settings, long values by name only."""
     then, now = _settings_by_name(former), _settings_by_name(begun)
-    # A variant that only one of them has is told among the variants.
+    # A variant that only one study has already shows in the difference of `variants`.
     both = [name for name in now if name in then]
     differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
     told = [
@@ -217,7 +217,7 @@ def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
 
 
 def _begun(folder: Path) -> StudyStart | None:
-    """Return what an unfinished study was begun with, None where there is none that could be gone on with."""
+    """Return the start settings of an unfinished study; None if there is no unfinished study."""
     try:
         return StudyStart.model_validate_json((folder / STUDY_FILE).read_bytes())
     except FileNotFoundError:
@@ -235,7 +235,7 @@ def _clear(folder: Path) -> None:
 
 
 def visits_planned(settings: StudySettings, world: World) -> int:
-    """Return how many visits a study makes; those by which baselines are tuned or trained are not counted."""
+    """Return the number of visits of a study, without the visits that tune or train baselines."""
     return sum(
         settings.test if cell.variant in BASELINES else _visits_of(world, settings, cell) for cell in cells_of(settings)
     )
@@ -247,26 +247,26 @@ def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
 
 
 def visits_done(name: str) -> int:
-    """Return how many visits an unfinished study of that name has behind it."""
+    """Return the number of finished visits of an unfinished study of that name."""
     cells = unfinished_folder(run_folder(name)) / CELLS
     return sum(file.read_bytes().count(b"\n") for file in cells.glob(f"*/{VISITS}"))
 
 
 def run_folder(name: str) -> Path:
-    """Return where the results of a run of that name are kept.
+    """Return the folder of the results of a run.
 
     Raises:
-        BadInputError: The name is none.
+        BadInputError: The name is invalid.
     """
     return home() / "runs" / checked_name(name, "run")
 
 
 def check_settings(settings: StudySettings) -> World:
-    """Check a study before any work is done, and return its world, built where it is not there yet.
+    """Check a study before any work is done, and return its world, built if missing.
 
     Raises:
-        BadInputError: A variant, the model or the world is unknown, there are fewer users than asked for, or a part
-            that is to be measured is switched off for all.
+        BadInputError: A variant, the model or the world is unknown, the world has too few users, or a part that is to
+            be measured is switched off for all variants.
     """
     check_variants(settings.variants)
     if settings.ablate:
@@ -284,7 +284,7 @@ def check_variants(names: Sequence[str]) -> None:
     """Check the variants and baselines of a study.
 
     Raises:
-        BadInputError: One is unknown, cannot be used here, or is named twice.
+        BadInputError: A name is unknown or given twice, or the variant cannot run in a study.
     """
     known = [*VARIANTS, *BASELINES]
     for name in names:
@@ -305,7 +305,7 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     """Return whether the prices of all models are known.
 
     Raises:
-        BadInputError: They have to be and are not, or the calls would be made elsewhere.
+        BadInputError: `max_cost` needs prices that are unknown, or cannot apply because a server makes the calls.
     """
     unknown = sorted(model for model in context.models if price_of(model) is None)
     if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
@@ -318,7 +318,7 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
 
 
 async def _spent(ledgers: Mapping[Path, VisitLog]) -> float:
-    """Return the dollars that an unfinished study has cost so far, by the ledgers in the folders of its cells."""
+    """Return the cost of an unfinished study so far, in dollars, from the visit logs in the folders of its cells."""
     spent = 0.0
     for cell, done in ledgers.items():
         spent += done.cost

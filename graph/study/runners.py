@@ -1,4 +1,4 @@
-"""Where the visits of a study run, and where what they taught is kept: in this process, or on a LangGraph server."""
+"""Visit runners of a study: in this process or on a LangGraph server, each with its memory."""
 
 import asyncio
 import shutil
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 
 class VisitFailedError(BillpError):
-    """Raised where a visit cannot go on now; its thread is kept, so that it can another time.
+    """Raised when a visit fails; its thread is kept, so that a later run can resume it.
 
     Attributes:
-        own: Whether the fault is the visit's own, so that others may do well.
+        own: Whether the visit itself is at fault, so that other visits may succeed.
     """
 
     def __init__(self, why: str, own: bool = False) -> None:
@@ -49,27 +49,27 @@ class VisitFailedError(BillpError):
 
 
 class VisitRunner(Protocol):
-    """Runs visits, each on a thread of its own that is gone on with where it was stopped."""
+    """Runner of visits: each has its own thread, on which an interrupted visit resumes."""
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Run a visit, or the rest of it, and return what came of it.
+        """Run or resume a visit, and return its output.
 
         Raises:
-            VisitFailedError: It cannot go on now.
+            VisitFailedError: The visit failed and can be resumed later.
         """
         ...
 
     async def forget(self, thread: str) -> None:
-        """Forget the thread of a visit that has ended."""
+        """Delete the thread of a finished visit."""
         ...
 
     async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
-        """Write what visits taught, for later ones to recall: of any user, or of theirs alone."""
+        """Write the records of finished visits, for later visits of any user; if `private`, of the same user only."""
         ...
 
 
 class LocalRunner:
-    """Visits in this process."""
+    """Runner of visits in this process."""
 
     def __init__(self, variant: str, space: str, saver: AsyncSqliteSaver, store: BaseStore) -> None:
         self._variant, self._space = variant, space
@@ -77,7 +77,7 @@ class LocalRunner:
         self._graph: Any = build_variant(variant).compile(checkpointer=saver, store=store)
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Run a visit, or the rest of it."""
+        """Run or resume a visit."""
         config: RunnableConfig = {"configurable": {"thread_id": thread}}
         begun = await self._saver.aget_tuple(config) is not None
         try:
@@ -89,11 +89,11 @@ class LocalRunner:
         return VisitOutput.model_validate(output)
 
     async def forget(self, thread: str) -> None:
-        """Forget the thread of a visit that has ended."""
+        """Delete the thread of a finished visit."""
         await self._saver.adelete_thread(thread)
 
     async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
-        """Write what visits taught."""
+        """Write the records of finished visits."""
         await remember(self._store, private_space(self._space) if private else self._space, records)
 
 
@@ -101,14 +101,14 @@ class LocalRunner:
 async def local_runner(
     world: str, variant: str, space: str, *, checkpoints: Path, memory: Path
 ) -> AsyncIterator[LocalRunner]:
-    """Open a place for visits in this process.
+    """Open a runner of visits in this process.
 
     Args:
         world: Name of the world.
         variant: Name of the variant.
-        space: Where memories are kept.
-        checkpoints: SQLite file in which visits under way are kept.
-        memory: Folder of the memory, which is begun anew.
+        space: Space of the memory.
+        checkpoints: SQLite file with the checkpoints of unfinished visits.
+        memory: Folder of the memory; existing records are deleted.
     """
     await open_world(world)
     try:
@@ -122,33 +122,33 @@ async def local_runner(
         close_worlds()
 
 
-# Tries of a request, and of a visit; seconds of the first pause between two, and of the longest.
+# Maximum attempts of a request and of a visit; first and longest pause between attempts, in seconds.
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 WRITES_AT_ONCE = 16
 _GONE = 404
-# A thread that another run is on, too many requests, and whatever went wrong on the server's own side.
+# Temporary errors: another run on the thread, too many requests, and errors of the server itself.
 _PASSING = (409, 429, 500, 502, 503, 504)
 
 
 class ServerRunner:
-    """Visits as background runs of a LangGraph server, with the memory in a space of its own in the server's store."""
+    """Runner of visits as background runs of a LangGraph server, with its own memory space in the server's store."""
 
     def __init__(self, client: LangGraphClient, variant: str, space: str) -> None:
         self._client, self._variant, self._space = client, variant, space
 
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Run a visit, or the rest of it.
+        """Run or resume a visit.
 
         Raises:
-            BadInputError: The server cannot use the input: it has another world of that name, say.
-            VisitFailedError: It failed on the server each time it was tried.
+            BadInputError: The server refuses the input, for example because its world of that name differs.
+            VisitFailedError: The visit failed on the server at every attempt.
         """
         context = context.model_copy(update={"space": self._space})
         return await _retried(lambda: self._try(self._id(thread), visit, context), _failed)
 
     async def _try(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
-        """Join the run of a visit, or of the rest of it, wherever the last try or a former process left it."""
+        """Join the run of a visit, or start or resume it, depending on the state of its thread on the server."""
         threads, runs = self._client.threads, self._client.runs
         await _patiently(lambda: threads.create(thread_id=thread, if_exists="do_nothing"))
         newest = await _patiently(lambda: runs.list(thread, limit=1))
@@ -170,7 +170,7 @@ class ServerRunner:
         raise VisitFailedError(why, faults[0].startswith(RefusedVisitError.__name__))
 
     async def _start(self, thread: str, visit: VisitInput | None, context: Context) -> Run:
-        """Start a run; a request whose answer is lost may have started it, so it is not simply sent again."""
+        """Start a run, without retries: if the answer was lost, the server may have started the run."""
         try:
             return await self._client.runs.create(
                 thread,
@@ -185,19 +185,19 @@ class ServerRunner:
             raise VisitFailedError(f"a visit could not be started on the server: {error}") from error
 
     async def forget(self, thread: str) -> None:
-        """Forget the thread of a visit that has ended."""
+        """Delete the thread of a finished visit."""
         await _patiently(lambda: self._delete(self._id(thread)))
 
     async def _delete(self, thread: str) -> None:
         try:
             await self._client.threads.delete(thread)
         except httpx.HTTPStatusError as error:
-            # A former try deleted it, and only its answer was lost.
+            # An earlier attempt deleted the thread, and its answer was lost.
             if error.response.status_code != _GONE:
                 raise
 
     async def remember(self, records: Sequence[Record], *, private: bool = False) -> None:
-        """Write what visits taught."""
+        """Write the records of finished visits."""
         free = asyncio.Semaphore(WRITES_AT_ONCE)
         store = self._client.store
         space = private_space(self._space) if private else self._space
@@ -209,18 +209,18 @@ class ServerRunner:
         await asyncio.gather(*(write(op) for op in write_ops(space, records)))
 
     def _id(self, thread: str) -> str:
-        """Return the id of a thread on the server: the same whenever the study goes on."""
+        """Return the id of a thread on the server, the same when the study is resumed."""
         return str(uuid5(NAMESPACE_URL, f"billp:{self._space}/{thread}"))
 
 
 @asynccontextmanager
 async def server_runner(url: str, variant: str, space: str) -> AsyncIterator[ServerRunner]:
-    """Open a place for visits on a LangGraph server.
+    """Open a runner of visits on a LangGraph server.
 
     Args:
         url: Address of the server.
         variant: Name of the variant.
-        space: Where memories are kept, and what the threads of the visits are named after.
+        space: Space of the memory, and prefix of the thread names.
 
     Raises:
         BillpError: The server does not answer, or does not serve the variant.
@@ -242,12 +242,12 @@ def _passing(error: BaseException) -> bool:
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Send a request that does no harm when it is sent twice, again where something passing keeps it from success."""
+    """Send a request that is safe to repeat, and retry after temporary errors."""
     return await _retried(ask, _passing)
 
 
 async def _retried(ask: Callable[[], Awaitable[T]], again: Callable[[BaseException], bool]) -> T:
-    """Try something `TRIES` times at most, with growing pauses."""
+    """Retry up to `TRIES` attempts with growing pauses."""
     tries = AsyncRetrying(
         stop=stop_after_attempt(TRIES),
         wait=wait_exponential_jitter(FIRST_PAUSE, LONGEST_PAUSE),
@@ -255,7 +255,7 @@ async def _retried(ask: Callable[[], Awaitable[T]], again: Callable[[BaseExcepti
         reraise=True,
     )
 
-    # Tenacity waits for what is a coroutine function alone.
+    # Tenacity awaits coroutine functions only.
     async def attempt() -> T:
         return await ask()
 
@@ -263,7 +263,7 @@ async def _retried(ask: Callable[[], Awaitable[T]], again: Callable[[BaseExcepti
 
 
 def _output(state: Mapping[str, Any], visit: VisitInput) -> VisitOutput | None:
-    """Return what came of the visit that a thread's state is of, None where it has not ended."""
+    """Return the output of a visit from its thread's state; None if the visit has not ended."""
     values = state["values"]
     ended = not state["next"] and "length" in values
     return VisitOutput.model_validate({"user_id": visit.user_id, **values}) if ended else None

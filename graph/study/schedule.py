@@ -15,42 +15,42 @@ class Batch(NamedTuple):
     """Visits that see the same memory."""
 
     name: str
-    """Names the visits, with their numbers; stages of one name count on."""
+    """Prefix of the visits' names, followed by their numbers; batches of one name share one numbering."""
     split: SplitName
     users: Sequence[str]
     start: int
     """Number of the first visit."""
     learns: bool
-    """Whether what they teach is written when all of them have ended."""
+    """Whether the visits' records are written when all visits of the batch have ended."""
     about: dict[str, Any]
-    """What the lines of its visits say besides."""
+    """Further fields in the lines of its visits."""
 
     @property
     def numbers(self) -> range:
-        """Return the numbers of its visits."""
+        """Numbers of its visits."""
         return range(self.start, self.start + len(self.users))
 
 
 class Phase(NamedTuple):
-    """Stages that follow each other, with a memory of their own."""
+    """Consecutive batches with one memory."""
 
     name: str
-    """Names the memory; empty for that of the train visits."""
+    """Name of the memory; empty for the memory of the train visits."""
     begins_with: Control
-    """What is in it of what the train visits taught."""
+    """Control applied to the train visits' records at the start of the phase."""
     stages: tuple[Batch, ...]
     changes: Mapping[str, Any] = {}
-    """Settings of the roles that are others than the study's."""
+    """Settings of the roles that differ from the study's."""
 
 
 def phases(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Phase]:
-    """Yield the courses of a cell, that of the train visits first: the others begin with what these taught.
+    """Yield the phases of a cell: first the train visits, then phases that start with the records of these.
 
     Args:
-        world: Where its users live.
-        settings: What decides the results.
+        world: World of the users.
+        settings: Settings of the study.
         seed: Seed of the cell.
-        remembers: Whether its variant remembers anything; if not, memory cannot change its visits.
+        remembers: Whether the variant writes memories; if not, there are no phases with a changed memory.
     """
     users = visitors(world, settings.test_split, settings.test, 0)
     tested: tuple[Batch, ...] = (Batch(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
@@ -80,13 +80,13 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
 
 
 def _cohorts(stage: Batch, size: int) -> Iterator[Batch]:
-    """Yield a stage in cohorts, each of which recalls what those before it taught."""
+    """Yield a batch split into cohorts, each of which recalls the records of earlier cohorts."""
     for start in range(0, len(stage.users), size):
         yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
 
 
 def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Batch]:
-    """Yield the train cohorts, and the points of the learning curve between them."""
+    """Yield the train cohorts, with the points of the learning curve between them."""
     train = visitors(world, TRAIN, settings.train, seed)
     every = settings.curve if remembers else 0
     watched = visitors(world, "dev", settings.curve_users, 0) if every else []
@@ -105,7 +105,7 @@ def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Batch:
 
 
 def visitors(world: World, split: SplitName, count: int, seed: int) -> list[str]:
-    """Return users to visit, in an order drawn by seed; more than there are, and they come again in a new order."""
+    """Return users to visit in a seeded random order; if `count` exceeds the users, they repeat in a new order."""
     users = world.split(split).users
     rng = np.random.default_rng(seed)
     rounds = -(-count // len(users))
@@ -113,5 +113,5 @@ def visitors(world: World, split: SplitName, count: int, seed: int) -> list[str]
 
 
 def visit_seed(seed: int, number: int) -> int:
-    """Return the seed of a cell's visit by its number, distinct for distinct arguments below `MOST_VISITS`."""
+    """Return the seed of a cell's visit; distinct arguments below `MOST_VISITS` give distinct seeds."""
     return seed * MOST_VISITS + number

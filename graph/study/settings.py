@@ -12,58 +12,58 @@ from sim.world.data import SplitName
 
 Recall = Literal["own", "shared", "both", "none"]
 TRAIN: SplitName = "train"
-# What lets users who come back recall what only they, only others, or all have taught.
+# Settings that let returning users recall their own records, other users' records, or none.
 WHOSE: dict[Recall, dict[str, bool]] = {
     "own": {"private": True},
     "shared": {"recall_own": False},
     "both": {},
     "none": {},
 }
-# Fields of a visit's line that say what it is one of.
+# Fields of a visit's line that name the group the visit belongs to.
 WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall"
-# Seeds of a cell's visits are told apart below this number.
+# Upper bound of visit numbers, so that visits of different cells have different seeds.
 MOST_VISITS = 1_000_000
 
 
 class StudySettings(BaseModel):
-    """What decides the results of a study."""
+    """Settings that determine the results of a study."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     world: str
     ablate: bool = False
-    """Whether each part of the agent is measured as well, by the same agent without it."""
+    """Whether to measure each part of the agent, by the same agent without the part."""
     variants: tuple[str, ...] = Field(min_length=1)
-    """Variants of the agent and baselines, in the order of the table; `billp_outlook`, which has all parts, is always
-    among them where each part is measured."""
+    """Variants of the agent and baselines, in the order of the table. If parts are measured, `billp_outlook`, which has
+    all parts, is always included."""
     train: int = Field(40, ge=0, lt=MOST_VISITS)
-    """Train visits of each variant and seed; `outlook_only` learns from as many. Reinforcement learning goes by
-    `rl_steps`, and the other baselines do not learn."""
+    """Train visits of each variant and seed, also for `outlook_only`. Reinforcement learning uses `rl_steps`, and the
+    other baselines do not learn."""
     test: int = Field(40, ge=1, lt=MOST_VISITS)
-    """Users visited with what was learned."""
+    """Number of users visited after training."""
     seeds: int = Field(1, ge=1)
-    """Number of seeds; each has a memory of its own."""
+    """Number of seeds; each has its own memory."""
     cohort: int = Field(20, ge=1)
-    """Visits that learn together."""
+    """Visits per cohort: records are written when the cohort ends."""
     max_steps: int = Field(100, ge=1, le=2_000)
-    """Most rounds of a visit."""
+    """Maximum rounds of a visit."""
     rl_steps: int = Field(100_000, ge=1)
     """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
     learn_at_test: bool = False
-    """Let these visits teach too, cohort by cohort, as the original did; not those of learning curves."""
+    """Whether test visits also write memories, cohort by cohort, as in the original; curve visits never do."""
     final: bool = False
     """Visit test users instead of dev users."""
     memory: tuple[Control, ...] = ("full",)
-    """What the train visits wrote as it is (`full`, always among them), and changed in these ways."""
+    """Memory controls: the train visits' records unchanged (`full`, always included) or changed."""
     curve: int = Field(0, ge=0)
-    """Cohorts between two points of the learning curve; 0 for none."""
+    """Cohorts between two points of the learning curve; 0 for no curve."""
     curve_users: int = Field(20, ge=1, lt=MOST_VISITS)
-    """Dev users visited for each of its points."""
+    """Dev users visited for each point of the curve."""
     visits_per_user: int = Field(1, ge=1, lt=MOST_VISITS)
-    """Visits for which each user comes back, when they do more than once."""
+    """Visits of each returning user; 1 for no returning users."""
     recall: tuple[Recall, ...] = Field(("own", "shared", "none"), min_length=1)
-    """Whose records users who come back are served with, besides those of the train visits: what their own former
-    visits wrote, what other users' did, both, or none."""
+    """Records that returning users recall in addition to those of the train visits: of their own earlier visits
+    (`own`), of other users' visits (`shared`), of both, or none."""
     context: SerializeAsAny[Context] = Context()
     """Settings of the roles."""
 
@@ -75,13 +75,13 @@ class StudySettings(BaseModel):
     @field_validator("memory")
     @classmethod
     def _full_first(cls, memory: tuple[Control, ...]) -> tuple[Control, ...]:
-        # Once each, and the same however they were named.
+        # Each control once, in order, with `full` first.
         return tuple(dict.fromkeys(("full", *memory)))
 
     @field_validator("context", mode="before")
     @classmethod
     def _with_those_of_roles(cls, context: Any, info: ValidationInfo) -> Any:
-        # Roles of one's own have settings of their own.
+        # Custom roles add settings of their own.
         schema = settings_schema(info.data.get("variants", ()))
         return schema.model_validate(context) if isinstance(context, dict) else context
 
@@ -98,21 +98,21 @@ class StudySettings(BaseModel):
 
     @property
     def test_split(self) -> SplitName:
-        """Return the split of the users who are visited with what was learned."""
+        """Split of the users visited after training."""
         return "test" if self.final else "dev"
 
 
 class Cell(NamedTuple):
-    """One variant and seed, with a memory of its own; where parts are measured, one of a part as well."""
+    """Variant and seed with a memory of their own; if parts are measured, also the missing part."""
 
     variant: str
     seed: int
     without: Part | None = None
-    """The part that is switched off."""
+    """Part that is switched off."""
 
     @property
     def name(self) -> str:
-        """Return what its variant is called."""
+        """Display name of the variant."""
         return named(self.variant, self.without)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class Cell(NamedTuple):
 
 
 def cells_of(settings: StudySettings) -> list[Cell]:
-    """Return the cells of a study in the order of the table; those without a part follow the whole agent's."""
+    """Return the cells of a study in the order of the table; cells without a part follow the whole agent's."""
     return [
         Cell(variant, seed, part)
         for variant in settings.variants

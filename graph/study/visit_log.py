@@ -1,4 +1,4 @@
-"""The visits of a cell that have ended, each a line of a file: a study that was stopped goes on behind them."""
+"""Log of a cell's finished visits, one line per visit; a resumed study skips these visits."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class VisitResult(BaseModel):
-    """A visit of a cell that has ended: what came of it, or why it could not go on."""
+    """Finished visit of a cell: its output, or the reason of its failure."""
 
     stage: str
     number: int
@@ -24,13 +24,13 @@ class VisitResult(BaseModel):
 
 
 class VisitLog:
-    """The visits of a cell that have ended."""
+    """Finished visits of a cell."""
 
     def __init__(self, file: Path) -> None:
         self._visits: dict[tuple[str, int], VisitResult] = {}
         whole, _, torn = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
         if torn:
-            # The process was ended amid a line.
+            # The process ended in the middle of a line.
             os.truncate(file, len(whole) + 1 if whole else 0)
         lines = whole.split(b"\n") if whole else []
         kept = [line for number, line in enumerate(lines, 1) if self._read(line, f"line {number} of {file}")]
@@ -39,31 +39,31 @@ class VisitLog:
         self._file = file
 
     def add(self, ended: VisitResult) -> None:
-        """Add a visit that has ended."""
+        """Add a finished visit."""
         with self._file.open("ab") as file:
             file.write(ended.model_dump_json().encode() + b"\n")
         self._note(ended)
 
     def count(self, name: str) -> int:
-        """Return how many visits of the stages of a name have ended."""
+        """Return the number of finished visits in the batches of one name."""
         return sum(of == name for of, _ in self._visits)
 
     def missing(self, stage: Batch) -> list[int]:
-        """Return the numbers of the visits that have not ended."""
+        """Return the numbers of the unfinished visits of a batch."""
         return [number for number in stage.numbers if (stage.name, number) not in self._visits]
 
     def outputs(self, stage: Batch) -> list[VisitOutput]:
-        """Return what came of visits, in their order; those that failed are left out."""
+        """Return the outputs of a batch's visits, in order; failed visits are left out."""
         found = (self._visits[stage.name, number].output for number in stage.numbers)
         return [output for output in found if output is not None]
 
     def failures(self, stage: Batch) -> dict[int, str]:
-        """Return why visits failed, by their numbers."""
+        """Return the reasons of failed visits, by number."""
         found = ((number, self._visits[stage.name, number]) for number in stage.numbers)
         return {number: one.failed for number, one in found if not one.output}
 
     def taught(self, name: str) -> list[Record]:
-        """Return what the visits of the stages of a name taught."""
+        """Return the records written by the batches of one name."""
         return [
             record
             for (of, _), one in self._visits.items()
@@ -73,16 +73,16 @@ class VisitLog:
 
     @property
     def cost(self) -> float:
-        """Return the dollars that the visits cost."""
+        """Cost of the visits in dollars."""
         return sum(one.output.usage.cost for one in self._visits.values() if one.output)
 
     @property
     def threads(self) -> set[str]:
-        """Return the threads of the visits."""
+        """Threads of the visits."""
         return {thread_of(name, number) for name, number in self._visits}
 
     def _read(self, line: bytes, which: str) -> bool:
-        """Read a line, and say whether it could be."""
+        """Read a line, and return whether it is valid."""
         try:
             self._note(VisitResult.model_validate_json(line))
         except ValidationError:
@@ -95,5 +95,5 @@ class VisitLog:
 
 
 def thread_of(name: str, number: int) -> str:
-    """Return the name of a visit's thread in its cell."""
+    """Return the thread name of a visit in its cell."""
     return f"{name}-{number}"

@@ -1,4 +1,4 @@
-"""The cells of a study, each a variant with one seed, worked on in processes of their own."""
+"""Worker processes of a study, each running cells: one variant with one seed."""
 
 import asyncio
 import gc
@@ -32,43 +32,43 @@ from sim.world.data import SplitName
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
 FAILED = "failed"
-# Seconds between two looks at what workers report.
+# Seconds between two checks for worker reports.
 PAUSE = 0.1
 
 
 class Work(NamedTuple):
-    """What the processes of a study are given."""
+    """Data that the worker processes of a study receive."""
 
     settings: StudySettings
     folder: Path
-    """Where the study works."""
+    """Working folder of the study."""
     concurrency: int
     """Visits of a cell at once."""
     server: str
-    """URL of the LangGraph server that runs the visits; empty for here."""
+    """URL of the LangGraph server that runs the visits; empty for this process."""
     token: str
-    """Tells the study's memories and threads on a server from those of other studies."""
+    """Token that separates the study's memories and threads on a server from those of other studies."""
     max_cost: float | None
-    """Dollars that the study may cost."""
+    """Maximum cost of the study in dollars."""
     spent: float
-    """Dollars that it has cost before."""
+    """Cost of the unfinished study before this start, in dollars."""
     skip_failed: bool
-    """Whether visits that fail are left out where the study would stop."""
+    """Whether to leave out failed visits that would otherwise stop the study."""
 
 
 class StudyProgress(Protocol):
-    """Is told how far a study is."""
+    """Callback for the progress of a study."""
 
     def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        """Take notice of the visits done in one stage of one cell; of steps, where reinforcement learning trains."""
+        """Report the finished visits of a cell's batch, or the finished steps of reinforcement learning."""
         ...
 
 
 def run_cells(
     cells: Sequence[Cell], work: Work, processes: int, progress: StudyProgress
 ) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
-    """Run cells, each in some worker process, and yield the visits of each as it ends."""
-    # Fork would copy the threads' locks of Chroma and onnxruntime in whatever state they are.
+    """Run cells in worker processes, and yield the visits of each cell when it ends."""
+    # Fork would copy locks held by threads of Chroma and onnxruntime.
     spawn = multiprocessing.get_context("spawn")
     events = spawn.SimpleQueue()
     limited = work.max_cost is not None and not work.settings.context.scripted
@@ -85,14 +85,14 @@ def run_cells(
                 try:
                     lines = future.result()
                 except BudgetSpentError as error:
-                    # The others find out by themselves, when what they have asked is answered and kept.
+                    # The other workers reach the budget too, and stop after their current answers are saved.
                     spent = error
                 else:
                     yield running[future], lines
             if spent is not None:
                 raise spent
         except BaseException:
-            # Whoever stops a study does not want to wait for the visits under way.
+            # On an interrupt, stop at once instead of waiting for running visits.
             for worker in multiprocessing.active_children():
                 worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -101,11 +101,11 @@ def run_cells(
 
 @contextmanager
 def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
-    """Pass on what the workers report while the block runs."""
+    """Forward the workers' reports while the block runs."""
     ended = threading.Event()
 
     def listen() -> None:
-        # Looks instead of waiting for a last word: a worker that is ended amid a report keeps the queue's lock.
+        # Poll instead of waiting for a final report: a worker killed while it reports keeps the queue's lock.
         while not ended.wait(PAUSE):
             while not events.empty():
                 progress(*events.get())
@@ -121,7 +121,7 @@ def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
             progress(*events.get())
 
 
-# What a worker process was given when it started: where to report, one entry.
+# Data that a worker process received at its start: the queue for reports, as one entry.
 _events: list[Any] = []
 
 
@@ -130,7 +130,7 @@ def _set_up_worker(events: Any, base: Path, budget: Budget | None) -> None:
     os.environ["BILLP_HOME"] = str(base)
     if budget is not None:
         shared_endpoint().budget = budget
-    # The parent is told of Ctrl-C as well and ends its workers; one that loses its parent ends by itself.
+    # Ctrl-C reaches the parent too, which ends its workers; a worker that loses its parent ends itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -155,7 +155,7 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     except (BillpError, StoreError, OSError):
         raise
     except Exception as error:
-        # Errors of an endpoint's client do not all survive the way to the parent, which would then know nothing.
+        # Some errors of endpoint clients cannot be pickled, so the parent receives the message only.
         raise BillpError(f"{cell.name}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
@@ -181,7 +181,7 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     lines = []
     world = load_world(work.settings.world)
     for course in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
-        # Its visits may all be done, and what the last of them taught not be written.
+        # All visits may be finished while the records of the last ones are not yet written.
         ended = folder / f"{course.name or TRAIN}.ended"
         if not ended.exists() or any(done.missing(stage) for stage in course.stages):
             await _follow(course, cell, work, done)
@@ -192,10 +192,10 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
 
 
 async def _follow(course: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
-    """Make the visits of a course that have not been made, with what was made before in memory again."""
+    """Run the unfinished visits of a phase, with the records of the finished ones written to the memory again."""
     async with _runner(cell, course, work) as engine:
         spare_collector()
-        # Written again where a study goes on: from the visits alone, whatever the memory was stopped amid.
+        # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
         await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
         visit = Visits(cell, work, engine, done, course)
         for stage in course.stages:
@@ -219,13 +219,13 @@ def _stage_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any
 
 
 def _about(cell: Cell, split: SplitName) -> dict[str, Any]:
-    """Return what the lines of a cell's visits say of it."""
+    """Return the fields that the lines of a cell's visits share."""
     return {"variant": cell.variant, WITHOUT: cell.without, "split": split, "seed": cell.seed}
 
 
 def spare_collector() -> None:
-    """Keep the garbage collector from what was loaded, which stays: looking through it took a tenth of the time."""
-    # What a former course left behind goes first.
+    """Exclude loaded objects, which stay in use, from garbage collection: scanning them took a tenth of the time."""
+    # First collect the objects left by an earlier phase.
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -244,7 +244,7 @@ def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManage
 
 
 class Visits:
-    """Runs the visits of a course, many at once."""
+    """Runner of the visits of a phase, many at once."""
 
     def __init__(self, cell: Cell, work: Work, engine: VisitRunner, done: VisitLog, course: Phase) -> None:
         self._cell = cell
@@ -259,14 +259,14 @@ class Visits:
         self._spent: BudgetSpentError | None = None
 
     async def __call__(self, stage: Batch) -> None:
-        """Make those visits of a stage that have not been made yet.
+        """Run the unfinished visits of a batch.
 
-        A visit that fails is tried once more when the others have ended. If it fails again, the study goes on without,
-        where the fault is its own, or others have succeeded since, or the user said so.
+        A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
+        the visit itself is at fault, if other visits have succeeded since, or if `skip_failed` is set.
 
         Raises:
-            VisitFailedError: Nothing has succeeded since: the endpoint seems to be away, so it is better to go on
-                another time.
+            VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
+                can be resumed later.
         """
         self._report(stage)
         self._succeeded_since_failure = False
@@ -283,9 +283,9 @@ class Visits:
         _report(self._cell, stage.name, self._done.count(stage.name), total)
 
     async def _run(self, stage: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
-        """Run visits by number, and return which failed."""
+        """Run visits by number, and return the failed ones."""
         learn, explore = "cohort" if stage.learns else "off", self._context.explore
-        # Users who come back teach too, but nothing is tried out on them.
+        # Visits of returning users write memories, but only train visits explore.
         changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
         context = self._context.model_copy(update={**changes, **self._course.changes})
         failed: dict[int, VisitFailedError] = {}
@@ -308,7 +308,7 @@ class Visits:
                     self._succeeded_since_failure = False
                     return
                 except BudgetSpentError as error:
-                    # Those under way go on until they ask again, so that no answer that was paid is lost.
+                    # Running visits continue until their next call, so that no answer that was paid for is lost.
                     self._spent = error
                     return
                 self._succeeded_since_failure = True
@@ -321,7 +321,7 @@ class Visits:
                 for number in numbers:
                     group.create_task(one(number))
         except ExceptionGroup as errors:
-            # One tells what is wrong; the others were cancelled, or say the same.
+            # One error describes the fault; the other tasks were cancelled or raise the same error.
             raise errors.exceptions[0] from None
         if self._spent is not None:
             raise self._spent

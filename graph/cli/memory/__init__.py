@@ -1,1 +1,1 @@
-"""The command `billp memory`: list, search, export, import and forget records."""
+"""Command `billp memory`: list, search, export, import and forget records."""

@@ -20,16 +20,16 @@ PAGE = 200
 
 
 class Fault(NamedTuple):
-    """A record that no visit writes, and why."""
+    """Record that no visit could have written, with the reason."""
 
     record: StoredRecord
     why: str
 
 
 def faults(records: Sequence[StoredRecord]) -> list[Fault]:
-    """Return the records that break the bounds of their kind, or say of an item what its catalogue does not.
+    """Return the records that break the bounds of their kind, or contradict the catalogue about an item.
 
-    Records of a kind that is not known here belong to somebody else, and are passed over.
+    Records of an unknown kind belong to other packages and are skipped.
     """
     catalogues: dict[str, Catalogue | None] = {}
     return [Fault(one, why) for one in records if (why := _fault(one, catalogues))]
@@ -52,7 +52,7 @@ def _fault(one: StoredRecord, catalogues: dict[str, Catalogue | None]) -> str | 
 
 
 def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogue | None]) -> str | None:
-    """Return in what an experience contradicts the catalogue of its world; None where there is no such world."""
+    """Describe how an experience contradicts the catalogue of its world; None if it agrees or the world is missing."""
     if not isinstance(value, Experience) or not value.item_id:
         return None
     world = space.removeprefix(private_space("")).removeprefix(people_space("")).rpartition(":")[2]
@@ -73,12 +73,12 @@ def _catalogue(world: str) -> Catalogue | None:
     try:
         return load_world(world).catalogue if world_folder(world).exists() else None
     except BadInputError:
-        # A space of another name than a world's.
+        # The space is not named after a world.
         return None
 
 
 def removed(store: ChromaStore, found: Sequence[Fault]) -> Iterator[int]:
-    """Delete the records with a fault, and yield how many are done."""
+    """Delete the faulty records, and yield the number deleted so far."""
     for start in range(0, len(found), PAGE):
         page = found[start : start + PAGE]
         store.batch([PutOp(one.record.namespace, one.record.key, None) for one in page])

@@ -1,4 +1,4 @@
-"""The command `billp memory`."""
+"""Commands of `billp memory`."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-# Chroma and the graph are imported by the command that needs them, so that --help and errors are quick.
+# Each command imports Chroma and the graph when it needs them, so that --help and errors are quick.
 
 memory = typer.Typer(
     help="What visits have taught: list, search, show, export, import, forget.",
@@ -134,12 +134,12 @@ def memory_show(
 
 
 def own_columns(value: Mapping[str, Any]) -> list[str]:
-    """Return the columns of a table of records that a role of one's own writes."""
+    """Return the table columns for records of a custom role."""
     return ["space", "user", *(name for name in value if name not in ("kind", "visit", "user_id", "situation"))]
 
 
 def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
-    """Show what lessons say, space by space, those that most visits taught first."""
+    """Show the lessons, space by space, sorted by the number of visits that taught them, highest first."""
     from graph.cli.memory.select import lessons_by_space
 
     spaces, foreign = lessons_by_space(records)
@@ -175,7 +175,7 @@ def memory_export(
     from graph.cli.memory.select import RecordFilter, checked_kind, readable_memory
     from graph.variants import known_kinds
 
-    # What a record of its own is found by, its class says.
+    # The classes of custom records define the fields by which recall finds them.
     known_kinds()
     with readable_memory(run, cell) as store:
         records = RecordFilter(checked_kind(kind), space, user).records(store)
@@ -204,7 +204,7 @@ def memory_import(
     from memory.embeddings import shared_embeddings
 
     known_kinds()
-    # Before the memory is opened, so that a bad file leaves nothing behind.
+    # Check the file before the memory is opened, so that an invalid file leaves no files.
     with err.status(f"Checking {file} …"):
         count = check_lines(file, shared_embeddings(), recompute)
     with writable_memory() as store, progress_bar("Importing", count) as progress:
@@ -306,10 +306,10 @@ def memory_forget(
 
 
 def agreed(question: str) -> bool:
-    """Say whether the person at the terminal agrees.
+    """Ask the person at the terminal, and return whether they agree.
 
     Raises:
-        BadInputError: There is none.
+        BadInputError: No person is at the terminal.
     """
     from sim.errors import BadInputError
 
@@ -319,7 +319,7 @@ def agreed(question: str) -> bool:
 
 
 def within(space: str | None) -> str:
-    """Return in words where is looked."""
+    """Describe the searched spaces."""
     return "" if space is None else f" in the space {printable(space)}"
 
 
@@ -327,7 +327,7 @@ def checked_label(option: str, text: str) -> None:
     """Check the name of a space or user.
 
     Raises:
-        BadInputError: None can be called so.
+        BadInputError: The name is invalid.
     """
     from sim.errors import BadInputError
 
@@ -336,7 +336,7 @@ def checked_label(option: str, text: str) -> None:
 
 
 def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a table shows of a record; somebody may have put there whatever they liked."""
+    """Return the table cells of a record, whose content may have been edited to anything."""
     texts = {name: cell(part) for name, part in value.items()}
     last = str(value.get("situation") or "").splitlines()
     profile = {"text": " · ".join(str(value.get("text", "")).splitlines())} if kind == "profiles" else {}
@@ -349,7 +349,7 @@ def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def cell(part: Any) -> str:
-    """Return a part of a record as a table shows it."""
+    """Return a part of a record as a table cell."""
     if isinstance(part, bool):
         return "yes" if part else "no"
     if isinstance(part, float):
@@ -360,7 +360,7 @@ def cell(part: Any) -> str:
 
 
 def summary(kind: str, value: Mapping[str, Any]) -> str:
-    """Return a record in one text."""
+    """Return a record as one text."""
     if kind == "experiences":
         shown = cells("experiences", value)
         return f"{shown.get('title')}: advantage {shown.get('advantage')}, left: {shown.get('left')}"
@@ -371,29 +371,29 @@ def summary(kind: str, value: Mapping[str, Any]) -> str:
 
 
 def totals_line(totals: Mapping[str, int]) -> str:
-    """Return the number of records by kind, in words."""
+    """Describe the number of records by kind."""
     kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in totals.items())
     return f"records {sum(totals.values()):,}{f' ({kinds})' if kinds else ''}"
 
 
 def rest_line(rest: int, what: str) -> None:
-    """Say how many lines are not shown."""
+    """Print the number of lines that are not shown."""
     if rest > 0:
         typer.echo(f"{rest:,} more {what}: `--limit` shows more")
 
 
 def printable(text: str) -> str:
-    """Return a text without what could steer a terminal."""
+    """Return a text without control characters of a terminal."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def print_json(content: Any) -> None:
-    """Print what a program reads."""
+    """Print JSON for programs."""
     typer.echo(json.dumps(content))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print the columns of rows, numbers to the right."""
+    """Print rows as a table, with numbers aligned to the right."""
     columns = list(columns)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
@@ -405,7 +405,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> No
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what shows how many records are done, on a terminal alone."""
+    """Yield a function that shows the progress in records, on a terminal only."""
     columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
     with progress:

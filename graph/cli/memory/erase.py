@@ -1,4 +1,4 @@
-"""Remove what is remembered of a user, and say where else something of them is kept."""
+"""Erasure of a user's records, and a search for other files that mention the user."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,25 +22,25 @@ from sim.errors import BillpError
 PAGE = 200
 WRITTEN_AT_ONCE = 2_000
 LOOKED_AT = 1_000
-"""Records that the search looks at which proves that nothing is left."""
+"""Maximum number of records in the search which proves that no record of the user is left."""
 
 
 def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progress) -> None:
-    """Remove records from the memory that the environment names.
+    """Delete records from the memory configured in the environment.
 
-    Chroma keeps what it was told to delete in its files until it has written a few hundred other records, some of it
-    for longer. So a folder is written anew without the records, and takes the place of the former one when it is
-    whole. A process of its own writes it, which never had what is to be forgotten: Chroma leaves bits of its process's
-    memory in its files. From a server the records are deleted; its files are its own.
+    Chroma keeps deleted records in its files until it has written a few hundred others, and parts of them for longer.
+    So a folder is rebuilt without the records and then replaces the old one. A new process rebuilds it, one that never
+    held the deleted records, because Chroma writes bits of its process's memory into its files. On a server the records
+    are deleted; the server manages its own files.
 
     Args:
-        records: What is to be removed.
-        store: The memory, which holds them.
-        progress: Is told how many records are done.
+        records: Records to delete.
+        store: Memory that holds them.
+        progress: Function called with the number of records done.
     """
     where = configured()
     if "://" in where:
-        # What has expired is found no more, but lies there until it is swept.
+        # Expired records are hidden from search, but stay in the files until a sweep.
         store.sweep_ttl()
         for start in range(0, len(records), PAGE):
             page = records[start : start + PAGE]
@@ -50,7 +50,7 @@ def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progre
     gone = {one.place for one in records}
     rest = [one for one in store.records() if one.place not in gone]
     with atomic_folder(Path(where)) as fresh, ProcessPoolExecutor(1, get_context("spawn")) as writer:
-        # At least one page, or an empty memory would be no memory.
+        # Write at least one page, because an empty folder would not be a memory.
         for start in range(0, max(1, len(rest)), WRITTEN_AT_ONCE):
             page = rest[start : start + WRITTEN_AT_ONCE]
             kept = [one.kept(vectors) for one, vectors in zip(page, store.vectors(page), strict=True)]
@@ -64,17 +64,17 @@ def _restore(folder: Path, kept: Sequence[ImportedRecord]) -> None:
 
 
 def check_forgotten(user: str, space: str | None, others: int) -> None:
-    """Open the memory again and look whether all of a user is gone, and nothing else.
+    """Reopen the memory and check that all records of a user are gone, and no others.
 
-    A process of its own does, for opening writes as well, and this one has had what is forgotten.
+    This runs in a process of its own: opening a memory writes to it, and this process has held the deleted records.
 
     Args:
-        user: Who was to be forgotten.
-        space: In which space; None for all.
-        others: Records that were to stay.
+        user: Deleted user.
+        space: Space of the deleted records; None for all.
+        others: Number of records that must remain.
 
     Raises:
-        BillpError: Something is left, or something else is gone.
+        BillpError: A record of the user is left, or another record is gone.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as another:
         left, here = another.submit(_looked, RecordFilter(None, space, user)).result()
@@ -85,17 +85,17 @@ def check_forgotten(user: str, space: str | None, others: int) -> None:
 
 
 def _looked(wanted: RecordFilter) -> tuple[int, int]:
-    """Return how often something is found that is meant, and how many records there are."""
+    """Return the number of matching records found, and the number of all records."""
     with readable_memory("", "") as store:
         left = len(wanted.records(store))
-        # As recall looks: by likeness, in each space.
+        # Search as recall does: by similarity, in each space.
         found = store.search((), query=wanted.user or "", limit=LOOKED_AT, refresh_ttl=False)
         left += sum(wanted.means(item.namespace) for item in found)
         return left, len(store.records())
 
 
 def elsewhere(user: str) -> list[str]:
-    """Return, a line each, where else under BILLP_HOME something of a user is kept."""
+    """Return one line for each other place under BILLP_HOME that has data of a user."""
     return [*_unfinished_visits(user), *_studies(user)]
 
 
@@ -118,7 +118,7 @@ def _studies(user: str) -> Iterator[str]:
 
 
 def _names(file: Path, user: str) -> bool:
-    """Say whether a file of visits has one of the user."""
+    """Return whether a file of visits has a visit of the user."""
     name = json.dumps(user, ensure_ascii=False)
     needles = [f'"user_id":{space}{name}'.encode("utf-8", "replace") for space in ("", " ")]
     with suppress(FileNotFoundError), file.open("rb") as lines:

@@ -1,4 +1,4 @@
-"""Memories to and from files: whole ones as JSON Lines, and those of the original."""
+"""Export and import of memories as JSON Lines, and import of the original's memories."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from sim.original.memory import Judged, Tried, item_titled, read_memory, titles
 from sim.original.runs import fault_at, numbered_lines
 
 PAGE = 200
-"""Records read or written between two reports of progress."""
+"""Records read or written between two progress reports."""
 Progress = Callable[[int], None]
 _LINE = TypeAdapter(RecordLine)
 
@@ -33,7 +33,7 @@ _LINE = TypeAdapter(RecordLine)
 def export_memory(
     store: ChromaStore, records: Sequence[Stored], stream: TextIO, with_vectors: bool, progress: Progress
 ) -> int:
-    """Write records as lines, and return how many of them `import_memory` would refuse, since no visit wrote them."""
+    """Write records as lines; return how many `import_memory` would refuse, because no visit wrote them."""
     refused = 0
     for start in range(0, len(records), PAGE):
         for line in exported(store, records[start : start + PAGE], with_vectors=with_vectors):
@@ -54,10 +54,10 @@ def _valid(text: str) -> bool:
 
 @contextmanager
 def export_file(path: Path) -> Iterator[TextIO]:
-    """Yield a file that takes its place when it is whole.
+    """Yield a file that is moved into place when complete.
 
     Raises:
-        BadInputError: Something else than a file has that name.
+        BadInputError: The path exists and is not a file.
     """
     if path.exists() and not path.is_file():
         raise BadInputError(f"{path} is no file: name a file, or - for standard output")
@@ -68,10 +68,10 @@ def export_file(path: Path) -> Iterator[TextIO]:
 
 
 def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
-    """Check every line of an exported memory, and return how many there are.
+    """Check every line of an exported memory, and return the number of lines.
 
     Raises:
-        BadInputError: A line cannot be used; the message names it by number.
+        BadInputError: A line is invalid; the message names its number.
         OSError: The file cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -94,11 +94,11 @@ def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
 
 
 def import_memory(path: Path, store: ChromaStore, recompute: bool, progress: Progress) -> None:
-    """Write the records of a file whose lines are checked; one of the same namespace and key is replaced.
+    """Write the records of a checked file; a record of the same namespace and key is replaced.
 
     Raises:
-        BadInputError: The file has changed since.
-        OSError: It cannot be read.
+        BadInputError: The file has changed since the check.
+        OSError: The file cannot be read.
     """
     dimension = identity(store.embeddings)[1]
     lines = _lines(path)
@@ -117,10 +117,10 @@ def _lines(path: Path) -> Iterator[tuple[int, RecordLine]]:
 
 
 def _read(text: str) -> RecordLine:
-    """Return a line.
+    """Parse a line.
 
     Raises:
-        ValidationError: It cannot be used.
+        ValidationError: The line is invalid.
     """
     line = _LINE.validate_json(text)
     if line.namespace[0] == "profiles":
@@ -129,20 +129,20 @@ def _read(text: str) -> RecordLine:
 
 
 def recorded_records(path: Path, user: str, catalogue: Catalogue | None) -> list[Record]:
-    """Return what a memory of the original holds as records of this project.
+    """Convert a memory of the original to records of this project.
 
-    The original kept a situation and what was recommended there, or what it was worth, and nothing else. What it did
-    not keep is unknown here too (None, or empty). Each entry counts as a visit of its own, named by its content, so
-    that loading a memory again changes nothing.
+    The original kept a situation with the recommendation or its value, and nothing else. Fields that it did not keep
+    are None or empty here. Each entry counts as a visit of its own, named by its content, so that a second import
+    changes nothing.
 
     Args:
         path: The file.
-        user: Whose records they are to be; the original did not keep whose they were.
-        catalogue: Tells titles apart that hold commas, and adds ids and genres; None where there is none.
+        user: User of the records; the original did not keep users.
+        catalogue: Catalogue that separates titles with commas and adds ids and genres; None if missing.
 
     Raises:
-        BadInputError: The file is no such memory.
-        OSError: It cannot be read.
+        BadInputError: The file is not a memory of the original.
+        OSError: The file cannot be read.
     """
     return [_recorded(entry, user, catalogue) for entry in read_memory(path)]
 
@@ -181,7 +181,7 @@ def _label(title: str, catalogue: Catalogue | None) -> str:
 
 
 def write_recorded(records: Sequence[Record], space: str, store: ChromaStore, progress: Progress) -> None:
-    """Write records into a space; one that is there already is replaced."""
+    """Write records into a space; existing records of the same key are replaced."""
     for start in range(0, len(records), PAGE):
         store.batch(write_ops(space, records[start : start + PAGE]))
         progress(min(start + PAGE, len(records)))

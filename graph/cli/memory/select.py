@@ -1,4 +1,4 @@
-"""Which memory, and which of its records: what `billp memory` looks at."""
+"""Selection of a memory and of its records, for `billp memory`."""
 
 import shutil
 import tempfile
@@ -25,10 +25,10 @@ from sim.errors import BadInputError
 
 
 def checked_kind(kind: str | None) -> str | None:
-    """Return a kind of records, None for any.
+    """Return a valid kind of records; None for all kinds.
 
     Raises:
-        BadInputError: There is none of that name.
+        BadInputError: The kind is unknown.
     """
     if kind is not None and kind not in (known := known_kinds()):
         raise BadInputError(f"there is no kind of memory {kind[:80]!r}: choose among {', '.join(known)}")
@@ -36,7 +36,7 @@ def checked_kind(kind: str | None) -> str | None:
 
 
 class NamespaceParts(NamedTuple):
-    """What a namespace says; empty where it does not."""
+    """Parts of a namespace; empty if missing."""
 
     kind: str
     space: str
@@ -44,22 +44,22 @@ class NamespaceParts(NamedTuple):
 
 
 class RecordFilter(NamedTuple):
-    """Which records are meant; None for any."""
+    """Filter of records; None matches all."""
 
     kind: str | None = None
     space: str | None = None
     user: str | None = None
 
     def means(self, namespace: Namespace) -> bool:
-        """Say whether the records of a namespace are meant."""
+        """Return whether the filter matches a namespace."""
         return all(wanted in (None, part) for wanted, part in zip(self, place_of(namespace), strict=True))
 
     def records(self, store: ChromaStore) -> list[StoredRecord]:
-        """Return the records that are meant, by namespace and key."""
+        """Return the matching records, by namespace and key."""
         return [record for record in store.records(self._prefix) if self.means(record.namespace)]
 
     def prefixes(self, store: ChromaStore) -> set[Namespace]:
-        """Return prefixes below which all that is meant lies, and nothing else."""
+        """Return the namespace prefixes that cover exactly the selected records."""
         depth = max((number for number, part in enumerate(self, 1) if part is not None), default=0)
         if len(self._prefix) == depth:
             return {self._prefix}
@@ -71,20 +71,20 @@ class RecordFilter(NamedTuple):
 
 
 def place_of(namespace: Namespace) -> NamespaceParts:
-    """Return what a namespace says."""
+    """Split a namespace into its parts."""
     kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
     return NamespaceParts(kind, space, user)
 
 
 @contextmanager
 def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
-    """Open a memory to be read: that of a cell of a study, or the one that the environment names.
+    """Open a memory for reading: of a cell of a study, or the one configured in the environment.
 
-    Where there is none yet, none is made.
+    A missing memory reads as empty and is not created.
 
     Raises:
-        BadInputError: There is no such run or cell.
-        BadStoreError: The memory cannot be used.
+        BadInputError: The run or cell is missing.
+        BadStoreError: The memory cannot be opened.
     """
     if run:
         with _copied(memory_of_cell(run, cell)) as store:
@@ -99,18 +99,18 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
 
 @contextmanager
 def writable_memory() -> Iterator[ChromaStore]:
-    """Open the memory that the environment names, made where there is none."""
+    """Open the memory configured in the environment, created if missing."""
     with open_configured(configured()) as store:
         yield store
 
 
 def memory_of_cell(run: str, cell: str) -> Path:
-    """Return the folder of the memory of a cell of a study that has ended.
+    """Return the folder of a cell's memory in a finished study.
 
     Raises:
-        BadInputError: There is no such run or cell.
+        BadInputError: The run or cell is missing.
     """
-    # Brings all that a study needs.
+    # Imported here because it loads all modules of a study.
     from graph.study.run import run_folder
 
     folder = run_folder(run) / "memory"
@@ -127,7 +127,7 @@ def memory_of_cell(run: str, cell: str) -> Path:
 
 @contextmanager
 def _copied(folder: Path) -> Iterator[ChromaStore]:
-    """Open a copy of a memory: Chroma changes files even where it is only asked."""
+    """Open a copy of a memory, because Chroma changes files even on reads."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "memory").resolve()
         shutil.copytree(folder, copy)
@@ -153,27 +153,27 @@ def by_kind(counts: Mapping[Namespace, int]) -> dict[str, int]:
 
 
 class Lessons(NamedTuple):
-    """What the lessons of a space say."""
+    """Merged lessons of a space."""
 
     space: str
     lessons: list[Supported]
 
 
 def lessons_by_space(records: Sequence[StoredRecord]) -> tuple[list[Lessons], int]:
-    """Return what lessons say, space by space, and how many records are no lessons."""
+    """Return the lessons of each space, and the number of records that are not lessons."""
     spaces: dict[str, list[Lesson]] = {}
     foreign = 0
     for record in records:
         try:
             spaces.setdefault(place_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
         except ValidationError:
-            # Put there by hand.
+            # The record was edited by hand.
             foreign += 1
     return [Lessons(space, merged(lessons)) for space, lessons in spaces.items() if lessons], foreign
 
 
 def profiles(statements: Sequence[StoredRecord]) -> list[StoredRecord]:
-    """Return the profile that follows from each person's statements, in the form of a record."""
+    """Return each person's profile, derived from their statements, in the form of a record."""
     by_person: dict[Namespace, list[StoredRecord]] = {}
     for one in statements:
         by_person.setdefault(one.namespace, []).append(one)
@@ -189,12 +189,12 @@ def profiles(statements: Sequence[StoredRecord]) -> list[StoredRecord]:
 
 
 def newest_first(records: Iterable[StoredRecord]) -> list[StoredRecord]:
-    """Return records by the time of their last change, the latest first; those of one time by namespace and key."""
+    """Return records by time of last change, the latest first; then by namespace and key."""
     return sorted(records, key=lambda one: (-one.updated_at.timestamp(), one.place))
 
 
 def found(store: ChromaStore, wanted: RecordFilter, query: str, limit: int) -> list[SearchItem]:
-    """Return the records that are meant and nearest in meaning to a text, the nearest first."""
+    """Return the selected records most similar to a text, the most similar first."""
     items = [
         item
         for prefix in wanted.prefixes(store)

@@ -1,4 +1,4 @@
-"""The command, run as a user runs it."""
+"""Commands of `billp`, run as a user runs them."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def billp(home: Path, *args: str, typed: str = "", **env: str) -> subprocess.Com
 
 
 def refused(run: subprocess.CompletedProcess[str]) -> str:
-    """Check that a command ended as bad usage does, and return its one line."""
+    """Check that a command was refused as bad usage, and return its one line."""
     assert run.returncode == 2, run.stderr
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1 and run.stderr.startswith("billp: "), run.stderr
@@ -200,7 +200,7 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
 def test_bad_usage_gets_one_line_and_leaves_nothing(
     home: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # In this process: there are many, and starting one takes longer than finding what is wrong.
+    # Run in this process: with so many cases, starting a process would take longer than finding the error.
     before = sorted(home.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["billp", *args])
     handler = signal.getsignal(signal.SIGTERM)
@@ -293,7 +293,7 @@ def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    # Under way once a cell has opened its memory.
+    # The study is under way when a cell has opened its memory.
     deadline = time.monotonic() + 60
     while not list(home.glob("runs/.ended.unfinished/memory/*/chroma.sqlite3")):
         assert process.poll() is None and time.monotonic() < deadline

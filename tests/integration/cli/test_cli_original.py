@@ -1,4 +1,4 @@
-"""The commands for the authors' files and for recorded runs, run as a user runs them."""
+"""Commands for the authors' files and for recorded runs, run as a user runs them."""
 
 import json
 import pickle

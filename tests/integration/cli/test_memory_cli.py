@@ -1,4 +1,4 @@
-"""`billp memory`, run in this process: starting one takes longer than most of its commands."""
+"""Commands of `billp memory`, run in this process: starting a process takes longer than most of them."""
 
 import io
 import json
@@ -60,7 +60,7 @@ PROFILE = PutOp(("profiles", "people:tiny", "2"), "profile", {"text": "no war", 
 
 
 def billp(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command, and return what it printed and how it ended."""
+    """Run a command, and return its output and exit code."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.chdir(home.parent)
@@ -77,7 +77,7 @@ def billp(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    """A home with a small memory."""
+    """Home folder with a small memory."""
     home = tmp_path / "home"
     with ChromaStore(home / "memory") as store:
         store.batch([*write_ops("tiny", RECORDS), *write_ops("people:tiny", RECORDS[:2]), PROFILE])
@@ -303,8 +303,8 @@ def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> No
     before = told(filled, "export", "-", "--embeddings", "--user", "1")
     said = told(filled, "forget", "--user", "2", "--yes")
     assert "records removed: 6" in said and NOTHING_LEFT in said and "profiles 1" in said
-    # Nor can it be read in Chroma's files, before this process opens them: it has had what was forgotten, and whoever
-    # opens a memory leaves bits of their own there.
+    # Chroma's files must not contain the records either. Read the files before this process opens the memory: this
+    # process has held the deleted records, and opening a memory writes bits of the process's memory into it.
     left = b"".join(files_below(filled / "memory").values())
     assert b"Mix war and love" not in left and b"no war" not in left and b"A war film" in left
     assert told(filled, "export", "-", "--embeddings") == before
@@ -474,7 +474,7 @@ def write_recorded(folder: Path, actor: dict[str, Any], critic: dict[str, Any]) 
 
 
 def shape(printed: str) -> list[str]:
-    """Return the lines without their figures, whose last digits another processor may turn."""
+    """Return the lines without their figures, whose last digits may differ on another processor."""
     return [" ".join(re.sub(r"-?\d+(\.\d+)?", "#", line).split()) for line in printed.splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""`billp new-node`: a role that works as it is written, by lint, types and its own tests."""
+"""`billp new-node`: the written role passes lint, type checks and its own tests unchanged."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A visit of the command line that is stopped in this process, and gone on with."""
+"""Visit of the command line that is stopped and resumed in this process."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ async def test_nothing_of_a_stopped_visit_goes_on_and_it_can_be_resumed() -> Non
     begun = LocalVisit(variant="billp", visit=VisitInput(world="tiny", max_steps=8), context=Context(), remember=False)
     with pytest.raises(KeyboardInterrupt):
         await run_episode(begun, stop_at_second)
-    # A write of a checkpoint that was not over would keep the file locked for whoever resumes.
+    # An unfinished write of a checkpoint would keep the file locked for a resume.
     assert asyncio.all_tasks() == {asyncio.current_task()}
     _, resumed = await resume_episode(lambda step: None)
     whole = await run_episode(begun, lambda step: None)

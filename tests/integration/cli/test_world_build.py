@@ -1,4 +1,4 @@
-"""`billp world build` on files, as a user runs it: what it prints, and that bad files leave one line alone."""
+"""`billp world build` on files, run as a user runs it: its output, and one line for invalid files."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(folder: Path, home: Path, *args: str, most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
-        # Stands in for a full disk: no file can grow beyond that.
+        # A limit on file size simulates a full disk.
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
@@ -65,7 +65,7 @@ def test_a_world_is_built_from_tables_and_described(tables: Path, tmp_path: Path
     assert shown["scores"]["oracle"]["total_reward"] > shown["scores"]["diverse_greedy"]["total_reward"]
     assert set(shown["scores"]) == {"random", "popular", "greedy", "diverse_greedy", "oracle"}
     assert shown["score_users"] == min(shown["users"]["dev"], 20)
-    # The same ratings by another way give the same world.
+    # The same ratings read another way give the same world.
     ours, tiny = World.load(tmp_path / "worlds" / "mine"), World.build("tiny", load_ratings("tiny", 0))
     assert ours.catalogue == tiny.catalogue and dict(ours.users) == dict(tiny.users)
     assert ours.facts.rmse == tiny.facts.rmse
@@ -120,7 +120,7 @@ def spoil(folder: Path, name: str, case: str) -> None:
 
 
 def refused(home: Path, args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command in this process, check that it leaves one line and nothing else, and return the line."""
+    """Run a command in this process, check that it prints one line and leaves no files, and return the line."""
     monkeypatch.setenv("BILLP_HOME", str(home))
     monkeypatch.setattr(sys, "argv", ["billp", *args])
     handler = signal.getsignal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Every command that README and docs show is run, here with few visits, or it is said where, or why it is not."""
+"""Commands shown in README and docs: each is run here with few visits, or listed with its other test or a reason."""
 
 import importlib.util
 import os
@@ -50,15 +50,15 @@ FEW = ["--train", "2", "--test", "2", "--cohort", "2", "--seeds", "1", "--max-st
 
 
 class Shown(NamedTuple):
-    """A command as a document shows it."""
+    """Command shown in a document."""
 
     line: str
     in_text: bool
-    """Whether it stands in a sentence: then it may lack what it needs to be run."""
+    """Whether the command is part of a sentence, and so may lack arguments."""
 
 
 def shown(document: Path) -> list[Shown]:
-    """Return the commands that a document shows, but for those of the tutorial, which has a test of its own."""
+    """Return the commands of a document, except those of the tutorial, which has its own test."""
     text = document.read_text(encoding="utf-8").replace("\\\n    ", "")
     fences = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
     found = [
@@ -84,13 +84,13 @@ def _is_command(one: Shown) -> bool:
 
 
 def program_of(line: str) -> str:
-    """Return what a line calls, whatever variables it sets before; empty where it sets only those."""
+    """Return the program of a command line, after any variables; empty if the line only sets variables."""
     return next((word for word in line.split() if not re.match(r"[A-Z_]+=", word)), "")
 
 
 @cache
 def commands() -> dict[str, list[str]]:
-    """Return the options of each command of `billp`, those of its own commands among them."""
+    """Return the options of each command of `billp`, including subcommands."""
     found: dict[str, list[str]] = {}
 
     def look(name: str, command: object) -> None:
@@ -103,7 +103,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def excused(line: str) -> str:
-    """Return where a command is run instead, or why it is not; empty for none."""
+    """Return the other test of a command, or the reason why it is not run; empty if it must run here."""
     for pattern, reason in (NOT_RUN | ELSEWHERE).items():
         if re.match(rf"([A-Z_]+=\S+ )*{pattern}", line):
             return reason
@@ -118,7 +118,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with small worlds of the names that the documents have."""
+    """Working directory with small worlds under the names used in the documents."""
     folder = tmp_path_factory.mktemp("shown")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("BILLP_HOME", str(folder / ".billp"))
@@ -154,13 +154,13 @@ def run(line: str, folder: Path, address: str) -> subprocess.CompletedProcess[st
 
 
 def bare() -> dict[str, str]:
-    """Return the environment without what this machine says to `billp`."""
+    """Return the environment without this machine's settings of `billp`."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("BILLP_", "OPENAI_"))}
     return given | {"PYTHONPATH": str(ROOT)}
 
 
 def check(line: str) -> None:
-    """Raise where a command names what there is not."""
+    """Check that the files and options named by a command exist; raise if one is missing."""
     program, *words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     if program == "make":
         dry = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
@@ -205,7 +205,8 @@ def test_code_runs_as_it_stands(name: str, folder: Path) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     for code in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if "policies/" in code:
-            # It reads what a study with the extra `rl` has left: tests/integration/study/test_study_reinforcement.py.
+            # The code reads the results of a study with the extra `rl`;
+            # tests/integration/study/test_study_reinforcement.py runs it.
             continue
         run = subprocess.run(
             [sys.executable, "-c", code],

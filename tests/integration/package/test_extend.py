@@ -1,4 +1,4 @@
-"""The tutorial of docs/extend.md, block by block, in a folder of its own; and variants that cannot be loaded."""
+"""Tutorial of docs/extend.md, run block by block in a folder of its own; variants that fail to load."""
 
 import json
 import os
@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE
 class Block(NamedTuple):
     language: str
     file: str
-    """Name of the file that it is the content of; empty for none."""
+    """Name of the file with this content; empty if the block is not a file."""
     text: str
 
 
@@ -32,7 +32,7 @@ def blocks() -> list[Block]:
 
 
 def install(folder: Path) -> None:
-    """Leave what `pip install -e` leaves of a package: how it is called, and its entry points."""
+    """Write the metadata of a package that `pip install -e` would write: name, version and entry points."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     told = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     shutil.rmtree(told, ignore_errors=True)
@@ -55,7 +55,7 @@ def billp(folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProc
 
 
 def run_line(folder: Path, home: Path, line: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of a shell that the tutorial shows."""
+    """Run a shell command of the tutorial."""
     words = line.split()
     given = []
     while re.match(r"[A-Z_]+=", words[0]):
@@ -67,7 +67,7 @@ def run_line(folder: Path, home: Path, line: str) -> subprocess.CompletedProcess
 
 
 def write_jokes(folder: Path, home: Path) -> None:
-    """Leave the data that the commands of the tutorial read."""
+    """Write the data that the commands of the tutorial read."""
     (folder / "data").mkdir()
     code = "import pathlib, test_jokes; test_jokes.write(pathlib.Path('data'))"
     done = run(folder, home, sys.executable, "-c", code)
@@ -118,7 +118,7 @@ def test_the_tutorial_works_block_by_block(home: Path, tmp_path: Path) -> None:
     assert re.match(r"records \d+ \(explorations \d+\)\n", listed)
     assert "category" in shown and "reward" in shown
 
-    # What it remembers comes back, and what is tried comes from it.
+    # The explorer recalls its records, and bases its tries on them.
     lines = (home / "runs" / "explorer" / "visits.jsonl").read_text(encoding="utf-8").splitlines()
     train = [one for one in map(json.loads, lines) if one["variant"] == "explorer" and one["split"] == "train"]
     tried = [one["value"] for visit in train for one in visit["records"] if one["value"]["kind"] == "explorations"]
@@ -161,13 +161,13 @@ def test_settings_of_its_own_are_checked_and_kept(home: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     context = json.loads((home / "runs" / "x" / "results.json").read_text(encoding="utf-8"))["settings"]["context"]
     assert (context["explorations_k"], context["explorer_prompt"]) == (3, "Say one.")
-    # To others it is no setting.
+    # Other variants do not have this setting.
     other = billp(folder, home, "episode", "--world", "tiny", "--set", "explorations_k=3")
     assert other.returncode == 2 and "there is no setting 'explorations_k'" in other.stderr
 
 
 def packaged(tmp_path: Path) -> Path:
-    """Return a folder with the tutorial's package installed in it."""
+    """Folder with the tutorial's package installed in it."""
     folder = tmp_path / "installed"
     folder.mkdir()
     content = {block.file: block.text for block in reversed(blocks())}
@@ -178,7 +178,7 @@ def packaged(tmp_path: Path) -> Path:
 
 
 def named(tmp_path: Path, group: str, entry: str, content: str) -> Path:
-    """Return a folder in which a package of one module is installed, with one entry point."""
+    """Return a folder with an installed package of one module and one entry point."""
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "theirs.py").write_text(content)

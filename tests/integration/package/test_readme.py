@@ -1,4 +1,4 @@
-"""What the README shows is what there is."""
+"""Claims of the README, compared with the code and files."""
 
 import re
 import subprocess
@@ -47,6 +47,6 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """Return the names under which a code host shows the headings of a document."""
+    """Return the anchors of a document's headings, as a code host generates them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

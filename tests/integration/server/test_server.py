@@ -1,4 +1,4 @@
-"""LangGraph Server on this machine, as `make dev` starts it: a real process, no key."""
+"""LangGraph Server on this machine, started as by `make dev`: a real process, without a key."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def test_the_configuration_with_accounts_has_all_else_as_the_one_without() -> No
 
 @pytest.fixture
 async def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """The address of a server that has the tiny world; a test may give settings for langgraph.json."""
+    """Address of a server with the world `tiny`; a test may add settings of langgraph.json."""
     port = free_port()
     process = start(tmp_path / "deployment", home, port, **getattr(request, "param", {}))
     url = f"http://127.0.0.1:{port}"
@@ -52,7 +52,7 @@ async def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Asy
 
 @pytest.fixture
 def server(url: str) -> LangGraphClient:
-    """A client of the server."""
+    """Client of the server."""
     return get_client(url=url, timeout=60)
 
 
@@ -60,7 +60,7 @@ TINY: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 
 async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: LangGraphClient, url: str) -> None:
-    # One server for all of it: starting one takes longer than everything below.
+    # One server for all checks: starting a server takes longer than all of them.
     assistant = (await server.assistants.search(graph_id="episode"))[0]["assistant_id"]
     await check_schemas(server, assistant)
     await check_run_and_memory(server)
@@ -195,7 +195,7 @@ async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Serv
     asked: Any = await ann.runs.wait(thread, "recommend", input=given)
     assert asked["__interrupt__"][0]["value"]["round"] == 1
     await ann.runs.wait(thread, "recommend", command={"resume": {"rating": 5, "comment": "between us"}})
-    # The name is the token's, whatever the input says.
+    # The name comes from the token; the name in the input is ignored.
     said = (await ann.store.search_items(("statements", "people:tiny", "ann")))["items"]
     assert "between us" in [item["value"]["text"] for item in said]
 

@@ -1,4 +1,4 @@
-"""Attacks over HTTP on a server with authentication: nobody reaches another's, or writes what others recall."""
+"""Attacks over HTTP on a server with authentication: no account reaches another's data or writes shared records."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def test_without_a_token_there_is_health_and_nothing_else(guarded: Server,
             assert answer.status_code == 401 and "between us" not in answer.text, path
         for path in ("/", "/ok", "/info"):
             assert (await stranger.get(path)).status_code == 200
-        # Nothing was emptied.
+        # The server still has its threads.
         assert (await ann.get(f"/threads/{thread}")).status_code == 200
 
 
@@ -109,7 +109,7 @@ async def test_nobody_reaches_another_s_thread(guarded: Server, headers: dict[st
             answer = await bob.request(method, path, json=body)
             assert "between us" not in answer.text and checkpoint["checkpoint_id"] not in answer.text
             assert answer.status_code in (404, 409) or answer.json() == [], (method, path, answer.text)
-        # These are taken, and have nothing to do with her thread: ids in a body do not lead to it.
+        # The server accepts these requests, but ids in a body do not lead to ann's thread.
         taken: list[tuple[str, Any]] = [
             (f"/threads/{his}/state", {"values": {"plan": "x"}, "checkpoint": checkpoint}),
             (f"/threads/{his}/state/checkpoint", {"checkpoint": checkpoint}),
@@ -182,7 +182,8 @@ async def test_an_account_that_may_not_share_writes_nothing(guarded: Server, hea
         ):
             answer = await bob.put("/store/items", json=put(namespace))
             assert answer.status_code == 403 and "may not write" in answer.json()["detail"]
-        # 20 MB of words took a core for 27 seconds, and 150 records in labels of their own 336 MB of memory.
+        # Before such limits, 20 MB of words took a core for 27 seconds, and 150 records in namespaces of their own took
+        # 336 MB of memory.
         for text, status in ((words * 2, 413), (words, 403)):
             assert (await bob.put("/store/items", json=put(common, {"text": text}))).status_code == status
         for number in range(150):
@@ -215,7 +216,7 @@ async def test_an_account_that_may_share_writes_records_into_common_spaces_alone
         ):
             answer = await ann.put("/store/items", json=put(namespace, value) | others)
             assert answer.status_code == 422 and len(answer.text) < 1_000, answer.text
-        # What others recall is not hers to delete.
+        # Ann may not delete shared records.
         gone = {"namespace": ["lessons", "shared", "1"], "key": "k"}
         assert (await ann.request("DELETE", "/store/items", json=gone)).status_code == 403
 
@@ -263,7 +264,7 @@ async def test_no_prefix_condition_or_filter_leads_to_what_is_another_s(guarded:
         assert (await client.get("/store/items", params=key)).status_code == 403
         gone = {"namespace": ["statements", "people:tiny", other], "key": said}
         assert (await client.request("DELETE", "/store/items", json=gone)).status_code == 403
-        # What is one's own can be looked at and taken back.
+        # An account may read and delete its own records.
         taught = {"namespace_prefix": ["lessons", f"account:{other}:tiny"]}
         assert (await theirs.post("/store/items/search", json=taught)).is_success
         assert (await theirs.request("DELETE", "/store/items", json=gone)).is_success
@@ -315,7 +316,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def bounded(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with small limits, and Studio's header left on."""
+    """Server with small limits, and with Studio's header accepted."""
     auth = json.loads((ROOT / GUARDED).read_text(encoding="utf-8"))["auth"] | {"disable_studio_auth": False}
     folder = tmp_path_factory.mktemp("bounded")
     with serving(folder, built_home, configuration=GUARDED, env=LIMITS, auth=auth) as server:
@@ -341,14 +342,14 @@ async def test_only_so_many_visits_of_an_account_are_under_way(bounded: Server) 
         assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 9}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["retry-after"]) > 0 and "3 visits at once" in refused.json()["detail"]
-        # Others go on, and he does once one of his visits is stopped.
+        # Other accounts continue, and bob can start a visit again when one of his visits is stopped.
         assert (await ann.post("/runs/wait", json=waiting | {"after_seconds": 0})).is_success
         one = next(answer.json() for answer in answers if answer.is_success)
         for path in ("/runs", "/runs/wait", "/runs/stream"):
             assert (await bob.post(path, json=waiting)).status_code == 429
         assert (await bob.post(f"/threads/{one['thread_id']}/runs/{one['run_id']}/cancel")).is_success
         assert (await bob.post("/runs/wait", json=waiting | {"after_seconds": 0})).is_success
-        # So it is once a client has gone away that asked for a visit to be stopped then.
+        # The same holds when a client that asked for `on_disconnect: cancel` disconnects.
         thread = (await bob.post("/threads", json={})).json()["thread_id"]
         going = waiting | {"on_disconnect": "cancel"}
         async with bob.stream("POST", f"/threads/{thread}/runs/stream", json=going) as stream:
@@ -383,7 +384,7 @@ async def test_requests_of_an_account_are_bounded_by_the_minute_and_those_of_oth
         assert "200 requests in a minute" in refused[0].json()["detail"]
         assert (await ann.post("/threads/search", json={})).is_success
         assert (await stranger.get("/info")).is_success
-        # Whoever watches over the server is never put off.
+        # Health checks are never limited.
         health = [await stranger.get("/ok") for _ in range(400)]
         assert {answer.status_code for answer in health} == {200}
 

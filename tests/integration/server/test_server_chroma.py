@@ -1,4 +1,4 @@
-"""A real LangGraph Server whose memory is a real Chroma server: what its clients are told, and that it stops."""
+"""Real LangGraph Server with its memory in a real Chroma server: messages to clients, and a clean stop."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ChromaServer, Server, answering, answers, free_port, last_words, start
 
 PATIENCE = 120
-"""Seconds for the machine, not for what is tested."""
+"""Seconds to wait for a slow machine; not a limit under test."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_visit_that_chroma_s_silence_stops_says_so_and_can_be_resumed(server: 
 
 
 def asked(chroma: ChromaServer) -> bool:
-    """Say whether a request waits for the server that it has not read: it lies in the queue of a socket."""
+    """Return whether the paused server has an unread request in the queue of its socket."""
     port = f":{int(chroma.url.rpartition(':')[2]):04X}"
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     return any(one[1].endswith(port) and one[3] == "01" and not one[4].endswith(":00000000") for one in sockets)
@@ -130,7 +130,7 @@ def test_the_server_stops_while_chroma_hangs(
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(PATIENCE)
-        # As the issue asks; it takes five, and would take the 600 of BILLP_CHROMA_SECONDS.
+        # The required limit. A stop takes five seconds; a wait for Chroma would take 600 (BILLP_CHROMA_SECONDS).
         assert time.monotonic() - began < 10
     finally:
         os.kill(chroma.process.pid, signal.SIGCONT)

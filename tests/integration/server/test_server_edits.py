@@ -1,4 +1,4 @@
-"""Attacks by editing one's own thread, over HTTP, on a server with authentication."""
+"""Attacks over HTTP by edits of an account's own thread, on a server with authentication."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ async def new_thread(client: httpx.AsyncClient, **more: Any) -> str:
 
 
 async def ann_visits(ann: httpx.AsyncClient) -> dict[str, Any]:
-    """Let ann visit, and return what is remembered of her."""
+    """Run a visit of ann, and return her records."""
     thread = await new_thread(ann)
     run = {"assistant_id": "recommend"}
     await post(ann, f"/threads/{thread}/runs/wait", **run, input=TINY | {"wishes": OF_ANN})
@@ -146,7 +146,7 @@ async def test_an_edit_out_of_bounds_fails_in_one_line_and_holds_up_nobody(
         assert failed["__error__"]["error"] == "BadInputError"
         assert words in failed["__error__"]["message"] and "\n" not in failed["__error__"]["message"]
         assert (await bob.get("/ok")).status_code == 200
-        # The thread is not lost: a new visit on it works.
+        # The thread still works: a new visit on it succeeds.
         output = await post(bob, f"/threads/{thread}/runs/wait", assistant_id="episode", input=TINY | {"max_steps": 1})
         assert output.get("length_with_exit") == 1 or graph == "recommend"
 

@@ -1,4 +1,4 @@
-"""What a server does with requests that mean it no good: a clear refusal within a second, and on it goes."""
+"""Hostile requests to a server: a clear refusal within a second, and the server keeps running."""
 
 import json
 import statistics
@@ -90,16 +90,16 @@ def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 class Outcome(NamedTuple):
-    """How a request ended."""
+    """Result of a request."""
 
     seconds: float
-    """Time that the server worked on it."""
+    """Time that the server worked on the request."""
     error: str
-    """Why it was refused or failed; empty if it was not."""
+    """Reason of the refusal or failure; empty after success."""
 
 
 async def send(client: httpx.AsyncClient, body: str) -> Outcome:
-    """Ask for a run. Its wait in the queue is left out: `langgraph dev` looks for new runs twice a second."""
+    """Request a run. The wait in the queue is left out: `langgraph dev` looks for new runs twice a second."""
     sent = time.perf_counter()
     async with client.stream("POST", "/runs/stream", content=body) as response:
         accepted = time.perf_counter()
@@ -124,7 +124,7 @@ async def test_a_hostile_request_is_refused_within_a_second_and_says_why(url: st
         outcome = await send(client, body)
         assert why in outcome.error and len(outcome.error) < 5000, outcome.error[:500]
         if outcome.seconds >= SECONDS:
-            # Others may have had the cores meanwhile: the median of three counts.
+            # Other processes may have used the cores, so the median of three counts.
             again = [(await send(client, body)).seconds for _ in range(2)]
             assert statistics.median([outcome.seconds, *again]) < SECONDS
         assert (await client.get("/ok")).is_success

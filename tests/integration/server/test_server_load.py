@@ -1,4 +1,4 @@
-"""Many visits at once on one server; `make load` measures more of it."""
+"""Many visits at once on one server; `make load` measures more."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +23,6 @@ async def test_200_visits_at_once_all_end_well_and_states_are_read_meanwhile(url
     load = await visit_at_once(url, VISIT, CONCURRENT)
     assert len(load.outputs) == CONCURRENT and all(output["length_with_exit"] >= 1 for output in load.outputs)
     if load.quantile(0.95) >= MILLISECONDS:
-        # Others may have had the cores meanwhile: the better one of two counts.
+        # Other processes may have used the cores, so the better of two measurements counts.
         load = await visit_at_once(url, VISIT, CONCURRENT // 2)
     assert load.quantile(0.95) < MILLISECONDS

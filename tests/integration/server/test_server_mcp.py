@@ -24,7 +24,7 @@ async def ask(url: str, method: str, **params: Any) -> Any:
 
 
 async def recommended(url: str, **arguments: Any) -> dict[str, Any]:
-    """Return what a call of `recommend` gives."""
+    """Return the result of a call of `recommend`."""
     result = await ask(url, "tools/call", name="recommend", arguments={"world": "tiny"} | arguments)
     assert not result.get("isError"), result
     (asked,) = ast.literal_eval(result["content"][0]["text"])["__interrupt__"]

@@ -1,4 +1,4 @@
-"""What a server remembers can be taken back by a client."""
+"""Deletion of a server's records by a client."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 async def visit(server: LangGraphClient, **run: Any) -> dict[str, Any]:
-    """Run a visit on a thread of its own, and return the state that it ends with."""
+    """Run a visit on a thread of its own, and return its final state."""
     thread = (await server.threads.create())["thread_id"]
     await server.runs.wait(thread, "episode", input=VISIT, **run)
     state: Any = await server.threads.get_state(thread)
@@ -35,7 +35,7 @@ def told(state: dict[str, Any]) -> list[float]:
 
 async def test_a_memory_deleted_through_the_store_is_recalled_no_more(url: str) -> None:
     server = get_client(url=url, timeout=60)
-    # The first visit learns; the ones after it only recall, so that nothing but the deletion tells them apart.
+    # Only the first visit learns; the later ones differ by the deletion alone.
     await visit(server)
     recalling = {"context": {"learn": "off"}}
     before = await visit(server, **recalling)

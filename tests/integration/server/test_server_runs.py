@@ -1,4 +1,4 @@
-"""What runs on a server are known by, with no word from the client."""
+"""Names and metadata of runs on a server, started without any from the client."""
 
 from collections.abc import Iterator
 from pathlib import Path

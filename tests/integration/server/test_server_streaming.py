@@ -1,4 +1,4 @@
-"""What a server streams of a visit whose roles are played by a model that streams."""
+"""Streamed events of a visit on a server, with a model that streams."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def url(model: Endpoint, built_home: Path, tmp_path_factory: pytest.TempPathFact
 
 
 async def stream(url: str, *modes: Any, **run: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Run a visit and return its events, and the state that it ends with."""
+    """Run a visit, and return its events and its final state."""
     client = get_client(url=url, timeout=60)
     thread = (await client.threads.create())["thread_id"]
     events = [
@@ -54,7 +54,7 @@ async def test_tokens_stream_as_the_roles_write_them(url: str, model: Endpoint) 
     for chunks in calls.values():
         assert len([chunk for chunk in chunks if chunk]) > 2, chunks
     for role in ROLES:
-        # The last reply of each role is what the state keeps of it.
+        # The state keeps the last reply of each role.
         assert (
             "".join([chunks for (node, _), chunks in calls.items() if node == role][-1])
             == (state["exchange"][role]["reply"])

@@ -1,4 +1,4 @@
-"""A study whose visits run on a LangGraph server, with the memory in a Chroma server: the results of a local one."""
+"""Study whose visits run on a LangGraph server with its memory in a Chroma server: same results as a local study."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ BESIDES = ("--memory", "shuffled", "--visits-per-user", "2", "--recall", "own")
 
 @pytest.fixture
 async def url(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, str]]:
-    """The addresses of a LangGraph server, and of the Chroma server in which it keeps its memory."""
+    """Addresses of a LangGraph server, and of the Chroma server with its memory."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     chroma, port = ChromaServer(tmp_path / "chroma"), free_port()
     try:
@@ -50,7 +50,7 @@ async def url(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As
 
 
 class Unreliable:
-    """Passes requests on to a server, but for every fifth: some fail, of some the answer is lost."""
+    """Proxy that disturbs every fifth request: some fail, for others the answer is lost."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=120)
@@ -131,7 +131,7 @@ async def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, 
     for out, where in (("parts", ()), ("parts-there", ("--server", server))):
         parts = await run_study(home, *ablation, "--out", out, *where)
         assert parts.returncode == 0, parts.stderr
-    # Nothing of a cell is there but what its settings, which are sent along, make of it.
+    # The server's results depend only on the settings that are sent with each visit.
     assert read(home, "parts-there") == read(home, "parts")
 
     async with unreliable(server) as (address, proxy):
@@ -164,5 +164,5 @@ def start_study(home: Path, *args: str) -> subprocess.Popen[bytes]:
 def test_a_server_that_does_not_answer_is_named_in_one_line(home: Path) -> None:
     run = billp(home, *STUDY, "--out", "x", "--server", f"http://me:secret@127.0.0.1:{free_port()}")
     assert run.returncode == 1 and "no LangGraph server answers" in run.stderr and "secret" not in run.stderr
-    # Before it began anything.
+    # The study stopped before it created any files.
     assert not (home / "runs").exists()

@@ -13,10 +13,10 @@ SETTING = {"path": "./memory/store.py:create_store", "ttl": {"default_ttl": 90, 
 
 
 async def visit_and_note(url: str) -> int:
-    """Visit, put notes, and return the number of rounds."""
+    """Run a visit, write notes, and return the number of rounds."""
     client = get_client(url=url, timeout=60)
     output: Any = await client.runs.wait(None, "episode", input={"world": "tiny", "max_steps": 2})
-    # Who puts something through the server's own routes says how long it lives: their default is for ever.
+    # Items written over the server's own routes never expire by default; the request sets the time to live.
     lives: dict[str, dict[str, Any]] = {"mortal": {"ttl": 30}, "over": {"ttl": -1}, "ever": {}}
     for key, ttl in lives.items():
         await client.store.put_item(("notes",), key=key, value={}, **ttl)

@@ -1,4 +1,4 @@
-"""A study and a visit killed at random moments and gone on with: the same results, the same memory."""
+"""Study and visit killed at random moments and resumed: the same results, the same memory."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def start(home: Path, *args: str) -> Started:
 
 
 def under_way(process: Started, sign: Callable[[], bool]) -> bool:
-    """Wait until a command has begun its work; False where it has ended by then."""
+    """Wait until a command has started its work; return False if it has already ended."""
     deadline = time.monotonic() + DEADLINE
     while not sign():
         if process.poll() is not None:
@@ -58,7 +58,7 @@ def under_way(process: Started, sign: Callable[[], bool]) -> bool:
 
 
 def killed(process: Started, delay: float) -> bool:
-    """Kill a command with all its processes after a while; False where it ends before that."""
+    """Kill a command with all its processes after a delay; return False if it ends before."""
     try:
         process.wait(delay)
     except subprocess.TimeoutExpired:
@@ -94,12 +94,12 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
     rng, kills, pace = random.Random(), 0, 1.0
     while kills < KILLS:
         process = start(home, *STUDY, *SMALL, *BESIDES)
-        # A little after the usual start, so that it gets forward between two kills, and comes to its end by several.
+        # Kill a little after the usual start, so that each run makes progress and the study ends after several kills.
         if killed(process, pace * (start_up + rng.uniform(0, length / 2))):
             kills += 1
         else:
             assert process.returncode == 0 and outcome(home) == whole
-            # The machine may have been busy when it was measured: sooner, or none would ever be killed.
+            # The machine may have been busy during the measurement: kill sooner, or no kill would ever succeed.
             pace *= 0.8
     assert billp(home, *STUDY, *SMALL, *BESIDES).returncode == 0
     assert outcome(home) == whole
@@ -107,7 +107,7 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
 
 
 def without_ids(folder: Path) -> list[tuple[Any, ...]]:
-    """Return what a memory holds, but for the ids of visits, which are drawn."""
+    """Return the records of a memory without the ids of visits, which are random."""
     values = [(namespace, value | {"visit": ""}) for namespace, _, value in remembered(folder)]
     return sorted(values, key=repr)
 
@@ -138,7 +138,7 @@ def test_a_visit_killed_at_random_moments_goes_on_where_it_was(home: Path) -> No
             assert json.loads(run.stdout) == whole
             resumed += 1
         else:
-            # It was killed when all was done.
+            # The kill came after the visit had ended.
             assert "no visit was left unfinished" in run.stderr
         assert without_ids(home / "memory") == memory
         assert not any((home / "visits").iterdir())

@@ -1,4 +1,4 @@
-"""Memory that grows while users are visited with what was learned: cohort by cohort, and only where asked for."""
+"""Memory that grows during test visits: cohort by cohort, and only if `learn_at_test` is set."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_each_cohort_of_test_visits_recalls_what_those_before_it_taught() -> Non
     assert recalled(second) <= taught(first) and recalled(third) <= taught(first + second)
     written = [one["key"] for line in visits for one in line["records"]]
     assert len(written) == len(set(written)) and stored(folder / "memory" / "billp-0") == set(written)
-    # Who remembers nothing visits as ever.
+    # Variants without memory make the same visits in both studies.
     frozen = run(FROZEN, "frozen")
     assert lines(folder, "act_only") == lines(frozen, "act_only")
     assert [one["user_id"] for one in lines(frozen)] == [one["user_id"] for one in visits]
@@ -81,7 +81,7 @@ def test_the_bytes_are_the_same_at_any_concurrency_and_after_a_stop(
         run(settings, "cut", concurrency=16)
     unfinished = home / "runs" / ".cut.unfinished"
     left = unfinished.rename(home / "left")
-    # Within the second cohort of test visits, and within the second one with the memory turned round.
+    # Cut within the second cohort of test visits, and within the second cohort with the inverted memory.
     for kept in (3 + 4, 3 + 7 + 5):
         shutil.copytree(left, unfinished)
         file = unfinished / "cells" / "billp-0" / "visits.jsonl"
@@ -91,7 +91,7 @@ def test_the_bytes_are_the_same_at_any_concurrency_and_after_a_stop(
             assert (cut / name).read_bytes() == (whole / name).read_bytes()
         for folder in (whole / "memory").iterdir():
             assert stored(cut / "memory" / folder.name) == stored(folder)
-    # A changed memory grows in the same way, from the train memories changed.
+    # A changed memory grows in the same way, starting from the changed train records.
     inverted = lines(whole, memory="inverted")
     written = {one["key"] for line in inverted for one in line["records"]}
     assert written and written < stored(whole / "memory" / "billp-0-inverted")
@@ -103,7 +103,7 @@ def test_nothing_is_tried_out_on_test_users_while_memory_grows() -> None:
         lines(run(one.model_copy(update=changes), name), "billp_outlook")
         for one, name in ((GROWING, "growing"), (FROZEN, "frozen"))
     )
-    # The first cohort has the same memory in both, so it differs only by what it would try out.
+    # The first cohort has the same memory in both studies, so it would differ only by exploration.
     assert [one["steps"] for one in growing[:3]] == [one["steps"] for one in frozen[:3]]
     assert any(step["risk"] for one in growing[:3] for step in one["steps"])
 

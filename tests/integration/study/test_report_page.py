@@ -1,4 +1,4 @@
-"""The report of a study in a browser: whole, quiet, self-contained, and as narrow as a phone."""
+"""HTML report of a study in a browser: complete, without errors or requests, and as narrow as a phone."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SECTIONS = [
 ]
 HEADINGS = "[...document.querySelectorAll('h2')].filter(one => one.offsetHeight).map(one => one.textContent)"
 PAGE_WIDTH = "document.documentElement.scrollWidth"
-# Of each picture: its width on the page, and by how much it would have to be scrolled.
+# For each picture: its width on the page, and the hidden width that would need scrolling.
 PICTURES = """[...document.querySelectorAll('figure')].map(
     one => [one.querySelector('svg').getBoundingClientRect().width, one.scrollWidth - one.clientWidth])"""
 TABLES = "[...document.querySelectorAll('.scroll > table')].map(one => one.parentElement.scrollWidth > 390)"

@@ -1,4 +1,4 @@
-"""A study: the same bytes however it is run, nothing half-written, nothing learned from dev users."""
+"""Study: the same bytes for every way to run it, no partial files, no learning from dev users."""
 
 import json
 from collections.abc import Sequence
@@ -382,6 +382,6 @@ def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_comma
         patch.setattr("graph.study.run._tidied", disk_full)
         with pytest.raises(OSError, match="disk full"):
             run(settings, "stopped")
-    # Where it was killed before it let go of the folder.
+    # Simulate a kill before the lock was released.
     (home / "runs" / "stopped" / RUN_LOCK).touch()
     assert {file.name: file.read_bytes() for file in run(settings, "stopped").iterdir()} == whole

@@ -1,4 +1,4 @@
-"""An ablation: each part of the agent measured by the same agent without it, and nothing else changed by that."""
+"""Ablation: each part of the agent measured by the same agent without it, with no other change."""
 
 import json
 import shutil
@@ -99,10 +99,10 @@ def test_what_is_switched_off_plays_no_part_in_any_visit(ablated: Path) -> None:
     rows = {row["without"]: row for row in results_of(ablated)["rows"] if row["variant"] == WHOLE}
     for part, row in rows.items():
         assert row["reliability"] == risks[part]
-        # Nobody foresees what no list is made of.
+        # Without an outlook or a shortlist, no risk is predicted.
         assert (row["reliability"] is None) == (part in ("outlook", "shortlist"))
         assert told(part, lambda visit: visit["lessons"]) == (part != "lessons")
-        # What is not recalled is written all the same: parts are switched off one at a time.
+        # A part that is not recalled is still written: parts are switched off one at a time.
         kinds = {record["value"]["kind"] for visit in visits_of(ablated, part) for record in visit["records"]}
         assert kinds == {*KINDS}
 
@@ -147,13 +147,13 @@ def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopp
     once = run(settings, "cut")
     whole = {name: (once / name).read_bytes() for name in FILES}
     left.rename(unfinished)
-    # Amid training, before the changed memory, and before anything was done.
+    # Cut during training, before the changed memory, and before the first visit.
     for part, kept in (("lessons", 1), ("values", 3), ("outlook", 0)):
         file = unfinished / "cells" / f"{WHOLE}-no-{part}-0" / "visits.jsonl"
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:kept]))
     cut = run(settings, "cut")
     assert {name: (cut / name).read_bytes() for name in FILES} == whole
-    # Each is held against the whole agent with the same memory.
+    # Each row is compared with the whole agent with the same memory.
     rows = {name_of(row): row for row in results_of(cut)["rows"]}
     shuffled = {
         part: [one for one in visits_of(cut, part) if one["memory"] == "shuffled"] for part in (None, "lessons")

@@ -1,4 +1,4 @@
-"""A study whose roles are played behind an endpoint: visits that fail, an endpoint that goes away, a budget."""
+"""Study with roles behind an endpoint: failing visits, an endpoint that disappears, a budget."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ OUTAGE = Failure(401, "closed")
 
 @pytest.fixture
 def endpoint(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    """An endpoint that answers as `rules` does."""
+    """Endpoint that answers as `rules` does."""
     with serving(by_rules) as endpoint:
         for name, value in {"OPENAI_BASE_URL": endpoint.url, "BILLP_FIRST_WAIT": "0.001"}.items():
             monkeypatch.setenv(name, value)
@@ -42,7 +42,7 @@ def silent(cell: Cell, stage: str, done: int, total: int) -> None:
 
 
 def run(name: str, settings: StudySettings = SETTINGS, **options: Any) -> dict[str, Any]:
-    # One visit at a time, so that what is asked comes in order.
+    # One visit at a time, so that requests come in order.
     folder = run_study(settings, name, concurrency=1, processes=1, progress=silent, **options)
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
@@ -97,7 +97,7 @@ def test_a_study_whose_endpoint_goes_away_goes_on_amid_a_visit_when_it_is_back(e
     endpoint.script = by_rules
     before = len(endpoint.asked)
     run("x")
-    # Nothing that was answered is asked again.
+    # No answered request is sent again.
     assert answered + len(endpoint.asked) - before == needed
     assert visits(home, "x") == visits(home, "whole")
 
@@ -107,7 +107,7 @@ def test_a_visit_that_fails_over_and_over_is_left_out_when_asked(endpoint: Endpo
     run("whole", one_by_one)
     needed = len(endpoint.asked)
     endpoint.asked.clear()
-    # The last call of the study fails, however often it is tried.
+    # The last call of the study fails at every attempt.
     endpoint.script = lambda asked: by_rules(asked) if asked.number < needed - 1 else OUTAGE
     for _ in range(2):
         with pytest.raises(VisitFailedError, match="closed"):
@@ -120,7 +120,7 @@ def test_a_study_stops_before_it_costs_more_and_goes_on_with_more(
     endpoint: Endpoint, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prices = tmp_path / "prices.json"
-    # A dime a call, which has 100 tokens by the endpoint's own figures; before it, it could be some ten times as much.
+    # Ten cents a call, since the endpoint reports 100 tokens; before a call, the estimate is some ten times as high.
     prices.write_text('{"some-model": {"input": 1000, "output": 0}}')
     monkeypatch.setenv("BILLP_PRICES", str(prices))
     with pytest.raises(BudgetSpentError, match=r"more than the \$4 of --max-cost"):
@@ -130,7 +130,7 @@ def test_a_study_stops_before_it_costs_more_and_goes_on_with_more(
     with pytest.raises(BudgetSpentError):
         run("x", max_cost=4.0)
     assert len(endpoint.asked) == spent
-    # What a call may cost is known beforehand only because the server is told where to stop.
+    # The maximum cost of a call is known in advance only because the request limits the tokens.
     assert {asked.body["max_completion_tokens"] for asked in endpoint.asked} == {2_000}
     (row,) = run("x", max_cost=1000.0)["rows"]
     needed = len(endpoint.asked)

@@ -1,4 +1,4 @@
-"""A study that was stopped right before its last memories were written writes them when it goes on."""
+"""Study stopped just before its last records were written: a resume writes them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from memory.store import ChromaStore
 
 
 class Stopped(Exception):
-    """Stands for a kill."""
+    """Simulated kill."""
 
 
 def test_what_the_last_visits_taught_is_written_when_it_goes_on(

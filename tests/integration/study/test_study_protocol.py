@@ -1,4 +1,4 @@
-"""Memory controls, learning curves and returning users: what is asked for besides, and nothing else changed by it."""
+"""Memory controls, learning curves and returning users: each adds its results and changes no others."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def rows(folder: Path) -> dict[str, Line]:
 
 @pytest.fixture(scope="module")
 def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A plain study, and one with all that can be asked for besides."""
+    """A plain study, and a study with all options."""
     base = tmp_path_factory.mktemp("protocol") / "home"
     shutil.copytree(built_home, base)
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +74,7 @@ def test_what_is_asked_for_besides_changes_nothing_else(studied: tuple[Path, Pat
     for name, row in rows(plain).items():
         assert row["memory"] == "full" and not {"curve", "returning"} & set(row)
         same = {field: rows(everything)[name][field] for field in row}
-        # These count all visits.
+        # Usage counts all visits.
         assert {**same, "usage": 0} == {**row, "usage": 0}
     for cell in ("act_only-0", "billp-0", "no_macro-0"):
         assert stored(plain / "memory" / cell) == stored(everything / "memory" / cell)
@@ -91,7 +91,7 @@ def test_each_variant_with_a_memory_has_a_row_a_control_and_the_others_one(studi
         assert [one["user_id"] for one in own] == [one["user_id"] for one in full]
         assert row.items() >= summarize(own).items() and row["minus_billp"] == paired(own, full)
     results = json.loads((studied[1] / "results.json").read_text(encoding="utf-8"))
-    # Below the name of their variant, so that the tables stay narrow.
+    # Listed under the name of their variant, so that the tables stay narrow.
     labels = ["act_only", *(["no_macro", *EVERYTHING.memory[1:], "billp", *EVERYTHING.memory[1:]]), "random"]
     for table in (results_table(results), comparison_table(results)):
         found = [line.split()[0] for line in shown(table).splitlines() if line.strip()]
@@ -137,7 +137,7 @@ def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied:
             }
     billp = [one for one in points if one["variant"] == "billp"]
     assert len(billp) == 9
-    # The last point has the memory of the dev visits, which begin with the same users; the first one has none.
+    # The last point has the memory of the dev visits, which start with the same users; the first point has no memory.
     dev = {
         how: [
             one for one in lines(studied[1]) if (one["variant"], one["split"], one["memory"]) == ("billp", "dev", how)
@@ -220,7 +220,7 @@ def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path, mon
         run(settings, "cut")
     unfinished = home / "runs" / ".cut.unfinished"
     left = unfinished.rename(home / "left")
-    # Within the curve, and before the last visits of users who come back.
+    # Cut within the curve, and before the last visits of returning users.
     for kept in (8, -2):
         shutil.copytree(left, unfinished)
         file = unfinished / "cells" / "billp-0" / "visits.jsonl"

@@ -1,4 +1,4 @@
-"""A study with reinforcement learning baselines: the same bytes again, and policies that are kept."""
+"""Study with reinforcement learning baselines: the same bytes on repetition, and saved policies."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(
         patch.setattr("graph.study.run._write_json_lines", fail)
         with pytest.raises(OSError, match="disk full"):
             run(settings, "stopped")
-    # One had not been trained when the study was stopped.
+    # One policy was not trained yet when the study was stopped.
     shutil.rmtree(home / "runs" / ".stopped.unfinished" / "policies" / "dqn-0")
     folder, heard = run(settings, "stopped")
     assert {cell.variant for cell, stage, _, _ in heard.events if stage == "train"} == {"dqn"}

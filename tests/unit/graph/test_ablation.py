@@ -1,4 +1,4 @@
-"""The parts of the agent: each is switched off by a setting of its own, and none where it is off already."""
+"""Parts of the agent: each is switched off by its own setting, and an ablation refuses parts that are already off."""
 
 import pytest
 from rich.console import Console
@@ -54,12 +54,12 @@ def test_the_visits_of_each_cell_count_for_the_time_that_remains() -> None:
     whole, without_lessons = Cell(WHOLE, 0), Cell(WHOLE, 0, "lessons")
     with StudyView(console, 1, 30) as view:
         for cell in (whole, without_lessons):
-            # The first three were made before the study was gone on with.
+            # The first three visits were finished before the study was resumed.
             for done in (3, 4, 6):
                 view(cell, "train", done, 6)
             view(cell, "dev", 0, 12)
         view(without_lessons, "dev", 12, 12)
-        # No visits that the study counts.
+        # These visits are not part of the study's total.
         view(Cell("outlook_only", 0), "train", 40, 40)
     lines = [line.split() for line in console.export_text().splitlines()]
     (overall,) = [line for line in lines if line[:2] == ["all", "visits,"]]

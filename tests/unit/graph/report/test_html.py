@@ -1,4 +1,4 @@
-"""The report of a study: what it shows of what there is, and what it says of what there is not."""
+"""HTML report of a study: its content, and its notes on missing data."""
 
 import re
 from html.parser import HTMLParser
@@ -60,7 +60,7 @@ def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
 
 
 def words(page: str) -> str:
-    """Return the text of a page, pictures and all, in one line."""
+    """Return the text of a page, including its pictures, on one line."""
     reader = _Reader()
     reader.feed(page)
     return " ".join(" ".join(reader.found).split())

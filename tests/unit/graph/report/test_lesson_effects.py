@@ -1,4 +1,4 @@
-"""What visits that recalled a lesson have in common, by hand."""
+"""Effects of lessons, compared with values computed by hand."""
 
 from graph.report.lesson_effects import VisitGroup, most_telling, recalled_lessons
 from graph.report.schema import ShownLesson, ShownStep, ShownVisit
@@ -39,7 +39,7 @@ def test_a_lesson_is_held_against_the_visits_of_its_variant_that_did_not_recall_
 
 
 def test_distance_and_new_genres_are_means_over_visits() -> None:
-    # New genres: of the second round B; of the third none; the sixth no longer knows the first.
+    # New genres: B in the second round; none in the third; the sixth round no longer sees the first.
     long = [
         step("A"),
         step("A", "B", distance=0.5),

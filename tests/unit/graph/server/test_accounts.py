@@ -1,4 +1,4 @@
-"""Accounts of a server: what BILLP_TOKENS may say, and whose token a request shows."""
+"""Accounts of a server: valid and invalid BILLP_TOKENS, and the account of a request's token."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_an_entry_that_cannot_be_used_is_named_without_its_token(text: str, why:
     assert why in message and "\n" not in message and len(message) < 500
     for token in (ANN, BOB, "too-short-token"):
         assert token not in message
-    # Python prints the cause of an error with it, and pydantic's message shows what it was given.
+    # Python prints the cause with an error, and pydantic's message contains the input.
     assert refused.value.__cause__ is None
     assert refused.value.__context__ is None or refused.value.__suppress_context__
 

@@ -1,4 +1,4 @@
-"""Limits on requests to a server: settings, a minute's requests, and bodies that come in pieces."""
+"""Limits on requests to a server: settings, requests per minute, and bodies that arrive in pieces."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from graph.server.limits import Buckets, Limits, LimitsError, RequestLimits, con
 
 
 class Clock:
-    """A clock that a test sets."""
+    """Clock that a test sets."""
 
     now = 100.0
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 class User:
-    """Who LangGraph says sends a request."""
+    """User of a request, as LangGraph passes it."""
 
     is_authenticated = True
 
@@ -37,7 +37,7 @@ def test_a_bucket_holds_a_minute_s_requests_and_fills_evenly() -> None:
     assert buckets.take(key) == pytest.approx(1.0)
     clock.now += 0.25
     assert buckets.take(key) == pytest.approx(0.75)
-    # To be refused costs nothing.
+    # A refused request costs nothing.
     clock.now += 0.75
     assert buckets.take(key) == 0.0 and buckets.take(key) == pytest.approx(1.0)
     assert buckets.take(("account", "bob")) == 0.0
@@ -50,7 +50,7 @@ def test_the_table_of_buckets_is_bounded_and_the_one_longest_unused_goes() -> No
     for name in ("a", "b", "c", "a", "d"):
         buckets.take(("address", name))
     assert len(buckets) == 3
-    # `b` was forgotten, and `a`, which asked again meanwhile, was not.
+    # The bucket of `b` was deleted, and that of `a`, which was used again, was kept.
     assert buckets.take(("address", "a")) > 0
     assert buckets.take(("address", "b")) == 0.0
 
@@ -74,7 +74,7 @@ def scope_of(path: str, account: str | None = "ann", method: str = "POST", **oth
 
 
 async def answer(app: Any, scope: Scope, body: list[bytes] | None = None) -> tuple[int, Any]:
-    """Return the status and the body with which an application answers a request that comes in pieces."""
+    """Return status and body of an application's answer to a request that arrives in pieces."""
     pieces = body or [b""]
     received = iter(
         {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
@@ -94,7 +94,7 @@ async def answer(app: Any, scope: Scope, body: list[bytes] | None = None) -> tup
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read a request whole, and send it back."""
+    """Read a whole request, and send it back."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -106,7 +106,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_a_body_is_counted_as_it_comes_in_and_not_read_further() -> None:
     app = RequestLimits(echo, Limits.model_validate({"BILLP_SERVER_BODY_BYTES": 1_000}))
     assert await answer(app, scope_of("/threads"), [b"x" * 500] * 2) == (200, "x" * 1_000)
-    # A third piece that is too much, and no fourth: to ask for it would raise.
+    # The third piece exceeds the limit, and there is no fourth: reading it would raise an error.
     status, text = await answer(app, scope_of("/threads"), [b"x" * 500, b"x" * 500, b"x"])
     assert status == 413 and json.loads(text) == {"detail": "a request has at most 1,000 bytes"}
     said = scope_of("/threads", headers=[(b"content-length", b"1001")])
@@ -177,7 +177,7 @@ async def test_who_has_no_account_is_bounded_by_address_and_health_never() -> No
     elsewhere = scope_of("/info", None, client=("10.0.0.2", 1))
     assert [(await answer(app, scope_of("/info", None)))[0] for _ in range(2)] == [200, 429]
     assert (await answer(app, elsewhere))[0] == 200
-    # An account of the name of an address has a bucket of its own.
+    # An account named like an address has a bucket of its own.
     assert (await answer(app, scope_of("/info", "10.0.0.1")))[0] == 200
     for path in ("/", "/ok"):
         assert [(await answer(app, scope_of(path, None)))[0] for _ in range(3)] == [200] * 3
@@ -210,7 +210,7 @@ async def test_a_request_to_the_store_goes_on_as_it_came() -> None:
     bad = [json.dumps({"limit": 2**63}).encode()]
     status, text = await answer(StoreNumbers(echo), scope_of("/store/namespaces"), bad)
     assert status == 422 and json.loads(text) == {"detail": "limit has to be an integer from 0 to 10,000"}
-    # Numbers of other routes are not ours.
+    # The middleware ignores numbers on other routes.
     assert (await answer(StoreNumbers(echo), scope_of("/threads/search"), bad))[0] == 200
 
 

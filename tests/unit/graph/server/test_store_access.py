@@ -1,4 +1,4 @@
-"""Which parts of the store an account may use."""
+"""Parts of the store that an account may use."""
 
 import pytest
 from hypothesis import given
@@ -43,10 +43,10 @@ def test_shared_spaces_are_read_and_written_over_http_by_those_who_may_share(sha
     ann, labels = Account("ann", share), ("lessons", space, "1")
     assert all(may_use(ann, action, labels) is share for action in (*READ, "put"))
     assert all(may_use(ann, action, labels[:2]) is share for action in READ)
-    # Deleting is for the operator, and an action that LangGraph may come to have for nobody.
+    # Only the operator may delete, and an action that a later LangGraph may add is refused.
     assert not any(may_use(ann, action, labels) for action in ("delete", "batch", "*"))
     assert not any(may_use(ann, action, ("lessons", "*")) for action in READ)
-    # Visits recall what is shared, whoever runs them.
+    # Visits of every account recall shared records.
     assert ann.may_read(("lessons", "tiny")) and ann.may_write(labels) is share
 
 

@@ -1,4 +1,4 @@
-"""Memory controls: what records say is dealt out anew or turned round; whose they are and how they are found stays."""
+"""Memory controls: outcomes are shuffled or inverted; users and recall keys stay unchanged."""
 
 import pytest
 from hypothesis import given
