@@ -74,7 +74,9 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
             return check_input(VisitStart.model_validate(input, from_attributes=True))
         if not isinstance(self.checkpointer, BaseCheckpointSaver):
             return None
-        identity = (await self.aget_state(config)).values.get("identity")
+        # Not by `aget_state`, which puts all rounds of a long visit together.
+        saved = await self.checkpointer.aget_tuple(config)
+        identity = saved.checkpoint["channel_values"].get("identity") if saved else None
         if identity is None:
             return None
         visit = VisitState(identity=identity)

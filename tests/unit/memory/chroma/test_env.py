@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_each_variable_of_chroma_is_documented_and_passed_on_wherever_its_siblings_are() -> None:
-    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "memory").glob("*.py"))
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "memory").rglob("*.py"))
     read = {name for text in sources for name in re.findall(r'environ\.get\("(BILLP_CHROMA_[A-Z]+)"', text)}
     assert {"BILLP_CHROMA_URL", "BILLP_CHROMA_SECONDS"} <= read
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
