@@ -196,7 +196,7 @@ def _own_space(state: VisitState, context: Context, common: str, of_account: str
 
 
 def visit_origin(runtime: Runtime[Any], unnamed: str, *, is_person: bool) -> str:
-    """Return the prefix of a thread's visit ids: the thread's id, or `unnamed` if the visit is known by its seed.
+    """Return the prefix of a visit's ids: the thread's id, or `unnamed` in a study and without a thread.
 
     The thread's id comes from the runtime, so a copied thread gets ids of its own, and nobody can forge an id.
     """
