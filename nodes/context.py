@@ -41,7 +41,7 @@ def temperature_field(role: str) -> Any:
 
 
 class Context(BaseModel):
-    """Settings of a visit. The user stands in the input, because a resume without context gets these defaults."""
+    """Settings of a visit. The user is part of the input, because a resume without context gets the defaults here."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 

@@ -221,7 +221,11 @@ def _same_title(facts: Facts) -> float | None:
 
 
 def reflect(facts: Facts) -> Facts:
-    """Write a lesson about distance: more than at the item after which the user left, or as kept in a full visit."""
+    """Write a lesson: the least distance to keep, and the categories to avoid.
+
+    The distance is larger than that of the item after which the user left. If the user stayed, it is the least distance
+    of the visit.
+    """
     distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
     lessons = []
     if distances:
@@ -272,7 +276,7 @@ RULES: dict[str, Rules] = {
 
 
 def register_rules(role: str) -> Callable[[Rules], Rules]:
-    """Register a function as the rules of a role: it maps the role's facts to the reply, a JSON object."""
+    """Return a decorator that registers a function as the rules of a role: from the facts to a reply, a JSON object."""
 
     def known(rules: Rules) -> Rules:
         RULES[role] = rules

@@ -134,7 +134,7 @@ class Grounder:
         return self._first(self._found(text), self._blocked(avoid))
 
     def titled(self, text: str) -> Item | None:
-        """Return the item whose title is the whole text, exact, normalised or misspelt; None if missing."""
+        """Return the item whose title is the whole text, as written or misspelt; a title in prose does not count."""
         found = self._titles.whole(text) or self._titles.similar(text)
         return None if found is None else self._catalogue[found.positions[0]]
 

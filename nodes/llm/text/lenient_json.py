@@ -47,7 +47,7 @@ def readable(text: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return the letters and digits of a name in lower case."""
+    """Return the case-folded letters and digits of a name."""
     return "".join(sign for sign in name.casefold() if sign.isalnum())
 
 
