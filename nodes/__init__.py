@@ -1,1 +1,1 @@
-"""The roles of a visit: one file and one short async function each."""
+"""Roles of a visit: one file and one short async function for each."""

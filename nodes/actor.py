@@ -1,4 +1,4 @@
-"""The Actor: one item for this user, guided by the plan and by experiences."""
+"""Actor: turns the plan into one item for this user, guided by experiences of past actions."""
 
 from typing import Any, Literal
 
@@ -34,15 +34,15 @@ from sim.catalogue import Catalogue
 
 
 class Choice(BaseModel):
-    """What the Actor answers."""
+    """Answer of the Actor."""
 
     item: str = Field(min_length=1, max_length=500)
 
 
 async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Choose the item: a_t ~ LLM(s_t, z_t, the k nearest experiences), grounded to the catalogue.
+    """Choose the item of the round: a_t ~ LLM(s_t, z_t, k nearest experiences), grounded to one catalogue item.
 
-    It is one of the shortlist, or with `choices=free` whatever the model writes.
+    The item comes from the shortlist. With `choices=free` the model writes any title.
     """
     context = settings(runtime)
     who = await visitor(state)
@@ -51,7 +51,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
 
     def facts() -> Facts:
         return {
-            # The Planner knows them; who is shown no items needs them too.
+            # The Planner already knows the categories. The Actor needs them only if it gets no candidates.
             **({} if candidates else catalogue_facts(who, context)),
             "history": history_facts(who),
             **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
@@ -75,16 +75,16 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[ExperienceView]:
-    """Return the experiences recalled for the round."""
+    """Recall the experiences of this round: those of the nearest situations."""
     situation = who.situation(state.steps)
     found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
     return [remembered(one, situation, who.place.world.catalogue) for one in found]
 
 
 def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
-    """Return an experience as the Actor is told it in a situation.
+    """Return the view of a recalled experience that the Actor gets in this situation.
 
-    The catalogue says what an item is called, where it has it: a record may have been written by anybody.
+    Title and categories come from the catalogue if it has the item, because anybody may have written the record.
     """
     told = one.record
     fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
@@ -100,7 +100,7 @@ def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) 
 async def listed(
     state: VisitState, context: Context, who: Visitor, plan: str, experiences: list[ExperienceView]
 ) -> list[Candidate]:
-    """Return the items among which to choose in the round; none where any title may be written."""
+    """Return the candidates of the round; none with `choices=free`."""
     if context.choices == "free":
         return []
     wishes = state.profile.text if state.profile else ""
@@ -111,7 +111,7 @@ async def listed(
 def choice_facts(
     state: VisitState, context: Context, who: Visitor, experiences: list[ExperienceView], candidates: list[Candidate]
 ) -> Facts:
-    """Return what an item is chosen by, besides the plan."""
+    """Return the facts for the choice of an item, apart from the plan."""
     count = context.hints if context.category_tool else 0
     hints = random_categories(who.place.categories, count, state.seed, len(state.steps))
     return {
@@ -122,7 +122,7 @@ def choice_facts(
 
 
 class ChoiceResolver:
-    """Maps what the Actor wrote to one item, one of the candidates where it names one."""
+    """Resolver of the Actor's text to one item: a candidate if the text names one, else any grounded item."""
 
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:
         self._catalogue = who.place.world.catalogue
@@ -135,31 +135,31 @@ class ChoiceResolver:
         self._listed = dict(zip(candidate_titles(candidates), ids, strict=True))
 
     def fault(self, text: str) -> str | None:
-        """Say what keeps `text` from naming one item, or None."""
+        """Return the reason why `text` does not name one usable item; None if it does."""
         if text in self._listed:
             return None
         if reason := looks_like_no_item(text, self._catalogue):
             return f"{reason}: name one {self._noun} by its title"
-        # The original took whatever was nearest.
+        # The original accepted the nearest item for every text.
         if self._mode == "nearest" or self._grounder.named(text, avoid=self._had):
             return None
         if had := self._grounder.named(text):
             return f"the user has had {shown(had.item.title)!r} already: name another {self._noun} by its title"
-        # Without candidates nobody knows what the catalogue has.
+        # Without candidates the Actor cannot know the catalogue, so an unknown title is accepted.
         return "there is no such item: name one candidate by its title" if self._listed else None
 
     def fallback(self) -> str:
-        """Return what stands in for a reply that names no item: the best candidate, or the best predicted item."""
+        """Return the title to use if no reply names an item: the best candidate, else the best predicted item."""
         if not self._listed:
             predicted = self._predicted.copy()
             predicted[self._catalogue.positions(self._had)] = -np.inf
             item = self._catalogue[int(np.argmax(predicted))]
-            # Its title alone would not tell it from another one of that title.
+            # Keep the id: another item may have the same title.
             self._listed[shown(item.title)] = item.id
         return next(iter(self._listed))
 
     def proposal(self, text: str) -> Proposal:
-        """Return the proposal of the item that `text` names."""
+        """Return the proposal for the item that `text` names."""
         listed = self._listed.get(text)
         item = self._catalogue.item(listed) if listed else self._grounder.ground(text, avoid=self._had)
         return Proposal(text=text, item_id=item.id, title=item.title, genres=list(item.genres))

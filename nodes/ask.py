@@ -1,4 +1,4 @@
-"""Put a question to the model of a role, and keep what was said and spent."""
+"""Ask the model of a role, and record the exchange and its usage."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ ModelKey = tuple[str, float]
 
 
 async def role_model(context: Context, role: str) -> BaseChatModel:
-    """Return the chat model that plays `role`: the role's own where the context names one, else the common one."""
+    """Return the chat model of `role`: the role's own model if the context names one, else the common model."""
     own = getattr(context, f"{role}_temperature", None)
     key: ModelKey = (
         getattr(context, f"{role}_model", "") or context.model,
@@ -30,18 +30,18 @@ async def role_model(context: Context, role: str) -> BaseChatModel:
     made = _by_loop.get(loop, {}).get(key)
     if made is not None:
         return made
-    # Made in a thread: reading certificates would block the event loop.
+    # Build the model in a thread: reading certificates would block the event loop.
     return await asyncio.to_thread(_made_for, loop, key)
 
 
-# Connections belong to the event loop in which they were opened, and so do the models that hold them.
+# Models by event loop: a model holds connections, and a connection works only in the loop that opened it.
 _by_loop: dict[asyncio.AbstractEventLoop, dict[ModelKey, BaseChatModel]] = {}
 
 _making = threading.Lock()
 
 
 def _made_for(loop: asyncio.AbstractEventLoop, key: ModelKey) -> BaseChatModel:
-    # One at a time, so that visits that start together share one model, and so one pool of connections.
+    # Build one model at a time, so that visits that start together share it and its connection pool.
     with _making:
         for ended in [one for one in _by_loop if one.is_closed()]:
             del _by_loop[ended]
@@ -51,14 +51,14 @@ def _made_for(loop: asyncio.AbstractEventLoop, key: ModelKey) -> BaseChatModel:
         return models[key]
 
 
-# A shorter text is no plan and no lesson, but a "Stop", "None" or "OK".
+# Least characters of a plan or lesson. Shorter replies are texts such as "Stop", "None" or "OK".
 SHORTEST_TEXT = 8
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 ContextT = TypeVar("ContextT", bound=Context)
 
 
 def settings(runtime: Runtime[ContextT]) -> ContextT:
-    """Return the run's context; the library passes None where a caller gave none."""
+    """Return the context of the run, or the defaults: LangGraph passes None if the caller gave no context."""
     return runtime.context or cast(ContextT, Context())
 
 
@@ -74,23 +74,23 @@ async def ask_role(
     rounds_listed: int | None = ROUNDS_LISTED,
     looks_back: bool = False,
 ) -> tuple[AnswerT, dict[str, Any]]:
-    """Ask the model that plays `role`.
+    """Ask the model of `role` for an answer.
 
     Args:
-        role: Who is asked. Its prompt is the setting `{role}_prompt`; `{role}_model` and `{role}_temperature` count if
-            there are such settings and they are set.
-        state: The visit.
-        context: The settings.
-        facts: Makes what the role is told, besides its prompt. Called in a thread, with the prompt built there too: the
-            time that both take grows with the visit, and other visits share the event loop.
-        schema: What a reply must hold.
-        fallback: Gives the answer where the model has none even when asked again.
-        check: Says in words what is wrong with a well-formed answer, or None.
+        role: Name of the role. Its prompt is the setting `{role}_prompt`. The settings `{role}_model` and
+            `{role}_temperature` replace the common ones if they exist and are set.
+        state: State of the visit.
+        context: Settings of the run.
+        facts: Function that returns the facts of the prompt. It is called in a thread, and the prompt is built in
+            that thread: both take longer as the visit grows, and other visits share the event loop.
+        schema: Schema of the answer.
+        fallback: Function that returns the answer if the model gives no usable one when asked twice.
+        check: Function that returns the fault of a well-formed answer in words, or None.
         rounds_listed: Most rounds that the prompt lists; None for all that fit.
-        looks_back: Whether it is asked about the last round that stands in the state, not about the next one.
+        looks_back: Whether the question is about the last round in the state instead of the next one.
 
     Returns:
-        The answer, and the update of the state that says what was said and spent.
+        The answer, and the state update with the exchange and the usage.
     """
     model = await role_model(context, role)
     prompt = getattr(context, f"{role}_prompt")

@@ -1,4 +1,4 @@
-"""Every setting of a run, as LangGraph Studio draws it and a deployment's assistant keeps it."""
+"""Settings of a run, as LangGraph Studio shows them and an assistant of a deployment stores them."""
 
 from typing import Any, Literal
 
@@ -6,22 +6,22 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from nodes.llm.prompts import default_prompt
 
-# A model is named, never addressed: addresses and keys come from the environment of the process alone.
+# A setting names a model, never an address: addresses and keys come only from the environment of the process.
 MODEL_NAME = r"^[a-z][a-z0-9_]{0,63}(:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})?$"
 ROLE_MODEL_NAME = f"^$|{MODEL_NAME}"
 
 
 def nodes_of(role: str) -> list[JsonValue]:
-    """Return the node of a role; the one named `user` asks no model, so that no prompt is of use there."""
+    """Return the nodes of a role; for the user it is `llm_user`, because the node `user` asks no model."""
     return ["llm_user" if role == "user" else role]
 
 
 def prompt_field(role: str, text: str | None = None) -> Any:
-    """Return the field of a role's prompt, marked so that Studio lets one edit it on the role's node.
+    """Return the field of a role's prompt, marked so that Studio shows an editor for it on the role's node.
 
     Args:
         role: Name of the role's node.
-        text: The default prompt; the one of this name in `nodes/llm/prompts` if None.
+        text: Default prompt; None loads the file of this name from `nodes/llm/prompts`.
     """
     return Field(
         default_prompt(role) if text is None else text,
@@ -31,131 +31,131 @@ def prompt_field(role: str, text: str | None = None) -> Any:
 
 
 def model_field(role: str) -> Any:
-    """Return the field of a role's own model."""
+    """Return the field for the model of one role."""
     return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
 def temperature_field(role: str) -> Any:
-    """Return the field of a role's own temperature."""
+    """Return the field for the sampling temperature of one role."""
     return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
 class Context(BaseModel):
-    """How a visit is run. Who visits is the input's matter, since a resume without context gets the defaults here."""
+    """Settings of a visit. The user is part of the input, because a resume without context gets the defaults here."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     model: str = Field("rules", pattern=MODEL_NAME, examples=["rules", "openai:gpt-4o-mini"])
-    """Model of all roles: `rules` (no LLM, deterministic), `openai:NAME` on the configured endpoint, or an installed
-    package's."""
+    """Model of all roles: `rules` (no LLM, deterministic), `openai:NAME` on the configured endpoint, or a model of an
+    installed package."""
     planner_model: str = model_field("planner")
-    """Model of the Planner; empty for the one of all roles."""
+    """Model of the Planner; empty for the model of all roles."""
     actor_model: str = model_field("actor")
-    """Model of the Actor; empty for the one of all roles."""
+    """Model of the Actor; empty for the model of all roles."""
     plan_and_act_model: str = model_field("plan_and_act")
-    """Model of Planner and Actor in one; empty for the one of all roles."""
+    """Model of Planner and Actor in one; empty for the model of all roles."""
     critic_model: str = model_field("critic")
-    """Model of the Critic; empty for the one of all roles."""
+    """Model of the Critic; empty for the model of all roles."""
     reflector_model: str = model_field("reflector")
-    """Model of the Reflector; empty for the one of all roles."""
+    """Model of the Reflector; empty for the model of all roles."""
     user_model: str = model_field("user")
-    """Model of the user in `billp_llm_user`; empty for the one of all roles. No other variant asks a model there."""
+    """Model of the user in `billp_llm_user`; empty for the model of all roles. Other variants ask no model here."""
     temperature: float = Field(0.5, ge=0, le=2)
-    """Sampling temperature of LLMs; `rules` draws nothing."""
+    """Sampling temperature of an LLM; `rules` is deterministic and ignores it."""
     planner_temperature: float | None = temperature_field("planner")
-    """Sampling temperature of the Planner; empty for the one of all roles."""
+    """Sampling temperature of the Planner; empty for the temperature of all roles."""
     actor_temperature: float | None = temperature_field("actor")
-    """Sampling temperature of the Actor; empty for the one of all roles."""
+    """Sampling temperature of the Actor; empty for the temperature of all roles."""
     plan_and_act_temperature: float | None = temperature_field("plan_and_act")
-    """Sampling temperature of Planner and Actor in one; empty for the one of all roles."""
+    """Sampling temperature of Planner and Actor in one; empty for the temperature of all roles."""
     critic_temperature: float | None = temperature_field("critic")
-    """Sampling temperature of the Critic; empty for the one of all roles."""
+    """Sampling temperature of the Critic; empty for the temperature of all roles."""
     reflector_temperature: float | None = temperature_field("reflector")
-    """Sampling temperature of the Reflector; empty for the one of all roles."""
+    """Sampling temperature of the Reflector; empty for the temperature of all roles."""
     user_temperature: float | None = temperature_field("user")
-    """Sampling temperature of an LLM as the user; empty for the one of all roles."""
+    """Sampling temperature of an LLM as the user; empty for the temperature of all roles."""
 
     planner_prompt: str = prompt_field("planner")
-    """What the Planner is told, before the facts."""
+    """Prompt of the Planner; the facts follow it."""
     actor_prompt: str = prompt_field("actor")
-    """What the Actor is told, before the facts."""
+    """Prompt of the Actor; the facts follow it."""
     plan_and_act_prompt: str = prompt_field("plan_and_act")
-    """What Planner and Actor in one are told, before the facts."""
+    """Prompt of Planner and Actor in one; the facts follow it."""
     critic_prompt: str = prompt_field("critic")
-    """What the Critic is told, before the facts."""
+    """Prompt of the Critic; the facts follow it."""
     reflector_prompt: str = prompt_field("reflector")
-    """What the Reflector is told, before the facts."""
+    """Prompt of the Reflector; the facts follow it."""
     user_prompt: str = prompt_field("user")
-    """What an LLM as the user is told, before the facts."""
+    """Prompt of an LLM as the user; the facts follow it."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
-    """Tokens that a prompt should keep to: its oldest rounds are summed up by category until it does. The default
-    prompts take some 450 to 1,100. What else a role is told is bounded, but not cut for it, so a long prompt of its
-    own, or many candidates, can still take more."""
+    """Target size of a prompt in tokens: the oldest rounds are summed up by category until the prompt fits. The default
+    prompts take some 450 to 1,100. The other facts are bounded but not cut to fit, so a long prompt text or many
+    candidates can still exceed the target."""
 
     lessons_k: int = Field(2, ge=0, le=20)
-    """Lessons recalled for a visit (K of the paper)."""
+    """Number of lessons recalled for a visit (K in the paper)."""
     experiences_k: int = Field(4, ge=0, le=50)
-    """Experiences recalled for a round."""
+    """Number of experiences recalled for a round."""
     values_k: int = Field(4, ge=0, le=50)
-    """Values recalled for a round."""
+    """Number of values recalled for a round."""
     actor_lessons: bool = False
-    """Whether the Actor is told the lessons too; the Planner, who is, puts them into the plan."""
+    """Whether the Actor gets the lessons too. The Planner always gets them and puts them into the plan."""
     choices: Literal["shortlist", "free"] = "shortlist"
-    """`shortlist` shows the Actor items to choose among; with `free`, as in the original, it writes any title, which is
-    grounded to one item. Three quarters of such titles were in no catalogue."""
+    """`shortlist` shows the Actor candidates to choose among. With `free`, as in the original, it writes any title,
+    which is grounded to one item; three quarters of such titles were not in the catalogue."""
     shortlist_size: int = Field(8, ge=1, le=100)
-    """Items among which the Actor chooses."""
+    """Number of candidates on the shortlist."""
     category_tool: bool = True
-    """Whether the roles that decide on categories are told those of the catalogue, those of the last items and `hints`;
-    without, they know of the ones that they see in history, rounds and experiences."""
+    """Whether the roles that decide on categories get those of the catalogue, those of the last items and `hints`.
+    Without the tool they know only the categories in history, rounds and experiences."""
     hints: int = Field(0, ge=0, le=20)
-    """Categories drawn at random that the Actor is told to try, in each round."""
+    """Number of random categories that the Actor is told to try in each round."""
     outlook: bool = True
-    """Whether the outlook of `billp_outlook` is used; no other variant has one."""
+    """Whether `billp_outlook` uses its outlook; no other variant has one."""
     explore: float = Field(0.3, ge=0, le=1)
-    """Share of a study's train visits in which the outlook puts items at random before the Actor."""
+    """Share of a study's training visits in which the outlook shows the Actor random items."""
     grounding: Literal["fresh", "nearest"] = "fresh"
-    """`fresh` never maps a reply to an item that this visit has had; `nearest` does, as the original."""
+    """`fresh` never maps a reply to an item that this visit already had; `nearest` may, as the original did."""
 
     critic_titles_only: bool = False
-    """Whether the Critic is told titles alone, neither rewards nor distances, as the original's."""
+    """Whether the Critic gets titles only, without rewards and distances, as in the original."""
     advantage_rule: Literal["td", "value_difference"] = "td"
     """`td`: A = r' + gamma V(s') - V(s); `value_difference`: the sign of V(s') - V(s), as the original recorded it."""
     gamma: float = Field(0.5, ge=0, le=1)
     """Discount of the next value."""
     leave_penalty: float = Field(5.0, ge=0, le=100)
-    """Loss credited to the recommendation after which the user left; never part of a metric."""
+    """Loss credited to the recommendation that made the user leave; credit only, never a metric."""
     reward_offset: float = Field(3.0, ge=-5, le=5)
-    """Taken from each reward for credit, so that returns fit the range of V; 0 is the paper's form."""
+    """Subtracted from each reward for credit, so that returns fit the range of V; 0 is the paper's form."""
 
     user_guard: bool = True
-    """Whether an LLM as the user leaves also where the world's leave rule says so, at the ratings that it gives."""
+    """Whether an LLM as the user also leaves when the world's leave rule says so, applied to the LLM's own ratings."""
 
     learn: Literal["now", "cohort", "off"] = "now"
-    """`now` writes each memory as it arises, `cohort` returns them with the visit, `off` keeps none."""
+    """`now` writes each memory at once, `cohort` returns the memories with the visit, `off` keeps none."""
     share_memory: bool = True
-    """Whether other users' memories are recalled where the user's own do not suffice."""
+    """Whether other users' memories are recalled if the user's own are too few."""
     recall_own: bool = True
-    """Whether the user's own memories of former visits are recalled; off, it shows what they are worth."""
+    """Whether the user's own memories of former visits are recalled; switch it off to measure their worth."""
     private: bool = False
-    """Whether what the visit teaches is recalled for this user alone; what a person teaches always is."""
+    """Whether memories of the visit are recalled for this user only; memories of a person always are."""
     space: str = Field("", pattern=r"^[a-z0-9_-]*$", max_length=64)
-    """Name under which memories are kept; empty for the world's name."""
+    """Name of the memory space; empty for the world's name."""
 
     @property
     def models(self) -> set[str]:
-        """Return the models that play the roles."""
+        """Return the names of the models of all roles."""
         own = (getattr(self, name) for name in type(self).model_fields if name.endswith("_model"))
         return {model or self.model for model in own}
 
     @property
     def scripted(self) -> bool:
-        """Return whether `rules` plays all roles, so that a visit can be done again at no cost and with no change."""
+        """Return whether `rules` plays all roles, so that a visit can be repeated at no cost with the same result."""
         return self.models == {"rules"}
 
 
 def completed(schema: type[Context], given: Context | None) -> Context:
-    """Return what was given, and for whatever nobody set the defaults of `schema`."""
+    """Return the given context as `schema`, with the defaults of `schema` for every unset field."""
     if isinstance(given, schema):
         return given
     return schema.model_validate(given.model_dump(exclude_unset=True) if given else {})

@@ -1,4 +1,4 @@
-"""The original's settings, so that what its authors did can be done again."""
+"""Settings of the original: they reproduce the runs of the paper's authors."""
 
 from copy import copy
 from typing import Any, Literal
@@ -8,17 +8,17 @@ from nodes.llm.prompts import default_prompt
 
 
 def paper_default(name: str, value: object) -> Any:
-    """Return the field of a setting with the original's value as its default, and all else as it is."""
+    """Return the field of a setting with the original's value as its default; the rest of the field stays."""
     field = copy(Context.model_fields[name])
     field.default = value
     return field
 
 
 class PaperContext(Context):
-    """How the original ran a visit; whatever is set goes before its settings."""
+    """Settings of a visit with the original's defaults; a setting given by the caller replaces its default."""
 
     critic_prompt: str = prompt_field("critic", default_prompt("critic_titles"))
-    """What the Critic is told, before the facts."""
+    """Prompt of the Critic; the facts follow it."""
 
     experiences_k: int = paper_default("experiences_k", 1)
     values_k: int = paper_default("values_k", 1)

@@ -1,4 +1,4 @@
-"""The Critic: how well things stand, and so whether the last recommendation was good."""
+"""Critic: estimates the value of the state, and so gives the last recommendation its credit."""
 
 from typing import Any, Literal
 
@@ -21,14 +21,21 @@ V_MAX = 5.0
 
 
 class Judgement(BaseModel):
-    """What the Critic answers."""
+    """Answer of the Critic."""
 
     value: float = Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)
 
 
 @writes_memory
 async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Judge V(s_{t+1}) without this round's reward, credit the recommendation, and remember both."""
+    """Estimate V(s_{t+1}), credit the recommendation with its advantage A_t, and save an experience and a value.
+
+    V(s_{t+1}) ~ LLM(titles and earlier rewards of s_{t+1}, k nearest values). The Critic never sees this round's reward
+    or whether the user left, so its answer can be scored as a prediction.
+
+    Raises:
+        BadInputError: The visit has no round yet.
+    """
     if not state.steps:
         raise BadInputError("there is no round to judge: a user has to stand before the Critic")
     context = settings(runtime)
@@ -57,7 +64,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
 
 
 def titles_only(facts: Facts) -> Facts:
-    """Return the facts of the Critic without ratings, predictions and distances."""
+    """Return the facts of the Critic without ratings, predictions and distances, as in the original."""
 
     def bare(one: Facts) -> Facts:
         return {name: value for name, value in one.items() if name in ("title", "target")}
@@ -66,7 +73,7 @@ def titles_only(facts: Facts) -> Facts:
 
 
 def credit(step: Step, next_value: float, context: Context) -> Step:
-    """Return the round with the Critic's value of what follows and the advantage."""
+    """Return the round with V(s_{t+1}) and the advantage."""
     gain = advantage(
         step.reward,
         step.value,
@@ -91,24 +98,24 @@ def advantage(
     reward_offset: float,
     rule: Literal["td", "value_difference"],
 ) -> float:
-    """Return how much better than expected a recommendation turned out.
+    """Return the advantage of a recommendation: how much better it turned out than expected.
 
-    `td`: A = (reward - reward_offset) + gamma V(s') - V(s), and A = -leave_penalty - V(s) where the user left; so the
-    advantage of actor-critic learning, with the offset that makes returns fit the range of V. `value_difference`: 1
-    where V(s') >= V(s), else -1, whether the user left or not, as the original recorded it.
+    `td`: A = (reward - reward_offset) + gamma V(s') - V(s); on leaving A = -leave_penalty - V(s). This is the
+    advantage of actor-critic learning; the offset makes returns fit the range of V.
+    `value_difference`: A = 1 if V(s') >= V(s), else -1, also on leaving. This is the rule that the original recorded.
 
     Args:
-        reward: The user's rating.
+        reward: The user's rating, 1 to 5.
         value: V(s), before the recommendation.
-        next_value: V(s'), after it.
+        next_value: V(s'), after the recommendation.
         left: Whether the user left.
-        gamma: Discount.
-        leave_penalty: What leaving costs.
-        reward_offset: What is taken from the reward.
-        rule: Which of the two.
+        gamma: Discount of the next value.
+        leave_penalty: Loss when the user leaves.
+        reward_offset: Number subtracted from the reward.
+        rule: Name of the rule.
 
     Raises:
-        BadInputError: There is no such rule.
+        BadInputError: The rule is unknown.
     """
     if rule not in ("td", "value_difference"):
         raise BadInputError(f"there is no advantage rule {rule!r}: use `td` or `value_difference`")
@@ -120,9 +127,10 @@ def advantage(
 
 
 def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, context: Context) -> list[Record]:
-    """Return the experience and the value of a round; both are about the situation before it.
+    """Return the experience and the value of a round; both describe the situation before the round.
 
-    What the world knows of the item is asked of the world again, since a state may be edited.
+    The experience is (s_t, z_t, a_t, A_t). The value is s_t with the target of V, clipped to [-5, 5]. Title,
+    categories and predictions come from the world, because the state may have been edited.
     """
     before = state.steps[:-1]
     target = advantage(

@@ -1,4 +1,4 @@
-"""First and last node of a visit, and the bounds of its input."""
+"""First and last node of a visit, and the limits of its input."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from nodes.user_view import visitor
 from nodes.visit_memory import visit_origin
 from sim.errors import BadInputError
 
-# Bounds of what a request may bring.
+# Limits of a request: titles, and characters of the history, of a name or title, of the wishes.
 MAX_HISTORY = 1_000
 MAX_HISTORY_TEXT = 50_000
 MAX_TEXT = 500
@@ -21,16 +21,16 @@ MAX_WISHES = 2_000
 
 
 async def simulated_name(visit: VisitState, identity: str) -> str:
-    """Return the name of the simulated user who visits; who asks for the visit is somebody else.
+    """Return the id of the simulated user; the account that asks for the visit is not the user.
 
     Raises:
-        BadInputError: The world is unknown, or has no such user.
+        BadInputError: The world is unknown, or it has no such user.
     """
     return (await visitor(visit)).user_id
 
 
 async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Check the input, and clear what a former visit on the same thread left.
+    """Check the input, and clear the state of a former visit on the same thread.
 
     Raises:
         BadInputError: The input cannot be used; the message says why.
@@ -40,7 +40,7 @@ async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Return the state of a visit that begins."""
+    """Return the state of a new visit."""
     world = state.world or default_world()
     origin = visit_origin(runtime, f"{world}/{user_id}/{state.seed}", is_person=profile is not None)
     return {
@@ -69,10 +69,10 @@ def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtim
 
 
 def check_input(state: VisitStart) -> VisitState:
-    """Check the bounds of what a visit is given, and return it as the nodes know it.
+    """Check the limits of a visit's input, and return it as a state for the nodes.
 
     Raises:
-        BadInputError: One is not kept.
+        BadInputError: The input breaks a limit.
     """
     state.check_types()
     check_limits(state)
@@ -83,10 +83,10 @@ def check_input(state: VisitStart) -> VisitState:
 
 
 def check_limits(visit: VisitInput) -> None:
-    """Check the bounds of the identity of a visit, of a new one and of an edited state alike.
+    """Check the limits of the identity of a visit, in a new input and in an edited state.
 
     Raises:
-        BadInputError: One is not kept.
+        BadInputError: The identity breaks a limit.
     """
     if visit.seed >= 2**63:
         raise BadInputError("seed has more than 63 bits")
@@ -105,7 +105,7 @@ def check_limits(visit: VisitInput) -> None:
 
 
 async def finish(state: VisitState) -> dict[str, Any]:
-    """Sum the visit up."""
+    """Return the length and the rewards of the finished visit."""
     stayed = [step for step in state.steps if not step.left]
     total = sum(step.reward for step in stayed)
     return {

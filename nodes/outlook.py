@@ -1,4 +1,4 @@
-"""The outlook: which items promise most, by the risk that the user leaves after each. It asks no model."""
+"""Outlook: shortlist of the items with the highest expected return, by their leave risk. It asks no model."""
 
 import random
 from typing import Any
@@ -19,12 +19,13 @@ from sim.policies.leave_risk import expected_return
 
 
 async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Shortlist what promises most: (1 - risk)(predicted + the rounds ahead), the risk learned from all experiences.
+    """Shortlist the items with the highest (1 - risk)(predicted rating + value of the rounds ahead).
 
-    A share of a study's train visits tries items at random instead: what is never tried is never learned.
+    The risk that the user leaves is learned from all experiences that the visit may recall. A share of a study's
+    training visits gets random items instead, because an item that is never tried teaches nothing.
     """
     context = settings(runtime)
-    # Who writes any title is shown no list.
+    # With `choices=free` the Actor gets no candidates.
     if runtime.store is None or not context.outlook or context.choices == "free":
         return {"foreseen": []}
     who = await visitor(state)
@@ -50,6 +51,6 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
 
 
 def explores(state: VisitState, context: Context, *, nothing_known: bool) -> bool:
-    """Return whether the visit is one of those that try items at random: a share of them, and all until one has."""
+    """Return whether this training visit tries random items: a share does, and all do while nothing is known."""
     drawn = nothing_known or random.Random(f"explore {state.seed}").random() < context.explore
     return context.learn == "cohort" and context.explore > 0 and drawn

@@ -1,4 +1,4 @@
-"""Planner and Actor as one role: plan and item in one reply, so that a round takes one call less."""
+"""Planner and Actor in one role: plan and item in one reply, which saves one call a round."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from nodes.user_view import visitor
 
 
 class PlannedChoice(Choice, Plan):
-    """What is answered: the plan, then the item that follows from it."""
+    """Answer of Planner and Actor in one: the plan, then the item that follows from it."""
 
 
 async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
     who = await visitor(state)
     lessons = await known_lessons(state, runtime, who)
     experiences = await like_experiences(state, runtime, who)
-    # There is no plan yet to search by; what is like the last titles stands in for it.
+    # No plan exists yet, so the semantic search uses the last titles.
     candidates = await listed(state, context, who, "", experiences)
 
     def facts() -> Facts:

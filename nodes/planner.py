@@ -1,4 +1,4 @@
-"""The Planner: a plan for the next round, guided by lessons."""
+"""Planner: writes a plan for the next round, guided by lessons."""
 
 from typing import Any
 
@@ -24,13 +24,13 @@ from sim.leave import WINDOW
 
 
 class Plan(BaseModel):
-    """What the Planner answers."""
+    """Answer of the Planner."""
 
     plan: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
 async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Write the plan of the round: z_t ~ LLM(s_t, the episode so far, K lessons)."""
+    """Write the plan of the round: z_t ~ LLM(s_t, the visit so far, K lessons)."""
     context = settings(runtime)
     who = await visitor(state)
     lessons = await known_lessons(state, runtime, who)
@@ -46,16 +46,16 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
 
 
 async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[LessonView]:
-    """Return the visit's lessons: recalled in its first round, and the same ones from then on."""
+    """Return the lessons of the visit: recalled in the first round, then kept for all rounds."""
     if state.steps or runtime.store is None:
-        # Once a visit: a prompt whose lessons stay the same shares a long prefix with the one before.
+        # Recall once a visit: with the same lessons, consecutive prompts share a long prefix.
         return state.lessons
     found = await visit_memory(state, runtime).lessons(who.situation([]), settings(runtime).lessons_k)
     return [LessonView(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
 
 
 def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: list[LessonView]) -> Facts:
-    """Return what a plan is made from, what changes least first."""
+    """Return the facts for a plan; facts that change least come first."""
     return {
         **catalogue_facts(who, context),
         "history": history_facts_with_genres(who),
@@ -67,7 +67,7 @@ def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: l
 
 
 def plain_plan(state: VisitState, who: Visitor) -> str:
-    """Return the plan for a round in which the model has none: what the user likes and has not had lately."""
+    """Return the fallback plan: liked categories that the last rounds did not have."""
     liked = count_categories(who.history)
     recent = {genre for step in state.steps[-WINDOW:] for genre in step.genres}
     fresh = [name for name in liked if name not in recent][:2]

@@ -1,4 +1,4 @@
-"""The Reflector: what the visit taught as a whole."""
+"""Reflector: distils one lesson from a finished visit."""
 
 from typing import Any
 
@@ -22,14 +22,14 @@ from nodes.visit_memory import visit_memory, writes_memory
 
 
 class Insight(BaseModel):
-    """What the Reflector answers."""
+    """Answer of the Reflector."""
 
     lesson: str = Field(pattern=r"\w", min_length=SHORTEST_TEXT, max_length=2000)
 
 
 @writes_memory
 async def reflector(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Write one lesson about the finished visit into macro memory."""
+    """Read the finished visit, and write one lesson into macro memory; nothing if the model gives no lesson."""
     if not state.steps:
         return {}
     context = settings(runtime)

@@ -1,9 +1,9 @@
-"""The shortlist: real items for the Actor to choose among.
+"""Shortlist: catalogue items for the Actor to choose among.
 
-It joins two searches, both without what this visit has had already. One is over the logs model: the items that no other
-one beats in predicted rating and in distance from the last recommendations at once, from the best liked to the most
-different. The other is a semantic search over the catalogue in Chroma for what the plan says. Who knows better how good
-items are brings scores, and the best of those take the place of the items that no other one beats.
+The shortlist joins two searches, both without the items that this visit already had. The first search uses the logs
+model: it takes the Pareto front of predicted rating and distance from the last recommendations, from the item with the
+highest rating to the most distant one. The second is a semantic search over the catalogue in Chroma for the words of
+the plan. If the caller passes scores, the items with the best scores replace the Pareto front.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from sim.catalogue import Catalogue
 
 # Share of the list that the semantic search may fill.
 SEMANTIC_SHARE = 0.4
-# So many semantic hits are looked at for each that may enter.
+# Semantic hits searched for each place that they may fill.
 SEMANTIC_POOL = 8
 
 
@@ -32,19 +32,19 @@ async def shortlist(
     scores: NDArray[np.float64] | None = None,
     risks: NDArray[np.float64] | None = None,
 ) -> list[Candidate]:
-    """Return at most `size` candidates, the best predicted first.
+    """Return at most `size` candidates, the highest predicted rating first.
 
-    What the visit has had, what the person has seen and what they want left out is passed over, in this order, each
-    while anything else remains.
+    The items that the visit had, the items that the person has seen and the items that they want to avoid are left
+    out, in this order. A group stays in if nothing else would remain.
 
     Args:
-        visitor: Whom they are for.
+        visitor: The user who visits.
         steps: The rounds so far.
-        plan: What to look for; without a plan, what is like the user's last titles.
+        plan: Query of the semantic search; if empty, the user's last titles are the query.
         size: Number of candidates.
         wishes: A person's own words.
-        scores: How good each item is, shape (n_items,); without, it goes by predicted rating and distance.
-        risks: Risk that the user leaves after each item, shape (n_items,), to be told with the candidates.
+        scores: Score of each item, shape (n_items,); None ranks by predicted rating and distance.
+        risks: Risk that the user leaves after each item, shape (n_items,), shown with the candidates.
     """
     world = visitor.place.world
     had = world.catalogue.positions(step.item_id for step in steps)
@@ -71,7 +71,7 @@ async def shortlist(
         chosen = dict.fromkeys(fitting[np.argsort(-scores[fitting], kind="stable")][:most].tolist())
         best = [position for position in np.argsort(-scores, kind="stable")[:size].tolist() if position not in chosen]
         chosen |= dict.fromkeys(best[: size - len(chosen)])
-    # The front may be short: fill up with the best predicted.
+    # The front may be short: fill up with the highest predicted ratings.
     for position in np.argsort(-predicted, kind="stable")[: size + len(chosen)]:
         if len(chosen) < min(size, int((~gone).sum())):
             chosen.setdefault(int(position))
@@ -82,9 +82,9 @@ async def shortlist(
 def with_former(
     candidates: Sequence[Candidate], experiences: Sequence[ExperienceView], visitor: Visitor, steps: Sequence[Step]
 ) -> list[Candidate]:
-    """Return candidates with what this user made of them in this very situation on a former visit.
+    """Return the candidates with this user's reactions to them in the same situation on a former visit.
 
-    What the user stayed for then joins them; no risk is told of it, since it is known.
+    Items for which the user stayed then are added, without a risk, because the reaction is known.
     """
     catalogue, had = visitor.place.world.catalogue, {step.item_id for step in steps}
     known = {one.item_id: one.before for one in experiences if one.before is not None and one.item_id in catalogue}
@@ -103,7 +103,7 @@ def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]
 
 
 def pareto(predicted: NDArray[np.float32], distances: NDArray[np.float32] | None) -> NDArray[np.int_]:
-    """Return the positions that no other one beats in both, best predicted first; without distances the best one."""
+    """Return the positions of the Pareto front, highest prediction first; without distances the best one alone."""
     order = np.argsort(-predicted, kind="stable")
     order = order[np.isfinite(predicted[order])]
     if distances is None or not len(order):
@@ -113,7 +113,7 @@ def pareto(predicted: NDArray[np.float32], distances: NDArray[np.float32] | None
 
 
 def _spread(positions: NDArray[np.int_], count: int) -> list[int]:
-    """Return `count` of the positions, evenly spread, the first and the last among them."""
+    """Return `count` evenly spread positions, including the first and the last."""
     if len(positions) > count:
         positions = positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))]
     return [int(position) for position in positions]

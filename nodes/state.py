@@ -1,9 +1,9 @@
-"""State of a visit: its input, what its nodes hand on to each other, and its output.
+"""State of a visit: input, fields that the nodes share, and output.
 
-LangGraph validates a whole state whenever it is read, so one bad input or edit would make a thread unreadable for good.
-Therefore a value that breaks its type or its bounds is not refused on reading but marked as `InvalidValue`, and refused
-before the next node works with the state. Fields of the input carry types only, so that their form stays plain;
-`nodes.lifecycle.check_limits` has their bounds.
+LangGraph validates the whole state at each read, so one bad input or edit would make a thread unreadable for good.
+Therefore reading accepts a value that breaks its type or its bounds and marks it as an `InvalidValue`; the next node
+refuses it before it works with the state. Input fields carry types only, so that their form in Studio stays plain;
+their bounds are in `nodes.lifecycle.check_limits`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,40 +30,40 @@ GUEST = "guest"
 DEFAULT_STEPS = 20
 # Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
 MAX_STEPS = 2_000
-# The longest title of a catalogue; prompts and memory show its beginning.
+# Most characters of a catalogue title; prompts and memory show its beginning.
 MAX_TITLE = 25_000
-# Longest prompt or reply that a state shows, and most roles whose last conversation it shows.
+# Most characters of a prompt or reply in a state, and most roles with an exchange in it.
 MAX_PROMPT = 2_000_000
 MAX_ROLES = 50
 MAX_KEY = 100
-# Records of a visit, a few of each round.
+# Most records of a visit; a round makes a few.
 MAX_RECORDS = 10_000
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Stance = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
-"""How well things stand, as the Critic says."""
+"""Value V of a state, as estimated by the Critic."""
 Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class Exchange(BaseModel):
-    """The last conversation of one role with its model, for reading while one steps."""
+    """Last exchange of one role with its model, to read while stepping through a visit."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     prompt: str = Field("", max_length=MAX_PROMPT)
-    """What the model was sent: the role's prompt, then the facts."""
+    """Text sent to the model: the role's prompt, then the facts."""
     reply: str = Field("", max_length=MAX_PROMPT)
-    """What the model wrote, as it came."""
+    """Raw reply of the model."""
     outcome: str = Field("", max_length=100)
-    """How the reply was used: ok, repaired, asked_again or fallback."""
+    """Outcome of the reply: ok, repaired, asked_again or fallback."""
     fault: Text = ""
-    """What was wrong with the reply, empty when nothing was."""
+    """Fault of the reply; empty if it had none."""
     round: int = 0
-    """Number of the round that it was about, from 0."""
+    """Number of the round that the exchange is about, from 0."""
 
 
 class Candidate(BaseModel):
-    """One item of the shortlist, with what the logs say about it for this user."""
+    """Item of the shortlist, with the logs model's figures for this user."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -71,55 +71,55 @@ class Candidate(BaseModel):
     title: Title
     genres: Categories = []
     predicted: Rating
-    """Rating that the logs model predicts, 1 to 5."""
+    """Rating predicted by the logs model, 1 to 5."""
     distance: Distance | None = None
-    """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none at first."""
+    """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none in the first round."""
     risk: Risk | None = None
-    """Risk that the user leaves after it, as the outlook has learned; none without an outlook."""
+    """Risk that the user leaves after the item, learned by the outlook; none without an outlook."""
     before: Rating | Literal["left"] | None = None
-    """What the user made of it in this very situation on a former visit: the rating, or `left`."""
+    """Reaction of the user to the item in the same situation on a former visit: the rating, or `left`."""
 
 
 class Proposal(BaseModel):
-    """What the Actor proposes: what it wrote, and the catalogue item that this stands for."""
+    """Proposal of the Actor: its text, and the catalogue item to which the text was grounded."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     text: Title = ""
-    """The title as the Actor wrote it."""
+    """Title as the Actor wrote it."""
     item_id: Name = ""
-    """Id of the item; change this, or the title, to recommend something else."""
+    """Id of the item; edit it, or the title, to recommend another item."""
     title: Title = ""
     genres: Categories = []
 
 
 class Profile(BaseModel):
-    """What is known of a person who visits, in their own words and ratings. They can read and correct it."""
+    """Profile of a person who visits, in their own words and ratings. They can read and correct it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: Text = ""
-    """Wishes and comments, one a line, the latest last."""
+    """Wishes and comments, one a line, latest last."""
     ratings: dict[Name, Annotated[float, Field(ge=1, le=5)]] = Field({}, max_length=100_000)
     """Ratings (1 to 5) by item id, of this visit and earlier ones."""
     seen: list[Name] = Field([], max_length=100_000)
-    """Ids of items that they know already, or never want: neither is recommended again."""
+    """Ids of items that the person knows already or never wants; they are not recommended again."""
 
 
 class LessonView(BaseModel):
-    """A lesson as the roles are told it."""
+    """Lesson as the roles get it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: Text
     support: Count = 1
-    """Number of visits that taught the same."""
+    """Support: number of visits that taught this lesson."""
     length: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)
     """Mean number of rounds of those visits."""
 
 
 class ExperienceView(BaseModel):
-    """An experience as the Actor is told it."""
+    """Experience as the Actor gets it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
@@ -127,17 +127,17 @@ class ExperienceView(BaseModel):
     title: Title
     genres: Categories = []
     distance: Distance | None = None
-    """Distance of the item to the four before it, as in the shortlist."""
+    """Least distance of the item to the four items before it, as in the shortlist."""
     advantage: float = Field(ge=-MAX_ADVANTAGE, le=MAX_ADVANTAGE)
-    """How much better than expected the recommendation turned out; below 0 is worse."""
+    """Advantage: how much better than expected the recommendation turned out; below 0 is worse."""
     similarity: float = Field(ge=-1.01, le=1.01)
-    """Cosine similarity of the situation then to the situation now."""
+    """Cosine similarity of the situation then and the situation now."""
     before: Rating | Literal["left"] | None = None
-    """The user's rating, or `left`, where it is of this very user and situation."""
+    """The user's rating, or `left`, if the experience is of the same user and situation."""
 
 
 class Step(BaseModel):
-    """One round of a visit. The user appends it, the Critic completes it."""
+    """Round of a visit. The user appends it; the Critic completes it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
@@ -145,32 +145,32 @@ class Step(BaseModel):
     """Number of the round, from 0."""
     plan: Text = ""
     proposed: Title = ""
-    """What the Actor wrote."""
+    """Text that the Actor wrote."""
     item_id: Name = ""
     title: Title = ""
     genres: Categories = []
     predicted: Rating = 0.0
-    """Rating that the logs model predicted."""
+    """Rating predicted by the logs model."""
     distance: Distance | None = None
     """Least distance to the last four recommended items, by the logs model; none in the first round."""
     risk: Risk | None = None
-    """Risk that the user would leave, by the outlook; none where it did not list the item."""
+    """Risk that the user leaves, by the outlook; none if the outlook did not list the item."""
     reward: Rating = 0.0
-    """The user's rating, 1 to 5."""
+    """Reward r_t: the user's rating, 1 to 5."""
     value: Stance = 0.0
-    """V(s_t): how well things stood before the round, -5 to 5."""
+    """V(s_t): value of the state before the round, -5 to 5."""
     next_value: Stance | None = None
-    """V(s_{t+1}), given before the round's reward is known; none where no Critic takes part."""
+    """V(s_{t+1}): value of the state after the round, estimated without the round's reward; none without a Critic."""
     advantage: Annotated[float, Field(ge=-MAX_ADVANTAGE, le=MAX_ADVANTAGE)] | None = None
-    """How much better than expected the round went; none where no Critic takes part."""
+    """Advantage A_t: how much better than expected the round went; none without a Critic."""
     skipped: bool = False
-    """Whether a person passed over the item without a rating; the reward is then a neutral 3."""
+    """Whether a person skipped the item without a rating; the reward is then a neutral 3."""
     reason: Text = ""
-    """Why an LLM as the user rates so, and stays or leaves, in its words; empty for every other user."""
+    """Reason of an LLM as the user for its rating and for staying or leaving; empty for every other user."""
     left: bool = False
     """Whether the user left after this round."""
     outcomes: dict[Name, Annotated[str, Field(max_length=100)]] = Field({}, max_length=MAX_ROLES)
-    """How the reply of each role in this round was used, as in `exchange`; the Reflector's stands in the last round."""
+    """Outcome of each role's reply in this round, as in `exchange`; the Reflector's is in the last round."""
     usage: Usage = Usage()
     """Model calls and tokens of this round."""
 
@@ -180,11 +180,11 @@ class InvalidValue(BaseModel):
 
     fault: str
     key: int | str = ""
-    """Key of the entry in its list, where it is one."""
+    """Key of the entry, if the value is an entry of a list."""
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return what is wrong first, with the place in the value, such as `0.title: …`."""
+    """Return the first fault with its place in the value, such as `0.title: …`."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, fault["loc"]))
     return f"{place[:200]}: {fault['msg']}" if place else fault["msg"]
@@ -193,12 +193,12 @@ def first_fault(error: ValidationError) -> str:
 def keyed(
     model: type[Entry], key: Callable[[Entry], Any], name: str, most: int
 ) -> Callable[[Any, Sequence[Any]], list[Any]]:
-    """Return a reducer for a `DeltaChannel` that keeps one entry a key, the latest winning, in order of arrival.
+    """Return a reducer for a `DeltaChannel` that keeps one entry for each key, in order of arrival; the latest wins.
 
-    The reducer never raises, since one that does makes a thread unreadable for good. An edit over the API may bring
-    anything: an object with the key's field `name` that is no valid entry is kept as an `InvalidValue` in its place, so
-    that the next node names it and another edit mends it; everything else is left out. So are the entries of one write
-    after the first `most`, of which the longest visit has fewer.
+    The reducer never raises, because an error in it makes a thread unreadable for good. An edit over the API may
+    bring any value. An invalid entry with the key's field `name` is kept as an `InvalidValue` in its place, so that
+    the next node reports it and another edit can correct it. Every other invalid value is left out. So are the entries
+    of one write after the first `most`; the longest visit has fewer.
     """
     entry: TypeAdapter[Entry] = TypeAdapter(model)
 
@@ -232,7 +232,7 @@ def keyed(
 
 
 class _Readable(BaseModel):
-    """State that can always be read; `check_types` says what is wrong with it."""
+    """State that is always readable; `check_types` reports its faults."""
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -247,10 +247,10 @@ class _Readable(BaseModel):
             return InvalidValue(fault=first_fault(error))
 
     def check_types(self) -> None:
-        """Check that every field keeps to its type and bounds.
+        """Check that every field keeps its type and bounds.
 
         Raises:
-            BadInputError: One does not; the message names it.
+            BadInputError: A field does not; the message names it.
         """
         for name, value in self.__dict__.items():
             if isinstance(value, InvalidValue):
@@ -258,51 +258,51 @@ class _Readable(BaseModel):
 
 
 class VisitInput(_Readable):
-    """The identity of a visit: who visits which world, from which seed, for how long."""
+    """Identity of a visit: world, user, history, seed and most rounds."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     world: str = Field("", examples=["movielens", "tiny"])
-    """Name of the world; empty for the default one (movielens where the extra is installed, else tiny)."""
+    """Name of the world; empty for the default one (movielens if the extra is installed, else tiny)."""
     user_id: str = Field("", examples=["1"])
-    """Who visits; empty for the world's first dev user."""
+    """Id of the user; empty for the world's first dev user."""
     history: list[str] = Field([], examples=[["Toy Story", "Heat"]])
-    """Titles liked before, oldest first; needed for a user whom the world does not know."""
+    """Titles that the user liked before, oldest first; required for a user whom the world does not know."""
     seed: int = 0
-    """Tells a user's visits apart where nothing else does; for whatever a role draws at random (the built-in ones draw
-    nothing)."""
+    """Seed for random draws of a role (the built-in roles draw nothing); it also tells a user's visits apart if nothing
+    else does."""
     max_steps: int = DEFAULT_STEPS
     """Most rounds of the visit."""
 
 
 class RecommendInput(VisitInput):
-    """The identity of a person's visit."""
+    """Identity of a person's visit, and their wishes."""
 
     user_id: str = Field(GUEST, examples=[GUEST])
-    """Name of the person; their memories and profile are kept under it."""
+    """Name of the person; memories and profile are kept under it."""
     history: list[str] = Field([], examples=[["Toy Story", "Heat"]])
-    """A few titles that the person likes; not needed."""
+    """A few titles that the person likes; optional."""
     wishes: str = Field("", examples=["slow films, no horror"])
-    """What the person would like, in their own words; goes into their profile."""
+    """Wishes of the person in their own words; they go into the profile."""
 
 
 class Identity(VisitInput):
-    """Who visits which world in the visit under way."""
+    """Identity of the current visit."""
 
 
 class VisitStart(RecommendInput):
-    """What the first node of a visit sees: the input alone, and how many visits its thread has had."""
+    """Input of the first node: the input of the visit, and the number of former visits on its thread."""
 
     user_id: str = ""
     visit: int = 0
 
 
 class VisitState(VisitInput):
-    """What the nodes of a visit hand on to each other.
+    """State that the nodes of a visit share.
 
-    The fields of the input live for one step only: a later input on the same thread that leaves one out gets its
-    default, not what somebody else's visit left. `begin` keeps them as `identity`, from which they are filled in again
-    for every other node.
+    The input fields live for one step only: if a later input on the same thread leaves a field out, it gets the
+    default, not the value of a former visit. The first node saves the input fields as `identity`, from which every
+    other node gets them.
     """
 
     world: Annotated[str, EphemeralValue(str)] = ""
@@ -311,45 +311,45 @@ class VisitState(VisitInput):
     seed: Annotated[int, EphemeralValue(int)] = 0
     max_steps: Annotated[int, EphemeralValue(int)] = DEFAULT_STEPS
     wishes: Annotated[str, EphemeralValue(str)] = ""
-    """What a person would like, as they put it this time; `begin` makes it a part of their profile."""
+    """Wishes of the person for this visit; `greet` adds them to the profile."""
     identity: Identity | None = None
-    """Who visits which world in the visit under way."""
+    """Identity of the current visit."""
     visit: Count = 0
     """Number of this visit on its thread, from 1."""
     visit_id: Name = ""
-    """Id of this visit as it began; a copy of the thread continues under an id of its own (`VisitMemory.visit_id`)."""
+    """Id of this visit at its start; a copy of the thread continues under a new id (`VisitMemory.visit_id`)."""
     edited: bool = False
-    """Whether somebody edited the state of this visit; from then on it teaches nobody but whoever runs it."""
+    """Whether somebody edited the state of this visit; from then on its memories are private to its user."""
     profile: Profile | None = None
-    """What is known of the person who visits; none where the user is simulated."""
+    """Profile of the person who visits; none for a simulated user."""
     said: list[Record] = Field([], max_length=10)
-    """What a person said as the visit began; written with their first answer."""
+    """Statements of a person at the start of the visit; written to memory with their first answer."""
     plan: Text = ""
-    """The Planner's plan for this round; edit it, and the Actor follows the edit."""
+    """Plan of the Planner for this round; edit it, and the Actor follows the edit."""
     lessons: list[LessonView] = Field([], max_length=100)
     """Lessons recalled for this visit."""
     experiences: list[ExperienceView] = Field([], max_length=200)
     """Experiences recalled for this round."""
     shortlist: list[Candidate] = Field([], max_length=1_000)
-    """Items among which the Actor chooses in this round."""
+    """Candidates of the Actor in this round."""
     foreseen: list[Candidate] = Field([], max_length=1_000)
-    """What the outlook puts before the Actor in this round; without any, the Actor makes its own shortlist."""
+    """Candidates that the outlook chose for this round; if empty, the Actor makes its own shortlist."""
     proposal: Proposal | None = None
-    """The item about to be recommended; edit it, and the user gets the edit."""
+    """Item about to be recommended; edit it, and the user gets the edit."""
     value: Stance = 0.0
-    """V(s_t): the Critic's view of how well things stand, -5 to 5."""
+    """V(s_t): value of the current state, estimated by the Critic, -5 to 5."""
     exchange: dict[Name, Exchange] = Field({}, max_length=MAX_ROLES)
-    """Last prompt, raw reply and repair of each role."""
+    """Last prompt, raw reply and outcome of each role."""
     usage: Usage = Usage()
     """Model calls and tokens of the visit so far."""
     steps: Annotated[list[Step], DeltaChannel(keyed(Step, lambda step: step.index, "index", MAX_STEPS + 1))] = []
-    """The rounds so far."""
+    """Rounds so far."""
     records: Annotated[list[Record], DeltaChannel(keyed(Record, lambda record: record.key, "key", MAX_RECORDS))] = []
-    """Memories to be written when the cohort ends."""
+    """Records to write to memory at the end of the cohort."""
     left: bool = False
     """Whether the user has left."""
     leave_reason: LeaveReason | None = None
-    """Why the user left, as the world knows it; no role is shown it."""
+    """Reason why the user left, from the world; no role sees it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -360,22 +360,22 @@ class VisitState(VisitInput):
 
 
 class VisitOutput(BaseModel):
-    """What came of a visit. Lengths and rewards leave out the round after which the user left, unless named so."""
+    """Result of a visit. Lengths and rewards exclude the round after which the user left, unless named otherwise."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     user_id: str
     steps: list[Step]
     length: int
-    """Rounds without the leaving one."""
+    """Number of rounds without the leaving round."""
     length_with_exit: int
-    """Rounds with the leaving one."""
+    """Number of rounds with the leaving round."""
     total_reward: float
     mean_reward: float
     left: bool
     leave_reason: LeaveReason | None
     lessons: list[LessonView] = []
-    """Lessons that the visit recalled; none where no role asks for them."""
+    """Lessons that the visit recalled; empty if no role asks for them."""
     usage: Usage
     records: list[Record]
-    """Memories of the visit, where `learn` is `cohort`."""
+    """Records of the visit, if `learn` is `cohort`."""

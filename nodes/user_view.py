@@ -1,4 +1,4 @@
-"""Who visits, and what a recommender may know: the history and the logs model, never a table of rewards."""
+"""View of the user that the roles may have: the history and the logs model, never a table of rewards."""
 
 import asyncio
 import hashlib
@@ -15,39 +15,39 @@ from sim.catalogue import Item
 from sim.errors import BadInputError
 from sim.leave import WINDOW
 
-# A state is the user's last titles, so many of them.
+# Number of the user's last titles in a state.
 STATE_TITLES = 10
 VISITORS_KEPT = 1000
-# Bytes of the predictions of all visitors kept of a world; those of one take 4 for each item.
+# Bytes for the predictions of all visitors kept in a world; one visitor takes 4 bytes an item.
 VISITORS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """A user in an opened world, as the roles may know them."""
+    """User in an opened world, as far as the roles may know them."""
 
     place: OpenWorld
     user_id: str
     history: tuple[Item, ...]
     """Items of the history, oldest first."""
     ratings: tuple[float | None, ...]
-    """What the logs say the user gave them, where they do."""
+    """Ratings of the history in the logs; None for an item without one."""
     predicted: NDArray[np.float32]
-    """Rating (1 to 5) that the logs model predicts for each item, by catalogue position."""
+    """Rating (1 to 5) predicted by the logs model for each item, shape (n_items,), by catalogue position."""
     seen: frozenset[str] = frozenset()
-    """Ids of items that a person named or rated before this visit, and wants no recommendation of."""
+    """Ids of items that a person named or rated before this visit; they are not recommended again."""
 
     def titles(self, steps: Sequence[Step]) -> list[Item]:
-        """Return the state's items: the last ten of history and visit together, oldest first."""
+        """Return the items of the state: the last ten of history and visit together, oldest first."""
         recommended = [self.place.world.catalogue.item(step.item_id) for step in steps[-STATE_TITLES:]]
         return [*self.history, *recommended][-STATE_TITLES:]
 
     def situation(self, steps: Sequence[Step]) -> str:
-        """Return the state as memory knows it: one label a line."""
+        """Return the situation, the key of memory: the labels of the state's items, one a line."""
         return "\n".join(item.label for item in self.titles(steps))
 
     def distances(self, steps: Sequence[Step]) -> NDArray[np.float32] | None:
-        """Return each item's least distance to the last four recommended ones; None before the first."""
+        """Return each item's least distance to the last four recommended items, shape (n_items,); None in round 1."""
         recent = [step.item_id for step in steps][-WINDOW:]
         if not recent:
             return None
@@ -55,34 +55,34 @@ class Visitor:
         return least
 
     def predicted_rating(self, item: Item) -> float:
-        """Return the rating that the logs model predicts for an item, to two digits."""
+        """Return the rating predicted by the logs model for an item, to two digits."""
         return round(float(self.predicted[self.place.world.catalogue.position(item.id)]), 2)
 
     def distance(self, steps: Sequence[Step], item: Item) -> float | None:
-        """Return an item's least distance to the last four recommended ones, to two digits; None before the first."""
+        """Return an item's least distance to the last four recommended items, to two digits; None in round 1."""
         distances = self.distances(steps)
         return None if distances is None else round(float(distances[self.place.world.catalogue.position(item.id)]), 2)
 
 
 async def visitor(state: VisitState) -> Visitor:
-    """Return who visits.
+    """Return the user of the visit.
 
     Raises:
-        BadInputError: A field of the state cannot be used, the world is unknown, or the user is and brings no title
-            that the catalogue has.
+        BadInputError: A field of the state is invalid, the world is unknown, or the user is unknown and brings no
+            title of the catalogue.
     """
     state.check_types()
     place = await open_world(state.world)
     if state.profile is not None:
         return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
     user_id = state.user_id or place.world.split("dev").users[0]
-    # By a digest, since a request may bring 50,000 characters of titles.
+    # Keep a digest of the titles: a request may bring 50,000 characters of them.
     key = (user_id, hashlib.sha256(json.dumps(state.history).encode()).hexdigest())
-    # Asked for by every node of every round.
+    # Cache the visitor: every node of every round needs it.
     if key not in place.cache:
         if len(place.cache) >= min(VISITORS_KEPT, VISITORS_BYTES // (4 * len(place.world.catalogue))):
             place.cache.clear()
-        # In a thread, since there may be many titles to look up.
+        # Build it in a thread: there may be many titles to look up.
         place.cache[key] = await asyncio.to_thread(_visitor, place, user_id, tuple(state.history))
     who: Visitor = place.cache[key]
     return who
@@ -105,7 +105,7 @@ def _visitor(place: OpenWorld, user_id: str, titles: tuple[str, ...]) -> Visitor
 
 
 def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> Visitor:
-    """Return a person; items of the visit `had` count for the predictions, but are no history yet."""
+    """Return a person; the items `had` of this visit count for the predictions, but not as history."""
     logs, catalogue = place.world.logs, place.world.catalogue
     ratings = {item_id: rating for item_id, rating in profile.ratings.items() if item_id in catalogue}
     before = [item_id for item_id in ratings if item_id not in had]
@@ -120,15 +120,15 @@ def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> 
 
 
 def known_titles(place: OpenWorld, titles: Sequence[str]) -> list[Item]:
-    """Return the items that a history in words names; what the catalogue does not have is left out."""
+    """Return the items named by a list of titles, without the titles that the catalogue lacks."""
     return [item for title in titles if (item := place.fresh.titled(title))]
 
 
 def brought_history(place: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
-    """Return the history that an unknown user brings.
+    """Return the history that a request brings.
 
     Raises:
-        BadInputError: None of the titles is known.
+        BadInputError: The catalogue has none of the titles.
     """
     history = tuple(known_titles(place, titles))
     if not history:

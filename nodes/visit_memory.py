@@ -1,6 +1,7 @@
-"""Memory of the visit under way: what its nodes may recall, and where they save, by who is signed in.
+"""Memory of the current visit: the records that its nodes may recall, and the space in which they save.
 
-Whose records it reaches is asked of LangGraph's runtime each time, never read from the state, which anybody may edit.
+The signed-in account decides which records the visit reaches. Each access reads the account from LangGraph's runtime,
+never from the state, because anybody may edit the state.
 """
 
 import logging
@@ -43,12 +44,12 @@ M = TypeVar("M", bound=Memory)
 _writers: set[Callable[..., Any]] = set()
 _log = logging.getLogger(__name__)
 
-# Records of one kind that an account without the permission to share may keep in one space.
+# Most records of one kind in one space for an account without the permission to share.
 ACCOUNT_RECORDS = 20_000
 
 
 def writes_memory(role: Role) -> Role:
-    """Mark a role that writes memories, so that a study trains the variants in which it stands."""
+    """Mark a role as a writer of memories, so that a study trains the variants with this role."""
     _writers.add(role)
     return role
 
@@ -59,7 +60,7 @@ def is_writer(role: Callable[..., Any]) -> bool:
 
 
 def signed_in(runtime: Runtime[Any]) -> Account | None:
-    """Return the account that a run belongs to, as the server's authentication says; None without authentication."""
+    """Return the account of a run from the server's authentication; None without authentication."""
     user = runtime.server_info.user if runtime.server_info else None
     if user is None or not user.identity:
         return None
@@ -68,7 +69,7 @@ def signed_in(runtime: Runtime[Any]) -> Account | None:
 
 @dataclass(frozen=True)
 class VisitMemory:
-    """Memory as one visit may use it.
+    """Memory as far as one visit may use it.
 
     Example:
         A role recalls and saves records of a kind of its own::
@@ -80,51 +81,51 @@ class VisitMemory:
     """
 
     store: BaseStore | None
-    """The store, as far as this visit may reach it; None where there is none."""
+    """Store, as far as this visit may reach it; None without a store."""
     scope: RecallScope
     account: Account | None
     learn: str
-    """When memories are written, as in `Context.learn`."""
+    """Time at which memories are written, as in `Context.learn`."""
 
     @property
     def visit_id(self) -> str:
-        """Id under which this visit's records are kept."""
+        """Id of this visit in its records."""
         return self.scope.visit
 
     async def lessons(self, situation: str, k: int) -> list[Recalled[Lesson]]:
-        """Return at most `k` lessons for a situation."""
+        """Recall at most `k` lessons for a situation."""
         return await recall_lessons(self.store, self.scope, situation, k) if self.store is not None else []
 
     async def experiences(self, situation: str, k: int) -> list[Recalled[Experience]]:
-        """Return at most `k` experiences of the likest situations."""
+        """Recall at most `k` experiences of the most similar situations."""
         return await recall_experiences(self.store, self.scope, situation, k) if self.store is not None else []
 
     async def values(self, situation: str, k: int) -> list[Recalled[Value]]:
-        """Return at most `k` values of the likest situations."""
+        """Recall at most `k` values of the most similar situations."""
         return await recall_values(self.store, self.scope, situation, k) if self.store is not None else []
 
     async def recall(self, kind: type[M], situation: str, k: int) -> list[Recalled[M]]:
-        """Return the `k` records of any kind that are nearest to a situation."""
+        """Recall the `k` records of any kind that are nearest to a situation."""
         return await recall(self.store, kind, self.scope, situation, k) if self.store is not None else []
 
     def record(self, kind: type[Memory], step: int, **fields: Any) -> Record:
-        """Return a record of this visit, named by visit, round and kind, so that a replay replaces it.
+        """Return a record of this visit, keyed by visit, round and kind, so that a replay replaces it.
 
         Args:
             kind: Class of the record.
-            step: Number of the round; for a lesson the number of rounds.
-            fields: The class's own fields, and the situation.
+            step: Number of the round; for a lesson, the number of rounds.
+            fields: Fields of the class, with the situation.
         """
         return record(kind(visit=self.scope.visit, user_id=self.scope.user_id, **fields), step)
 
     async def save(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Save records as the run asks for it: now, with the visit's output, or not at all.
+        """Save records as the setting `learn` says: at once, with the visit's output, or not at all.
 
         Returns:
-            The update of the state that it takes.
+            The state update.
 
         Raises:
-            BadInputError: A record is of another visit or user: `record` makes them.
+            BadInputError: A record belongs to another visit or user; `record` makes valid ones.
         """
         self.check(records)
         if self.learn == "cohort":
@@ -134,23 +135,23 @@ class VisitMemory:
         return {}
 
     def check(self, records: Sequence[Record]) -> None:
-        """Check that records are of this visit and user.
+        """Check that the records belong to this visit and user.
 
         Raises:
-            BadInputError: One is not.
+            BadInputError: A record belongs to another visit or user.
         """
         for one in records:
             if (one.value.visit, one.value.user_id) != (self.scope.visit, self.scope.user_id):
                 raise BadInputError("a record names another visit or user than this one: make it by VisitMemory.record")
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Write records at once; an account that may not share keeps `ACCOUNT_RECORDS` of a kind."""
+        """Write records at once; an account that may not share keeps at most `ACCOUNT_RECORDS` of a kind."""
         if self.store is not None:
             room = {kind: await self._has_room(kind) for kind in {one.value.kind for one in records}}
             await remember(self.store, self.scope.space, [one for one in records if room[one.value.kind]])
 
     async def _has_room(self, kind: str) -> bool:
-        """Return whether the account may keep another record of a kind; accounts that share are trusted to."""
+        """Return whether the account may keep another record of a kind; an account that may share has no limit."""
         if self.store is None or self.account is None or self.account.shares:
             return True
         prefix: tuple[str, ...] = (kind, escape(self.scope.space))
@@ -163,10 +164,10 @@ class VisitMemory:
 
 
 def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
-    """Return the memory of the visit under way.
+    """Return the memory of the current visit.
 
     Raises:
-        BadInputError: The account may not name a space of its own choice.
+        BadInputError: The account names a space, but may not choose one.
     """
     context, account = settings(runtime), signed_in(runtime)
     if context.space and account is not None and not account.shares:
@@ -187,20 +188,20 @@ def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
 
 
 def _own_space(state: VisitState, context: Context, common: str, of_account: str) -> str:
-    """Return the space to which the visit writes, and in which its user's own records are looked for."""
+    """Return the space to which the visit writes, and from which it recalls its user's own records."""
     if state.profile is not None:
         return people_space(common)
-    # What an edited round taught may be true of nobody.
+    # Keep the memories of an edited visit private: they may be true of no user.
     return private_space(of_account or common) if context.private or state.edited else of_account or common
 
 
 def visit_origin(runtime: Runtime[Any], unnamed: str, *, is_person: bool) -> str:
-    """Return what the ids of a thread's visits begin with: the thread, or `unnamed` where it says nothing.
+    """Return the prefix of a visit's ids: the thread's id, or `unnamed` in a study and without a thread.
 
-    The runtime is asked for the thread, so a copied thread continues under an id of its own, and none can be forged.
+    The thread's id comes from the runtime, so a copied thread gets ids of its own, and nobody can forge an id.
     """
     thread = runtime.execution_info.thread_id if runtime.execution_info else None
-    # A study tells its visits apart by seed. Threads are named by whoever runs it, and with them the order of equally
-    # good memories would change from run to run.
+    # A study tells its visits apart by seed. Thread ids differ from run to run, and would change the order of equally
+    # good memories.
     by_seed = settings(runtime).learn == "cohort" and not is_person
     return unnamed if by_seed or not thread else thread

@@ -1,1 +1,1 @@
-"""The language of the roles: models by name, prompts, replies."""
+"""Language of the roles: models by name, prompts and replies."""

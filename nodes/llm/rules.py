@@ -1,7 +1,7 @@
-"""The deterministic model `rules`: plays each role by written rules, from the facts of the prompt alone.
+"""Deterministic model `rules`: plays each role by written rules, from nothing but the facts of the prompt.
 
-It is no language model and no evidence that one learns. It is the engine of demo and tests, and shows that the pipeline
-uses what it recalls. docs/rules-model.md states the rules in words.
+The model is not an LLM, and its results are no evidence that an LLM learns. It runs the demo and the tests, and shows
+that the pipeline uses the memories that it recalls. docs/rules-model.md states the rules in words.
 """
 
 import json
@@ -23,28 +23,29 @@ from sim.errors import BadInputError
 from sim.leave import WINDOW
 from sim.policies.leave_risk import AHEAD
 
-# Two distances count as alike within about this much, in the kernel that weighs experiences and values.
+# Width of the kernel over distances that weights experiences and values.
 DISTANCE_WIDTH = 0.15
-# Weight of what is believed without any memory, in records.
+# Weight of the prior belief without any memory, in records.
 PRIOR_WEIGHT = 1.0
-# What it is worth to know that the user stayed for an item in this very situation, and what it costs to know that the
-# user left.
+# Bonus for an item for which the user stayed in the same situation before, and penalty for one after which the user
+# left.
 KNOWN = 3.0
 LEFT_BEFORE = 1_000.0
-# For how many rounds at the risk of the last one the Critic asks whether the user stays. The risk of a single round is
-# so small that the rewards would hide it.
+# Number of rounds, each at the risk of the last one, over which the Critic computes the chance that the user stays. The
+# risk of a single round is so small that the rewards would hide it.
 LASTING = 50
-# How much farther than the item after which a user left the next ones should be.
+# Distance added to that of the item after which a user left, as the least distance of later items.
 DISTANCE_MARGIN = 0.2
-# Ratings of the user's mean that stand beside their own of a category.
+# Weight of the user's mean rating, in ratings, against their own ratings of a category.
 TASTE_PRIOR = 5
-# How far below the user's mean an item has to be for the user to leave.
+# Rating points below the user's mean at which the user leaves.
 DISLIKED = 0.5
+# Summed category overlap with the last four items at which the user leaves.
 TIRED = 1.25
 
 
 def plan(facts: Facts) -> Facts:
-    """Plan two categories that the user likes and the last four items lack, and what the lessons say."""
+    """Plan two categories that the user likes and the last four items lack, and follow lessons and wishes."""
     categories = _categories(facts)
     asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
     taught = _both(_lesson_wishes(facts, categories), asked)
@@ -65,7 +66,7 @@ def plan(facts: Facts) -> Facts:
 
 
 def _categories(facts: Facts) -> list[str]:
-    """Return the categories that are known: those of the catalogue or, where it is not told, the ones that are seen."""
+    """Return the known categories: those of the catalogue if given, else those in the other facts."""
     if "categories" in facts:
         return list(facts["categories"])
     shown = (*facts["history"], *facts["rounds"], *facts.get("experiences", []))
@@ -74,7 +75,7 @@ def _categories(facts: Facts) -> list[str]:
 
 
 def _lesson_wishes(facts: Facts, categories: list[str]) -> Wishes:
-    """Return the wishes of all lessons as one; of different distances the more careful one counts."""
+    """Return the wishes of all lessons as one; of different distances the stricter one counts."""
     read = [read_wishes(one["text"], categories) for one in facts["lessons"]]
     return Wishes(
         want=tuple(dict.fromkeys(name for wishes in read for name in wishes.want)),
@@ -85,7 +86,7 @@ def _lesson_wishes(facts: Facts, categories: list[str]) -> Wishes:
 
 
 def _both(taught: Wishes, asked: Wishes) -> Wishes:
-    """Return what lessons teach and what a person asks for as one; where they contradict, the person counts."""
+    """Return the wishes of the lessons and of the person as one; the person's wish wins a contradiction."""
     return Wishes(
         want=(*asked.want, *(name for name in taught.want if name not in asked.avoid)),
         avoid=(*asked.avoid, *(name for name in taught.avoid if name not in asked.want)),
@@ -106,7 +107,7 @@ def _disliked(facts: Facts) -> list[str]:
 
 
 def act(facts: Facts) -> Facts:
-    """Choose the best candidate by predicted rating, what the plan asks for, and what experiences led to.
+    """Choose the best candidate by predicted rating, plan, wishes, and the advantages of experiences.
 
     Without candidates, write a title.
     """
@@ -120,25 +121,25 @@ def act(facts: Facts) -> Facts:
     def score(one: Facts) -> float:
         genres = set(one["genres"])
         foreseen = "risk" in one
-        # Where the risk is known, what the plan's categories are good for is known better.
+        # A known risk says more about an item than the categories of the plan.
         planned = 0.1 if foreseen else 0.3
         bonus = planned * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
         bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
         if one.get("before") == "left":
             return -LEFT_BEFORE
         if one.get("before") is not None:
-            # Known, where all else is hoped for.
+            # This rating is known; all other scores are estimates.
             return float(one["before"] + bonus + KNOWN)
         if foreseen:
             return float(one["predicted"] + bonus - one["risk"] * AHEAD * liked)
         return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
 
-    # The first of equals wins, so the order of the shortlist decides ties.
+    # The first of equals wins, so the order of the shortlist breaks ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
 
 
 def _written(facts: Facts) -> str:
-    """Return a title out of the facts alone: that of the best experience, or one made up of categories."""
+    """Return a title from the facts: the title of the best experience, else one made up from categories."""
     categories = _categories(facts)
     wishes = _both(read_wishes(facts["plan"], categories), read_wishes("\n".join(facts.get("wishes", [])), categories))
     had = {one["title"] for one in (*facts["history"], *facts["rounds"])}
@@ -148,7 +149,7 @@ def _written(facts: Facts) -> str:
         if one["advantage"] > 0 and one["title"] not in had and not set(one["genres"]).intersection(wishes.avoid)
     ]
     if good:
-        # The first of equals wins, so that of the likest situation.
+        # The first of equals wins, so the most similar situation breaks ties.
         return str(max(good, key=lambda one: one["advantage"])["title"])
     named = dict.fromkeys((*wishes.want, *facts.get("categories_to_try", [])))
     kinds = [name for name in named if name not in wishes.avoid] or categories[:1]
@@ -156,7 +157,7 @@ def _written(facts: Facts) -> str:
 
 
 def _breach(distance: float | None, wishes: Wishes) -> float:
-    """Return by how much a distance misses the plan's bounds; a first item misses none."""
+    """Return how far a distance lies outside the plan's bounds; 0 for the first item."""
     if distance is None:
         return 0.0
     below = max(0.0, (wishes.least or 0.0) - distance)
@@ -165,7 +166,7 @@ def _breach(distance: float | None, wishes: Wishes) -> float:
 
 
 def _expected(candidate: Facts, facts: Facts) -> float:
-    """Return the advantage to expect of a candidate: the mean over experiences, weighted by likeness."""
+    """Return the expected advantage of a candidate: the mean over experiences, weighted by similarity."""
     total = weights = 0.0
     for one in facts["experiences"]:
         weight = _distance_kernel(candidate["distance"], one["distance"]) * (
@@ -183,28 +184,28 @@ def _distance_kernel(one: float | None, other: float | None) -> float:
 
 
 def _overlap(one: list[str], other: list[str]) -> float:
-    """Return the Jaccard index of two sets of genres; 0 where both are empty."""
+    """Return the Jaccard index of two sets of categories; 0 if both are empty."""
     union = {*one, *other}
     return len({*one}.intersection(other)) / len(union) if union else 0.0
 
 
 def judge(facts: Facts) -> Facts:
-    """Value the situation by the rewards so far and the risk that the user leaves.
+    """Estimate the value of the situation from the rewards so far and the risk that the user leaves.
 
-    Where the risk is not known, the last item's distance stands for it, mixed with recalled values.
+    Without a risk, the estimate uses the distance of the last item and the recalled values.
     """
     earlier = facts.get("earlier", {})
     rewards = [one["reward"] for one in facts["rounds"] if "reward" in one]
     if "mean_reward" in earlier:
         rewards += [earlier["mean_reward"]] * earlier["rounds"]
-    # Three rounds of "quite liked" stand in for what is not known yet; a constant reward r is worth 2 (r - 3).
+    # The prior is three rounds of reward 3.5. A constant reward r has the value 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
     distance = facts["now"]["distance"] if "distance" in facts["now"] else _same_title(facts)
     if "risk" in facts["now"]:
         stays = (1 - facts["now"]["risk"]) ** LASTING
         return {"value": round(stays * liking - 5 * (1 - stays), 3)}
     prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
-    # Recalled values are of other situations: each counts as one rating of this visit does.
+    # Recalled values come from other situations: each counts as much as one rating of this visit.
     weights = PRIOR_WEIGHT + len(rewards)
     total = weights * prior
     for one in facts["values"]:
@@ -215,12 +216,16 @@ def judge(facts: Facts) -> Facts:
 
 
 def _same_title(facts: Facts) -> float | None:
-    """Return the distance that titles alone tell: 0 where the item stands among the last four, else none."""
+    """Return the distance known from titles alone: 0 if the item is among the last four, else None."""
     return 0.0 if facts["now"]["title"] in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
 
 
 def reflect(facts: Facts) -> Facts:
-    """Write down the distance to keep: beyond the item after which the user left, or as kept where the user stayed."""
+    """Write a lesson: the least distance to keep, and the categories to avoid.
+
+    The distance is larger than that of the item after which the user left. If the user stayed, it is the least distance
+    of the visit.
+    """
     distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
     lessons = []
     if distances:
@@ -233,18 +238,18 @@ def reflect(facts: Facts) -> Facts:
 
 
 def _rounded(distance: float) -> float:
-    """Return a distance in tenths, so that visits that teach the same say the same."""
+    """Return a distance in tenths, so that similar visits write the same lesson."""
     return round(distance * 10) / 10
 
 
 def play_plan_and_act(facts: Facts) -> Facts:
-    """Plan, then choose by that plan."""
+    """Write a plan, then choose an item by it."""
     planned = plan(facts)
     return planned | act(facts | planned)
 
 
 def use(facts: Facts) -> Facts:
-    """Rate an item by its categories; leave when it is much like the last four, or much less liked than most."""
+    """Rate an item by its categories; leave if it is too similar to the last four, or liked much less than most."""
     mean, now, last = facts["mean_rating"], facts["now"], facts["rounds"][-WINDOW:]
     tastes = {one["category"]: one for one in facts["tastes"]}
     known = [tastes[genre] for genre in now["genres"] if genre in tastes]
@@ -271,7 +276,7 @@ RULES: dict[str, Rules] = {
 
 
 def register_rules(role: str) -> Callable[[Rules], Rules]:
-    """Return what lets a function play a role of one's own: it makes the reply, a JSON object, of the role's facts."""
+    """Return a decorator that registers a function as the rules of a role: from the facts to a reply, a JSON object."""
 
     def known(rules: Rules) -> Rules:
         RULES[role] = rules
@@ -281,7 +286,7 @@ def register_rules(role: str) -> Callable[[Rules], Rules]:
 
 
 class RulesModel(BaseChatModel):
-    """Chat model that answers by the rules above; without state, so the same prompt gets the same answer."""
+    """Chat model that answers by the rules above; it has no state, so the same prompt gets the same answer."""
 
     @property
     def _llm_type(self) -> str:
@@ -294,7 +299,7 @@ class RulesModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        # Where it is asked again, the facts stand in what it was asked first.
+        # The first human message holds the facts, also when the model is asked again.
         facts = read_facts(next((one.text for one in messages if one.type == "human"), ""))
         play = RULES.get(facts.get("role", ""))
         if play is None:
@@ -316,5 +321,5 @@ class RulesModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        # Without this the base class hops to a thread, which costs more than the rules themselves.
+        # The base class would use a thread, which costs more than the rules themselves.
         return self._generate(messages, stop)

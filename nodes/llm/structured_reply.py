@@ -1,7 +1,7 @@
-"""Replies: understand what a model wrote, repair it, ask again once, and otherwise fall back.
+"""Structured replies: parse a model's text, repair it, ask once more, then use the role's fallback.
 
-Nothing that a model writes may end a visit: every fault of a reply becomes a `ReplyError` with one line that the
-model can be told, and after a second fault the role's own fallback answers.
+No reply of a model may end a visit. Every fault of a reply becomes a `ReplyError` with a one-line message for the
+model; after a second fault the role's fallback answers.
 """
 
 import json
@@ -38,20 +38,20 @@ _LONGEST_FAULT = 300
 
 
 class ReplyError(BillpError):
-    """Raised where a reply cannot be understood; the message says in one line what is wrong with it."""
+    """Raised for a reply that cannot be parsed; the message states the fault in one line."""
 
 
 @dataclass(frozen=True)
 class Reply(Generic[M]):
-    """Hold a usable answer and how it came about.
+    """Usable answer with its origin and cost.
 
     Attributes:
-        value: The answer, valid under its schema and the caller's check (a fallback is taken as it is).
-        raw: The last text the model wrote.
-        outcome: "ok" (plain JSON), "repaired" (understood after repair), "asked_again" (the second reply was
-            usable) or "fallback".
-        fault: What was wrong with the last unusable reply; "" if there was none.
-        usage: What the calls cost together.
+        value: The answer, valid by its schema and the caller's check (a fallback is not checked).
+        raw: The last text of the model.
+        outcome: "ok" (plain JSON), "repaired" (valid after repair), "asked_again" (the second reply was usable) or
+            "fallback".
+        fault: Fault of the last unusable reply; "" if every reply was usable.
+        usage: Usage of all calls together.
     """
 
     value: M
@@ -71,22 +71,22 @@ async def ask(
     main_field: str | None = None,
     retried: int = 0,
 ) -> Reply[M]:
-    """Ask a model, once more if its reply has a fault, and fall back after the second fault.
+    """Ask a model for an answer, ask again after a faulty reply, and use the fallback after the second fault.
 
     Args:
-        model: The chat model of the role.
-        messages: The prompt; it stands unchanged before the second question, so that prefix caches hit.
-        schema: What the reply should hold.
-        check: Says in words what is wrong with a parsed value (an unknown item, say), or None.
-        fallback: Makes the value to use after two faults.
-        main_field: The field that a reply without JSON stands for.
-        retried: Failed attempts of the visit so far, at calling a model.
+        model: Chat model of the role.
+        messages: The prompt. The second question repeats it unchanged at its start, so that prefix caches hit.
+        schema: Schema of the reply.
+        check: Function that returns the fault of a parsed value in words (an unknown item, say), or None.
+        fallback: Function that returns the value to use after two faults.
+        main_field: Field that takes a reply without JSON.
+        retried: Failed attempts to call a model in the visit so far.
 
     Returns:
-        The value with its outcome and cost.
+        The value with its outcome and usage.
 
     Raises:
-        EndpointError: The model's endpoint gives no answer; faults of an endpoint are no faults of a reply.
+        EndpointError: The model's endpoint gives no answer. A fault of an endpoint does not count as a faulty reply.
     """
     usage = Usage()
     prompt = list(messages)
@@ -94,7 +94,7 @@ async def ask(
     for attempt in (1, 2):
         message, spent = await call(model, prompt, schema, retried + usage.retries)
         usage += spent
-        # Broken Unicode could not be stored, neither in a checkpoint nor in a file.
+        # Replace broken Unicode: neither a checkpoint nor a file can store it.
         raw = message.text.encode("utf-8", "replace").decode("utf-8")
         try:
             value, repaired = _parse(raw, schema, main_field)
@@ -111,25 +111,25 @@ async def ask(
 
 
 def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
-    """Read a reply as a model of this schema, repairing what models usually get wrong.
+    """Parse a reply by a schema, and repair the usual mistakes of models.
 
-    Takes the first object that is valid: plain, fenced or inside prose, Python's spelling of JSON, cut off at the end,
-    nested under one key, or in a list; then lines such as "Item: X"; then, if `main_field` is given, the plain text.
-    Text in `<think>` is no part of the reply.
+    Takes the first valid object: plain, fenced or inside prose, in Python's spelling of JSON, cut off at the end,
+    nested under one key, or in a list. Without an object it takes lines such as "Item: X"; without such lines, and if
+    `main_field` is given, the plain text. Text in `<think>` does not belong to the reply.
 
     Args:
-        text: Anything; the time taken is linear in its length.
-        schema: What the reply should hold; other keys are dropped unless the schema allows extra ones.
-        main_field: The field that a text without any object stands for.
+        text: Any text; parsing takes time linear in its length.
+        schema: Schema of the reply; other keys are dropped unless the schema allows extra ones.
+        main_field: Field that takes a text without any object.
 
     Raises:
-        ReplyError: Nothing in the text gives a valid value; numbers that are not finite never do.
+        ReplyError: The text holds no valid value; a number that is not finite is never valid.
     """
     return _parse(text, schema, main_field)[0]
 
 
 def _ask_again(raw: str, fault: str, schema: type[BaseModel]) -> HumanMessage:
-    # One line of JSON and no fence: the fenced block of a prompt holds the facts, and there is only one.
+    # One line of JSON without a fence, because a prompt has only one fenced block, that of the facts.
     said = json.dumps({"fault": fault, "your_answer": readable(raw[:_LONGEST_QUOTED])}, ensure_ascii=False)
     return HumanMessage(
         "Your last answer could not be used. This data says what was wrong and repeats the answer; "
@@ -160,7 +160,7 @@ def _parse(text: str, schema: type[M], main_field: str | None) -> tuple[M, bool]
 
 
 def _without_object(text: str, schema: type[M], fields: Mapping[str, str], main: str | None) -> dict[str, Any]:
-    """Return what a text without any object says: labelled lines, or else the main field as plain text."""
+    """Return the fields in a text without any object: labelled lines, else the plain text as the main field."""
     labelled = labelled_lines(text, fields, main)
     if labelled:
         return labelled
@@ -181,7 +181,7 @@ def _quoted_fields(schema: type[BaseModel]) -> str:
 
 
 def _field_names(schema: type[BaseModel]) -> dict[str, str]:
-    """Map folded spellings of the fields to the names that the schema validates by."""
+    """Return the names by which the schema validates, for each folded spelling of a field."""
     names: dict[str, str] = {}
     for name, field in schema.model_fields.items():
         alias = field.validation_alias if isinstance(field.validation_alias, str) else field.alias
@@ -192,7 +192,7 @@ def _field_names(schema: type[BaseModel]) -> dict[str, str]:
 
 
 def _known_part(candidate: Mapping[str, Any], fields: Mapping[str, str], schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the fields of the schema that an object has, under their own names."""
+    """Return the entries of an object that are fields of the schema, under the names of the schema."""
     data: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in candidate.items():
@@ -212,7 +212,7 @@ def _validate(data: dict[str, Any], schema: type[M], *, repair: bool) -> tuple[M
             return _finite(schema.model_validate(data)), repaired
         except ValidationError as error:
             faults = error.errors(include_url=False)
-        if not any([_repair(data, dict(fault)) for fault in faults]):  # a list: repair them all
+        if not any([_repair(data, dict(fault)) for fault in faults]):  # a list, so that every fault is repaired
             break
     said = []
     for fault in faults[:3]:
@@ -222,7 +222,7 @@ def _validate(data: dict[str, Any], schema: type[M], *, repair: bool) -> tuple[M
 
 
 def _finite(value: M) -> M:
-    """Return a model none of whose numbers is NaN or infinite: one such reward or value would poison every mean."""
+    """Return the value if all its numbers are finite: a NaN or infinite reward would spoil every mean."""
     pending: list[Any] = [value]
     while pending:
         part = pending.pop()
@@ -238,7 +238,7 @@ def _finite(value: M) -> M:
 
 
 def _repair(data: Any, fault: Mapping[str, Any]) -> bool:
-    """Replace the value that a fault is about, where it is plain what was meant; tell whether it did."""
+    """Replace the faulty value if its meaning is clear; return whether it was replaced."""
     *path, last = fault["loc"] or ("",)
     try:
         for step in path:
@@ -247,7 +247,7 @@ def _repair(data: Any, fault: Mapping[str, Any]) -> bool:
     except (KeyError, IndexError, TypeError):
         return False
     if given is None and isinstance(data, dict):
-        del data[last]  # null stands for "not given"
+        del data[last]  # null means "not given"
         return True
     kind = fault["type"]
     meant: Any = None

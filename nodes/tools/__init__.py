@@ -1,1 +1,1 @@
-"""The tools of the roles: categories, shortlist, grounding."""
+"""Tools of the roles: worlds, categories, grounding and leave risk."""

@@ -1,8 +1,8 @@
-"""Grounding: from whatever a model wrote to one item of the catalogue.
+"""Grounding: maps the text of a model to one item of the catalogue.
 
-Three quarters of the titles that GPT-3.5 generated freely were not in the catalogue, and four visits in ten ended
-because two different titles fell on the same item. So the words of a text are matched first, an embedding decides
-only when they name nothing, and what the visit has already had is passed over.
+The words of the text are matched first. An embedding decides only if the words name no title. Items that the visit
+already had are skipped. The reason: three quarters of the titles that GPT-3.5 generated freely were not in the
+catalogue, and four visits in ten ended because two different titles were grounded to the same item.
 """
 
 import threading
@@ -48,15 +48,15 @@ _STOP_TEXTS = frozenset(
 
 @dataclass(frozen=True)
 class Match:
-    """Say which item a text was grounded to, and how.
+    """Item to which a text was grounded, and how.
 
     Attributes:
         item: The item to recommend.
-        kind: What decided: the words of the text (all but "semantic") or its embedding.
-        score: 1 for the title itself; for "fuzzy" the share of equal letters, for "contained" how sure it is that
-            the title was meant, for "semantic" the cosine (0 for a text without any sign).
-        named: The item whose title the text names, also when it was passed over since the visit has had it; None
-            where the words name nothing.
+        kind: Kind of match: "semantic" by the embedding of the text, all others by its words.
+        score: 1 for the exact title; for "fuzzy" the share of equal letters, for "contained" the confidence that the
+            title was meant, for "semantic" the cosine similarity (0 for a text without any sign).
+        named: The item whose title the text names, even if it was skipped because the visit already had it; None if
+            the words name no title.
     """
 
     item: Item
@@ -66,20 +66,20 @@ class Match:
 
 
 class Grounder:
-    """Map any text to one item of a catalogue.
+    """Grounder that maps any text to one item of a catalogue.
 
-    Exact title, normalised title, a title inside prose, a misspelt title, then the nearest embedding. The same text
-    and the same `avoid` always give the same item. Safe to share between threads.
+    It tries the exact title, the normalised title, a title inside prose, a misspelt title, then the nearest embedding.
+    The same text with the same `avoid` always gives the same item. Threads may share a grounder.
 
     Args:
-        catalogue: What can be recommended.
-        embeddings: Embeds item labels (once, on first need) and texts that name no title.
-        mode: "fresh" passes over items in `avoid`; "nearest" is the original's way, kept to reproduce it: the exact
-            title or else the nearest embedding, whatever the visit has had.
-        vectors: The label vectors, shape (n_items, dimension), where the world has them already.
+        catalogue: Items that can be recommended.
+        embeddings: Model that embeds item labels (once, on first use) and texts that name no title.
+        mode: "fresh" skips the items in `avoid`. "nearest" reproduces the original: the exact title, else the nearest
+            embedding, even if the visit already had the item.
+        vectors: Label vectors, shape (n_items, dimension), if the world has them already.
 
     Raises:
-        BadInputError: An unknown mode, or vectors of another shape.
+        BadInputError: The mode is unknown, or the vectors have another shape.
     """
 
     def __init__(
@@ -103,38 +103,38 @@ class Grounder:
         self._vectors = None if vectors is None else _unit_rows(vectors)
 
     def ground(self, text: str, avoid: Iterable[str | Item] = ()) -> Item:
-        """Return the item that a text means, or the nearest one that is not in `avoid`.
+        """Return the item that a text names, or the nearest item that is not in `avoid`.
 
         Args:
-            text: Anything a model may write; empty text and broken Unicode are fine.
-            avoid: Items, or their ids, that this visit has had; ids the catalogue does not know count for nothing.
+            text: Any text of a model; empty text and broken Unicode are allowed.
+            avoid: Items, or their ids, that this visit already had; ids unknown to the catalogue are ignored.
 
         Returns:
-            An item outside `avoid`; the best match where `avoid` holds the whole catalogue or the mode is "nearest".
+            An item outside `avoid`; the best match if `avoid` holds the whole catalogue or the mode is "nearest".
         """
         return self.match(text, avoid).item
 
     def match(self, text: str, avoid: Iterable[str | Item] = ()) -> Match:
-        """Return the grounded item with what decided and how sure it is; `ground` tells the arguments.
+        """Return the grounded item with the kind and the score of the match; `ground` describes the arguments.
 
-        Only a fault of the embedding itself (an endpoint that does not answer) raises.
+        It raises only the errors of the embedding model, such as an endpoint that does not answer.
         """
         blocked = self._blocked(avoid)
         found = self._found(text)
         match = self._first(found, blocked)
         if match is not None:
             return match
-        # Its title is known, so what comes nearest to that item stands in for it; no text needs to be embedded.
+        # If the text names a title, take the item nearest to that title's item, without embedding the text.
         named = found[0].positions[0] if found else None
         position, score = self._nearest(text, named, blocked)
         return Match(self._catalogue[position], "semantic", score, None if named is None else self._catalogue[named])
 
     def named(self, text: str, avoid: Iterable[str | Item] = ()) -> Match | None:
-        """Return the item that a text names by its title, or None where only its meaning could tell; embeds nothing."""
+        """Return the item that a text names by title; None if only an embedding could decide. Embeds nothing."""
         return self._first(self._found(text), self._blocked(avoid))
 
     def titled(self, text: str) -> Item | None:
-        """Return the item whose title a text is, as written or misspelt, but not one whose title it only contains."""
+        """Return the item whose title is the whole text, as written or misspelt; a title in prose does not count."""
         found = self._titles.whole(text) or self._titles.similar(text)
         return None if found is None else self._catalogue[found.positions[0]]
 
@@ -154,7 +154,7 @@ class Grounder:
         return blocked if len(blocked) < len(self._catalogue) else frozenset()
 
     def _found(self, text: str) -> Sequence[Found]:
-        """Return the titles that the words of a text name, best first."""
+        """Return the titles named by the words of a text, best first."""
         whole = self._titles.whole(text)
         if self._mode == "nearest":
             return [whole] if whole and whole.kind == "exact" else []
@@ -163,7 +163,7 @@ class Grounder:
         contained = self._titles.contained(text)
         if any(entry.score >= 0.9 for entry in contained):
             return contained
-        # A title inside a longer title ("Dawn of War" in "Dawn of War: Soulstrm") yields to the longer one, misspelt.
+        # A misspelt longer title wins over a title inside it ("Dawn of War" in "Dawn of War: Soulstrm").
         similar = self._titles.similar(text)
         return [similar] if similar else contained
 
@@ -176,8 +176,8 @@ class Grounder:
             query = _unit_rows(np.asarray([self._embeddings.embed_query(visible)]))[0]
         else:
             query = rows[named]
-        # einsum: where processes run side by side, BLAS threads wait for each other (6,011 x 384 beside two busy
-        # processes on two cores: 17 ms, einsum 2 ms). Rounded, so that last bits never decide between two machines.
+        # einsum, because BLAS threads wait for each other if other processes are busy (6,011 x 384 beside two busy
+        # processes on two cores: 17 ms, einsum 2 ms). Rounded, so that two machines never differ by the last bits.
         scores = np.round(np.einsum("ij,j->i", rows, query), 5)
         scores[list(blocked)] = -np.inf
         best = int(np.argmax(scores))
@@ -199,9 +199,9 @@ def _unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def looks_like_no_item(text: str, catalogue: Catalogue) -> str | None:
-    """Say why a text names no single item, in words that fit into "ask again"; None where it may name one.
+    """Return the reason why a text names no single item, in words for the second question; None if it may name one.
 
-    A text that is a title of the catalogue is never refused, be it "Stop" or the name of a genre.
+    A title of the catalogue is never refused, even if it is "Stop" or the name of a category.
 
     Returns:
         "empty", "no words", "a stop word", "a bare genre", "a kind of item, not a title", "several items", or None.
@@ -222,7 +222,10 @@ def looks_like_no_item(text: str, catalogue: Catalogue) -> str | None:
 
 
 def _only_titles(text: str, titles: Titles) -> bool:
-    """Tell a list of titles from prose that mentions a second one ("Portal 2, because the user liked Braid")."""
+    """Return whether a text only lists titles.
+
+    Prose that mentions a second title ("Portal 2, because the user liked Braid") is no list.
+    """
     for line, spans in titles.lines(text):
         if len(spans) > 1 and not line.is_prose(spans) and all(map(line.is_entry, spans)):
             continue
@@ -245,6 +248,6 @@ def _kind_of_item(words: list[str], genres: frozenset[str]) -> str | None:
     if not unknown:
         return "a bare genre" if count == 1 else "a kind of item, not a title"
     plural = words[-1] in NOUNS and words[-1] not in ("show", "series")
-    # "Accounting and Indie books": a category the catalogue lacks beside one that it has.
+    # "Accounting and Indie books": an unknown category beside a known one.
     joined = count > 0 and "and" in words and len(unknown) <= 2
     return "a kind of item, not a title" if plural and (joined or words[-1] in ("item", "items")) else None

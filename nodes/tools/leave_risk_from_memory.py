@@ -1,4 +1,4 @@
-"""The outlook as a tool: fitted to the experiences in memory, and anew when a visit begins and there are others."""
+"""Leave-risk model from memory: fitted to experiences, and refitted at the start of a visit if they changed."""
 
 import asyncio
 import threading
@@ -18,20 +18,20 @@ from nodes.tools.open_world import OpenWorld
 from sim.leave import WINDOW
 from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 
-# Records read between two looks at the event loop.
+# Records read at a time; the event loop runs between two pages.
 PAGE = 500
-# Experiences that an outlook is fitted to at most, of some 500 visits; more would make it slower, and hardly better.
+# Most experiences for a fit, from some 500 visits; more would make it slower and hardly better.
 MOST = 20_000
-# Visits under way whose outlook is kept.
+# Most current visits whose model is cached.
 VISITS_KEPT = 1_000
-# Memories whose outlook is kept, and experiences of them all, which take some 0.5 kB each.
+# Most memories whose model is cached, and most experiences of all of them, at some 0.5 kB each.
 MEMORIES_KEPT = 1_000
 SEEN_KEPT = 5 * MOST
 Prefix = tuple[str, ...]
 
 
 class _Seen(NamedTuple):
-    """What an outlook is fitted to of an experience, and whose it is; the rest of it, some kilobytes, is not kept."""
+    """Part of an experience that is used for a fit, with its owner; the rest, some kilobytes, is not cached."""
 
     visit: str
     user_id: str
@@ -39,7 +39,7 @@ class _Seen(NamedTuple):
 
 
 class _Fitted(NamedTuple):
-    """What a memory's experiences came to."""
+    """Experiences of one memory and the model fitted to them."""
 
     place: OpenWorld
     records: int
@@ -50,14 +50,14 @@ class _Fitted(NamedTuple):
 
 @dataclass(eq=False)
 class _StoreRisk:
-    """What was learned from one store."""
+    """Models fitted to one store."""
 
     fitted: "OrderedDict[Prefix, _Fitted]" = field(default_factory=OrderedDict)
-    """What the memories came to that were asked for last, the latest last."""
+    """Fits of the memories that were used last, latest last."""
     of_visits: "OrderedDict[tuple[tuple[Prefix, ...], str], LeaveRiskModel | None]" = field(default_factory=OrderedDict)
-    """The outlook that each visit began with, the latest last."""
+    """Model at the start of each visit, latest last."""
     locks: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = field(default_factory=WeakKeyDictionary)
-    """A store may be used from several event loops, and a lock cannot: each loop fits on its own."""
+    """One lock for each event loop: several loops may use a store, but a lock works in one loop only."""
 
 
 _stores: WeakKeyDictionary[BaseStore, _StoreRisk] = WeakKeyDictionary()
@@ -67,17 +67,17 @@ _looking_up = threading.Lock()
 async def leave_risk_from_memory(
     store: BaseStore, scope: RecallScope, place: OpenWorld, *, begins: bool
 ) -> LeaveRiskModel | None:
-    """Return the outlook that the experiences in a visit's scope teach; None where there are none.
+    """Return the leave-risk model fitted to the experiences in a visit's scope; None without experiences.
 
-    A visit keeps the outlook that it began with. It is fitted anew for one that begins when the number of experiences
-    has changed; one that was replaced by another is not noticed. Of more than `MOST` in a space, the first by namespace
-    and key count.
+    A visit keeps its first model. The model is refitted at the start of a visit if the number of experiences changed;
+    a replaced experience is not noticed. If a space has more than `MOST` experiences, the first ones by namespace and
+    key are used.
 
     Args:
-        store: The memory.
-        scope: What the visit may recall.
-        place: The world that the experiences are from.
-        begins: Whether the visit begins.
+        store: Store of the memories.
+        scope: Scope of recall of the visit.
+        place: World of the experiences.
+        begins: Whether the visit starts now.
     """
     if not scope.own and not scope.shared:
         return None
@@ -88,10 +88,10 @@ async def leave_risk_from_memory(
         lock = learned.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     visit = (prefixes, scope.visit)
     if begins or visit not in learned.of_visits:
-        # Visits that begin together wait for one of them.
+        # Visits that start together wait for one fit.
         async with lock:
             fitted = [await _up_to_date(learned, store, prefix, place) for prefix in prefixes]
-        # A visit has experiences of its own where it was gone back in, or goes on in another process.
+        # Hide experiences of this visit: it has some after a fork, or after a resume in another process.
         known = [
             one
             for space, of_space in zip(scope.shared or (scope.space,), fitted, strict=True)
@@ -101,7 +101,7 @@ async def leave_risk_from_memory(
         if scope.own and scope.shared and scope.space not in scope.shared:
             own_seen = await asyncio.to_thread(_seen, place, await _read(store, own))
             known += [one for one in own_seen if not scope.hides(one.visit)]
-        # Most visits learn from one space, all of it: its outlook is there.
+        # Most visits use all experiences of one space, and its model is fitted already.
         same = next((one for one in fitted if list(one.seen) == known), None)
         learned.of_visits[visit] = same.outlook if same else await asyncio.to_thread(_outlook, place, known)
         while len(learned.of_visits) > VISITS_KEPT:
@@ -124,7 +124,7 @@ async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, pla
 
 
 async def _changed(store: BaseStore, prefix: Prefix, records: int) -> bool:
-    """Return whether there are more or fewer records than before, as far as they count."""
+    """Return whether the number of records changed, up to `MOST`."""
     around = await store.asearch(prefix, limit=2, offset=max(0, records - 1), refresh_ttl=False)
     return not around if records >= MOST else len(around) != min(records, 1)
 
@@ -133,7 +133,7 @@ async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     items: list[SearchItem] = []
     while len(items) < MOST:
         limit = min(PAGE, MOST - len(items))
-        # Nothing would ever expire if looking at all of it counted as recalling it.
+        # Do not refresh the TTL: reading every record is no recall, and nothing would ever expire.
         page = await store.asearch(prefix, limit=limit, offset=len(items), refresh_ttl=False)
         items += page
         if len(page) < PAGE:
@@ -152,7 +152,7 @@ def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
         try:
             yield Experience.model_validate(item.value)
         except ValidationError:
-            # Put there by hand.
+            # Skip an invalid record, written by hand.
             continue
 
 
@@ -170,7 +170,7 @@ def _seen(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
             ),
         )
         for one in _valid(items)
-        # Memories of the original do not say; what somebody wrote by hand may hold anything.
+        # Experiences of the original lack these fields, and records written by hand may hold any value.
         if one.predicted is not None
         and one.left is not None
         and 1 <= one.predicted <= 5
@@ -184,7 +184,7 @@ def _outlook(place: OpenWorld, seen: Sequence[_Seen]) -> LeaveRiskModel | None:
 
 
 def _pairs(place: OpenWorld) -> PairFeatures:
-    """Return what is seen of the world's pairs of items."""
+    """Return the features of the world's pairs of items, computed once."""
     pairs: PairFeatures | None = place.cache.get(PairFeatures)
     if pairs is None:
         pairs = place.cache[PairFeatures] = PairFeatures(place.world.catalogue, place.world.logs)

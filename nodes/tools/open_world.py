@@ -1,4 +1,4 @@
-"""Open a world by name: from its files, or built on first use, with the catalogue in Chroma for semantic search."""
+"""Open worlds: loaded by name or built on first use, with the catalogue in Chroma for semantic search."""
 
 import asyncio
 import threading
@@ -21,40 +21,40 @@ from sim.world.world import WORLD_NAME
 
 @dataclass(frozen=True, eq=False)
 class OpenWorld:
-    """A world with what the roles look things up in."""
+    """World with the indexes and tools that the roles use."""
 
     world: World
     categories: dict[str, int]
-    """The catalogue's categories with the number of items, most first."""
+    """Categories of the catalogue with their number of items, most first."""
     index: CatalogueIndex
     fresh: Grounder
-    """Grounds to items that a visit has not had yet."""
+    """Grounder that skips the items of the visit so far."""
     nearest: Grounder
-    """Grounds to the nearest item, as the original."""
+    """Grounder to the nearest item, as in the original."""
     cache: dict[Hashable, Any] = field(default_factory=dict)
-    """What is worked out from the world and asked for again; goes with it."""
+    """Cache of values computed from the world; deleted with the world."""
 
 
 def default_world() -> str:
-    """Return `movielens` where it is built already or the package with its ratings is installed, else `tiny`."""
+    """Return `movielens` if it is built already or the package with its ratings is installed, else `tiny`."""
     built = world_folder("movielens").exists()
     return "movielens" if built or available("movielens") else "tiny"
 
 
 def world_folder(name: str) -> Path:
-    """Return where a world of that name is kept.
+    """Return the folder of a world.
 
     Raises:
-        BadInputError: The name is none, so that no path comes in by way of a name.
+        BadInputError: The name is invalid; this keeps paths out of names.
     """
     return home() / "worlds" / checked_name(name, "world")
 
 
 def checked_name(name: str, kind: str) -> str:
-    """Return the name of a world or run, which becomes that of a folder.
+    """Return the name of a world or run after a check, because it becomes the name of a folder.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: The name is invalid.
     """
     if not WORLD_NAME.fullmatch(name):
         raise BadInputError(f"{name[:80]!r} is no name of a {kind}: use small letters, digits, `-` and `_`")
@@ -62,10 +62,10 @@ def checked_name(name: str, kind: str) -> str:
 
 
 def load_world(name: str) -> World:
-    """Load a world, or build it where `name` is a source that needs nothing else.
+    """Load a world, or build it if `name` is a source that needs no further input.
 
     Raises:
-        BadInputError: There is no such world, or its files are damaged.
+        BadInputError: The world is unknown, or its files are damaged.
     """
     folder = world_folder(name)
     if folder.exists():
@@ -81,22 +81,22 @@ def load_world(name: str) -> World:
 
 
 def embed_labels(world: World, progress: Callable[[int], None] = lambda done: None, folder: Path | None = None) -> None:
-    """Embed the labels of a world's items, where that was not done before.
+    """Embed the labels of a world's items that are not embedded yet.
 
     Args:
-        world: A world that is saved under its name.
-        progress: Is told how many labels are done.
-        folder: Where the world is while it is not yet in the place of its name.
+        world: World that is saved under its name.
+        progress: Function that gets the number of finished labels.
+        folder: Folder of the world while it is not yet moved to its name.
     """
     labels = [item.label for item in world.catalogue]
     prime_labels(labels, shared_embeddings(), (folder or world_folder(world.name)) / "labels.npz", progress)
 
 
 async def open_world(name: str) -> OpenWorld:
-    """Return the opened world `name`, or the default one for an empty name; opened once a process.
+    """Return the opened world `name`, or the default world for an empty name; each process opens a world once.
 
     Raises:
-        BadInputError: There is no such world, or its files are damaged.
+        BadInputError: The world is unknown, or its files are damaged.
     """
     folder = world_folder(name or default_world())
     place = _places.get(folder)
@@ -108,15 +108,15 @@ _opening = threading.Lock()
 
 
 def open_world_now(name: str) -> OpenWorld:
-    """Do what `open_world` does, outside an event loop."""
+    """Open a world like `open_world`, outside an event loop."""
     folder = world_folder(name)
-    # One at a time, so that visits that start together open a world once.
+    # Open one world at a time, so that visits that start together open it once.
     with _opening:
         if folder not in _places:
             world = load_world(folder.name)
             embeddings = shared_embeddings()
             embed_labels(world)
-            # Titles are cut by tokens, whose table must not be read in an event loop.
+            # Load the table of tokens here: prompts need it to cut titles, and it must not be read in an event loop.
             load_table()
             _places[folder] = OpenWorld(
                 world,
@@ -129,7 +129,7 @@ def open_world_now(name: str) -> OpenWorld:
 
 
 def close_worlds() -> None:
-    """Forget all opened worlds and free what they hold."""
+    """Close all opened worlds and free their resources."""
     with _opening:
         while _places:
             _places.popitem()[1].index.close()

@@ -1,7 +1,7 @@
-"""Titles: which of the catalogue's titles a text names, as it is, inside prose or misspelt.
+"""Title matching: the titles of a catalogue in a text, as the whole text, inside prose, or misspelt.
 
-Titles and texts become keys, folded words that keep what tells two titles apart. A key is looked up as it is written
-first, then with numbers and articles in one spelling; numbers and years must always agree.
+Titles and texts become keys: folded words that keep the differences between two titles. A key is looked up as written
+first, then with numbers and articles in one spelling. Numbers and years must always agree.
 """
 
 import html
@@ -19,16 +19,16 @@ from sim.catalogue import Catalogue
 WordKind = Literal["exact", "normalized", "contained", "fuzzy"]
 WordPositions = tuple[int, ...]
 
-# Longer replies are rambling; what matters stands at their start, and every step below stays linear in this.
+# Most characters of a text that are read: longer replies ramble, and every step below is linear in this number.
 LONGEST_TEXT = 8_000
 _LONGEST_FUZZY = 120
-# 88 lets one wrong letter in nine pass. Over 3,600 other real titles, all that a lower bar added was wrong: at 85
-# "POSTAL 2" met "Portal 2", at 82 "Portal" met "POSTAL".
+# 88 accepts one wrong letter in nine. Over 3,600 other real titles, a lower cutoff added only wrong matches: at 85
+# "POSTAL 2" matched "Portal 2", at 82 "Portal" matched "POSTAL".
 _FUZZY_CUTOFF = 88.0
 _SHORTEST_FUZZY = 5
 
 _SIGNS = str.maketrans(
-    # Letters that NFKD does not take apart, and signs that say nothing.
+    # Letters that NFKD does not decompose, and signs without meaning.
     {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
     | dict.fromkeys("™®©℠\u200b\u200c\u200d\ufeff", "")
 )
@@ -58,25 +58,25 @@ _NUMBERS = {
     for names in (_ROMAN, _SPELT, "first second third fourth fifth")
     for number, name in enumerate(names.split(), start=1)
 }
-# "I" alone is a word, far more often than a number.
+# "I" alone is a word far more often than a number.
 _NUMERALS = frozenset(_ROMAN.split()) - {"i"}
-# Nouns for what a catalogue holds: they never make a text a title by themselves.
+# Nouns for the items of a catalogue: alone they never make a text a title.
 NOUNS = frozenset(
     f"{noun}{ending}"
     for noun in "item game movie film book title product show album song series genre category".split()
     for ending in ("", "s")
 ) | {"categories"}
 LINKS = frozenset("and or then also plus nor to with for of in on by from at".split())
-# Right after one of these even a short or common word with a capital is a title: "I recommend Heat".
+# Right after one of these verbs, even a short or common word with a capital is a title: "I recommend Heat".
 _VERBS = frozenset("recommend recommending suggest suggesting choose pick propose".split())
 CUES = _VERBS | frozenset("try play watch read item title answer".split())
-# Words that a sentence has and a list of titles does not.
+# Words that occur in sentences, but not in a list of titles.
 _PROSE = frozenset(
     "i you we they he she it is are was were be would should could will can because since as so this that these those "
     "user users likes liked enjoyed enjoy enjoys next my your their his her let lets recommend recommending "
     "recommended suggest suggesting try has have had great good based what which who if but not".split()
 )
-# Words that are titles too, but far more often just words, with a capital or without.
+# Words that are also titles, but far more often plain words, with or without a capital.
 _COMMON = frozenset(
     "home time life world love night day dark light fire water storm dream dreams war wars peace heart mind link space "
     "earth city town park road river house island forest heat speed power force energy hope fear fate luck gold "
@@ -88,7 +88,7 @@ _COMMON = frozenset(
 
 
 class Found(NamedTuple):
-    """A title that the words of a text name; several positions where items share it."""
+    """Title named by the words of a text; several positions if items share the title."""
 
     kind: WordKind
     score: float
@@ -96,7 +96,7 @@ class Found(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Words of a line, from `start` to before `end`, that spell the key of a title."""
+    """Words of a line, from `start` to before `end`, that form the key of a title."""
 
     start: int
     end: int
@@ -104,44 +104,44 @@ class Span(NamedTuple):
 
 
 class Word(NamedTuple):
-    """A folded word, and whether it began with a capital or a digit."""
+    """Folded word, and whether it started with a capital or a digit."""
 
     key: str
     capital: bool
 
 
 class WordLine(NamedTuple):
-    """The words of a line, and the gaps before, between and behind them: one more than there are words."""
+    """Words of a line, and the gaps before, between and after them: one gap more than words."""
 
     words: list[Word]
     gaps: list[str]
 
     def outside(self, spans: Sequence[Span]) -> list[tuple[int, Word]]:
-        """Return the words that belong to none of the spans, each with its place."""
+        """Return the words outside all spans, each with its place."""
         inside = {place for span in spans for place in range(span.start, span.end)}
         return [(place, word) for place, word in enumerate(self.words) if place not in inside]
 
     def is_prose(self, spans: Sequence[Span]) -> bool:
-        """Tell a sentence around titles from a longer title, whose small words have capitals ("What Her Dog Knew")."""
+        """Return whether a line is a sentence; a title has capitals in its small words too ("What Her Dog Knew")."""
         return any(
             word.key in _PROSE and (not word.capital or word.key == "i" or place == 0)
             for place, word in self.outside(spans)
         )
 
     def is_quoted(self, span: Span) -> bool:
-        """Tell whether quotes, asterisks or brackets stand around a span."""
+        """Return whether quotes, asterisks or brackets surround a span."""
         opened = re.search(r"[\"“«*\[`]\s*$", self.gaps[span.start])
         return bool(opened and re.match(r"\s*[.,!?]?[\"”»*\]`]", self.gaps[span.end]))
 
     def is_entry(self, span: Span) -> bool:
-        """Tell whether a span is one whole entry of a list, as "Braid" in "Portal 2, Braid and Fez"."""
+        """Return whether a span is one whole entry of a list, like "Braid" in "Portal 2, Braid and Fez"."""
         before, behind = self.words[max(0, span.start - 1) : span.start], self.words[span.end : span.end + 1]
         numbered = span.start == 1 and self.words[0].key.isdigit()
         opens = numbered or _is_edge(before, self.gaps[span.start])
         return opens and _is_edge(behind, self.gaps[span.end])
 
     def leader(self, span: Span) -> Word | None:
-        """Return the word right before a span, with nothing but space between."""
+        """Return the word right before a span, with only space between; None if missing."""
         return self.words[span.start - 1] if span.start and not self.gaps[span.start].strip() else None
 
 
@@ -150,7 +150,7 @@ def _is_edge(neighbour: Sequence[Word], gap: str) -> bool:
 
 
 def _clean(text: str) -> str:
-    """Remove what never tells two titles apart, but keep case and punctuation."""
+    """Remove the signs that never distinguish two titles, but keep case and punctuation."""
     text = _SIGN_WORDS.sub("", html.unescape(text[:LONGEST_TEXT]).translate(_SIGNS))
     text = _APOSTROPHE.sub("", text)
     decomposed = unicodedata.normalize("NFKD", text)
@@ -164,34 +164,34 @@ def _fold(word: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """Return a text as its folded words: without case, accents, punctuation, ™ signs and HTML entities."""
+    """Return the folded words of a text: without case, accents, punctuation, ™ signs and HTML entities."""
     return " ".join(_fold(word) for word in _WORD.findall(_clean(text)))
 
 
 def _loosen(key: str) -> str:
-    """Drop a leading article and write Roman and spelt numbers as digits ("star ruler ii" → "star ruler 2")."""
+    """Remove a leading article, and write Roman and spelt numbers as digits ("star ruler ii" → "star ruler 2")."""
     words = key.split()
     if len(words) > 1 and words[0] in ARTICLES:
         words = words[1:]
-    # A first word keeps its letters: "I Am Alive" and "One Finger" begin with words, not with numbers.
+    # Keep the first word: "I Am Alive" and "One Finger" start with words, not with numbers.
     return " ".join([*words[:1], *(_NUMBERS.get(word, word) for word in words[1:])])
 
 
 def _numbers(key: str) -> tuple[int, ...]:
-    """Return the numbers of a loosened key; two titles that differ in them are two items, however alike."""
-    # 18 digits are more than any title counts to, and int() refuses thousands of them.
+    """Return the numbers of a loosened key; titles with different numbers are different items."""
+    # 18 digits suffice for every title, and int() refuses thousands of digits.
     return tuple(sorted(int(run[:18]) for run in re.findall(r"\d+", key)))
 
 
 def _plain_keys(title: str) -> list[str]:
-    """Return the keys of a title as it is written and with its article moved to the front ("Matrix, The")."""
+    """Return the keys of a title as written and with its article moved to the front ("Matrix, The")."""
     moved = _ARTICLE_BEHIND.sub(r"\2 \1", title.strip(" \t\n\"'.,;"))
     keys = [normalize(title), normalize(moved)]
     return [key for key in dict.fromkeys(keys) if key]
 
 
 def _without_brackets(title: str) -> tuple[str, list[str]]:
-    """Split a title into what stands before the brackets at its end, and what each of them holds."""
+    """Split a title into the text before the brackets at its end, and the content of each bracket."""
     head, held = title.strip(), []
     while (bracket := _BRACKET_AT_END.search(head)) and head[: bracket.start()].strip():
         held.append(bracket.group().strip()[1:-1].strip())
@@ -200,7 +200,7 @@ def _without_brackets(title: str) -> tuple[str, list[str]]:
 
 
 def _full_keys(text: str) -> list[str]:
-    """Return the keys of a whole text, wherever its article stands ("Matrix, The (1999)")."""
+    """Return the keys of a whole text, with its article in any place ("Matrix, The (1999)")."""
     keys = _plain_keys(text)
     head, held = _without_brackets(text)
     if held:
@@ -210,7 +210,7 @@ def _full_keys(text: str) -> list[str]:
 
 
 def _undated_keys(text: str) -> list[str]:
-    """Return the keys of a text without the year at its end; none where it has no year."""
+    """Return the keys of a text without the year at its end; empty if it has no year."""
     bare, count = _YEAR.subn("", text.strip())
     return _plain_keys(bare) if count else []
 
@@ -222,13 +222,13 @@ def _short_keys(title: str) -> list[str]:
 
 
 def _second_keys(title: str) -> list[str]:
-    """Return the keys of the titles that MovieLens puts in brackets: "Seven (a.k.a. Se7en)", "Hate (Haine, La)"."""
+    """Return the keys of the second titles in brackets, as in MovieLens: "Seven (a.k.a. Se7en)", "Hate (Haine, La)"."""
     held = [entry for entry in _without_brackets(title)[1] if not entry.isdecimal()]
     return [key for entry in held for key in _plain_keys(_AKA.sub("", entry)) if len(key) > 3]
 
 
 def symbols(text: str) -> str:
-    """Return the key of a title without any letter or digit ("...", "!!!"), which quotes may surround."""
+    """Return the key of a title without letters and digits ("...", "!!!"), without the quotes around it."""
     return _QUOTES_AND_SPACE.sub("", html.unescape(text[:LONGEST_TEXT])).rstrip(",;")
 
 
@@ -246,28 +246,28 @@ def _line(text: str) -> WordLine:
 
 
 class _Forms:
-    """Positions of the items by the forms of their titles."""
+    """Index of item positions by the forms of their titles."""
 
     def __init__(self) -> None:
         self.full: dict[str, WordPositions] = {}
-        # Shorter forms, apart by whether the title has a year, which a text with another year must not meet.
+        # Shorter forms. Titles with a year are kept apart, because a text with another year must not match them.
         self.short: dict[str, WordPositions] = {}
         self.dated: dict[str, WordPositions] = {}
 
     def get(self, key: str) -> WordPositions:
-        """Return the positions of the items with this key, as they are or shortened; () if there is none."""
+        """Return the positions of the items with this key in full or shortened form; () if missing."""
         return self.full.get(key) or self.short.get(key) or self.dated.get(key, ())
 
     def keys(self) -> list[str]:
-        """Return the keys of all forms, each once."""
+        """Return the distinct keys of all forms."""
         return list(dict.fromkeys([*self.full, *self.short, *self.dated]))
 
 
 class Titles:
-    """Index the titles of a catalogue; holds positions only, so that it never keeps a catalogue alive.
+    """Index of the titles of a catalogue; it holds positions only, so that it never keeps a catalogue alive.
 
     Attributes:
-        genres: Keys of the catalogue's genres, in all spellings.
+        genres: Keys of the catalogue's categories, in all spellings.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -290,7 +290,7 @@ class Titles:
         self._longest = max((len(key.split()) for key in self._plain.keys()), default=0)
 
     def whole(self, text: str) -> Found | None:
-        """Return the title that a text is, as written or normalised."""
+        """Return the title that equals the whole text, as written or normalised; None if missing."""
         for written in (text, text.strip()):
             if written in self._exact:
                 return Found("exact", 1.0, self._exact[written])
@@ -301,7 +301,7 @@ class Titles:
 
     def _normalized(self, text: str) -> Found | None:
         full, bare = _full_keys(text), _undated_keys(text)
-        # A text that gives a year never meets a title with another one: those are two films.
+        # A text with a year never matches a title with another year: those are two films.
         loose_full, loose_bare = list(map(_loosen, full)), list(map(_loosen, bare))
         plain, loose = self._plain, self._loose
         for keys, index, score in (
@@ -322,7 +322,7 @@ class Titles:
         return None
 
     def contained(self, text: str) -> list[Found]:
-        """Return the titles that stand in a longer text: those a recommending word introduces, then by place."""
+        """Return the titles inside a longer text: those after a word such as "recommend" first, then by place."""
         found: list[tuple[bool, Found]] = []
         for line, spans in self.lines(text):
             prose = line.is_prose(spans)
@@ -334,13 +334,13 @@ class Titles:
         return [entry for _, entry in sorted(found, key=lambda entry: entry[0])]
 
     def lines(self, text: str) -> Iterator[tuple[WordLine, list[Span]]]:
-        """Yield the lines of a text, each with the titles in it."""
+        """Yield the lines of a text, each with the spans of its titles."""
         for written in _clean(text).splitlines():
             line = _line(written)
             yield line, self._spans(line)
 
     def _spans(self, line: WordLine) -> list[Span]:
-        """Return the titles in a line that do not overlap, longer ones first chosen, in the order of the line."""
+        """Return the titles in a line without overlaps, in the order of the line; the longer title wins."""
         words, spans = line.words, []
         for start in range(len(words)):
             key = ""
@@ -357,7 +357,7 @@ class Titles:
         return sorted(chosen)
 
     def _is_named(self, line: WordLine, span: Span) -> bool:
-        """Tell whether words that spell a title were meant as one; "I love home cooking" names no game "Home"."""
+        """Return whether words that form a title are meant as one; "I love home cooking" names no game "Home"."""
         if line.is_quoted(span):
             return True
         if self._is_piece(line, span):
@@ -373,7 +373,7 @@ class Titles:
         if line.is_entry(span):
             return (capital and span.key not in _COMMON) or len(content) > 1
         if len(inside) - (inside[0].key in ARTICLES) == 1:
-            # One word is a name only between words that are none; a sentence may begin with any word in capitals.
+            # One word is a title only if the words around it are not capitalised and it does not start the sentence.
             follower = line.words[span.end : span.end + 1] if not line.gaps[span.end].strip() else []
             alone = leader is not None and not content[0].key.isdigit() and not any(word.capital for word in follower)
             sure = content[0].key not in _COMMON or introduced
@@ -381,20 +381,20 @@ class Titles:
         return capital or (len(content) > 1 and len(span.key) >= 8)
 
     def _is_piece(self, line: WordLine, span: Span) -> bool:
-        """Tell a title from the words of another one that the catalogue lacks."""
+        """Return whether a span is only a part of another title, which the catalogue lacks."""
         gap = line.gaps[span.end].strip()
         follower = line.words[span.end].key if span.end < len(line.words) else ""
         if not gap and (follower.isdigit() or follower in _NUMERALS):
             return True  # "Crusader Kings III" is not "Crusader Kings"
         if _YEAR.match(f"{gap}{follower})") and not (span.key in self._plain.full or span.key in self._plain.short):
-            return True  # another year than that of the title: another film
+            return True  # another year means another film
         leader = line.leader(span)
         if leader is None or leader.key in _PROSE | CUES | ARTICLES | LINKS:
             return False
         return leader.capital and line.words[span.start].capital  # "Defense Grid 2" is not "Grid 2"
 
     def similar(self, text: str) -> Found | None:
-        """Return the title that a text misspells; never one with other numbers, which is a sequel."""
+        """Return the title that a text misspells; never a title with other numbers, because that is a sequel."""
         keys = [(key, True) for variant in _variants(text) for key in _full_keys(variant)]
         keys += [(key, False) for variant in _variants(text) for key in _undated_keys(variant)]
         close = [
@@ -435,7 +435,7 @@ def _genre_keys(genre: str) -> set[str]:
 
 
 def _is_typo(text: str, title: str) -> bool:
-    """Tell a slip from another word: word by word, each must be close to its partner."""
+    """Return whether a text is a typo of a title: each word must be close to its partner."""
     ours, theirs = text.split(), title.split()
     if len(ours) != len(theirs):
         return fuzz.ratio(text.replace(" ", ""), title.replace(" ", "")) >= 94
@@ -447,7 +447,7 @@ def _is_typo(text: str, title: str) -> bool:
 
 
 def _variants(text: str) -> list[str]:
-    """Return a text as written, then without what models put around a title: list mark, "Item:", genres behind."""
+    """Return a text as written, then without additions of models: list mark, "Item:", categories after the title."""
     stripped = _LIST_MARK.sub("", text[:LONGEST_TEXT]).strip()
     stripped = _SENTENCE_START.sub("", _PREFIX.sub("", stripped).strip(" \t\r\n]*"))
     variants = [text[:LONGEST_TEXT].strip(), stripped]
@@ -462,9 +462,9 @@ _titles_of_catalogue: dict[int, Titles] = {}
 
 
 def titles_of(catalogue: Catalogue) -> Titles:
-    """Return the index of a catalogue, built once while the catalogue lives.
+    """Return the title index of a catalogue, built once while the catalogue lives.
 
-    Kept by identity, since hashing a catalogue reads all of its items.
+    The cache key is the identity of the catalogue, because hashing a catalogue reads all of its items.
     """
     key = id(catalogue)
     with _lock:

@@ -1,1 +1,1 @@
-"""Roles that play the user: simulated, LLM or person."""
+"""Roles of the user: simulated user, LLM or person."""

@@ -1,4 +1,4 @@
-"""An LLM as the user: rates the proposed item, stays or leaves, and says why, as someone of that user's taste."""
+"""LLM as the user: rates the proposed item, stays or leaves, and gives a reason, with the taste of that user."""
 
 from collections import defaultdict
 from typing import Any
@@ -17,12 +17,12 @@ from sim.catalogue import Item
 from sim.leave import LeaveReason
 from sim.world.world import ASSUMED_RATING
 
-# Categories of the persona, those that the user rated most.
+# Categories of the persona: those with most ratings by the user.
 TASTES = 12
 
 
 class Opinion(BaseModel):
-    """What an LLM as the user answers."""
+    """Answer of an LLM as the user."""
 
     rating: float = Field(ge=1, le=5, allow_inf_nan=False)
     stay: bool
@@ -30,7 +30,10 @@ class Opinion(BaseModel):
 
 
 async def llm_user(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Ask the model that plays the user, and append the round."""
+    """Ask the model of the user for a rating and whether to stay, and append the round.
+
+    With `user_guard` the user also leaves when the world's leave rule says so.
+    """
     context = settings(runtime)
     who = await visitor(state)
     item = proposed_item(state.proposal, who)
@@ -41,7 +44,7 @@ async def llm_user(state: VisitState, runtime: Runtime[Context]) -> dict[str, An
         context,
         lambda: user_facts(state, who, item),
         Opinion,
-        # A user who cannot be understood is the world's own, whom the guard lets stay or leave.
+        # Without a usable reply the simulated user gives the rating, and the guard decides whether to stay.
         fallback=lambda: Opinion(rating=simulated(who).react(item.id, recent).reward, stay=True),
     )
     leave_reason: LeaveReason | None = None
@@ -56,7 +59,7 @@ async def llm_user(state: VisitState, runtime: Runtime[Context]) -> dict[str, An
 
 
 def user_facts(state: VisitState, who: Visitor, item: Item) -> Facts:
-    """Return what the user knows: their taste, what they rated before and in this visit, and the item."""
+    """Return the facts for the user: their taste, their ratings before and in this visit, and the item."""
     return {
         **persona(who),
         "history": history_facts_with_genres(who),
@@ -67,14 +70,14 @@ def user_facts(state: VisitState, who: Visitor, item: Item) -> Facts:
         "now": {
             "title": shown(item.title),
             "genres": genre_facts(item.genres),
-            # Of items, since different ones may look alike by title.
+            # Compare ids, because two items may have the same title.
             "again": item.id in [step.item_id for step in state.steps],
         },
     }
 
 
 def persona(who: Visitor) -> Facts:
-    """Return who the user is, from the whole history: their mean rating, and that of each category they rated most."""
+    """Return the persona of the user from the whole history: mean rating, and mean of each category rated most."""
     ratings = [ASSUMED_RATING if rating is None else rating for rating in who.ratings]
     by_category: defaultdict[str, list[float]] = defaultdict(list)
     for item, rating in zip(who.history, ratings, strict=True):

@@ -1,4 +1,4 @@
-"""Person as the user: greeted with their profile, asked about each item, remembered for themselves alone."""
+"""Person as the user: starts with their profile, rates each item, and keeps memories of their own."""
 
 import asyncio
 from typing import Any, Self
@@ -19,29 +19,29 @@ from nodes.users.simulated import describe_round, proposed_item
 from nodes.visit_memory import signed_in, visit_memory
 from sim.errors import BadInputError
 
-# What a skipped item counts as: neither liked nor disliked.
+# Reward of a skipped item: neither liked nor disliked.
 NEUTRAL = 3.0
 
 
 class Answer(BaseModel):
-    """Answer of a person: one of `rating`, `skip`, `leave`, `seen` and `never`; comment and profile as they like."""
+    """Answer of a person: one of `rating`, `skip`, `leave`, `seen` and `never`; comment and profile are optional."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     rating: float | None = Field(None, ge=1, le=5, strict=True)
-    """How they like the item, 1 to 5."""
+    """Rating of the item, 1 to 5."""
     skip: bool = Field(False, strict=True)
-    """Go on to another item without rating this one."""
+    """Skip this item without a rating."""
     leave: bool = Field(False, strict=True)
     """End the visit."""
     seen: bool = Field(False, strict=True)
-    """They know the item already; it is not recommended again. May come with a rating."""
+    """The person knows the item already; it is not recommended again. A rating may be added."""
     never: bool = Field(False, strict=True)
-    """They want neither this item nor to see it again."""
+    """The person never wants this item; it is not recommended again."""
     comment: str = Field("", max_length=MAX_TEXT)
-    """Anything to bear in mind from now on, in their own words; goes into their profile."""
+    """Comment for all later rounds, in the person's own words; it goes into the profile."""
     profile: str | None = Field(None, max_length=MAX_WISHES)
-    """The text of their profile, corrected."""
+    """Corrected text of the profile."""
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:
@@ -55,12 +55,12 @@ class Answer(BaseModel):
 
 
 async def person_name(visit: VisitState, identity: str) -> str:
-    """Return the name of the person who visits: where the server knows who asks, nobody visits under another name."""
+    """Return the name of the person: the signed-in account if there is one, else the name in the input, else guest."""
     return identity or visit.user_id or GUEST
 
 
 async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Check the input, and begin a person's visit with the profile that their former visits left.
+    """Check the input, and start a person's visit with the profile from their former visits.
 
     Raises:
         BadInputError: The input cannot be used; the message says why.
@@ -72,7 +72,7 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     begun = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
     memory = visit_memory(begun, runtime)
     liked = await asyncio.to_thread(known_titles, place, state.history)
-    # Written with the first answer: who is only shown an item has not visited yet.
+    # Write the statements with the first answer: until then the person has only seen an item.
     said = greeting(memory, state.wishes, liked)
     profile = await stored_profile(memory)
     profile = stated(profile, said)
@@ -80,10 +80,10 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Ask the person about the proposed item, and append the round; a bad answer leaves the question open.
+    """Ask the person about the proposed item, and append the round; after a bad answer the question stays open.
 
     Raises:
-        BadInputError: There is no proposal, or the visit was not begun for a person.
+        BadInputError: The proposal is missing, or the visit was not started for a person.
     """
     who = await visitor(state)
     if state.profile is None:
@@ -102,7 +102,7 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
 
 
 def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
-    """Return what a person is asked: JSON for whatever shows it."""
+    """Return the question for a person, as JSON for the front end."""
     reasons = [f"you would probably rate it {step.predicted:.1f} of 5"]
     asked_for = [genre for genre in read_wishes(profile.text, step.genres).want]
     if asked_for:

@@ -1,7 +1,7 @@
-"""Profile of a person: kept as a record of each thing they said, and made from all of them.
+"""Profile of a person: one record for each statement, and the profile made from all statements.
 
-Two visits of one person at once cannot overwrite each other's words: each writes records of its own. `billp memory`
-exports and forgets them one by one.
+Two visits of one person at the same time cannot overwrite each other's statements, because each visit writes its own
+records. `billp memory` exports and deletes them one by one.
 """
 
 from collections.abc import Iterable
@@ -19,18 +19,18 @@ from sim.catalogue import Item
 from sim.errors import BadInputError
 from sim.world.world import ASSUMED_RATING
 
-# Characters of the text of a profile; its oldest lines go first.
+# Most characters of the text of a profile; the oldest lines are dropped first.
 MAX_PROFILE = 2_000
-# Statements of one round, in the order in which they count.
+# Most statements of one round; their numbers give the order in which they apply.
 ROUND_STATEMENTS = 10
 # Records read at a time.
 PAGE = 500
 OLD_KIND, OLD_KEY = "profiles", "profile"
-"""Where versions before 0.2 kept a whole profile as one record."""
+"""Kind and key of the single record in which versions before 0.2 kept a whole profile."""
 
 
 def add_words(profile: Profile, words: str) -> Profile:
-    """Return the profile with a wish or comment added as its last line; the oldest lines go where it gets too long."""
+    """Return the profile with a wish or comment as its last line; the oldest lines are dropped if it is too long."""
     line = one_line(words)
     lines = [one for one in profile.text.splitlines() if one != line] + [line] * bool(line)
     while len("\n".join(lines)) > MAX_PROFILE:
@@ -39,15 +39,15 @@ def add_words(profile: Profile, words: str) -> Profile:
 
 
 def one_line(words: str) -> str:
-    """Return words with each white space as a single blank."""
+    """Return the words with single spaces between them."""
     return " ".join(words.split())
 
 
 def stated(profile: Profile, records: Iterable[Record]) -> Profile:
-    """Return a profile after the statements of some records, in their order.
+    """Return the profile after the statements of the records, in their order.
 
-    A rating replaces an earlier one of the same item; a title that was brought counts as liked until it is rated; a
-    correction takes out and adds lines, so that what another visit added meanwhile stays.
+    A rating replaces an earlier rating of the same item. A title that the person brought counts as liked until it is
+    rated. A correction removes and adds lines, so that lines added meanwhile by another visit stay.
     """
     for one in records:
         if isinstance(one.value, Statement):
@@ -72,7 +72,7 @@ def _stated(profile: Profile, one: Statement) -> Profile:
 
 
 def greeting(memory: VisitMemory, wishes: str, liked: Iterable[Item]) -> list[Record]:
-    """Return the statements with which a visit begins: the wishes, and the titles that the person likes."""
+    """Return the statements at the start of a visit: the wishes, and the titles that the person likes."""
     said: list[Record] = []
     if words := one_line(wishes):
         said.append(memory.record(Statement, 0, number=0, said="wish", text=words))
@@ -82,14 +82,14 @@ def greeting(memory: VisitMemory, wishes: str, liked: Iterable[Item]) -> list[Re
 
 
 def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, profile: Profile) -> list[Record]:
-    """Return what an answer says, a record each.
+    """Return the statements of an answer, one record each.
 
     Args:
         memory: The visit's memory.
         round_number: Number of the round, from 0.
         item: The item that the person was asked about.
         answer: The answer (`nodes.users.person.Answer`).
-        profile: The profile as the person was shown it, which a correction is about.
+        profile: The profile shown to the person; a correction changes this text.
     """
     about: dict[str, Any] = {"item_ids": [item.id], "title": item.title[:MAX_TITLE]}
     told = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
@@ -106,7 +106,7 @@ def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, 
 
 
 async def stored_profile(memory: VisitMemory) -> Profile:
-    """Return the profile that former visits left, an empty one where there were none."""
+    """Return the profile from the stored statements of former visits; empty if there are none."""
     if memory.store is None:
         return Profile()
     await _take_over(memory)
@@ -120,7 +120,7 @@ async def stored_profile(memory: VisitMemory) -> Profile:
 
 
 class Said(Protocol):
-    """Stored record, as a store or its tools give it."""
+    """Stored record, as returned by a store or its tools."""
 
     @property
     def key(self) -> str:
@@ -129,33 +129,33 @@ class Said(Protocol):
 
     @property
     def value(self) -> dict[str, Any]:
-        """Its value."""
+        """Value of the record."""
         ...
 
     @property
     def created_at(self) -> datetime:
-        """When it was first written."""
+        """Time of the first write."""
         ...
 
 
 def profile_of(items: Iterable[Said]) -> Profile:
-    """Return the profile that follows from the stored statements of a person, in the order in which they were said."""
+    """Return the profile from the stored statements of a person, in the order in which the person made them."""
     found = []
     for item in items:
         try:
             said = Statement.model_validate(item.value)
         except ValidationError:
-            # No visit wrote it.
+            # Skip a record that no visit wrote.
             continue
         found.append((item.created_at, said.visit, said.number, Record(key=item.key, value=said)))
     return stated(Profile(), [said for *_, said in sorted(found, key=lambda one: one[:3])])
 
 
 async def _take_over(memory: VisitMemory) -> None:
-    """Replace a profile that is kept as one record by the statements that it follows from.
+    """Replace a profile stored as one record by its statements.
 
     Raises:
-        BadInputError: It is damaged.
+        BadInputError: The stored profile is damaged.
     """
     if memory.store is None:
         return

@@ -1,4 +1,4 @@
-"""The user: rates the proposed item, and stays or leaves."""
+"""Simulated user: rates the proposed item, and stays or leaves."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from sim.world.simulated_user import SimulatedUser
 
 
 async def user(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Let the simulated user react, and append the round."""
+    """Let the simulated user react, and append the round: reward r_t in [1, 5], and stay or leave by the leave rule."""
     who = await visitor(state)
     item = proposed_item(state.proposal, who)
     reaction = simulated(who).react(item.id, [step.item_id for step in state.steps])
@@ -24,7 +24,7 @@ async def user(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 def simulated(who: Visitor) -> SimulatedUser:
-    """Return the world's user behind a visitor; one that the world does not know lives on the dev users' table."""
+    """Return the simulated user of a visitor; a user unknown to the world gets the reward table of the dev users."""
     world = who.place.world
     known = world.users.get(who.user_id)
     return SimulatedUser(
@@ -33,10 +33,10 @@ def simulated(who: Visitor) -> SimulatedUser:
 
 
 def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
-    """Return the item that a proposal stands for, whichever of its fields somebody edited.
+    """Return the item of a proposal; an edit of its id, title or text counts.
 
     Raises:
-        BadInputError: There is no proposal, or it has an id that the catalogue does not know.
+        BadInputError: The proposal is missing, or the catalogue does not know its id.
     """
     if proposal is None or not (proposal.item_id or proposal.title or proposal.text):
         raise BadInputError("there is no proposal: a node before the user has to make one")
@@ -47,14 +47,14 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
     item = catalogue.item(proposal.item_id)
     if not title:
         return item
-    # Id and title at odds: one of them was edited. It was the id if the title is still what the Actor wrote.
+    # Id and title differ, so one was edited. The title still matches the Actor's text if the id was edited.
     if title == item.title or title == who.place.fresh.ground(proposal.text).title:
         return item
     return who.place.fresh.ground(title)
 
 
 def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
-    """Return the round as it stands before the user's reaction."""
+    """Return the round before the user's reaction."""
     spent_before = sum((step.usage for step in state.steps), Usage())
     return Step(
         index=len(state.steps),

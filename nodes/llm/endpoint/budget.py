@@ -1,4 +1,4 @@
-"""A budget of dollars that all calls share, over all processes of a study."""
+"""Budget in US dollars, shared by all calls in all processes of a study."""
 
 from multiprocessing.sharedctypes import Synchronized
 
@@ -6,15 +6,15 @@ from sim.errors import BillpError
 
 
 class BudgetSpentError(BillpError):
-    """Raised instead of a call that could cost more than is left."""
+    """Raised instead of a call that could exceed the budget."""
 
 
 class Budget:
-    """Dollars that may be spent.
+    """Budget in US dollars.
 
     Args:
-        most: How many.
-        spent: How many are spent or set aside, a number that processes share.
+        most: Size of the budget in dollars.
+        spent: Dollars spent or reserved, in memory that the processes share.
     """
 
     def __init__(self, most: float, spent: "Synchronized[float]") -> None:
@@ -22,10 +22,10 @@ class Budget:
         self._spent = spent
 
     def reserve(self, dollars: float) -> None:
-        """Set aside what a call may cost.
+        """Reserve the highest cost of a call.
 
         Raises:
-            BudgetSpentError: There is not so much left.
+            BudgetSpentError: The rest of the budget is smaller.
         """
         with self._spent.get_lock():
             if self._spent.value + dollars > self._most:
@@ -33,6 +33,6 @@ class Budget:
             self._spent.value += dollars
 
     def settle(self, reserved: float, dollars: float) -> None:
-        """Count what a call cost instead of what was set aside for it."""
+        """Replace the reserved cost of a call by its real cost."""
         with self._spent.get_lock():
             self._spent.value += dollars - reserved

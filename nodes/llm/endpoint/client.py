@@ -1,4 +1,4 @@
-"""Call a model: at once where it runs here, and through all that can go wrong where it stands behind an endpoint."""
+"""Model calls: direct for a model in this process; with retries, limits and a budget for a model at an endpoint."""
 
 import asyncio
 import logging
@@ -22,13 +22,13 @@ from nodes.llm.endpoint.settings import Endpoint, EndpointError, RefusedVisitErr
 from nodes.llm.endpoint.usage import Usage, usage_of
 from nodes.llm.text.tokens import count_tokens
 
-# Attempts to reach a server that has never answered.
+# Most attempts to reach a server that has never answered.
 FIRST_CONTACT = 3
 logger = logging.getLogger(__name__)
 
 
 class EndpointModel(ChatOpenAI):
-    """A model behind the endpoint; what it raises is a `Fault`, whether it streams or not."""
+    """Chat model at the endpoint; it raises a `Fault` for every error, with or without streaming."""
 
     _endpoint: Endpoint = PrivateAttr()
 
@@ -41,7 +41,7 @@ class EndpointModel(ChatOpenAI):
             model=name,
             temperature=temperature,
             base_url=settings.clean_address,
-            # Servers of one's own often need no key, but the client insists on one.
+            # A private server often needs no key, but the client requires one.
             api_key=settings.key if settings.key.get_secret_value() else SecretStr("none"),
             timeout=settings.call_seconds,
             max_retries=0,
@@ -54,7 +54,7 @@ class EndpointModel(ChatOpenAI):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Return what all calls share."""
+        """Return the endpoint with its shared limits and budget."""
         return self._endpoint
 
     async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
@@ -73,17 +73,17 @@ class EndpointModel(ChatOpenAI):
 async def call(
     model: BaseChatModel, prompt: Sequence[BaseMessage], schema: type[BaseModel], retried: int = 0
 ) -> tuple[AIMessage, Usage]:
-    """Return what a model says, and what it took, attempts that failed included.
+    """Return the message of a model and the usage of the call, failed attempts included.
 
     Args:
         model: Any chat model.
-        prompt: What it is told.
-        schema: What its reply should hold; the server is asked to keep to it where it can.
+        prompt: Messages of the prompt.
+        schema: Schema of the reply; it is sent to the server unless the server refuses schemas.
         retried: Failed attempts of the visit so far.
 
     Raises:
         EndpointError: The endpoint of the model gives no answer, or the visit has had too many failures.
-        BudgetSpentError: The call could cost more than is left.
+        BudgetSpentError: The call could cost more than the rest of the budget.
     """
     if not isinstance(model, EndpointModel):
         message: AIMessage = await model.ainvoke(list(prompt))
@@ -94,9 +94,9 @@ async def call(
 class _Call:
     """One call with its attempts.
 
-    This is the only place that tries again. The client's own retries are off: their waits cannot be set, they pass by
-    the limits of requests and tokens a minute, and they do not see a stream that breaks off. A retry policy on the
-    nodes would recall and shortlist anew for each attempt, and would not wait as long as the server asks for.
+    Only this class retries. The client's own retries are off: their waits cannot be set, they bypass the limits of
+    requests and tokens a minute, and they miss a stream that breaks off. A retry policy on the nodes would repeat
+    recall and shortlist for each attempt, and would ignore the wait that the server asks for.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class _Call:
         self._endpoint = model.endpoint
         self._limits = model.endpoint.settings
         self._prompt = list(prompt)
-        # What a server may refuse, so that a visit has to do without.
+        # Options that a server may refuse; the visit then runs without them.
         self._options = {"temperature": model.temperature, "response_format": json_schema(schema)}
         if self._endpoint.budget is not None:
             self._options["max_completion_tokens"] = self._limits.reply_tokens
@@ -131,7 +131,7 @@ class _Call:
         return message, usage_of(message, self._prompt, self._price) + Usage(retries=self._failed)
 
     async def _attempt(self) -> AIMessage:
-        """Ask once, and at once again without what the server turns out not to take."""
+        """Send the request; if the server refuses an option, send it again at once without the option."""
         name, refused = self._model.model_name, set[str]()
         while True:
             options = {
@@ -147,7 +147,7 @@ class _Call:
                     raise
                 refused |= fault.refused
             else:
-                # Only now: a server may name in a complaint whatever it was sent.
+                # Remember the refused options only after a success: an error message may repeat any part of a request.
                 self._endpoint.refused |= {(name, option) for option in refused}
                 return message
 
@@ -166,7 +166,7 @@ class _Call:
         return message
 
     async def _paid(self, options: dict[str, Any], budget: Budget, price: Price, prompt_tokens: int) -> AIMessage:
-        """Send the request within a budget: what it may cost is set aside until it is known."""
+        """Send the request within a budget; its highest cost stays reserved until the real cost is known."""
         reserved, cost = price.cost(prompt_tokens, 0, self._limits.reply_tokens), 0.0
         budget.reserve(reserved)
         try:
@@ -179,8 +179,8 @@ class _Call:
     async def _send(self, options: dict[str, Any]) -> AIMessage:
         with translated(self._endpoint):
             async with asyncio.timeout(self._limits.call_seconds):
-                # As a part of the body the schema is sent as it is; as an argument the client would check replies
-                # against it, and raise for one that was cut off.
+                # In the body, the schema is sent unchanged. As an argument, it would make the client check replies
+                # against it, and raise for a truncated reply.
                 body = {name: value for name, value in options.items() if name != "temperature"}
                 message: AIMessage = await self._model.ainvoke(
                     self._prompt, temperature=options.get("temperature"), extra_body=body
@@ -195,10 +195,10 @@ class _Call:
         return state.attempt_number >= most or self._failed > self._left or longer
 
     def _wait(self, state: RetryCallState) -> float:
-        """Return the seconds to wait: what the server asks for, else twice as long each time, with jitter."""
+        """Return the seconds to wait: the server's own request, else twice the last wait; both with jitter."""
         asked = _fault(state).wait
         if asked is not None:
-            # Not all at the same moment.
+            # Add jitter, so that the calls do not all return at the same moment.
             return asked + random.uniform(0, self._limits.first_wait)
         longest = wait_exponential(multiplier=self._limits.first_wait, max=self._limits.longest_wait)(state)
         return longest * random.uniform(0.5, 1)
@@ -223,15 +223,15 @@ def _fault(state: RetryCallState) -> Fault:
 
 @lru_cache(maxsize=64)
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the `response_format` that asks for a model of this schema; not to be changed.
+    """Return the `response_format` for a schema; the result is cached, so do not change it.
 
-    Lengths, patterns and ranges are left out: servers refuse or misread some of them, and replies are checked anyway.
+    Lengths, patterns and ranges are left out: some servers refuse or misread them, and every reply is checked anyway.
     """
     whole = schema.model_json_schema()
     fields = {
         name: {key: value for key, value in field.items() if key in ("type", "items", "enum", "anyOf", "description")}
         for name, field in whole["properties"].items()
     }
-    # All required and nothing else: the strict form, which OpenAI insists on.
+    # All fields required and no others allowed: the strict form that OpenAI requires.
     bare = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": schema.__name__, "strict": True, "schema": bare}}

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and an endpoint, in words that hold no secret."""
+"""Faults between client and endpoint, with messages that hold no secret."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ import openai
 
 from nodes.llm.endpoint.settings import Endpoint
 
-# Statuses after which the same request may succeed; of those from 500 on, only "not implemented" stays.
+# Statuses after which the same request may succeed, like all from 500 except "not implemented".
 PASSING = {408, 409, 425, 429}
 NOT_IMPLEMENTED = 501
-# Statuses that are about what was asked, not about who asks: refused by a filter, too long.
+# Statuses that concern the prompt, not the caller: refused by a filter, too long.
 ABOUT_THE_PROMPT = {400, 413, 422}
-# How servers refuse a parameter that a visit can do without: their statuses, and what they call it.
+# Refusals of an optional parameter: statuses of the servers, and their words for the parameter.
 REFUSALS = {
     "response_format": ({400, 422, 500, NOT_IMPLEMENTED}, ("response_format", "json_schema", "grammar")),
     "temperature": ({400, 422}, ("temperature",)),
@@ -23,14 +23,14 @@ REFUSALS = {
 
 
 class Fault(Exception):
-    """An attempt that failed.
+    """Failed attempt.
 
     Attributes:
         passing: Whether another attempt may succeed.
-        about_prompt: Whether it is about what was asked, so that other prompts may succeed.
-        connected: Whether the server was there.
-        wait: Seconds after which the server wants to be asked again, if it said so.
-        refused: The parameters that the server may have refused.
+        about_prompt: Whether the fault concerns the prompt, so that other prompts may succeed.
+        connected: Whether the server was reached.
+        wait: Seconds to wait before the next attempt, as requested by the server; None without a request.
+        refused: Parameters that the server may have refused.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Fault(Exception):
 
 @contextmanager
 def translated(endpoint: Endpoint) -> Iterator[None]:
-    """Turn whatever the client raises into a `Fault`.
+    """Turn every error of the client into a `Fault` without secrets.
 
-    Traces, logs and checkpoints keep what a model raises, and servers are known to repeat a key in what they say.
+    Traces, logs and checkpoints keep the errors of a model, and some servers repeat the key in an error message.
     """
     try:
         yield
@@ -64,13 +64,13 @@ def translated(endpoint: Endpoint) -> Iterator[None]:
     except (openai.APITimeoutError, TimeoutError):
         raise Fault("it did not answer in time", passing=True) from None
     except openai.APIConnectionError as error:
-        # The words of such an error hold addresses, its kind does not.
+        # Keep only the kind of the error: its message holds addresses.
         kind = type(_origin(error)).__name__
         raise Fault(f"Connection failed, {kind}", passing=True, connected="Connect" not in kind) from None
     except Fault:
         raise
     except Exception as error:
-        # The client reads what came from outside: a proxy's page instead of JSON, half a stream, no choices.
+        # The client fails on an invalid reply: a proxy's page instead of JSON, half a stream, no choices.
         raise Fault(f"what it sent is no reply, {type(error).__name__}", passing=True) from None
 
 
@@ -98,7 +98,7 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _retry_after(milliseconds: str | None, seconds_or_date: str | None) -> float | None:
-    """Return the seconds that `Retry-After` asks for; None where it says nothing usable."""
+    """Return the seconds that `Retry-After` asks for; None if missing or unusable."""
     for text, divisor in ((milliseconds, 1000), (seconds_or_date, 1)):
         try:
             return max(0.0, float(text or "") / divisor)

@@ -1,4 +1,4 @@
-"""What calls cost, in US dollars: by a table of the user's own, or by the package genai-prices."""
+"""Prices of model calls in US dollars: from a table of one's own, or from the package genai-prices."""
 
 import os
 from functools import lru_cache
@@ -13,19 +13,19 @@ MILLION = 1e6
 
 
 class Price(BaseModel):
-    """Dollars a million tokens."""
+    """Price of a model in US dollars per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     input: float = Field(ge=0)
-    """Of prompts."""
+    """Price of prompt tokens."""
     cached: float | None = Field(None, ge=0)
-    """Of prompts that the provider had in its cache; as the others where nothing is said."""
+    """Price of prompt tokens from the provider's cache; as `input` if missing."""
     output: float = Field(ge=0)
-    """Of replies."""
+    """Price of reply tokens."""
 
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
-        """Return the dollars for a call; `cached_tokens` are among `prompt_tokens`."""
+        """Return the cost of a call in dollars; `prompt_tokens` includes `cached_tokens`."""
         cached = self.input if self.cached is None else self.cached
         fresh = max(0, prompt_tokens - cached_tokens)
         return (fresh * self.input + cached_tokens * cached + completion_tokens * self.output) / MILLION
@@ -35,16 +35,16 @@ _TABLE: TypeAdapter[dict[str, Price]] = TypeAdapter(dict[str, Price])
 
 
 def price_of(model: str) -> Price | None:
-    """Return what a model costs, None where nobody says so.
+    """Return the price of a model; None if unknown.
 
-    The file that BILLP_PRICES names comes first, such as `{"gpt-4o-mini": {"input": 0.15, "cached": 0.075, "output":
-    0.6}}`; then what genai-prices knows of OpenAI.
+    The file named by BILLP_PRICES comes first, such as `{"gpt-4o-mini": {"input": 0.15, "cached": 0.075, "output":
+    0.6}}`; the prices of OpenAI in genai-prices come second.
 
     Args:
-        model: `rules`, which costs nothing, `openai:NAME`, or a model of another package, whose price is not known.
+        model: `rules` (costs nothing), `openai:NAME`, or a model of another package (price unknown).
 
     Raises:
-        BadInputError: BILLP_PRICES names no table of prices.
+        BadInputError: BILLP_PRICES does not name a valid table of prices.
     """
     provider, _, name = model.partition(":")
     if provider == "rules":
@@ -71,11 +71,11 @@ def _own_table(file: str) -> dict[str, Price]:
 
 @lru_cache(maxsize=64)
 def _published(name: str) -> Price | None:
-    # Takes 0.2 s to import, and who uses `rules` needs none.
+    # Import late: it takes 0.2 s, and `rules` needs no prices.
     from genai_prices import Usage, calc_price
 
     def dollars(usage: Usage) -> float:
-        # For a prompt of our size: some models cost more where prompts are very long.
+        # Ask for a prompt of our size, because some models charge more for very long prompts.
         return 1_000 * float(calc_price(usage, model_ref=name, provider_id="openai").total_price)
 
     try:

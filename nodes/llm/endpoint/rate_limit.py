@@ -1,14 +1,14 @@
-"""Keep to a number of requests or tokens a minute."""
+"""Rate limit: requests or tokens per minute, shared by all calls."""
 
 import asyncio
 import time
 
 
 class Pace:
-    """Spends so much a minute and no more, evenly, however many calls share it.
+    """Rate limit that spreads an amount evenly over each minute, for any number of calls.
 
-    Each spender takes its turn at once, in order of asking, so there is nothing to lock, and an amount larger than what
-    a minute allows delays those after it instead of being refused.
+    Each call reserves its turn without waiting, in order of arrival, so no lock is needed. An amount larger than the
+    limit of a minute is not refused: it delays the calls after it.
     """
 
     def __init__(self, a_minute: float | None) -> None:
@@ -16,7 +16,7 @@ class Pace:
         self._free = 0.0
 
     async def wait(self, amount: float) -> None:
-        """Wait for the turn to spend `amount`."""
+        """Reserve `amount`, and wait for its turn."""
         now = time.monotonic()
         turn = max(now, self._free)
         self._free = turn + amount * self._seconds_each
@@ -24,5 +24,5 @@ class Pace:
             await asyncio.sleep(turn - now)
 
     def correct(self, amount: float) -> None:
-        """Take into account what was spent beyond what was waited for; below 0 where it was less."""
+        """Add to the reserved amount after a call; `amount` is negative if the call took less than reserved."""
         self._free += amount * self._seconds_each

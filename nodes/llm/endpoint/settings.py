@@ -1,4 +1,4 @@
-"""The endpoint behind `openai:NAME`: its address, key and limits, which come from the environment alone."""
+"""Endpoint of `openai:NAME`: address, key and limits, from environment variables only."""
 
 import os
 from base64 import b64encode
@@ -27,82 +27,82 @@ VARIABLES: Final = {
 
 
 class EndpointError(BillpError):
-    """Raised where a visit cannot go on because of its model's endpoint; it can be resumed from its last checkpoint."""
+    """Raised if the endpoint of a model stops a visit; the visit can resume from its last checkpoint."""
 
 
 class RefusedVisitError(EndpointError):
-    """Raised where the endpoint does not take what this visit asks, or failed it too often; others may do well."""
+    """Raised if the endpoint refuses a prompt of this visit, or failed the visit too often; others may succeed."""
 
 
 class EndpointSettings(BaseModel):
-    """What is known of an endpoint; docs/endpoints.md says what each setting is for."""
+    """Settings of an endpoint; docs/endpoints.md explains each of them."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     address: SecretStr = SecretStr("")
-    """Base URL; may hold a name and password for the server; OpenAI's own where it is empty."""
+    """Base URL; may hold a name and password for the server; empty for OpenAI's own address."""
     key: SecretStr = SecretStr("")
     call_seconds: float = Field(120, gt=0)
-    """Until an attempt is given up, however slowly its reply still trickles in."""
+    """Seconds until an attempt is cancelled, even if its reply is still arriving."""
     attempts: int = Field(10, ge=1, le=1000)
     """Most attempts of one call."""
     visit_retries: int = Field(200, ge=0)
     """Most failed attempts of a whole visit."""
     first_wait: float = Field(0.5, ge=0)
-    """Seconds after the first failed attempt; they double with each further one."""
+    """Seconds to wait after the first failed attempt; each further failure doubles them."""
     longest_wait: float = Field(60, ge=0)
     """Most seconds between two attempts."""
     requests_a_minute: float | None = Field(None, gt=0)
     tokens_a_minute: float | None = Field(None, gt=0)
-    """Prompts and replies together."""
+    """Most tokens of prompts and replies together."""
     reply_tokens: int = Field(2_000, ge=1)
-    """Most tokens of a reply where there is a budget: what a call may cost is known beforehand by it."""
+    """Most tokens of a reply under a budget; this bounds the cost of a call before it is sent."""
 
     @property
     def parts(self) -> SplitResult:
-        """Return the address in its parts."""
+        """Return the parts of the address."""
         return urlsplit(self.address.get_secret_value())
 
     @property
     def clean_address(self) -> str | None:
-        """Return the address without name and password, which clients would log; None for OpenAI's own."""
+        """Return the address without name and password, because clients log it; None for OpenAI's own address."""
         parts = self.parts
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() or None
 
     @property
     def login(self) -> tuple[str, str] | None:
-        """Return the name and password that the address holds."""
+        """Return the name and password in the address; None if missing."""
         parts = self.parts
         if "@" not in parts.netloc:
             return None
         return unquote(parts.username or ""), unquote(parts.password or "")
 
     def secrets(self) -> list[str]:
-        """Return every text that must not come out, the longest first."""
+        """Return every text that no message may hold, longest first."""
         parts = self.parts
         name, password = self.login or ("", "")
-        # As it is sent, since a server may repeat what it was sent.
+        # The login in the encoding of the request, because a server may repeat a request in its reply.
         sent = b64encode(f"{name}:{password}".encode()).decode() if self.login else ""
         found = {self.key.get_secret_value(), password, parts.password or "", sent} - {""}
         where = {self.address.get_secret_value(), self.clean_address or "", parts.netloc.rpartition("@")[2]}
-        # A short name or host is part of many a word.
+        # Skip short names and hosts, because many words contain them.
         found |= {text for text in (*where, parts.hostname or "", name, parts.username or "") if len(text) > 3}
         return sorted(found, key=lambda text: (-len(text), text))
 
 
 class Endpoint:
-    """What all calls of this process share."""
+    """Endpoint with its state, shared by all calls of this process."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.settings = settings
         self.requests = Pace(settings.requests_a_minute)
         self.tokens = Pace(settings.tokens_a_minute)
         self.answered = False
-        """Whether it has ever answered; one that never has is more likely misnamed than busy."""
+        """Whether the endpoint ever answered; if not, its address is more likely wrong than the server busy."""
         self.refused: set[tuple[str, str]] = set()
-        """Models with the parameters that the server does not take for them."""
+        """Pairs of a model and a parameter that the server refuses for it."""
         self.budget: Budget | None = None
-        """What calls may cost together, where that is limited."""
+        """Budget of all calls together; None without a limit."""
         self._secrets = settings.secrets()
 
     def without_secrets(self, text: str) -> str:
@@ -114,12 +114,12 @@ class Endpoint:
 
 @lru_cache(maxsize=1)
 def shared_endpoint() -> Endpoint:
-    """Return the endpoint of this process; not to be called for the first time by two threads at once.
+    """Return the endpoint of this process; the first call must not come from two threads at once.
 
     Raises:
-        BadInputError: A variable cannot be used, or neither address nor key is set.
+        BadInputError: A variable is invalid, or neither address nor key is set.
     """
-    # An empty line in `.env` stands for "not set".
+    # An empty value in `.env` means "not set".
     given: dict[str, Any] = {name: os.environ[env] for name, env in VARIABLES.items() if os.environ.get(env)}
     try:
         settings = EndpointSettings.model_validate(given)

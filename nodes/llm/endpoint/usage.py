@@ -1,4 +1,4 @@
-"""What a call took: its tokens by the provider's own figures, and their price."""
+"""Usage of model calls: tokens by the provider's own figures, and cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from nodes.llm.endpoint.prices import Price
 from nodes.llm.text.tokens import count_tokens
 
-# Digits of a dollar; a token costs some 1e-7.
+# Decimals of a cost in dollars; a token costs some 1e-7.
 COST_DIGITS = 12
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Usage(BaseModel):
-    """Model calls and tokens spent."""
+    """Model calls, tokens and cost."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -27,11 +27,11 @@ class Usage(BaseModel):
     completion_tokens: Count = 0
     """Tokens of all replies."""
     cached_tokens: Count = 0
-    """Tokens of prompts that the provider had in its cache; among `prompt_tokens` too."""
+    """Prompt tokens from the provider's cache; `prompt_tokens` includes them."""
     retries: Count = 0
-    """Attempts that failed before a call succeeded; not among `calls`."""
+    """Failed attempts before a call succeeded; `calls` excludes them."""
     cost: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False)
-    """US dollars, for calls whose price is known."""
+    """Cost in US dollars of the calls with a known price."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -44,7 +44,7 @@ class Usage(BaseModel):
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
-        # Never below 0: an edited state may say that rounds took more than the visit.
+        # Never below 0: in an edited state the rounds may have a larger usage than the visit.
         return Usage(
             calls=max(0, self.calls - other.calls),
             prompt_tokens=max(0, self.prompt_tokens - other.prompt_tokens),
@@ -56,18 +56,18 @@ class Usage(BaseModel):
 
 
 def usage_of(message: BaseMessage, prompt: Sequence[BaseMessage], price: Price | None = None) -> Usage:
-    """Return what the call took that gave a message; tokens are counted here where the model did not report them.
+    """Return the usage of the call that gave a message; tokens are counted here if the model did not report them.
 
     Args:
-        message: The reply.
-        prompt: What was asked.
-        price: What the model costs, None where nobody knows.
+        message: Reply of the model.
+        prompt: Messages of the prompt.
+        price: Price of the model; None if unknown.
     """
     reported: Mapping[str, Any] = getattr(message, "usage_metadata", None) or {}
     details: Mapping[str, int] = reported.get("input_token_details") or {}
     prompt_tokens = reported.get("input_tokens") or sum(count_tokens(one.text) for one in prompt)
     completion_tokens = reported.get("output_tokens") or count_tokens(message.text)
-    # Some providers' tiers put their name before it.
+    # For some service tiers the provider puts the name of the tier before `cache_read`.
     cached_tokens = sum(count for name, count in details.items() if name.endswith("cache_read"))
     return Usage(
         calls=1,

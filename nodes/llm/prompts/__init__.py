@@ -1,4 +1,4 @@
-"""The default prompt of each role, as Markdown files."""
+"""Default prompts of the roles, as Markdown files."""
 
 from importlib.resources import files
 

@@ -1,1 +1,1 @@
-"""Text without a model: token counts, lenient JSON and the grammar of wishes."""
+"""Text tools without a model: token counts, lenient JSON and the grammar of wishes."""

@@ -1,6 +1,6 @@
-"""Reading: find objects and values in whatever a model wrote, without knowing what is wanted.
+"""Lenient JSON: objects and values in the text of a model, without a schema.
 
-Every reader is forgiving and takes time linear in the length of the text. Nothing here raises.
+Every reader tolerates mistakes and takes time linear in the length of the text. No public function raises.
 """
 
 import json
@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Bounds that keep reading linear: braces tried as the start of an object, how often the text may be read over,
-# and levels of nesting.
+# Bounds that keep reading linear: most braces tried as the start of an object, most passes over the text, and most
+# levels of nesting.
 _MOST_STARTS = 64
 _MOST_READINGS = 3
 _DEEPEST = 40
@@ -35,30 +35,30 @@ _WORDS_FOR = {
     "true": True, "false": False, "null": None, "none": None,
     "nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf,
 }  # fmt: skip
-# Labels by which models introduce their answer, whatever the field is called.
+# Labels with which models introduce an answer, under any name of the field.
 _ANSWER_LABELS = frozenset("item title recommendation answer finalanswer action output response".split())
-# Labels that end an answer, although no field is called so.
+# Labels that end an answer, although they name no field.
 _OTHER_LABELS = frozenset("thought reason reasoning explanation note observation genre genres why confidence".split())
 
 
 def readable(text: str) -> str:
-    """Remove control characters and lone surrogates, which could not be stored or shown."""
+    """Remove control characters and lone surrogates, because they cannot be stored or shown."""
     return _UNREADABLE.sub("", text)
 
 
 def folded(name: str) -> str:
-    """Return the letters and digits of a name, without case."""
+    """Return the case-folded letters and digits of a name."""
     return "".join(sign for sign in name.casefold() if sign.isalnum())
 
 
 def without_thinking(text: str) -> str:
-    """Return the text outside `<think>` blocks; one that is never closed reaches to the end."""
+    """Return the text outside `<think>` blocks; an unclosed block reaches to the end of the text."""
     kept: list[str] = []
     start, thinking = 0, False
     for tag in _THINK.finditer(text):
         closes = bool(tag.group(1))
         if closes and not thinking:
-            kept.clear()  # some chat templates swallow the opening tag
+            kept.clear()  # some chat templates remove the opening tag
         elif not thinking:
             kept.append(text[start : tag.start()])
         thinking = not closes
@@ -67,9 +67,9 @@ def without_thinking(text: str) -> str:
 
 
 def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield the objects in a text that hold anything, each before those one level inside it.
+    """Yield the objects in a text that are not empty, each before the objects one level inside it.
 
-    With each goes whether the text is that object and nothing else.
+    The second value says whether the text is that object and nothing else.
     """
     whole = _strict(text)
     if isinstance(whole, dict) and whole:
@@ -88,7 +88,7 @@ def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
         for found in _inside(value):
             if found:
                 yield _scrubbed(found), False
-        # An opener that is never closed may be prose before the object that counts.
+        # An unclosed brace may belong to prose before the real object.
         place = opener.start() + 1 if reader.cut_off else reader.place
 
 
@@ -114,7 +114,7 @@ def _inside(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _scrubbed(part: Any, depth: int = 0) -> Any:
-    """Return a value whose texts hold no lone surrogates or control characters, which escapes may bring back."""
+    """Return a value with readable texts: escapes may bring back lone surrogates and control characters."""
     if isinstance(part, str):
         return readable(part)
     if depth > _DEEPEST:
@@ -127,12 +127,12 @@ def _scrubbed(part: Any, depth: int = 0) -> Any:
 
 
 def labelled_lines(text: str, fields: Mapping[str, str], main: str | None) -> dict[str, str]:
-    """Read "Item: X" lines; a value goes on until the next label.
+    """Return the values of lines such as "Item: X"; a value continues until the next label.
 
     Args:
-        text: The text.
-        fields: The names wanted, by their folded spellings.
-        main: The name for which labels such as "Answer" stand, if any.
+        text: Text of the model.
+        fields: Names of the fields, by their folded spellings.
+        main: Field for labels such as "Answer"; None for none.
     """
     sections: dict[str, list[str]] = {}
     current: list[str] | None = None
@@ -153,7 +153,7 @@ def labelled_lines(text: str, fields: Mapping[str, str], main: str | None) -> di
 
 
 def plain_text(text: str) -> str:
-    """Return a text without fence and quotes, and of a list of texts the first."""
+    """Return a text without fence and quotes; for a JSON list of texts, the first text."""
     whole = _strict(text)
     if isinstance(whole, list) and whole and isinstance(whole[0], str):
         text = readable(whole[0])
@@ -161,7 +161,7 @@ def plain_text(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Remove what wraps a whole text: quotes, asterisks, backticks."""
+    """Remove the quotes, asterisks or backticks around a whole text."""
     text = text.strip()
     for opening, closing in (("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"), ("«", "»")):
         if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
@@ -171,7 +171,7 @@ def _unquoted(text: str) -> str:
 
 
 def as_text(given: Any) -> str | None:
-    """Return the text that a value of another type stands for, if it is plain which."""
+    """Return the text meant by a value of any type; None if unclear."""
     if isinstance(given, int | float) and not isinstance(given, bool):
         return str(given)
     if isinstance(given, list):
@@ -183,7 +183,7 @@ def as_text(given: Any) -> str | None:
 
 
 def as_number(given: Any) -> str | None:
-    """Return the one number in a short text; "3/5" and "3 out of 5" are 3."""
+    """Return the only number in a short text; "3/5" and "3 out of 5" are 3. None if unclear."""
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if isinstance(given, int | float) and not isinstance(given, bool):
@@ -196,14 +196,14 @@ def as_number(given: Any) -> str | None:
 
 
 class _Unreadable(Exception):
-    """Raised inside this file where a text at some brace is no object at all."""
+    """Raised inside this file if the text at a brace is not an object."""
 
 
 class _JsonReader:
-    """Read one JSON-like value from a place in a text, forgiving what models get wrong, in one pass.
+    """Reader of one JSON-like value at a place in a text, in one pass.
 
-    Single and curly quotes, bare keys and words, Python's True and None, trailing commas, comments, unescaped inner
-    quotes, and an end that is missing.
+    Accepts single and curly quotes, bare keys and words, Python's True and None, trailing commas, comments, unescaped
+    inner quotes, and a missing end.
     """
 
     def __init__(self, text: str, place: int) -> None:
@@ -212,7 +212,7 @@ class _JsonReader:
         self.cut_off = False
 
     def value(self, depth: int) -> Any:
-        """Read the value at the place and leave the place behind it."""
+        """Read the value at the place, and move the place behind it."""
         if depth > _DEEPEST:
             raise _Unreadable
         sign = self._next()
@@ -241,7 +241,7 @@ class _JsonReader:
             key = self._string(sign) if sign in _CLOSER_OF else self._word(_BARE_KEY)
             if self._next() not in (":", "="):
                 if self.cut_off:
-                    break  # a key that was being written
+                    break  # the text ends within or after a key
                 raise _Unreadable
             self.place += 1
             if self._next() == "":
@@ -281,12 +281,12 @@ class _JsonReader:
         return _unescaped(self.text[start:].rstrip("\\").removesuffix("```").rstrip())
 
     def _ends_string(self, place: int) -> bool:
-        """Tell a closing quote from one inside the text that nobody escaped."""
+        """Return whether a quote closes the string; an unescaped quote inside it does not."""
         end = _past(_GAP, self.text, place)
         follower = self.text[end : end + 1]
         if follower in ("", ",", ":", "}", "]") or self.text.startswith(("```", "//"), end):
             return True
-        return follower in ('"', "'") and "\n" in self.text[place:end]  # a comma was forgotten
+        return follower in ('"', "'") and "\n" in self.text[place:end]  # the comma is missing
 
     def _word(self, pattern: re.Pattern[str]) -> str:
         found = pattern.match(self.text, self.place)
@@ -299,7 +299,7 @@ class _JsonReader:
         word = self._word(_BARE_VALUE)
         if word.casefold() in _WORDS_FOR:
             return _WORDS_FOR[word.casefold()]
-        # A number stays the text it is: the schema knows whether it wants one.
+        # Keep a number as text: the schema decides whether the field is a number.
         return word
 
 
@@ -318,5 +318,5 @@ def _unescaped(text: str) -> str:
             return chr(int(sign[1:], 16))
         return {"n": "\n", "t": "\t", "r": "\r", "b": "", "f": ""}.get(sign, sign)
 
-    # Two escapes may make one character, as JSON writes an emoji.
+    # Two escapes may make one character: JSON writes an emoji as a surrogate pair.
     return _ESCAPE.sub(meant, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

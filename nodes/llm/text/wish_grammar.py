@@ -1,4 +1,4 @@
-"""Read wishes out of a plan, a lesson or a person's words: categories to recommend or to leave out, and distances."""
+"""Grammar of wishes in a plan, a lesson or a person's words: categories to recommend or to avoid, and distances."""
 
 import re
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ _DISTANCE = re.compile(r"\bat (least|most) (\d+(?:\.\d+)?)\b")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a text asks for."""
+    """Wishes of a text."""
 
     want: tuple[str, ...] = ()
     """Categories to recommend, in the order of the text."""
     avoid: tuple[str, ...] = ()
-    """Categories to leave out."""
+    """Categories to avoid."""
     least: float | None = None
     """Least distance to the last items."""
     most: float | None = None
@@ -25,11 +25,11 @@ class Wishes:
 
 
 def read_wishes(text: str, categories: Iterable[str]) -> Wishes:
-    """Return what `text` asks for.
+    """Return the wishes in `text`.
 
-    A category counts where it stands as whole words. It is to be left out after a word such as "avoid", "leave" or
-    "no", up to the end of the sentence, a semicolon, or a word such as "recommend", "mix" or "but". A distance is
-    written "at least 0.70" or "at most 0.70". Of contradicting wishes the last one counts.
+    A category counts if it stands as whole words. It is avoided after a word such as "avoid", "leave" or "no", up to
+    the end of the sentence, a semicolon, or a word such as "recommend", "mix" or "but". A distance is written "at least
+    0.70" or "at most 0.70". Of contradicting wishes the last one counts.
     """
     names = {name.casefold(): name for name in categories}
     verdict: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""Roles behind a real HTTP endpoint: what arrives there, and visits through all that can go wrong."""
+"""Roles with a model at a real HTTP endpoint: requests, schemas, usage, faults, limits and settings."""
 
 import asyncio
 import random
@@ -39,7 +39,7 @@ QUICK = {"BILLP_FIRST_WAIT": "0.001", "BILLP_LONGEST_WAIT": "1"}
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    """An endpoint that answers as `rules` does, with short waits after a failure."""
+    """Endpoint that answers like `rules`, with short waits after a failure."""
     with serving(by_rules) as endpoint:
         set_up(monkeypatch, OPENAI_BASE_URL=endpoint.url, **QUICK)
         yield endpoint
@@ -61,17 +61,17 @@ async def visit(
 
 
 def plain(output: VisitOutput) -> Any:
-    """Return a visit without what it cost."""
+    """Return a visit without its usage."""
     return output.model_dump(exclude={"usage": True, "steps": {"__all__": {"usage"}}})
 
 
 def failing(failures: list[Reply | Failure], then: Script = by_rules) -> Script:
-    """Return a script that begins with failures."""
+    """Return a script that starts with failures."""
     left = iter(failures)
     return lambda asked: next(left, None) or then(asked)
 
 
-# What arrives.
+# Requests.
 
 
 async def test_a_visit_behind_an_endpoint_is_the_visit_that_its_replies_make(endpoint: Endpoint) -> None:
@@ -93,7 +93,7 @@ async def test_each_role_asks_for_its_schema_in_the_strict_form(endpoint: Endpoi
         assert asked.body["response_format"]["json_schema"]["strict"] is True
         assert asked.schema is not None
         assert asked.schema["required"] == list(asked.schema["properties"]) == list(schema.model_fields)
-        # Servers refuse or misread some of these.
+        # Some servers refuse or misread these keywords.
         assert not {"pattern", "minLength", "maxLength", "minimum", "maximum"} & set(str(asked.schema).split("'"))
 
 
@@ -139,7 +139,7 @@ async def test_a_prompt_is_the_roles_template_and_one_block_about_this_visitor(e
     history = [world.catalogue.item(item_id).title for item_id in world.users[dev].history][-10:]
     for asked in endpoint.asked:
         system, facts = asked.body["messages"]
-        # No examples of former visits beside them, and nothing of a user in the template.
+        # No other messages, so no examples of former visits, and no data of a user in the template.
         assert (system["role"], facts["role"]) == ("system", "user")
         assert system["content"] == default_prompt(asked.facts["role"])
         assert [one["title"] for one in asked.facts["history"]] == history[-len(asked.facts["history"]) :]
@@ -152,7 +152,7 @@ async def test_two_event_loops_one_after_the_other_use_one_model_each(endpoint: 
     assert first == second and first.usage.retries == second.usage.retries == 0
 
 
-# Schemas, and replies that are none.
+# Schemas, and replies without the schema's form.
 
 
 async def test_a_server_without_schemas_is_found_out_once_and_asked_in_words_from_then_on(endpoint: Endpoint) -> None:
@@ -163,7 +163,7 @@ async def test_a_server_without_schemas_is_found_out_once_and_asked_in_words_fro
     endpoint.asked.clear()
     assert plain(await visit()) == plain(output)
     assert not any("response_format" in asked.body for asked in endpoint.asked)
-    # Another model on the same server may well take them.
+    # Another model on the same server may accept schemas.
     endpoint.script = by_rules
     endpoint.asked.clear()
     await visit(context=Context(model="openai:other"))
@@ -203,7 +203,7 @@ async def test_a_reply_cut_off_by_its_length_is_repaired_and_the_step_says_so(en
     *before, last = [step.outcomes for step in output.steps]
     usual = {"planner": "repaired", "actor": "ok", "critic": "fallback"}
     assert before == [usual] * len(before) and last == usual | {"reflector": "ok"}
-    # The Critic was asked twice a round.
+    # The Critic is asked twice a round.
     assert {step.usage.calls for step in output.steps} == {4}
 
 
@@ -297,7 +297,7 @@ async def test_the_server_says_how_long_to_wait_and_otherwise_waits_grow(
     times = [asked.at for asked in endpoint.asked]
     waits = [after - before for before, after in zip(times, times[1:], strict=False)]
     assert waits[0] >= 0.4
-    # Doubling from 0.05, less at most half: the second attempt waits 0.1, the fourth 0.4.
+    # Waits double from 0.05, and jitter takes off at most half: 0.1 after the second attempt, 0.4 after the fourth.
     assert waits[1] >= 0.05 and waits[2] >= 0.1 and waits[3] >= 0.2
 
 
@@ -327,7 +327,7 @@ async def test_a_visit_that_cannot_go_on_ends_in_one_line_and_is_resumed_where_i
     endpoint.script = by_rules
     output = await visit(given=None, checkpointer=saver)
     assert plain(output) == plain(await visit(context=Context()))
-    # Nothing that had been answered was asked again.
+    # No answered question is asked again.
     assert len(endpoint.asked) == attempts + output.usage.calls
 
 
@@ -385,16 +385,16 @@ async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
     set_up(monkeypatch, **{f"BILLP_{variable}_PER_MINUTE": str(a_minute)})
     endpoint.script = lambda asked: Reply(by_rules(asked).text, prompt_tokens=90, completion_tokens=10)
     given = VisitInput(world="tiny", max_steps=3)
-    # With a prompt that is estimated near what the server counts.
+    # A short prompt, so that the estimated tokens are close to the tokens that the server reports.
     context = Context(model="openai:x", actor_prompt="Choose.", shortlist_size=1, prompt_tokens=300)
     await asyncio.gather(*(visit("act_only", given, context) for _ in range(3)))
     times = sorted(asked.at for asked in endpoint.asked)
-    # 100 tokens a call or one request, so ten calls a second: 0.1 s apart.
+    # One request or 100 tokens a call allow ten calls a second, one each 0.1 s.
     assert len(times) == 9
     assert times[-1] - times[0] >= 0.75
 
 
-# The environment.
+# Settings in the environment.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A real language model, served on this machine, in every role: it proves the way there and back, not good play."""
+"""Real language model, served on this machine, in every role: tests requests and replies, not the quality of play."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ needs_model = pytest.mark.skipif(
     reason="needs the extra `local` and the weights, which `make test` and `make local-model` fetch",
 )
 
-# One visit in a process of its own, as a program would run it; what was said last to each role is in the state alone.
+# Program that runs one visit in a process of its own. The last exchange of each role is only in the state.
 VISIT = """
 import asyncio, json, sys
 from langgraph.checkpoint.memory import InMemorySaver
@@ -56,14 +56,14 @@ asyncio.run(main(**json.loads(sys.argv[1])))
 
 @contextmanager
 def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Serve the model on a free port; the address and the process."""
+    """Serve the model on a free port, and yield its address and process."""
     with log.open("w") as errors:
         process = subprocess.Popen(
             [BILLP, "local-model", WEIGHTS, "--port", "0"], stdout=subprocess.PIPE, stderr=errors, text=True
         )
     try:
         assert process.stdout is not None
-        # Ends with the process, should that not start.
+        # If the server does not start, the process ends and this read returns.
         found = re.search(r"http://127\.0\.0\.1:\d+/v1", process.stdout.readline())
         assert found, log.read_text()
         yield found[0], process
@@ -74,7 +74,7 @@ def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server, set for the processes that a test starts."""
+    """Address of a server, set in the environment of the processes that a test starts."""
     with serving(tmp_path / "log") as (address, _):
         monkeypatch.setenv("OPENAI_BASE_URL", address)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -88,7 +88,7 @@ def run(*command: str | Path) -> Any:
 
 
 def visit(user_id: str) -> dict[str, Any]:
-    # At temperature 0 it says the same again; few items to choose from, so that it has little to read.
+    # Temperature 0 makes the replies repeatable; few candidates make the prompts short.
     given = {"world": "tiny", "user_id": user_id, "max_steps": ROUNDS}
     context = {"model": MODEL, "temperature": 0, "prompt_tokens": 600, "shortlist_size": 5}
     output: dict[str, Any] = run(sys.executable, "-c", VISIT, json.dumps({"given": given, "context": context}))
@@ -96,7 +96,7 @@ def visit(user_id: str) -> dict[str, Any]:
 
 
 def written(address: str) -> int:
-    """Return the number of tokens that the server has written."""
+    """Return the number of tokens that the server generated."""
     metrics = httpx.get(address.removesuffix("/v1") + "/metrics", trust_env=False).text
     found = re.search(r"^llamacpp:tokens_predicted_total (\d+)", metrics, re.MULTILINE)
     assert found, metrics
@@ -105,7 +105,7 @@ def written(address: str) -> int:
 
 @needs_model
 def test_a_real_model_plays_every_role_of_a_whole_visit_and_results_name_it(home: Path, address: str) -> None:
-    # Chance has it that a user leaves in the second round; with three of them it does not happen.
+    # A user may happen to leave before the last round, so try up to three users.
     for user_id in open_world_now("tiny").world.split("dev").users[:3]:
         before = written(address)
         output = visit(user_id)
@@ -123,11 +123,11 @@ def check_visit(output: VisitOutput, exchange: dict[str, Any], tokens: int) -> N
     for step in output.steps:
         assert step.plan and step.title and 1 <= step.reward <= 5
         assert step.next_value is not None and step.advantage is not None
-        # Not every reply was of no use: the schema that came along keeps the model to its form.
+        # At least one reply is usable, because the schema in the request keeps the model to its form.
         assert set(step.outcomes.values()) != {"fallback"}
-        # Planner, Actor and Critic, each at most twice.
+        # Planner, Actor and Critic are each asked at most twice.
         assert 3 <= step.usage.calls <= 6
-    # The server's own count.
+    # The count of the server itself.
     assert output.usage.completion_tokens == tokens > 0
     assert output.usage.prompt_tokens > 100 * output.usage.calls
     assert sorted(exchange) == sorted(ROLES)
@@ -146,7 +146,7 @@ def check_results(home: Path) -> None:
 def test_the_server_ends_at_once_though_it_has_much_to_read(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as (address, process):
         question = {"messages": [{"role": "user", "content": "Tell me more about it. " * 1000}]}
-        # Says so when it begins to read.
+        # The server then reports the start of reading.
         streamed = question | {"stream": True, "return_progress": True}
         url = f"{address}/chat/completions"
         with httpx.stream("POST", url, json=streamed, timeout=60, trust_env=False) as reply:

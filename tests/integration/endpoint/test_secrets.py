@@ -1,4 +1,4 @@
-"""Key and address of an endpoint come out nowhere, whatever a visit and its endpoint do."""
+"""Secrets of an endpoint: no output holds its key or address, in any course of a visit."""
 
 import base64
 import logging
@@ -30,7 +30,7 @@ ARGUMENTS = ["--world", "tiny", "--model", "openai:x", "--max-steps", "2"]
 
 @pytest.fixture
 def endpoint(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    """An endpoint behind a name and a password."""
+    """Endpoint with a name and a password."""
     with serving(by_rules) as endpoint:
         address = endpoint.url.replace("http://", f"http://{NAME}:{QUOTED}@")
         set_up(monkeypatch, OPENAI_BASE_URL=address, OPENAI_API_KEY=KEY, BILLP_CALL_ATTEMPTS="3", **QUICK)
@@ -47,12 +47,12 @@ def found_in(text: str, endpoint: Endpoint) -> list[str]:
 
 
 def tell(asked: Asked, status: int) -> Failure:
-    """Repeat all that came along, as some servers do."""
+    """Return a failure that repeats every secret of the request, as some servers do."""
     return Failure(status, f"bad key {KEY} for {NAME}:{PASSWORD} ({QUOTED}) at {asked.headers}")
 
 
 def way_of(name: str) -> Script:
-    """Return a script by its name."""
+    """Return the script of a name."""
     often, _, fault = name.partition(" ")
     if often in ("always", "twice"):
         return failing([FAULTS[fault]] * (1000 if often == "always" else 2))
@@ -72,7 +72,7 @@ ENDING_ILL = ["refused key", "bad request", "unknown model", "busy", *(f"always 
 
 
 class Traced(AsyncCallbackHandler):
-    """Keeps what a tracer is told, as text."""
+    """Tracer that keeps its events as text."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -108,13 +108,13 @@ async def test_no_secret_is_in_logs_checkpoints_traces_and_errors(
         failed = True
         said += [str(error), repr(error), repr(error.__cause__)]
     assert failed is (way in ENDING_ILL)
-    # It does arrive, and nowhere else.
+    # The login arrives at the endpoint, and in no other place.
     assert {asked.headers["authorization"] for asked in endpoint.asked} == {f"Basic {LOGIN}"}
     assert traced.heard
     kept = repr((dict(saver.storage), dict(saver.writes), dict(saver.blobs)))
     for text in (*said, *traced.heard, kept):
         assert found_in(text, endpoint) == []
-    # Whoever asks for every detail of the connection is told its host and port, and no more.
+    # Debug logs of the connection may show its host and port, and no other secret.
     for record in caplog.records:
         found = found_in(record.getMessage() + str(record.exc_text or ""), endpoint)
         assert found == [] or (record.name.startswith("httpcore") and found == secrets(endpoint)[-1:])

@@ -1,4 +1,4 @@
-"""A user who comes back: what they made of an item in the very same situation is told, and acted on."""
+"""Returning user: the Actor gets their former reactions to items in the same situation, and uses them."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from nodes.llm.prompting import read_facts
 from nodes.state import VisitInput, VisitOutput
 
 pytestmark = pytest.mark.usefixtures("home")
-# Visits of a user are told apart by their seeds.
+# The seed tells the visits of a user apart.
 seeds = itertools.count()
 
 
@@ -26,7 +26,7 @@ async def store() -> AsyncIterator[ChromaStore]:
 
 
 async def visit(store: ChromaStore, variant: str, user_id: str, **changes: Any) -> tuple[VisitOutput, list[Any]]:
-    """Return what came of a visit that is remembered, and the candidates of each round as the Actor was told them."""
+    """Run a visit, save its records, and return its output and the Actor's candidates in each round."""
     graph: Any = build_variant(variant).compile(store=store)
     given = VisitInput(world="tiny", user_id=user_id, max_steps=12, seed=next(seeds))
     context = Context(**{"learn": "cohort", "explore": 0.0} | changes)
@@ -48,7 +48,7 @@ async def test_the_second_visit_goes_the_way_of_the_first_but_not_over_its_end(
     stayed = [step.item_id for step in first.steps if not step.left]
     assert [step.item_id for step in second.steps[: len(stayed)]] == stayed
     assert first.steps[-1].item_id not in [step.item_id for step in second.steps[: len(first.steps)]]
-    # The item at which the user left is told only where it is proposed once more.
+    # The item after which the user left shows its reaction only if it is a candidate again.
     for step, shown in zip(first.steps, told, strict=False):
         before = {one["title"]: one.get("before") for one in shown}
         assert before.get(step.title) in (("left", None) if step.left else (round(step.reward, 2),))

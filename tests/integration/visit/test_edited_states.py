@@ -1,4 +1,4 @@
-"""Edited states: bounds hold for edits, an edited visit teaches nobody else, and whose visit it is the runtime says."""
+"""Edited states: edits keep the bounds, memories of an edited visit stay private, the runtime names the account."""
 
 import json
 from collections.abc import AsyncIterator
@@ -106,14 +106,14 @@ async def test_an_edited_visit_teaches_nobody_else(store: ChromaStore, way: str)
         await graph.ainvoke(Command(update={"steps": [edited]}), thread())
     elif way == "goto":
         whole = state | {"steps": [edited], "edited": False}
-        # Once a visit has ended, no node of its own is next.
+        # After the end of a visit, none of its nodes is next.
         await graph.ainvoke(TINY, thread("sent"), context=Context(learn="off"))
         await graph.ainvoke(Command(goto=[Send("critic", whole)]), thread("sent"))
     else:
         await graph.abulk_update_state(thread(), [[({"steps": [edited], "edited": False}, "user")]])
         await graph.ainvoke(None, thread())
     assert spaces(store) == {"private:tiny"}
-    # What an item is called is asked of the catalogue, not of the state.
+    # The title comes from the catalogue, not from the state.
     assert INJECTED not in json.dumps([one.value for one in store.records()])
     await graph.ainvoke(TINY | {"max_steps": 1}, thread("other"))
     assert spaces(store) == {"private:tiny", "tiny"}
@@ -213,7 +213,7 @@ async def test_records_out_of_bounds_are_passed_over_with_one_warning(
     graph = compiled(store)
     await graph.ainvoke(TINY | {"max_steps": 1}, thread(), context=Context(experiences_k=10, choices="free"))
     state = (await graph.aget_state(thread())).values
-    # The catalogue says what an item is called, whatever stands in the record.
+    # Title and categories come from the catalogue, not from the record.
     assert [(one.title, one.genres) for one in state["experiences"]] == [(item.title, list(item.genres))]
     told = read_facts(state["exchange"]["actor"].prompt)
     assert INJECTED not in json.dumps(told)
@@ -221,7 +221,7 @@ async def test_records_out_of_bounds_are_passed_over_with_one_warning(
 
 
 async def test_a_copied_thread_continues_under_an_id_of_its_own(home: Path) -> None:
-    # As the server's `threads.copy` does amid an interrupt.
+    # Copy the thread during an interrupt, like `threads.copy` of the server.
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         saver = InMemorySaver(serde=serializer())
         graph: Any = recommend.compile(checkpointer=saver, store=store)
@@ -237,6 +237,6 @@ async def test_a_copied_thread_continues_under_an_id_of_its_own(home: Path) -> N
             await graph.ainvoke(Command(resume={"rating": rating}), thread(name))
         found = [Experience.model_validate(one.value) for one in store.records(("experiences",))]
         assert sorted((one.visit, one.reward) for one in found) == [("one#1", 1.0), ("one#1", 5.0), ("two#1", 4.0)]
-        # Neither recalls what the other taught before it was copied: to both it is the visit under way.
+        # Neither thread recalls the experiences from before the copy: for both they belong to the current visit.
         state = (await graph.aget_state(thread("two"))).values
         assert all(one.item_id != state["steps"][0].item_id for one in state["experiences"])

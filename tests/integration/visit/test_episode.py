@@ -1,4 +1,4 @@
-"""The graph of a visit, with the real store and world: order, edits, forks, second visits, bad input."""
+"""Graph of a visit with the real store and world: order of nodes, edits, forks, second visits, bad input."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,7 +96,7 @@ async def test_what_is_remembered_is_recalled_and_changes_what_is_done(store: Ch
     after = [await visit(store, context=Context(learn="off"), user_id=one) for one in users]
     assert [one.steps for one in after] != [one.steps for one in before]
     assert any("at least" in step.plan for one in after for step in one.steps)
-    # Visits of dev users with learning off leave nothing of theirs to anybody.
+    # With learning off, the visits of dev users write no memories.
     assert await everything(store) == kept
 
 
@@ -147,7 +147,7 @@ async def test_a_bad_input_says_why_and_a_good_one_follows_on_the_same_thread(ba
     with pytest.raises(BadInputError, match=why):
         await compiled.ainvoke(TINY | bad, thread())
     assert (await compiled.aget_state(thread())).values["world"]
-    # What the bad input said does not stick to a good one that says less.
+    # A good input with fewer fields gets defaults, not values of the bad input.
     assert (await compiled.ainvoke({"world": "tiny"}, thread()))["length_with_exit"] >= 1
 
 
@@ -224,7 +224,7 @@ async def test_a_bad_edit_is_named_and_can_be_mended(edit: dict[str, Any]) -> No
     before = (await compiled.aget_state(thread())).values
     await compiled.aupdate_state(thread(), edit)
     field = next(iter(edit))
-    if field != "steps":  # the reducer leaves out what is no step
+    if field != "steps":  # the reducer drops values that are not steps
         with pytest.raises(BadInputError, match=f"^{field}: "):
             await compiled.ainvoke(None, thread())
     assert (await compiled.aget_state(thread())).next
@@ -313,6 +313,6 @@ async def test_no_role_is_told_whether_and_why_the_user_left(store: ChromaStore)
         assert not any(word in exchange.prompt for word in ("leave_reason", '"similar"', '"disliked"'))
         if role != "reflector":
             assert '"left"' not in exchange.prompt
-    # The Critic judges the last round without its reward.
+    # The Critic does not see the reward of the last round.
     last = output["steps"][-1]
     assert f'"reward": {round(last.reward, 2)}' not in state["exchange"]["critic"].prompt.split('"values"')[1]

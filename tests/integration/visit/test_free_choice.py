@@ -1,4 +1,4 @@
-"""The Actor without a shortlist, as in the original: whatever it writes becomes one item."""
+"""Actor without a shortlist, as in the original: every text becomes one item."""
 
 import json
 from collections import defaultdict
@@ -79,7 +79,7 @@ async def test_no_reply_without_an_item_ends_a_visit(reply: str, grounding: Any,
     state = await run("act_only", TINY, FREE.model_copy(update={"grounding": grounding}))
     exchange: Exchange = state["exchange"]["actor"]
     assert exchange.outcome == "fallback" and exchange.fault
-    # Asked twice a round and no more; then comes the best predicted item that the visit has not had.
+    # The model is asked twice a round; then the highest predicted item that is new in the visit is taken.
     assert len(model.prompts) == 2 * len(state["steps"])
     predicted = [step.predicted for step in state["steps"]]
     items = [step.item_id for step in state["steps"]]
@@ -95,7 +95,7 @@ async def test_the_second_question_names_the_fault_and_a_good_title_is_taken(scr
 
 
 def two_titles_of_one_item() -> tuple[str, str]:
-    """Return two titles that no catalogue has and that lie nearest to the same item."""
+    """Return two titles that are not in the catalogue and are nearest to the same item."""
     place = open_world_now("tiny")
     found: defaultdict[str, list[str]] = defaultdict(list)
     for genre in place.categories:

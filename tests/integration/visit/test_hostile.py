@@ -1,4 +1,4 @@
-"""Titles that try to be more than data change neither the structure of a prompt nor what is recommended."""
+"""Hostile titles: titles with instructions change neither the structure of a prompt nor the recommendations."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +29,7 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\
 
 
 def renamed(titles: Callable[[int], str | None]) -> Ratings:
-    """Return the ratings of `tiny` with other titles where `titles` has one for a position."""
+    """Return the ratings of `tiny` with the titles from `titles`; an item keeps its title if the result is None."""
     ratings = tiny(0)
     items = [
         Item(item.id, item.title if (title := titles(position)) is None else title, item.genres)
@@ -40,12 +40,12 @@ def renamed(titles: Callable[[int], str | None]) -> Ratings:
 
 
 def hostile(position: int) -> str | None:
-    """Put a hostile title on every second item, so that each list of a prompt holds some."""
+    """Return a hostile title for every second position, so that each list of a prompt holds some of them."""
     return HOSTILE[position // 2] if position % 2 == 0 and position // 2 < len(HOSTILE) else None
 
 
 class Played:
-    """What came of the visits in one world."""
+    """Outputs and prompts of the visits in one world."""
 
     def __init__(self) -> None:
         self.outputs: list[VisitOutput] = []
@@ -53,7 +53,7 @@ class Played:
 
 
 async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, variant: str) -> Played:
-    """Play visits that learn, one of a user whom the world knows by history alone, and one that recalls."""
+    """Run visits that write and recall memories: of training users, a dev user, and a newcomer with a history only."""
     close_worlds()
     monkeypatch.setenv("BILLP_HOME", str(home))
     World.build("same", ratings).save(home / "worlds" / "same")
@@ -80,7 +80,7 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
 
 @pytest.fixture
 async def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> AsyncIterator[tuple[Played, Played]]:
-    """The same visits in two worlds that differ in titles alone, not even in what the embedding makes of them."""
+    """Same visits in two worlds that differ only in titles; even the embeddings of the labels are equal."""
     plain, evil = renamed(lambda position: None), renamed(hostile)
     vectors = [shared_embeddings().embed_query(item.label) for item in plain.catalogue]
     harmless = await play(tmp_path / "plain", plain, monkeypatch, request.param)
@@ -117,7 +117,7 @@ async def test_hostile_titles_change_no_prompt_and_no_recommendation(both: tuple
         assert structure(read_facts(messages[1].text)) == structure(read_facts(others[1].text))
         assert not UNSEEN.search(messages[1].text.replace("\n", ""))
         shown |= {line for line in messages[1].text.splitlines() if line not in others[1].text}
-    # Many were really shown, each in a row of its own.
+    # Many hostile titles are shown, each in its own row.
     assert len(shown) > len(HOSTILE)
 
 

@@ -1,4 +1,4 @@
-"""What a run is known by, in this process; test_server_runs.py has the same on a server."""
+"""Name, tags and metadata of a run in this process; test_server_runs.py tests them on a server."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 class Trace(AsyncCallbackHandler):
-    """Keeps what a tracer is told of the root of each run, and of each call of a model."""
+    """Tracer that keeps the root of each run and each model call."""
 
     def __init__(self) -> None:
         self.roots: list[dict[str, Any]] = []
@@ -34,7 +34,7 @@ class Trace(AsyncCallbackHandler):
         self.calls.append(run)
 
     def known(self) -> dict[str, Any]:
-        """Return what the last run is known by."""
+        """Return name, tags and metadata of the last run."""
         root = self.roots[-1]
         told = {
             name: root["metadata"][name] for name in ("variant", "world", "user_id", "seed") if name in root["metadata"]

@@ -1,4 +1,4 @@
-"""An LLM as the user, behind a real HTTP endpoint and as the model `rules`: what it is asked, and what it decides."""
+"""LLM as the user, at a real HTTP endpoint and as the model `rules`: prompts, decisions and study results."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ TINY = VisitInput(world="tiny", max_steps=6)
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    """An endpoint that answers as `rules` does."""
+    """Endpoint that answers like `rules`."""
     with serving(by_rules) as endpoint:
         monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
         shared_endpoint.cache_clear()
@@ -45,7 +45,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def user_says(text: str) -> Callable[[Asked], Reply]:
-    """Return the script of a user who always answers the same; the other roles answer as `rules` does."""
+    """Return the script of a user who always gives the same answer; the other roles answer like `rules`."""
     return lambda asked: Reply(text) if asked.facts["role"] == "user" else by_rules(asked)
 
 
@@ -63,7 +63,7 @@ async def visit(context: Context = LLM, given: VisitInput = TINY, **compiled: An
     return VisitOutput.model_validate(await graph.ainvoke(given, config, context=context))
 
 
-# What the user is asked.
+# Prompts of the user.
 
 
 async def test_a_round_asks_the_user_between_actor_and_critic_and_counts_the_call(endpoint: Endpoint) -> None:
@@ -146,7 +146,7 @@ async def test_the_user_may_have_a_model_temperature_and_prompt_of_its_own(endpo
     assert context.models == {"rules", "openai:human"} and not context.scripted
 
 
-# What the user decides.
+# Decisions of the user.
 
 
 async def test_the_rating_and_the_reason_are_the_users_own(endpoint: Endpoint) -> None:
@@ -231,7 +231,7 @@ async def test_a_resume_without_settings_goes_on_with_the_same_kind_of_user() ->
     assert read_facts(state["exchange"]["user"].prompt)["role"] == "user"
 
 
-# What a study makes of it.
+# Studies with an LLM as the user.
 
 
 def test_a_study_holds_both_kinds_of_user_in_one_table(home: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_study_holds_both_kinds_of_user_in_one_table(home: Path) -> None:
     reasons = {line["variant"]: {bool(step["reason"]) for step in line["steps"]} for line in lines}
     assert reasons == {"billp": {False}, "billp_llm_user": {True}}
     assert "repeat / similar / disliked / chose / stayed" in shown(results)
-    # Where every user follows the rule, nothing is said of choice.
+    # The column for choice is missing if every user follows the leave rule.
     assert "repeat / similar / disliked / stayed" in shown(results | {"rows": results["rows"][:1]})
 
 

@@ -1,4 +1,4 @@
-"""No node of any graph takes the event loop for long, in the longest visit that there may be."""
+"""Longest visit: no node of any graph blocks the event loop for long."""
 
 from collections.abc import Callable, Iterable
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def slow(turns: dict[str, float], expected: Iterable[str]) -> dict[str, float]:
-    """Return those nodes that take the loop for too long."""
+    """Return the nodes that block the event loop too long, with their seconds."""
     assert list(turns) == list(expected)
     return {name: turn for name, turn in turns.items() if turn >= LONGEST_TURN}
 

@@ -1,4 +1,4 @@
-"""The outlook in a visit: what it puts before the Actor, from which memories, and when it is learned anew."""
+"""Outlook in a visit: candidates for the Actor, memories for the fit, and the time of a refit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def place() -> OpenWorld:
 
 
 async def experiences(count: int, *, visit: str = "other", user: str = "0", first: int = 0) -> list[Record]:
-    """Make rounds after which users left wherever the logs show an item that is near."""
+    """Return experiences in which the user left after every item close to a recent one by the logs model."""
     world = (await place()).world
     rng = np.random.default_rng(first)
     made = []
@@ -71,7 +71,7 @@ async def test_the_actor_is_told_the_risk_and_takes_what_is_foreseen(store: Chro
     foreseen = [one["outlook"]["foreseen"] for one in updates if "outlook" in one]
     told = [read_facts(one["actor"]["exchange"]["actor"].prompt)["candidates"] for one in updates if "actor" in one]
     assert [[one.risk for one in shown] for shown in foreseen] == [[one["risk"] for one in shown] for shown in told]
-    # No risk before the first round; then what was near did end visits.
+    # The first round has no risk; later rounds avoid near items, because near items ended visits.
     assert not any(one.risk for one in foreseen[0])
     for step, shown in zip(output.steps[1:], foreseen[1:], strict=True):
         assert step.risk == next(one.risk for one in shown if one.item_id == step.item_id)
@@ -166,7 +166,7 @@ async def test_some_train_visits_try_items_at_random_and_no_other_visit_does(sto
         _, updates = await run(store, context, seed=5)
         return [[one.item_id for one in part["outlook"]["foreseen"]] for part in updates if "outlook" in part]
 
-    # While nothing is known yet, all train visits do.
+    # Without any experience, all training visits try random items.
     assert len(await shown("cohort", 1e-9)) and not any(await shown("off", 1.0)) and not any(await shown("cohort", 0.0))
     await remember(store, "tiny", await experiences(120))
     at_random = await shown("cohort", 1.0)
@@ -201,7 +201,7 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
 
 
 async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names spaces of their own would else fill the server's memory with what each of them came to."""
+    """Without a bound, a caller with many spaces would fill the server's memory with their fits."""
     monkeypatch.setattr(tool, "SEEN_KEPT", 60)
     world = await place()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""The original's settings: where they come from, what goes before them, and what they do to the prompts."""
+"""Settings of the original: their source, their precedence, and their effect on the prompts."""
 
 import json
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ from tests.integration.study.test_study import Heard, disk_full
 pytestmark = pytest.mark.usefixtures("home")
 PAPER = "billp_paper"
 VISIT = VisitInput(world="tiny", max_steps=8)
-# The settings of method and study that the paper's authors used.
+# Settings of the method and the study that the paper's authors used.
 ORIGINAL = {
     "advantage_rule": "value_difference",
     "outlook": False,
@@ -117,7 +117,7 @@ async def test_the_critic_on_titles_alone_gets_through_long_visits() -> None:
         await compiled.ainvoke(None, config)
     state = (await compiled.aget_state(config)).values
     assert len(state["steps"]) == 12 and state["exchange"]["critic"].outcome == "ok"
-    # Rounds were left out of the prompt, and nothing but their number takes their place.
+    # The prompt replaces the rounds that were cut by their number only.
     assert read_facts(state["exchange"]["critic"].prompt)["earlier"].keys() == {"rounds"}
 
 

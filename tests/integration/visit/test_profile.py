@@ -1,4 +1,4 @@
-"""Profile of a person: a record of each thing they said, and nothing of it lost."""
+"""Profile of a person: one record for each statement, and no statement lost."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What prompts cost, in a world whose titles and categories are as long as Steam's."""
+"""Size of prompts in a world with titles and categories as long as those of Steam."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ async def test_a_round_keeps_to_the_aims(variant: str, calls: int, most: int) ->
 
 
 def sizes(items: Sequence[Item]) -> tuple[float, float]:
-    """Return the mean tokens of a title, and of the categories of an item as JSON."""
+    """Return the mean number of tokens of a title, and of an item's categories as JSON."""
     titles = mean(len(encode(item.title)) for item in items)
     return titles, mean(len(encode(json.dumps(item.genres, separators=(",", ":")))) for item in items)
 

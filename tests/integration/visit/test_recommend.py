@@ -1,4 +1,4 @@
-"""A visit with a person as the user: asked, answered, remembered for that person alone."""
+"""Visit with a person as the user: questions, answers, and memories for that person only."""
 
 import json
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def store(home: Path) -> AsyncIterator[ChromaStore]:
 
 
 class Visit:
-    """One person's visit, driven as a front end drives it."""
+    """Visit of one person, driven like a front end does."""
 
     def __init__(self, store: ChromaStore, thread: str) -> None:
         saver = InMemorySaver(serde=serializer())
@@ -162,7 +162,7 @@ async def test_nothing_of_a_person_reaches_anybody_else(store: ChromaStore) -> N
     assert PRIVATE not in await bob.prompts()
     state = await bob.state()
     assert state["lessons"] == [] and state["experiences"] == []
-    # Nor a simulated user of the same name or another, nor one who asks for that space by name.
+    # Neither a simulated user with any name nor a request for that space by name reaches the memories.
     with pytest.raises(ValidationError, match="space"):
         Context(space="people:tiny")
     with pytest.raises(BadInputError):

@@ -1,4 +1,4 @@
-"""The roles around a model that writes what models write, and what they are allowed to know."""
+"""Roles with a scripted model that writes typical replies, and the facts that each role may see."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ TINY = VisitInput(world="tiny", max_steps=4)
 
 
 class Scripted(BaseChatModel):
-    """Answers each role with what a function makes of its facts; the same however often it is asked."""
+    """Chat model that answers by a function of the facts; a second question gets the same answer."""
 
     answer: Callable[[dict[str, Any]], str]
     prompts: list[str] = []
@@ -55,12 +55,12 @@ class Scripted(BaseChatModel):
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict[str, Any]], str]], Scripted]]:
-    """Put a scripted model in the place of `rules`."""
+    """Replace the model `rules` by a scripted one."""
 
     def put(answer: Callable[[dict[str, Any]], str]) -> Scripted:
         model = Scripted(answer=answer, prompts=[])
         monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
-        # A test may put one in the place of another.
+        # A test may replace one scripted model by another.
         ask._by_loop.clear()
         return model
 
@@ -97,7 +97,7 @@ async def test_no_reply_without_an_item_ends_a_visit(reply: str, outcome: str, s
     exchange: Exchange = state["exchange"]["actor"]
     assert exchange.outcome == outcome and exchange.fault
     assert state["length_with_exit"] >= 1
-    # Asked twice a round and no more; then the best shortlisted item is taken.
+    # The model is asked twice a round; then the best candidate is taken.
     assert len(model.prompts) == 2 * len(state["steps"])
     assert state["steps"][-1].item_id == max(state["shortlist"], key=lambda one: one.predicted).item_id
 
@@ -147,7 +147,7 @@ async def test_a_value_out_of_range_is_not_taken(reply: str, script: Any) -> Non
 
 
 async def test_no_role_looks_at_a_table_of_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the user may: with a user of the test's own, a visit runs without any table."""
+    """Only the user reads a reward table: with the user of this test, a visit runs without one."""
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a role looked at a table")
@@ -321,11 +321,11 @@ def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
     assert isinstance(experience, Experience) and isinstance(value, Value)
     situation = "\n".join(item.label for item in (items[5], items[0], items[1]))
     assert experience.situation == value.situation == situation
-    # What the world knows of the item is asked of the world: the state says another title and other distances.
+    # Title, categories and distances come from the world; the state holds others.
     assert (experience.title, experience.advantage) == (items[2].title, 1.5)
     assert experience.genres == list(items[2].genres)
     assert experience.distance == who.distance(steps[:2], items[2]) != 0.75
-    # r' + gamma V(s') = 4 - 3 + 0.5 x 3, of the situation after the second item.
+    # Target r' + gamma V(s') = 4 - 3 + 0.5 x 3, for the situation after the second item.
     assert (value.target, value.distance) == (2.5, who.distance(steps[:1], items[1]))
     left = steps[2].model_copy(update={"left": True})
     kept = memories(memory, state, who, left, Context(leave_penalty=50))

@@ -1,4 +1,4 @@
-"""Credit: hand-computed advantages, and the original's rule on its recorded runs."""
+"""Credit by the Critic: hand-computed advantages, and both rules on the recorded runs of the original."""
 
 import json
 

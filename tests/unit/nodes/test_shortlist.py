@@ -1,4 +1,4 @@
-"""The category tool and the shortlist."""
+"""Category tool and shortlist."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ async def test_the_shortlist_looks_for_what_the_plan_says(home: Path) -> None:
         found = await shortlist(who, steps, plan, 5)
         return sum(genre in one.genres for one in found) / len(found)
 
-    # Averaged over genres: what a plan names turns up more often than where another one is named.
+    # Averaged over categories: a category is more frequent if the plan names it than if the plan names another.
     gains = [
         await share(f"Recommend {genre}.", genre) - await share(f"Recommend {other}.", genre)
         for genre, other in zip(genres, genres[1:] + genres[:1], strict=True)

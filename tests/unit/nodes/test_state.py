@@ -1,4 +1,4 @@
-"""The state of a visit: its reducer and its readability."""
+"""State of a visit: reducers, validation and settings."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_the_reducer_never_raises(junk: Any) -> None:
 
 @given(steps, st.lists(steps, max_size=3), st.lists(steps, max_size=3))
 def test_the_reducer_gives_the_same_in_whatever_batches(current: Any, first: Any, second: Any) -> None:
-    # What DeltaChannel asks of a reducer, so that a checkpoint is rebuilt as it was.
+    # DeltaChannel requires this of a reducer, so that it rebuilds a checkpoint exactly.
     assert merge(merge(current, first), second) == merge(current, first + second)
 
 

@@ -1,4 +1,4 @@
-"""Visitors: kept for the nodes of their visits, within a bound in bytes."""
+"""Cache of visitors for the nodes of their visits, bounded in bytes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Texts that are cached: bounded in bytes, whatever comes in."""
+"""Cache of texts: bounded in bytes for every input."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def test_short_texts_are_remembered_and_long_ones_are_not() -> None:
 
 @pytest.mark.parametrize("function", [shown, as_data, count_tokens], ids=lambda function: function.__name__)
 def test_no_long_text_is_kept(function: Callable[[str], object]) -> None:
-    """As an edited state may bring them; once each of up to 50,000 was kept."""
+    """An edited state may bring long texts; an earlier cache kept up to 50,000 of them."""
     function("warm up")
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""What calls cost."""
+"""Prices of calls."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sim.errors import BadInputError
 
 def test_the_cost_of_a_call_is_the_sum_of_its_three_kinds_of_tokens() -> None:
     price = Price(input=2.0, cached=0.5, output=8.0)
-    # 600 fresh at 2, 400 cached at 0.5, 100 written at 8, each a million.
+    # 600 fresh tokens at 2, 400 cached at 0.5 and 100 generated at 8 dollars per million.
     assert price.cost(1000, 400, 100) == pytest.approx((1200 + 200 + 800) / 1e6)
     assert Price(input=2.0, output=8.0).cost(1000, 400, 0) == pytest.approx(0.002)
 

@@ -1,4 +1,4 @@
-"""Where a prompt is cut: as the first algorithm cut it, and in one pass."""
+"""Cut of a prompt: same result as the first algorithm, in one pass."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from nodes.state import Profile
 
 
 def first_messages(prompt: str, facts: Facts, limit: int, rounds_listed: int | None) -> list[BaseMessage]:
-    """Cut a prompt as the first algorithm did: render it whole for each cut, until one fits."""
+    """Cut a prompt like the first algorithm: render the whole prompt for each cut until it fits."""
     room = limit - count_tokens(prompt)
     count = len(facts.get("rounds", []))
     spare = 0 if rounds_listed is None else max(0, count - rounds_listed)
@@ -55,7 +55,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "reward": numbers,
     "genres": st.lists(st.sampled_from(["Drama", "War", "Comedy", "千と千尋", 'A "B"', "Film-Noir"]), max_size=4),
 }
-# As Planner and Reflector are told rounds, Actor and Critic, an LLM as the user, and the Critic of titles only.
+# Rounds as in the prompts of Planner and Reflector, Actor and Critic, LLM as the user, and Critic of titles only.
 TOLD = [
     ("title", "distance", "reward", "genres"),
     ("title", "distance", "reward"),
@@ -68,7 +68,7 @@ TOLD = [
 def whole_facts(draw: st.DrawFn) -> Facts:
     columns = draw(st.sampled_from(TOLD))
     rows = st.tuples(*(COLUMNS[name] for name in columns)).map(lambda row: dict(zip(columns, row, strict=True)))
-    # Few different rows, many times: long visits are drawn in little time.
+    # Few distinct rows, repeated, so that long visits are drawn quickly.
     kinds = draw(st.lists(rows, min_size=1, max_size=6))
     order = draw(st.lists(st.integers(0, len(kinds) - 1), max_size=60))
     others = st.dictionaries(
@@ -114,7 +114,7 @@ def test_every_limit_cuts_a_long_visit_at_the_same_round(rounds_listed: int | No
 def test_each_listed_round_is_written_once_and_no_other_is(
     rounds_listed: int | None, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted, since a time measured on a busy machine says little; ten times the rounds take no more rows."""
+    """Rows are counted, because times on a busy machine say little; ten times the rounds take no more rows."""
     rounds = [{"title": f"Title {n}", "reward": 3.5, "genres": ["Drama"]} for n in range(10_000)]
     written, summed = [], []
 

@@ -1,4 +1,4 @@
-"""Prompts: the facts as data, within a budget."""
+"""Prompts: facts as data, within a budget of tokens."""
 
 import json
 from typing import Any
@@ -76,7 +76,7 @@ def test_a_persons_latest_wishes_are_told_as_far_as_there_is_room() -> None:
     assert wish_facts(Profile(text="\n \n")) == wish_facts(None) == {}
 
 
-# Lists of objects with the same keys become tables; a list of lists has no place among the facts.
+# Lists of objects with the same keys become tables; facts hold no lists of lists.
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(categories=["L", "N"]))
 objects = st.fixed_dictionaries({"a": scalars, "b": st.lists(scalars, max_size=3)})
 

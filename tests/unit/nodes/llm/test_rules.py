@@ -1,4 +1,4 @@
-"""The model `rules` uses what it is shown: each test has its control, often the same facts inverted."""
+"""Model `rules`: it uses the facts of its prompt. Each test has a control, often with the same facts inverted."""
 
 import json
 from typing import Any
@@ -62,14 +62,14 @@ def test_the_actor_weighs_a_known_risk_against_the_rating() -> None:
     risky, safe = NEAR | {"risk": 0.05}, FAR | {"risk": 0.01}
     assert choice(candidates=[risky, safe]) == "Far"
     assert choice(candidates=[risky | {"risk": 0.0105}, safe]) == "Near"
-    # The rest is told by the risk, but for a plan between equals.
+    # A known risk replaces the other facts; the plan decides only between equals.
     assert choice(candidates=[risky, safe], plan="Keep a distance of at most 0.50 from the last four items.") == "Far"
     equal = [NEAR | {"risk": 0.01, "predicted": 4.0}, safe | {"predicted": 4.0}]
     assert choice(candidates=equal, plan="Recommend Comedy.") == "Far"
 
 
 def written(**changes: Any) -> str:
-    """Return what the Actor writes without candidates."""
+    """Return the title that the Actor writes without candidates."""
     facts = {
         "categories": ["Drama", "Comedy", "War"],
         "history": [{"title": "Old"}],
@@ -97,7 +97,7 @@ def test_without_candidates_the_actor_repeats_what_went_well_elsewhere() -> None
     assert written(experiences=[good, good | {"title": "As good"}]) == "Good"
     assert written(experiences=[good | {"advantage": -1.0}]) == "The Comedy War Tale"
     assert written(experiences=[good | {"genres": ["Drama"]}]) == "The Comedy War Tale"
-    # Not what the user knows already.
+    # The title must be new to the user.
     assert written(experiences=[good], rounds=[{"title": "Good"}]) == "The Comedy War Tale"
     assert written(experiences=[good], history=[{"title": "Good"}]) == "The Comedy War Tale"
 
@@ -220,7 +220,7 @@ def test_the_critic_on_titles_alone_goes_by_recalled_values_and_fears_a_repetiti
     assert value(**told) == value(**told, values=[{"target": 1.0}]) == 1.0
     assert value(**told, values=[{"target": 5.0}]) == 3.0
     assert value(**told | {"now": {"title": "B"}}) == -3.0
-    # Longer ago counts no more.
+    # Earlier rounds do not count.
     assert value(**told | {"now": {"title": "A"}}) == 1.0
 
 
@@ -264,7 +264,7 @@ def used(genres: list[str], *before: list[str], again: bool = False, **changes: 
 
 
 def test_the_user_rates_by_what_they_gave_the_categories_before() -> None:
-    # 3.5 + 1.0 x 15 / 20, and the same below; one rating of Horror says little: 3.5 - 2.0 x 1 / 6.
+    # Drama 3.5 + 1.0 x 15 / 20, War with a minus; one rating of Horror counts little: 3.5 - 2.0 x 1 / 6.
     assert [used([genre])["rating"] for genre in ("Drama", "War", "Horror")] == [4.25, 2.75, 3.17]
     assert used(["Drama", "War"])["rating"] == used(["Comedy"])["rating"] == used([])["rating"] == 3.5
     assert used(["Drama"], mean_rating=4.9, tastes=[])["rating"] == 4.9
@@ -284,7 +284,7 @@ def test_the_user_leaves_when_the_last_four_were_much_like_it() -> None:
     assert not used(["Drama"], ["Drama"], ["Drama"])["stay"]
     assert not used(["Drama"], ["Drama"], ["Drama", "Comedy"])["stay"]
     assert used(["Drama"], ["Drama", "Comedy"], ["Drama", "War"], ["Comedy"])["stay"]
-    # Longer ago counts no more.
+    # Earlier rounds do not count.
     assert used(["Drama"], ["Drama"], ["Drama"], *[["Comedy"]] * 4)["stay"]
 
 
@@ -304,7 +304,7 @@ def test_the_model_answers_from_the_facts_alone() -> None:
 
 
 def test_the_model_answers_the_same_when_it_is_asked_again() -> None:
-    # A title that it writes without candidates may be one that the user has had.
+    # Without candidates, a written title may be one that the user already had.
     facts = {"role": "actor", "history": [], "rounds": [], "categories": ["War"], "plan": "", "experiences": []}
     prompt = [SystemMessage("Take one."), HumanMessage(render(facts))]
     answer = RulesModel().invoke(prompt).text

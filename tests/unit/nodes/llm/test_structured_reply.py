@@ -265,11 +265,11 @@ def test_json_keeps_every_text_as_it_is(item: str) -> None:
     assert parse("x " + json.dumps({"item": item}) + " y", Choice).item == item
 
 
-# Asking.
+# Questions to a model.
 
 
 class Scripted(BaseChatModel):
-    """Answer from a list; an exception in the list is raised."""
+    """Chat model that answers from a list; it raises an exception in the list."""
 
     script: list[Any]
     seen: list[list[BaseMessage]] = []
@@ -377,7 +377,7 @@ async def test_content_blocks_are_read() -> None:
     assert (reply.raw, reply.outcome) == ('{"item": "Portal 2"}', "ok")
 
 
-# Over the recorded Steam runs.
+# Recorded Steam runs.
 
 
 def recorded_steps() -> Iterator[dict[str, Any]]:
@@ -426,10 +426,10 @@ async def test_whatever_was_recorded_gives_each_role_an_answer() -> None:
                 outcomes[schema.__name__, "fault"] += 1
             else:
                 outcomes[schema.__name__, "read"] += 1
-    # One of them is enough to see the way from a fault to the fallback.
+    # One text is enough to test the path from a fault to the fallback.
     fault = next(text for text in texts if len(text) < 8)
     reply = await ask(Scripted(script=[fault] * 2, seen=[]), PROMPT, ROLES[0][0], fallback=lambda: ROLES[0][1])
     assert (reply.outcome, reply.value) == ("fallback", ROLES[0][1])
-    # Thoughts and titles are words: each stands for a plan or an item, almost none for a number.
+    # Thoughts and titles are words: nearly each is valid as a plan and an item, and nearly none as a number.
     assert outcomes["Plan", "read"] > 0.9 * len(texts) and outcomes["Choice", "read"] > 0.9 * len(texts)
     assert outcomes["Judgement", "fault"] > 0.9 * len(texts)

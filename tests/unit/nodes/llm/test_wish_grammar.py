@@ -1,4 +1,4 @@
-"""Wishes in plain words."""
+"""Grammar of wishes in plain words."""
 
 import pytest
 from hypothesis import given

@@ -20,7 +20,7 @@ from tests.shared_data import recorded
 
 
 class NgramEmbeddings(Embeddings):
-    """Hash character trigrams: cheap, deterministic, similar for similar spelling."""
+    """Embeddings from hashed character trigrams: cheap, deterministic, similar for similar spelling."""
 
     def __init__(self) -> None:
         self.documents = 0
@@ -447,7 +447,7 @@ def test_long_texts_are_grounded_quickly(grounder: Grounder, text: str) -> None:
     assert time.process_time() - start < 1.0
 
 
-# Over the recorded Steam runs.
+# Recorded Steam runs.
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
