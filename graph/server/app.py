@@ -11,10 +11,13 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.server.asgi import is_internal, path_of, refuse
 from graph.server.limits import RequestLimits, configured_limits
+from memory.chroma.errors import StoreError
 
 # Routes open to requests without an account: health, and the version of the server.
 OPEN = ("/", "/ok", "/info")
@@ -113,10 +116,16 @@ def _again(messages: list[Message], receive: Receive) -> Callable[[], Awaitable[
     return replay
 
 
+async def memory_failed(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request to the store with the line of the memory's fault, which LangGraph would hide."""
+    return JSONResponse({"detail": str(error)}, 422 if isinstance(error, ValueError) else 503)
+
+
 app = Starlette(
     middleware=[
         Middleware(ClosedRoutes, accounts=bool(os.environ.get("LANGGRAPH_AUTH"))),
         Middleware(RequestLimits, limits=configured_limits()),
         Middleware(StoreNumbers),
-    ]
+    ],
+    exception_handlers={StoreError: memory_failed},
 )
