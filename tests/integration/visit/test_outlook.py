@@ -100,7 +100,7 @@ async def test_it_is_learned_anew_only_when_the_memory_has_changed(
         fits.append(len(seen))
         return fit_leave_risk(pairs, seen)
 
-    monkeypatch.setattr(tool, "fit_outlook", counted)
+    monkeypatch.setattr(tool, "fit_leave_risk", counted)
     records = await experiences(40)
     await remember(store, "tiny", records)
     for user in ("", "", ""):
@@ -185,7 +185,7 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
         fits.append(len(seen))
         return fit_leave_risk(pairs, seen)
 
-    monkeypatch.setattr(tool, "fit_outlook", counted)
+    monkeypatch.setattr(tool, "fit_leave_risk", counted)
     world, mine, theirs = (
         await place(),
         RecallScope("tiny", "1", "mine", ("tiny",)),
