@@ -47,7 +47,7 @@ from memory.chroma.open_folder import connect, settle_identity
 from memory.chroma.remote import RemoteBackend
 from memory.chroma.worker import ServerWorker
 from memory.embeddings import Embedding, embeddings_of, identity, shared_embeddings
-from memory.event_loop import LoopTurns
+from memory.event_loop import CallOrder, LoopTurns
 from memory.home import home
 from memory.operations import checked
 from memory.search.filters import Namespace
@@ -182,6 +182,7 @@ class ChromaStore(BaseStore):
         self._writer = Writer(self._worker, self._backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
         self._turns = LoopTurns()
+        self._order = CallOrder()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -215,30 +216,30 @@ class ChromaStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer the reads, then apply the writes, as `batch` does, without blocking the event loop.
 
-        On cancellation, records already passed to Chroma are written, later ones are not.
+        Concurrent calls of one event loop write the same record in the order of the calls, so the last call wins. On
+        cancellation, records already passed to Chroma are written, later ones are not.
         """
         results, reads, puts = self._sort_out(ops)
-        queries = {text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)}
-        answers: list[tuple[int, ReadResult]] = []
-        for index, op in reads:
-            query = queries.get(_query(op))
-            async with self._turns.turn():
-                answer = self._backend.answer_at_once(op, query)
-            if answer is None:
-                answer = await self._in_worker_async(self._backend.answer, op, query)
-            answers.append((index, answer))
-        writes: list[Write] = []
-        for part in _parts(puts):
-            values, texts = self._values(part), self._texts(part)
-            vectors = await self.embeddings.aembed_documents(_distinct(texts)) if any(texts) else []
-            writes += self._writes(part, values, texts, vectors)
-            await asyncio.sleep(0)
-        for chunk in _noted(answers, results):
-            await asyncio.wrap_future(self._queued(chunk))
-        for chunk in chunks(writes):
-            await asyncio.wrap_future(self._queued(chunk))
-            # Chroma blocked the interpreter: let waiting tasks run first.
-            await asyncio.sleep(0)
+        with self._order.place(puts) as wait_for_earlier_calls:
+            queries = {
+                text: self._fitting([await self.embeddings.aembed_query(text)], 1)[0] for text in _queries(reads)
+            }
+            answers: list[tuple[int, ReadResult]] = []
+            for index, op in reads:
+                query = queries.get(_query(op))
+                async with self._turns.turn():
+                    answer = self._backend.answer_at_once(op, query)
+                if answer is None:
+                    answer = await self._in_worker_async(self._backend.answer, op, query)
+                answers.append((index, answer))
+            writes = await self._embedded_async(puts)
+            for chunk in _noted(answers, results):
+                await asyncio.wrap_future(self._queued(chunk))
+            await wait_for_earlier_calls()
+            for chunk in chunks(writes):
+                await asyncio.wrap_future(self._queued(chunk))
+                # Chroma blocked the interpreter: let waiting tasks run first.
+                await asyncio.sleep(0)
         return results
 
     def records(self, prefix: Namespace = ()) -> list[StoredRecord]:
@@ -416,6 +417,16 @@ class ChromaStore(BaseStore):
             values, texts = self._values(part), self._texts(part)
             vectors = self.embeddings.embed_documents(_distinct(texts)) if any(texts) else []
             writes += self._writes(part, values, texts, vectors)
+        return writes
+
+    async def _embedded_async(self, puts: Puts) -> list[Write]:
+        """Return the writes with their vectors, and let the event loop run after each part."""
+        writes: list[Write] = []
+        for part in _parts(puts):
+            values, texts = self._values(part), self._texts(part)
+            vectors = await self.embeddings.aembed_documents(_distinct(texts)) if any(texts) else []
+            writes += self._writes(part, values, texts, vectors)
+            await asyncio.sleep(0)
         return writes
 
     def _write(self, writes: Sequence[Write], most: int = CHUNK) -> None:

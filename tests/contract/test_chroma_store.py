@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph.store.base import PutOp
 
 from memory.chroma.errors import BadRecordError
+from memory.chroma.layout import CHUNK
 from memory.store import ChromaStore
 from tests.servers import ChromaServer
 from tests.stores import DIMENSION
@@ -96,6 +99,72 @@ def own_url(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         yield server.url
     finally:
         server.stop()
+
+
+SLOW = PutOp(("a", "b"), "k", {"text": "slow"})
+QUICK = PutOp(("a", "b"), "k", {"text": "quick"})
+BAD = PutOp(("a", "b"), "k", {"text": "slow bad"})
+DELETE = PutOp(("a", "b"), "k", None)
+MANY = [PutOp(("a", "b"), f"k{number}", {"text": "quick"}) for number in range(2 * CHUNK)]
+
+CONCURRENT: dict[str, tuple[list[list[PutOp]], set[int], str | None]] = {
+    "put": ([[SLOW], [QUICK]], set(), "quick"),
+    "delete": ([[SLOW], [DELETE]], set(), None),
+    "put after delete": ([[SLOW], [DELETE], [QUICK]], set(), "quick"),
+    "put of a long batch": ([[*MANY, QUICK], [QUICK._replace(value={"text": "newer"})]], set(), "newer"),
+    "long batch": ([[SLOW], [QUICK, *MANY]], set(), "quick"),
+    "failed call": ([[BAD], [QUICK]], set(), "quick"),
+    "failed call in between": ([[SLOW], [BAD], [QUICK]], set(), "quick"),
+    "cancelled call": ([[SLOW], [QUICK]], {0}, "quick"),
+    "cancelled call in between": ([[SLOW], [SLOW], [DELETE]], {1}, None),
+    "cancelled last call": ([[SLOW], [QUICK]], {1}, "slow"),
+}
+"""Calls in the order in which they are made, the numbers of those to cancel, and the text that remains."""
+
+
+@pytest.mark.parametrize("case", CONCURRENT)
+async def test_the_last_of_concurrent_calls_for_a_record_wins(
+    ours: ChromaStore, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def embed(texts: list[str]) -> list[list[float]]:
+        for _ in range(50 if any("slow" in text for text in texts) else 0):
+            await asyncio.sleep(0)
+        if any("bad" in text for text in texts):
+            raise ConnectionError
+        return ours.embeddings.embed_documents(texts)
+
+    monkeypatch.setattr(ours.embeddings, "aembed_documents", embed)
+    made, cancelled, remains = CONCURRENT[case]
+    calls: list[asyncio.Task[Any]] = [asyncio.create_task(ours.abatch(ops)) for ops in made]
+    await asyncio.sleep(0)
+    for number in cancelled:
+        calls[number].cancel()
+    for number, call in enumerate(calls):
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await call
+        assert call.cancelled() == (number in cancelled)
+    item = await ours.aget(("a", "b"), "k")
+    assert (item and item.value["text"]) == remains
+
+
+async def test_concurrent_calls_for_other_records_do_not_wait(
+    ours: ChromaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_embed = asyncio.Event()
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        if any("slow" in text for text in texts):
+            await may_embed.wait()
+        return ours.embeddings.embed_documents(texts)
+
+    monkeypatch.setattr(ours.embeddings, "aembed_documents", embed)
+    waiting = asyncio.create_task(ours.abatch([SLOW]))
+    await asyncio.sleep(0)
+    await ours.aput(("a", "b"), "other", {"text": "quick"})
+    await asyncio.to_thread(ours.put, ("a", "b"), "k", {"text": "of another thread"})
+    may_embed.set()
+    await waiting
+    assert {item.key: item.value["text"] for item in await ours.asearch(("a", "b"))} == {"k": "slow", "other": "quick"}
 
 
 def test_the_examples_of_its_documentation_run_as_they_stand(
