@@ -48,10 +48,21 @@ def search_index(
             query_embeddings=query[np.newaxis], n_results=fetched, where=where, include=["distances"]
         )
         ids, distances = answer["ids"][0], (answer["distances"] or [[]])[0]
-        found = _rank(collection, query, ids, [1.0 - distance for distance in distances], wanted, resolve)
-        if len(found) >= wanted or len(ids) < fetched:
+        is_all = len(ids) < fetched
+        lost = _lost_rows(collection, where, ids, fetched) if is_all else []
+        rough = [1.0] * len(lost) + [1.0 - distance for distance in distances]
+        found = _rank(collection, query, [*lost, *ids], rough, wanted, resolve)
+        if len(found) >= wanted or is_all:
             return found
         fetched *= 4
+
+
+def _lost_rows(collection: Table, where: dict[str, Any] | None, ids: list[str], most: int) -> list[str]:
+    """Return rows that the index should have found: among equal vectors and deleted rows its graph loses some."""
+    if where is None and collection.count() <= len(ids):
+        return []
+    known = set(ids)
+    return [row for row in collection.get(where=where, include=[], limit=most)["ids"] if row not in known]
 
 
 def _rank(
