@@ -115,8 +115,8 @@ def run_study(
     with resumable_folder(target) as folder:
         token = _begin(folder, settings, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
-        ledgers = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
-        spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
+        visit_logs = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(visit_logs))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
@@ -243,7 +243,7 @@ def visits_planned(settings: StudySettings, world: World) -> int:
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
     followed = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
-    return sum(len(stage.users) for course in followed for stage in course.stages)
+    return sum(len(batch.users) for phase in followed for batch in phase.batches)
 
 
 def visits_done(name: str) -> int:
@@ -317,10 +317,10 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     return not unknown
 
 
-async def _spent(ledgers: Mapping[Path, VisitLog]) -> float:
+async def _spent(visit_logs: Mapping[Path, VisitLog]) -> float:
     """Return the cost of an unfinished study so far, in dollars, from the visit logs in the folders of its cells."""
     spent = 0.0
-    for cell, done in ledgers.items():
+    for cell, done in visit_logs.items():
         spent += done.cost
         if (cell / CHECKPOINTS).exists():
             under_way = await costs_under_way(cell / CHECKPOINTS)
