@@ -141,9 +141,9 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
 def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
     told = TOLD_EACH
-    heads = [row for row in ids if is_main_row(row)]
-    for start in range(0, len(heads), PAGE):
-        page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
+    main_rows = [row for row in ids if is_main_row(row)]
+    for start in range(0, len(main_rows), PAGE):
+        page = collection.get(ids=main_rows[start : start + PAGE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
@@ -163,7 +163,7 @@ def _vectors(records: Sequence[StoredRecord], embed: Embed) -> dict[str, Vector]
     found: dict[str, Vector] = {}
     for record, own in texts.items():
         # A restored record may have another number of vectors.
-        rows = [record.head, *record.extras]
+        rows = [record.main_row, *record.vector_rows]
         found |= {row: place[text] for row, text in zip(rows, own, strict=False)}
     return found
 
