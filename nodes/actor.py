@@ -78,7 +78,7 @@ async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Vi
     """Recall the experiences of this round: those of the nearest situations."""
     situation = who.situation(state.steps)
     found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
-    return [remembered(one, situation, who.place.world.catalogue) for one in found]
+    return [remembered(one, situation, who.open_world.world.catalogue) for one in found]
 
 
 def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
@@ -113,7 +113,7 @@ def choice_facts(
 ) -> Facts:
     """Return the facts for the choice of an item, apart from the plan."""
     count = context.hints if context.category_tool else 0
-    hints = random_categories(who.place.categories, count, state.seed, len(state.steps))
+    hints = random_categories(who.open_world.categories, count, state.seed, len(state.steps))
     return {
         "experiences": experience_facts(experiences, titles=not candidates),
         **({"categories_to_try": category_facts(hints)} if hints else {}),
@@ -125,9 +125,9 @@ class ChoiceResolver:
     """Resolver of the Actor's text to one item: a candidate if the text names one, else any grounded item."""
 
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:
-        self._catalogue = who.place.world.catalogue
+        self._catalogue = who.open_world.world.catalogue
         self._predicted = who.predicted
-        self._grounder = who.place.fresh if context.grounding == "fresh" else who.place.nearest
+        self._grounder = who.open_world.fresh if context.grounding == "fresh" else who.open_world.nearest
         self._mode = context.grounding
         self._noun = "candidate" if candidates else "item"
         self._had = [*(step.item_id for step in state.steps), *who.seen]

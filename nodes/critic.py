@@ -143,7 +143,7 @@ def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, c
         reward_offset=context.reward_offset,
         rule="td",
     )
-    catalogue = who.place.world.catalogue
+    catalogue = who.open_world.world.catalogue
     item = catalogue.item(step.item_id)
     situation = who.situation(before)
     experience = memory.record(

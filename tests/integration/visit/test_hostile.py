@@ -65,9 +65,11 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
         return inner(self, messages, *args, **kwargs)
 
     monkeypatch.setattr(RulesModel, "_generate", watched)
-    place = open_world_now("same")
-    users = place.world.split("train").users[:3] + place.world.split("dev").users[:1]
-    titles = [place.world.catalogue[2 * number].title for number, title in enumerate(HOSTILE) if len(title) <= MAX_TEXT]
+    opened = open_world_now("same")
+    users = opened.world.split("train").users[:3] + opened.world.split("dev").users[:1]
+    titles = [
+        opened.world.catalogue[2 * number].title for number, title in enumerate(HOSTILE) if len(title) <= MAX_TEXT
+    ]
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         compiled: Any = build_variant(variant).compile(store=store)
         for user_id in [*users, "newcomer"]:
