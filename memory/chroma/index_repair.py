@@ -28,7 +28,7 @@ OPEN = "billp.open"
 """File that exists while a store has the folder open, and stays if Chroma failed. If an opening finds it, the last
 process was killed or had no disk space left.
 """
-TO_MEND = "billp.mend"
+TO_REBUILD = "billp.rebuild_dropped"
 """File with the names of the collections to rebuild, as a JSON list."""
 PAGE = 200
 """Rows whose vectors are computed and written at a time."""
@@ -51,7 +51,7 @@ def set_aside_unreadable(folder: Path) -> None:
     Raises:
         BadStoreError: The folder cannot be opened, or its disk is full.
     """
-    left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
+    left = (folder / OPEN).exists() or (folder / TO_REBUILD).exists()
     if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
         return
     indexes = _indexes(folder)
@@ -64,9 +64,9 @@ def set_aside_unreadable(folder: Path) -> None:
         if (free := shutil.disk_usage(folder).free) < SCANT:
             raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
         # List first, then delete, since a kill may come in between.
-        scratch = folder / f"{TO_MEND}.new"
-        scratch.write_text(json.dumps(sorted({*_to_mend(folder), *lost})))
-        scratch.replace(folder / TO_MEND)
+        scratch = folder / f"{TO_REBUILD}.new"
+        scratch.write_text(json.dumps(sorted({*_to_rebuild(folder), *lost})))
+        scratch.replace(folder / TO_REBUILD)
     for name in lost:
         shutil.rmtree(folder / indexes[name], ignore_errors=True)
 
@@ -93,15 +93,15 @@ def _indexes(folder: Path) -> dict[str, str]:
         return {str(name): str(index) for name, index in held.execute(query)}
 
 
-def _to_mend(folder: Path) -> list[str]:
+def _to_rebuild(folder: Path) -> list[str]:
     """Return the names of the collections to rebuild."""
     try:
-        return [str(name) for name in json.loads((folder / TO_MEND).read_text())]
+        return [str(name) for name in json.loads((folder / TO_REBUILD).read_text())]
     except FileNotFoundError:
         return []
 
 
-def mend(connection: Connection, dimension: int, embed: Embed) -> None:
+def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> None:
     """Recompute the vectors of dropped indexes, and log it. Only folders need it.
 
     Args:
@@ -113,7 +113,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
         StoreError: Chroma or the embedding failed. The next opening resumes.
     """
     folder = connection.folder
-    if folder is None or not (names := _to_mend(folder)):
+    if folder is None or not (names := _to_rebuild(folder)):
         return
     for name in names:
         collection = connection.table(name)
@@ -127,7 +127,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
             f"{len(ids):,}",
         )
         try:
-            _mend_rows(collection, ids, dimension, embed)
+            _rebuild_rows(collection, ids, dimension, embed)
         except StoreError:
             raise
         except Exception as error:  # An embedding may raise anything.
@@ -135,10 +135,10 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
                 f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
                 "embedding, then open the memory again."
             ) from error
-    (folder / TO_MEND).unlink()
+    (folder / TO_REBUILD).unlink()
 
 
-def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
+def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
     told = TOLD_EACH
     main_rows = [row for row in ids if is_main_row(row)]
