@@ -86,14 +86,14 @@ def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) 
 
     Title and categories come from the catalogue if it has the item, because anybody may have written the record.
     """
-    told = one.record
-    fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
-    if told.item_id in catalogue:
-        item = catalogue.item(told.item_id)
+    record = one.record
+    fields = record.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
+    if record.item_id in catalogue:
+        item = catalogue.item(record.item_id)
         fields |= {"title": item.title, "genres": list(item.genres)}
     before: float | Literal["left"] | None = None
-    if one.own and told.situation == situation:
-        before = "left" if told.left else told.reward and round(told.reward, 2)
+    if one.own and record.situation == situation:
+        before = "left" if record.left else record.reward and round(record.reward, 2)
     return ExperienceView(**fields, similarity=one.similarity, before=before)
 
 
@@ -113,10 +113,10 @@ def choice_facts(
 ) -> Facts:
     """Return the facts for the choice of an item, apart from the plan."""
     count = context.hints if context.category_tool else 0
-    hints = random_categories(who.open_world.categories, count, state.seed, len(state.steps))
+    to_try = random_categories(who.open_world.categories, count, state.seed, len(state.steps))
     return {
         "experiences": experience_facts(experiences, titles=not candidates),
-        **({"categories_to_try": category_facts(hints)} if hints else {}),
+        **({"categories_to_try": category_facts(to_try)} if to_try else {}),
         **({"candidates": candidate_facts(candidates)} if candidates else {}),
     }
 

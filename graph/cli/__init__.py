@@ -235,16 +235,16 @@ def episode(
 
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
-        begun, output = asyncio.run(resume_episode(view))
+        local, output = asyncio.run(resume_episode(view))
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
         context = context_of(model, assignments or [], schema=settings_schema([variant]))
-        begun = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
-        output = asyncio.run(run_episode(begun, view))
-    used = begun.context.model
+        local = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
+        output = asyncio.run(run_episode(local, view))
+    used = local.context.model
     if as_json:
         typer.echo(
-            json.dumps({"model": used, "variant": begun.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
+            json.dumps({"model": used, "variant": local.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
         )
     else:
         narrate(out, output, used)

@@ -32,7 +32,7 @@ TO_REBUILD = "billp.rebuild_dropped"
 """File with the names of the collections to rebuild, as a JSON list."""
 PAGE = 200
 """Rows whose vectors are computed and written at a time."""
-TOLD_EACH = 10_000
+ROWS_PER_MESSAGE = 10_000
 """Rows between two progress messages."""
 
 _log = logging.getLogger(__name__)
@@ -140,16 +140,16 @@ def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> Non
 
 def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
-    told = TOLD_EACH
+    next_message = ROWS_PER_MESSAGE
     main_rows = [row for row in ids if is_main_row(row)]
     for start in range(0, len(main_rows), PAGE):
         page = collection.get(ids=main_rows[start : start + PAGE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
-        if len(ids) - len(rest) >= told:
+        if len(ids) - len(rest) >= next_message:
             _log.warning("%s of %s rows have their vectors again.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
-            told += TOLD_EACH
+            next_message += ROWS_PER_MESSAGE
     # Rows without a vector of their own, and rows left by a killed process. They need one too, since Chroma cannot
     # delete rows that the index lacks.
     _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})

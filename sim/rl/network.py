@@ -80,13 +80,13 @@ class NetworkPolicy:
             BadInputError: The policy was trained for another world.
         """
         observer = Observer(knowledge.catalogue, knowledge.logs)
-        begun, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
-        if (self.layers[0].weights.shape[1], len(self.layers[-1].biases)) != (len(begun), n_items):
+        first_observation, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
+        if (self.layers[0].weights.shape[1], len(self.layers[-1].biases)) != (len(first_observation), n_items):
             raise BadInputError("the policy was trained for another world: its numbers of features or items differ")
 
         def choose(recommended: Sequence[int]) -> int:
             lately = slice(None, -WINDOW - 1, -1)
-            observation = observer.observe(begun, recommended[lately], knowledge.ratings[lately])
+            observation = observer.observe(first_observation, recommended[lately], knowledge.ratings[lately])
             return int(np.argmax(np.where(fresh_items(n_items, recommended), self.scores(observation), -np.inf)))
 
         return choose

@@ -87,8 +87,8 @@ async def test_an_edit_out_of_bounds_fails_in_one_line_and_another_edit_mends_it
         await graph.ainvoke(None, thread())
     assert "\n" not in str(failed.value) and len(str(failed.value)) < 500
     field = next(iter(edit))
-    mended = {"__overwrite__": before[field]} if field == "steps" else before[field]
-    await graph.aupdate_state(thread(), {field: mended}, as_node="user")
+    corrected = {"__overwrite__": before[field]} if field == "steps" else before[field]
+    await graph.aupdate_state(thread(), {field: corrected}, as_node="user")
     output = await graph.ainvoke(None, thread())
     assert output["length_with_exit"] >= 1
 
