@@ -19,20 +19,20 @@ from sim.errors import BadInputError
 PAGE = 200
 
 
-class Fault(NamedTuple):
+class InvalidRecord(NamedTuple):
     """Record that no visit could have written, with the reason."""
 
     record: StoredRecord
     why: str
 
 
-def faults(records: Sequence[StoredRecord]) -> list[Fault]:
+def faults(records: Sequence[StoredRecord]) -> list[InvalidRecord]:
     """Return the records that break the bounds of their kind, or contradict the catalogue about an item.
 
     Records of an unknown kind belong to other packages and are skipped.
     """
     catalogues: dict[str, Catalogue | None] = {}
-    return [Fault(one, why) for one in records if (why := _fault(one, catalogues))]
+    return [InvalidRecord(one, why) for one in records if (why := _fault(one, catalogues))]
 
 
 def _fault(one: StoredRecord, catalogues: dict[str, Catalogue | None]) -> str | None:
@@ -77,7 +77,7 @@ def _catalogue(world: str) -> Catalogue | None:
         return None
 
 
-def removed(store: ChromaStore, found: Sequence[Fault]) -> Iterator[int]:
+def removed(store: ChromaStore, found: Sequence[InvalidRecord]) -> Iterator[int]:
     """Delete the faulty records, and yield the number deleted so far."""
     for start in range(0, len(found), PAGE):
         page = found[start : start + PAGE]
@@ -85,6 +85,6 @@ def removed(store: ChromaStore, found: Sequence[Fault]) -> Iterator[int]:
         yield start + len(page)
 
 
-def described_fault(one: Fault) -> Mapping[str, object]:
+def described_fault(one: InvalidRecord) -> Mapping[str, object]:
     """Return a fault as JSON."""
     return {**place_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}
