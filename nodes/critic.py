@@ -5,7 +5,7 @@ from typing import Any, Literal
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
+from memory.records import MAX_CATEGORIES, MAX_TITLE, V_MAX, Experience, Record, Value
 from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
@@ -16,8 +16,6 @@ from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
 from sim.errors import BadInputError
 from sim.leave import WINDOW
-
-V_MAX = 5.0
 
 
 class Judgement(BaseModel):

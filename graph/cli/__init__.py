@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
 
+from graph.cli.memory.commands import AsJson
 from graph.cli.memory.commands import memory as memory_commands
 from memory.chroma.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
@@ -43,7 +44,6 @@ GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same 
 out = Console()
 err = Console(stderr=True)
 Made = TypeVar("Made")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
 SetOption = Annotated[
     list[str] | None,

@@ -465,7 +465,9 @@ def _cost_section(study: Results) -> Section:
     rows = [_cost_row(*one) for one in spent]
     if len(spent) > 1:
         rows.append(_cost_row("together", total, sum(known) if len(known) == len(study.rows) else None))
-    return Section("costs", "Costs", notes, tables=[PageTable("Costs", headings, rows)] if rows else [], missing=missing)
+    return Section(
+        "costs", "Costs", notes, tables=[PageTable("Costs", headings, rows)] if rows else [], missing=missing
+    )
 
 
 def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:

@@ -45,7 +45,7 @@ STUDY_FILE = "study.json"
 # Files of visits outside the comparison: learning curve between train cohorts, returning users, failed visits.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
 # Maximum number of characters of two values shown side by side.
-LONGEST_SHOWN = 100
+LONGEST_DIFFERENCE = 100
 
 
 class StudyStart(BaseModel):
@@ -204,7 +204,7 @@ def _differing(former: StudyStart, start: StudyStart) -> list[str]:
     both = [name for name in now if name in then]
     differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
     lines = [
-        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_SHOWN else name
+        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_DIFFERENCE else name
         for name, was, is_now in differing
     ]
     return lines + ["the world was built anew"] * (former.world != start.world)

@@ -24,13 +24,13 @@ from memory.chroma.index_check import unreadable
 from memory.chroma.layout import IDENTITY, OURS, StoredRecord, arbitrary_vector, is_main_row, readable, texts_at
 from memory.search.vectors import Vector
 
-OPEN = "billp.open"
+OPEN_MARK = "billp.open"
 """File that exists while a store has the folder open, and stays if Chroma failed. If an opening finds it, the last
 process was killed or had no disk space left.
 """
 TO_REBUILD = "billp.rebuild_dropped"
 """File with the names of the collections to rebuild, as a JSON list."""
-PAGE = 200
+ROWS_AT_ONCE = 200
 """Rows whose vectors are computed and written at a time."""
 ROWS_PER_MESSAGE = 10_000
 """Rows between two progress messages."""
@@ -51,7 +51,7 @@ def set_aside_unreadable(folder: Path) -> None:
     Raises:
         BadStoreError: The folder cannot be opened, or its disk is full.
     """
-    left = (folder / OPEN).exists() or (folder / TO_REBUILD).exists()
+    left = (folder / OPEN_MARK).exists() or (folder / TO_REBUILD).exists()
     if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
         return
     indexes = _indexes(folder)
@@ -73,15 +73,15 @@ def set_aside_unreadable(folder: Path) -> None:
 
 def mark_open(folder: Path) -> os.stat_result:
     """Mark the folder as open, and return the identity of the mark, which differs for each owner."""
-    (folder / OPEN).touch()
-    return (folder / OPEN).stat()
+    (folder / OPEN_MARK).touch()
+    return (folder / OPEN_MARK).stat()
 
 
 def unmark(folder: Path, marker: os.stat_result) -> None:
     """Delete the mark of a clean close, unless another store has taken the folder meanwhile."""
     with suppress(FileNotFoundError):
-        if os.path.samestat((folder / OPEN).stat(), marker):
-            (folder / OPEN).unlink()
+        if os.path.samestat((folder / OPEN_MARK).stat(), marker):
+            (folder / OPEN_MARK).unlink()
 
 
 def _indexes(folder: Path) -> dict[str, str]:
@@ -142,8 +142,8 @@ def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embe
     rest = set(ids)
     next_message = ROWS_PER_MESSAGE
     main_rows = [row for row in ids if is_main_row(row)]
-    for start in range(0, len(main_rows), PAGE):
-        page = collection.get(ids=main_rows[start : start + PAGE], include=["metadatas"])
+    for start in range(0, len(main_rows), ROWS_AT_ONCE):
+        page = collection.get(ids=main_rows[start : start + ROWS_AT_ONCE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
@@ -170,7 +170,7 @@ def _vectors(records: Sequence[StoredRecord], embed: Embed) -> dict[str, Vector]
 
 def _put(collection: Table, vectors: dict[str, Vector]) -> None:
     rows = list(vectors)
-    for start in range(0, len(rows), PAGE):
-        part = rows[start : start + PAGE]
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
         # Without metadata, the rows keep their fields. `update` would skip rows that the index lacks.
         collection.upsert(ids=part, embeddings=np.stack([vectors[row] for row in part]))

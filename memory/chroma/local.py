@@ -15,7 +15,7 @@ from memory.search.vectors import Vector
 
 EXACT_LIMIT = 20_000
 """Records of a collection up to which search is exact. Above, Chroma's index answers."""
-PAGE = 250
+ROWS_A_PAGE = 250
 """Rows read at a time when a cache is loaded. Other threads are blocked for 10 ms."""
 
 
@@ -172,13 +172,13 @@ class LocalBackend(Backend):
         ids = collection.get(include=[])["ids"]
         main_rows = [row for row in ids if is_main_row(row)]
         records: list[StoredRecord] = []
-        for start in range(0, len(main_rows), PAGE):
-            page = collection.get(ids=main_rows[start : start + PAGE], include=["metadatas"])
+        for start in range(0, len(main_rows), ROWS_A_PAGE):
+            page = collection.get(ids=main_rows[start : start + ROWS_A_PAGE], include=["metadatas"])
             records.extend(readable(page["metadatas"]))
         vectors: dict[str, Vector] = {}
         exact = len(records) <= self._exact_limit
-        for start in range(0, len(ids) if exact else 0, PAGE):
-            vectors |= fetch_vectors(collection, ids[start : start + PAGE])
+        for start in range(0, len(ids) if exact else 0, ROWS_A_PAGE):
+            vectors |= fetch_vectors(collection, ids[start : start + ROWS_A_PAGE])
         cache = RecordCache(self._dimension, self._exact_limit)
         for record in records:
             own = [record.main_row, *record.vector_rows] if record.vectors else []

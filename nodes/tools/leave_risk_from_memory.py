@@ -19,14 +19,14 @@ from sim.leave import WINDOW
 from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 
 # Records read at a time; the event loop runs between two pages.
-PAGE = 500
+EXPERIENCES_AT_ONCE = 500
 # Most experiences for a fit, from some 500 visits; more would make it slower and hardly better.
-MOST = 20_000
+MOST_EXPERIENCES = 20_000
 # Most current visits whose model is cached.
 VISITS_KEPT = 1_000
 # Most memories whose model is cached, and most experiences of all of them, at some 0.5 kB each.
 MEMORIES_KEPT = 1_000
-SEEN_KEPT = 5 * MOST
+SEEN_KEPT = 5 * MOST_EXPERIENCES
 Prefix = tuple[str, ...]
 
 
@@ -70,8 +70,8 @@ async def leave_risk_from_memory(
     """Return the leave-risk model fitted to the experiences in a visit's scope; None without experiences.
 
     A visit keeps its first model. The model is refitted at the start of a visit if the number of experiences changed;
-    a replaced experience is not noticed. If a space has more than `MOST` experiences, the first ones by namespace and
-    key are used.
+    a replaced experience is not noticed. Of a space with more experiences, the first `MOST_EXPERIENCES` by namespace
+    and key are used.
 
     Args:
         store: Store of the memories.
@@ -124,19 +124,19 @@ async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, ope
 
 
 async def _changed(store: BaseStore, prefix: Prefix, records: int) -> bool:
-    """Return whether the number of records changed, up to `MOST`."""
+    """Return whether the number of records changed, up to `MOST_EXPERIENCES`."""
     around = await store.asearch(prefix, limit=2, offset=max(0, records - 1), refresh_ttl=False)
-    return not around if records >= MOST else len(around) != min(records, 1)
+    return not around if records >= MOST_EXPERIENCES else len(around) != min(records, 1)
 
 
 async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     items: list[SearchItem] = []
-    while len(items) < MOST:
-        limit = min(PAGE, MOST - len(items))
+    while len(items) < MOST_EXPERIENCES:
+        limit = min(EXPERIENCES_AT_ONCE, MOST_EXPERIENCES - len(items))
         # Do not refresh the TTL: reading every record is no recall, and nothing would ever expire.
         page = await store.asearch(prefix, limit=limit, offset=len(items), refresh_ttl=False)
         items += page
-        if len(page) < PAGE:
+        if len(page) < EXPERIENCES_AT_ONCE:
             break
         await asyncio.sleep(0)
     return items

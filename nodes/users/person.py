@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nodes.ask import settings
 from nodes.context import Context
-from nodes.lifecycle import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
+from nodes.lifecycle import MAX_INPUT_TEXT, MAX_WISHES, check_input, fresh_visit
 from nodes.llm.text.wish_grammar import read_wishes
 from nodes.state import GUEST, Profile, Step, VisitStart, VisitState
 from nodes.tools.open_world import open_world
@@ -38,7 +38,7 @@ class Answer(BaseModel):
     """The person knows the item already; it is not recommended again. A rating may be added."""
     never: bool = Field(False, strict=True)
     """The person never wants this item; it is not recommended again."""
-    comment: str = Field("", max_length=MAX_TEXT)
+    comment: str = Field("", max_length=MAX_INPUT_TEXT)
     """Comment for all later rounds, in the person's own words; it goes into the profile."""
     profile: str | None = Field(None, max_length=MAX_WISHES)
     """Corrected text of the profile."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sim.arrays import Mask
 from sim.catalogue import Catalogue
+from sim.data.ratings import HIGHEST_RATING, LOWEST_RATING
 from sim.errors import BadInputError
 from sim.leave import WINDOW
 from sim.policies.base import fresh_items
@@ -19,9 +20,8 @@ from sim.world.data import SplitName, User
 from sim.world.simulated_user import SimulatedUser
 
 ENVIRONMENT = "billp/Visit-v0"
-HIGHEST_RATING = 5.0
-# Half the range of ratings (0.5 to 5): an upper bound for a mean deviation from the mean.
-FARTHEST_TASTE = 2.25
+# Half the range of ratings: an upper bound for a mean deviation from the mean.
+FARTHEST_TASTE = (HIGHEST_RATING - LOWEST_RATING) / 2
 
 Observation = NDArray[np.float32]
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
+from graph.cli.memory.files import RECORDS_AT_ONCE
 from graph.cli.memory.select import place_of
 from memory.chroma.layout import StoredRecord
 from memory.records import KINDS, Experience, Memory, escape, people_space, private_space
@@ -15,8 +16,6 @@ from nodes.tools.open_world import load_world, world_folder
 from nodes.users.profile import OLD_KIND
 from sim.catalogue import Catalogue
 from sim.errors import BadInputError
-
-PAGE = 200
 
 
 class InvalidRecord(NamedTuple):
@@ -79,8 +78,8 @@ def _catalogue(world: str) -> Catalogue | None:
 
 def removed(store: ChromaStore, found: Sequence[InvalidRecord]) -> Iterator[int]:
     """Delete the faulty records, and yield the number deleted so far."""
-    for start in range(0, len(found), PAGE):
-        page = found[start : start + PAGE]
+    for start in range(0, len(found), RECORDS_AT_ONCE):
+        page = found[start : start + RECORDS_AT_ONCE]
         store.batch([PutOp(one.record.namespace, one.record.key, None) for one in page])
         yield start + len(page)
 
