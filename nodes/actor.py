@@ -78,10 +78,10 @@ async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Vi
     """Recall the experiences of this round: those of the nearest situations."""
     situation = who.situation(state.steps)
     found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
-    return [remembered(one, situation, who.open_world.world.catalogue) for one in found]
+    return [experience_view(one, situation, who.open_world.world.catalogue) for one in found]
 
 
-def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
+def experience_view(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
     """Return the view of a recalled experience that the Actor gets in this situation.
 
     Title and categories come from the catalogue if it has the item, because anybody may have written the record.

@@ -7,7 +7,7 @@ from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
 from graph.cli.memory.files import RECORDS_AT_ONCE
-from graph.cli.memory.select import place_of
+from graph.cli.memory.select import parts_of
 from memory.chroma.layout import StoredRecord
 from memory.records import KINDS, Experience, Memory, escape, people_space, private_space
 from memory.store import ChromaStore
@@ -35,19 +35,19 @@ def faults(records: Sequence[StoredRecord]) -> list[InvalidRecord]:
 
 
 def _fault(one: StoredRecord, catalogues: dict[str, Catalogue | None]) -> str | None:
-    place = place_of(one.namespace)
+    parts = parts_of(one.namespace)
     try:
-        if place.kind == OLD_KIND:
+        if parts.kind == OLD_KIND:
             Profile.model_validate(one.value)
             return None
-        if place.kind not in KINDS:
+        if parts.kind not in KINDS:
             return None
-        value = KINDS[place.kind].model_validate(one.value)
+        value = KINDS[parts.kind].model_validate(one.value)
     except ValidationError as error:
         return first_fault(error)
     if len(one.namespace) != 3 or escape(value.user_id) != one.namespace[2]:
         return "the namespace names another user"
-    return _against_catalogue(value, place.space, catalogues)
+    return _against_catalogue(value, parts.space, catalogues)
 
 
 def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogue | None]) -> str | None:
@@ -86,4 +86,4 @@ def removed(store: ChromaStore, found: Sequence[InvalidRecord]) -> Iterator[int]
 
 def described_fault(one: InvalidRecord) -> Mapping[str, object]:
     """Return a fault as JSON."""
-    return {**place_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}
+    return {**parts_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}

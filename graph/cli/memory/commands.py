@@ -53,18 +53,18 @@ def memory_list(
     as_json: AsJson = False,
 ) -> None:
     """List whose records there are, with their number, and the totals by kind."""
-    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, place_of, readable_memory
+    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, parts_of, readable_memory
 
     with readable_memory(run, cell) as store:
         counts = counted(RecordFilter(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
-        rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
+        rows = [parts_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
         print_json({"records": sum(totals.values()), "kinds": totals, "namespaces": rows[:limit]})
         return
     typer.echo(totals_line(totals))
     if counts:
-        rows = [{**place_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
+        rows = [{**parts_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
         print_table(("kind", "space", "user", "records"), rows)
     rest_line(len(counts) - limit, "lines")
 

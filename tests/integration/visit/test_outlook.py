@@ -137,8 +137,8 @@ async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_le
     await remember(store, "tiny", shared)
     await remember(store, "private:tiny", mine)
 
-    async def weights(asker: RecallScope) -> list[float]:
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+    async def weights(scope: RecallScope) -> list[float]:
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -208,8 +208,8 @@ async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monk
         await remember(store, f"space{number}", await experiences(25, first=100 * number))
 
     async def weights(number: int) -> list[float]:
-        asker = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+        scope = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -238,9 +238,9 @@ async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStor
     small = World.build("small", load_ratings("tiny", 1))
     small.save(home / "worlds" / "small")
     await remember(store, "shared", await experiences(40))
-    asker = RecallScope("shared", "1", "x", ("shared",))
+    scope = RecallScope("shared", "1", "x", ("shared",))
     for world in (await opened(), await open_world("small"), await opened()):
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         expected = fit_leave_risk(
             PairFeatures(world.world.catalogue, world.world.logs), [RoundOutcome(1, (0,), 4.0, True)]
         )

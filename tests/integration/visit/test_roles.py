@@ -271,8 +271,8 @@ async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None
         state: dict[str, Any] = (await compiled.aget_state(config)).values
         assert facts_of(state, "reflector")["lessons"] == [one.model_dump() for one in state["lessons"]] != []
         who = await visitor(VisitState.model_validate(state))
-        asker = RecallScope("tiny", state["user_id"], state["visit_id"], ("tiny",))
-        after = await recall_values(store, asker, who.situation(state["steps"]), Context().values_k)
+        scope = RecallScope("tiny", state["user_id"], state["visit_id"], ("tiny",))
+        after = await recall_values(store, scope, who.situation(state["steps"]), Context().values_k)
         told = facts_of(state, "critic")["values"]
         assert [one["target"] for one in told] == [round(one.record.target, 2) for one in after] != []
         lessons = await store.asearch(("lessons", "tiny", state["user_id"]))
