@@ -89,12 +89,12 @@ def with_former(
     catalogue, had = visitor.open_world.world.catalogue, {step.item_id for step in steps}
     known = {one.item_id: one.before for one in experiences if one.before is not None and one.item_id in catalogue}
     listed = {one.item_id for one in candidates}
-    told = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
+    with_before = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
     gone = listed | had | visitor.seen
     stayed = [item_id for item_id, before in known.items() if before != "left" and item_id not in gone]
     distances = visitor.distances(steps)
     joining = [_candidate(visitor, catalogue.position(item_id), distances, None) for item_id in stayed]
-    return told + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
+    return with_before + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
 
 
 def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:

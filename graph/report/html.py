@@ -240,8 +240,8 @@ def _curve_section(study: Results) -> Section:
 
 def _returning_section(study: Results) -> Section:
     heading = "Users who come back"
-    told = [(row.variant, one) for row in study.rows for one in row.returning]
-    if not told:
+    returning = [(row.variant, one) for row in study.rows for one in row.returning]
+    if not returning:
         return Section(
             "returning", heading, missing=["Nobody came back: the study was run without --visits-per-user V."]
         )
@@ -258,7 +258,7 @@ def _returning_section(study: Results) -> Section:
                 ["variant", "recalled", "visit", "total reward\n(95% interval)"],
                 [
                     [variant, one.recall, str(one.visit), _with_interval(one.total_reward, one.total_reward_ci)]
-                    for variant, one in told
+                    for variant, one in returning
                 ],
             )
         ],
@@ -301,7 +301,7 @@ def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
     end = f"The user left: {visit.leave_reason}." if visit.leave_reason else "The user stayed to the limit."
     if visit.leave_reason and len(steps) == len(visit.steps):
         end += " The dotted line marks that round."
-    told = [_cut(lesson.text) for lesson in visit.lessons]
+    lessons = [_cut(lesson.text) for lesson in visit.lessons]
     rounds = [
         [
             str(number),
@@ -322,7 +322,7 @@ def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
             f"{visit.total_reward:.1f}. {end}",
             "Chosen by rule: the visit of median total reward (the lower of two), of the agent that collects most (of "
             "all variants where there is no agent); the first of equals.",
-            *(["Lessons that it recalled: " + " / ".join(told)] if told else []),
+            *(["Lessons that it recalled: " + " / ".join(lessons)] if lessons else []),
             *([f"Shown are the first {MOST_ROUNDS} rounds."] if len(steps) < len(visit.steps) else []),
         ],
         [draw_visit(steps)],

@@ -71,8 +71,8 @@ def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bo
         return said, False
     if child.returncode:
         # Stopped from outside, or failed to start: no fault of an index.
-        told = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
-        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({told[0]}): try again.")
+        reason = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
+        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({reason[0]}): try again.")
     return said, True
 
 

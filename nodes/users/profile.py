@@ -92,8 +92,8 @@ def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, 
         profile: The profile shown to the person; a correction changes this text.
     """
     about: dict[str, Any] = {"item_ids": [item.id], "title": item.title[:MAX_TITLE]}
-    told = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
-    found: list[dict[str, Any]] = [{"said": told, "rating": answer.rating, **about}]
+    answered = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
+    found: list[dict[str, Any]] = [{"said": answered, "rating": answer.rating, **about}]
     if answer.profile is not None:
         before, after = profile.text.splitlines(), [one_line(line) for line in answer.profile.splitlines()]
         removed = [line for line in before if line not in after]

@@ -131,10 +131,10 @@ def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
     Raises:
         BadInputError: A visit lacks a field.
     """
-    told = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
-    if not told:
+    predicted = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
+    if not predicted:
         return None
-    risks, left = np.array([risk for risk, _ in told]), np.array([left for _, left in told])
+    risks, left = np.array([risk for risk, _ in predicted]), np.array([left for _, left in predicted])
     groups = quantile_groups(risks)
     return [_reliability(risks[groups == one], left[groups == one]) for one in np.unique(groups)]
 
