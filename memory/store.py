@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from memory.chroma.backend import Backend, ReadOp, ReadResult
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
-from memory.chroma.index_repair import mend
+from memory.chroma.index_repair import rebuild_dropped
 from memory.chroma.layout import (
     BULK,
     CHUNK,
@@ -165,7 +165,7 @@ class ChromaStore(BaseStore):
         try:
             settle = partial(settle_identity, self._connection, name, self._dimension)
             settle()
-            mend(self._connection, self._dimension, self._vectors_of)
+            rebuild_dropped(self._connection, self._dimension, self._vectors_of)
             self._backend: Backend = (
                 RemoteBackend(self._connection, self._dimension, settle)
                 if self._connection.shared

@@ -55,6 +55,6 @@ class Registry(Mapping[str, T]):
                 found[entry.name] = self._checked(entry.load())
             except Exception as error:  # Foreign code may raise anything.
                 package = entry.dist.name if entry.dist else entry.value
-                told = " ".join(str(error).split()) or type(error).__name__
-                _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, told)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, reason)
         return found

@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
 
+from graph.cli.memory.commands import AsJson
 from graph.cli.memory.commands import memory as memory_commands
 from memory.chroma.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
@@ -43,7 +44,6 @@ GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same 
 out = Console()
 err = Console(stderr=True)
 Made = TypeVar("Made")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
 SetOption = Annotated[
     list[str] | None,
@@ -235,16 +235,16 @@ def episode(
 
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
-        begun, output = asyncio.run(resume_episode(view))
+        local, output = asyncio.run(resume_episode(view))
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
         context = context_of(model, assignments or [], schema=settings_schema([variant]))
-        begun = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
-        output = asyncio.run(run_episode(begun, view))
-    used = begun.context.model
+        local = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
+        output = asyncio.run(run_episode(local, view))
+    used = local.context.model
     if as_json:
         typer.echo(
-            json.dumps({"model": used, "variant": begun.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
+            json.dumps({"model": used, "variant": local.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
         )
     else:
         narrate(out, output, used)

@@ -14,8 +14,8 @@ from sim.metrics import summarize
 from sim.original.runs import Credited, Decision, Recorded, RecordedVisit, Rewarded
 
 # The recordings have no distances; the recorded cause of leaving only shows on which side of tau a distance is.
-NEAR, TAU, FAR = 0.0, 0.5, 1.0
-RULE = LeaveRule(min_distance=TAU)
+NEAR, LEAST_DISTANCE, FAR = 0.0, 0.5, 1.0
+RULE = LeaveRule(min_distance=LEAST_DISTANCE)
 METRICS: tuple[Literal["length", "length_with_exit", "mean_reward", "total_reward"], ...] = (
     "length",
     "length_with_exit",

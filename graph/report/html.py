@@ -53,8 +53,8 @@ class Column(NamedTuple):
         return f"{self.name}\n{self.unit}" if self.unit else self.name
 
 
-class Table(NamedTuple):
-    """Table whose first column names its rows."""
+class PageTable(NamedTuple):
+    """PageTable whose first column names its rows."""
 
     name: str
     headings: Sequence[str]
@@ -72,7 +72,7 @@ class Section(NamedTuple):
     heading: str
     notes: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     missing: Sequence[str] = ()
     """Reasons why something is not shown, one per line."""
     legend: Sequence[tuple[str, str]] = ()
@@ -185,7 +185,7 @@ def _table_section(study: Results) -> Section:
         "Results",
         legend=[(column.name, column.legend) for column in columns if column.legend],
         tables=[
-            Table(
+            PageTable(
                 "Results of each variant",
                 ["variant", *(column.heading for column in columns)],
                 [[row.variant, *(column.show(row) for column in columns)] for row in study.rows],
@@ -209,7 +209,7 @@ def _worth_section(study: Results) -> Section:
         [MEANING],
         [draw_worth({name: (value, (low, high)) for name, _, _, (value, low, high) in measured})],
         [
-            Table(
+            PageTable(
                 "What each part is worth",
                 ["part", "worth\n(95% interval)", "total reward without it\n(95% interval)", "switched off by"],
                 [
@@ -240,8 +240,8 @@ def _curve_section(study: Results) -> Section:
 
 def _returning_section(study: Results) -> Section:
     heading = "Users who come back"
-    told = [(row.variant, one) for row in study.rows for one in row.returning]
-    if not told:
+    returning = [(row.variant, one) for row in study.rows for one in row.returning]
+    if not returning:
         return Section(
             "returning", heading, missing=["Nobody came back: the study was run without --visits-per-user V."]
         )
@@ -253,12 +253,12 @@ def _returning_section(study: Results) -> Section:
             "all, or none. Memory learns between visits."
         ],
         tables=[
-            Table(
+            PageTable(
                 "Users who come back",
                 ["variant", "recalled", "visit", "total reward\n(95% interval)"],
                 [
                     [variant, one.recall, str(one.visit), _with_interval(one.total_reward, one.total_reward_ci)]
-                    for variant, one in told
+                    for variant, one in returning
                 ],
             )
         ],
@@ -301,7 +301,7 @@ def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
     end = f"The user left: {visit.leave_reason}." if visit.leave_reason else "The user stayed to the limit."
     if visit.leave_reason and len(steps) == len(visit.steps):
         end += " The dotted line marks that round."
-    told = [_cut(lesson.text) for lesson in visit.lessons]
+    lessons = [_cut(lesson.text) for lesson in visit.lessons]
     rounds = [
         [
             str(number),
@@ -322,11 +322,11 @@ def _visit_section(study: Results, visits: Sequence[JsonMapping]) -> Section:
             f"{visit.total_reward:.1f}. {end}",
             "Chosen by rule: the visit of median total reward (the lower of two), of the agent that collects most (of "
             "all variants where there is no agent); the first of equals.",
-            *(["Lessons that it recalled: " + " / ".join(told)] if told else []),
+            *(["Lessons that it recalled: " + " / ".join(lessons)] if lessons else []),
             *([f"Shown are the first {MOST_ROUNDS} rounds."] if len(steps) < len(visit.steps) else []),
         ],
         [draw_visit(steps)],
-        [Table("Rounds of the visit", headings, rounds, wide=frozenset({1, 2, 5}), folded=True)],
+        [PageTable("Rounds of the visit", headings, rounds, wide=frozenset({1, 2, 5}), folded=True)],
     )
 
 
@@ -364,7 +364,7 @@ def _lesson_section(visits: Sequence[JsonMapping]) -> Section:
         notes.append(f"Shown are the {MOST_LESSONS} most recalled of {len(lessons)} lessons.")
     headings = ["variant", "lesson", "recalled by", "not by", "total reward", "difference", "distance", "new genres"]
     rows = [_lesson_row(one) for one in lessons[:MOST_LESSONS]]
-    return Section("lessons", heading, notes, tables=[Table("Lessons", headings, rows, wide=frozenset({1}))])
+    return Section("lessons", heading, notes, tables=[PageTable("Lessons", headings, rows, wide=frozenset({1}))])
 
 
 def _lesson_row(lesson: LessonEffect) -> list[str]:
@@ -418,9 +418,9 @@ def _critic_section(study: Results, pictured: Results, visits: Sequence[JsonMapp
     )
 
 
-def _critic_table(rows: Sequence[ShownRow]) -> Table:
+def _critic_table(rows: Sequence[ShownRow]) -> PageTable:
     judged = [(row.variant, row.critic) for row in rows if row.critic is not None]
-    return Table(
+    return PageTable(
         "The Critic's predictions",
         ["variant", "rounds", "AUC\n(95% interval)", "rank correlation\n(95% interval)"],
         [
@@ -465,7 +465,9 @@ def _cost_section(study: Results) -> Section:
     rows = [_cost_row(*one) for one in spent]
     if len(spent) > 1:
         rows.append(_cost_row("together", total, sum(known) if len(known) == len(study.rows) else None))
-    return Section("costs", "Costs", notes, tables=[Table("Costs", headings, rows)] if rows else [], missing=missing)
+    return Section(
+        "costs", "Costs", notes, tables=[PageTable("Costs", headings, rows)] if rows else [], missing=missing
+    )
 
 
 def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:

@@ -61,13 +61,13 @@ def check_baseline(name: str) -> None:
 
 
 def policy_of(
-    cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress
+    cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
 ) -> Policy | OraclePolicy:
     """Return the policy of a cell; a policy saved before the study was interrupted is loaded."""
     if cell.variant in RECIPES:
-        return _trained(cell, world, settings, folder, told)
+        return _trained(cell, world, settings, folder, progress)
     if cell.variant == OUTLOOK_ONLY:
-        return _foreseeing(cell, world, settings, folder, told)
+        return _leave_risk_policy(cell, world, settings, folder, progress)
     policy = POLICIES[cell.variant]
     if isinstance(policy, Family):
         file = _tuned_file(folder, cell.variant)
@@ -86,9 +86,9 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
             training_visits=sum(one.training_visits for one in trained),
         )
     if variant == OUTLOOK_ONLY:
-        foreseen = [_kept(cell.with_suffix(".json")) for cell in cells]
+        learned = [_kept(cell.with_suffix(".json")) for cell in cells]
         return Effort(
-            training_steps=sum(one.steps for one in foreseen), training_visits=sum(one.visits for one in foreseen)
+            training_steps=sum(one.steps for one in learned), training_visits=sum(one.visits for one in learned)
         )
     file = _tuned_file(folder, variant)
     if not file.exists():
@@ -97,7 +97,7 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
     return Effort(tuning_visits=tuned.visits, parameters=tuned.parameters)
 
 
-def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> NetworkPolicy:
+def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress) -> NetworkPolicy:
     kept = folder / POLICY_FOLDER / str(cell)
     if kept.exists():
         return NetworkPolicy.load(kept)
@@ -106,14 +106,16 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, to
 
     def show(done: int) -> None:
         if done % every == 0:
-            told(done, settings.rl_steps)
+            progress(done, settings.rl_steps)
 
     policy = train(cell.variant, world, settings.rl_steps, seed=cell.seed, max_steps=settings.max_steps, progress=show)
     policy.save(kept)
     return policy
 
 
-def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> LeaveRiskPolicy:
+def _leave_risk_policy(
+    cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
+) -> LeaveRiskPolicy:
     """Return a leave-risk policy, trained on as many visits as `billp_outlook`."""
     kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
     if kept.exists():
@@ -128,7 +130,7 @@ def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path,
         explore=settings.context.explore,
         seed=cell.seed,
         max_steps=settings.max_steps,
-        progress=lambda done: told(done, len(users)),
+        progress=lambda done: progress(done, len(users)),
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
     learned = None if policy.outlook is None else policy.outlook.weights.tolist()

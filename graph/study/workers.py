@@ -59,7 +59,7 @@ class Work(NamedTuple):
 class StudyProgress(Protocol):
     """Callback for the progress of a study."""
 
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
         """Report the finished visits of a cell's batch, or the finished steps of reinforcement learning."""
         ...
 
@@ -142,9 +142,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _report(cell: Cell, stage: str, done: int, total: int) -> None:
+def _report(cell: Cell, batch: str, done: int, total: int) -> None:
     for events in _events:
-        events.put((cell, stage, done, total))
+        events.put((cell, batch, done, total))
 
 
 def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
@@ -180,41 +180,41 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     done = VisitLog(folder / VISITS)
     lines = []
     world = load_world(work.settings.world)
-    for course in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
+    for phase in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
         # All visits may be finished while the records of the last ones are not yet written.
-        ended = folder / f"{course.name or TRAIN}.ended"
-        if not ended.exists() or any(done.missing(stage) for stage in course.stages):
-            await _follow(course, cell, work, done)
+        ended = folder / f"{phase.name or TRAIN}.ended"
+        if not ended.exists() or any(done.missing(batch) for batch in phase.batches):
+            await _follow(phase, cell, work, done)
             ended.touch()
-        for stage in course.stages:
-            lines += _stage_lines(cell, stage, done)
+        for batch in phase.batches:
+            lines += _batch_lines(cell, batch, done)
     return lines
 
 
-async def _follow(course: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
+async def _follow(phase: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
     """Run the unfinished visits of a phase, with the records of the finished ones written to the memory again."""
-    async with _runner(cell, course, work) as engine:
+    async with _runner(cell, phase, work) as runner:
         spare_collector()
         # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
-        await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
-        visit = Visits(cell, work, engine, done, course)
-        for stage in course.stages:
-            await visit(stage)
-            if stage.learns:
-                records = (one for output in done.outputs(stage) for one in output.records)
-                private = bool(course.changes.get("private"))
-                await engine.remember(sorted(records, key=lambda one: one.key), private=private)
+        await runner.remember(controlled(done.taught(TRAIN), phase.begins_with, cell.seed))
+        visit = Visits(cell, work, runner, done, phase)
+        for batch in phase.batches:
+            await visit(batch)
+            if batch.learns:
+                records = (one for output in done.outputs(batch) for one in output.records)
+                private = bool(phase.changes.get("private"))
+                await runner.remember(sorted(records, key=lambda one: one.key), private=private)
 
 
-def _stage_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any]]:
-    of = _about(cell, stage.split) | stage.about
-    outputs, failures = done.outputs(stage), done.failures(stage)
-    if failures and not outputs and stage.split != TRAIN:
+def _batch_lines(cell: Cell, batch: Batch, done: VisitLog) -> list[dict[str, Any]]:
+    of = _about(cell, batch.split) | batch.about
+    outputs, failures = done.outputs(batch), done.failures(batch)
+    if failures and not outputs and batch.split != TRAIN:
         why = next(iter(failures.values()))
         raise VisitFailedError(f"every visit of {cell.name} failed ({why}): `--fresh` begins the study anew")
     return [
         *(of | output.model_dump(mode="json") for output in outputs),
-        *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),
+        *(of | {"user_id": batch.users[number - batch.start], FAILED: why} for number, why in failures.items()),
     ]
 
 
@@ -232,8 +232,8 @@ def spare_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
-def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManager[VisitRunner]:
-    name = f"{cell}-{course.name}" if course.name else str(cell)
+def _runner(cell: Cell, phase: Phase, work: Work) -> AbstractAsyncContextManager[VisitRunner]:
+    name = f"{cell}-{phase.name}" if phase.name else str(cell)
     if work.server:
         return server_runner(work.server, cell.variant, f"{work.token}-{name}")
     space = work.settings.context.space or work.settings.world
@@ -246,19 +246,19 @@ def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManage
 class Visits:
     """Runner of the visits of a phase, many at once."""
 
-    def __init__(self, cell: Cell, work: Work, engine: VisitRunner, done: VisitLog, course: Phase) -> None:
+    def __init__(self, cell: Cell, work: Work, runner: VisitRunner, done: VisitLog, phase: Phase) -> None:
         self._cell = cell
         self._settings = work.settings
         self._context = without_part(variant_settings(cell.variant, work.settings.context), cell.without)
-        self._engine = engine
+        self._runner = runner
         self._free = asyncio.Semaphore(work.concurrency)
         self._done = done
-        self._course = course
+        self._phase = phase
         self._skip = work.skip_failed
         self._succeeded_since_failure = False
         self._spent: BudgetSpentError | None = None
 
-    async def __call__(self, stage: Batch) -> None:
+    async def __call__(self, batch: Batch) -> None:
         """Run the unfinished visits of a batch.
 
         A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
@@ -268,41 +268,41 @@ class Visits:
             VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
                 can be resumed later.
         """
-        self._report(stage)
+        self._report(batch)
         self._succeeded_since_failure = False
-        failed = await self._run(stage, self._done.missing(stage))
-        again = await self._run(stage, failed)
+        failed = await self._run(batch, self._done.missing(batch))
+        again = await self._run(batch, failed)
         for number, error in again.items():
             if not (error.own or self._succeeded_since_failure or self._skip):
                 raise error
-            self._done.add(VisitResult(stage=stage.name, number=number, failed=str(error)))
-        self._report(stage)
+            self._done.add(VisitResult(stage=batch.name, number=number, failed=str(error)))
+        self._report(batch)
 
-    def _report(self, stage: Batch) -> None:
-        total = sum(len(one.users) for one in self._course.stages if one.name == stage.name)
-        _report(self._cell, stage.name, self._done.count(stage.name), total)
+    def _report(self, batch: Batch) -> None:
+        total = sum(len(one.users) for one in self._phase.batches if one.name == batch.name)
+        _report(self._cell, batch.name, self._done.count(batch.name), total)
 
-    async def _run(self, stage: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
+    async def _run(self, batch: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return the failed ones."""
-        learn, explore = "cohort" if stage.learns else "off", self._context.explore
+        learn, explore = "cohort" if batch.learns else "off", self._context.explore
         # Visits of returning users write memories, but only train visits explore.
-        changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
-        context = self._context.model_copy(update={**changes, **self._course.changes})
+        changes = {"learn": learn, "explore": explore if batch.split == TRAIN else 0.0}
+        context = self._context.model_copy(update={**changes, **self._phase.changes})
         failed: dict[int, VisitFailedError] = {}
 
         async def one(number: int) -> None:
             visit = VisitInput(
                 world=self._settings.world,
-                user_id=stage.users[number - stage.start],
+                user_id=batch.users[number - batch.start],
                 seed=visit_seed(self._cell.seed, number),
                 max_steps=self._settings.max_steps,
             )
-            thread = thread_of(stage.name, number)
+            thread = thread_of(batch.name, number)
             async with self._free:
                 if self._spent is not None:
                     return
                 try:
-                    output = await self._engine.visit(thread, visit, context)
+                    output = await self._runner.visit(thread, visit, context)
                 except VisitFailedError as error:
                     failed[number] = error
                     self._succeeded_since_failure = False
@@ -312,9 +312,9 @@ class Visits:
                     self._spent = error
                     return
                 self._succeeded_since_failure = True
-                self._done.add(VisitResult(stage=stage.name, number=number, output=output))
-                await self._engine.forget(thread)
-            self._report(stage)
+                self._done.add(VisitResult(stage=batch.name, number=number, output=output))
+                await self._runner.forget(thread)
+            self._report(batch)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -49,9 +49,9 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, deadline: datetime, head: str) -> None:
+    def add(self, deadline: datetime, main_row: str) -> None:
         """Add the expiry time of a record."""
-        heapq.heappush(self._heap, (deadline, head))
+        heapq.heappush(self._heap, (deadline, main_row))
 
     def renew(self, entries: Iterable[tuple[datetime, str]]) -> None:
         """Replace all entries."""
@@ -60,7 +60,7 @@ class Deadlines:
 
     def passed(self, moment: datetime) -> list[str]:
         """Remove and return the records that expire at `moment` or before."""
-        heads: list[str] = []
+        main_rows: list[str] = []
         while self._heap and self._heap[0][0] <= moment:
-            heads.append(heapq.heappop(self._heap)[1])
-        return heads
+            main_rows.append(heapq.heappop(self._heap)[1])
+        return main_rows

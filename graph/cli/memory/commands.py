@@ -32,8 +32,8 @@ OfRun = Annotated[str, typer.Option("--run", help="Read the memory of the study 
 OfCell = Annotated[str, typer.Option("--cell", help="Which of its memories, such as billp-0; needed if it has more.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 LESSON_COLUMNS = ("visits", "length", "lesson")
-MAX_NAME = 500
-NUMBERS = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
+MAX_OPTION_NAME = 500
+NUMERIC = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
 KIND_COLUMNS: Mapping[str, Sequence[str]] = {
     "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
     "values": ("space", "user", "target", "distance", "after"),
@@ -53,18 +53,18 @@ def memory_list(
     as_json: AsJson = False,
 ) -> None:
     """List whose records there are, with their number, and the totals by kind."""
-    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, place_of, readable_memory
+    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, parts_of, readable_memory
 
     with readable_memory(run, cell) as store:
         counts = counted(RecordFilter(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
-        rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
+        rows = [parts_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
         print_json({"records": sum(totals.values()), "kinds": totals, "namespaces": rows[:limit]})
         return
     typer.echo(totals_line(totals))
     if counts:
-        rows = [{**place_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
+        rows = [{**parts_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
         print_table(("kind", "space", "user", "records"), rows)
     rest_line(len(counts) - limit, "lines")
 
@@ -331,8 +331,8 @@ def checked_label(option: str, text: str) -> None:
     """
     from sim.errors import BadInputError
 
-    if not 0 < len(text) <= MAX_NAME or not text.isprintable():
-        raise BadInputError(f"{option}: write a name of 1 to {MAX_NAME} characters")
+    if not 0 < len(text) <= MAX_OPTION_NAME or not text.isprintable():
+        raise BadInputError(f"{option}: write a name of 1 to {MAX_OPTION_NAME} characters")
 
 
 def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
@@ -397,7 +397,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> No
     columns = list(columns)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in NUMERIC else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(str(row.get(name, "–")))) for name in columns))
     out.print(table)

@@ -10,7 +10,7 @@ from pathlib import Path
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
-from graph.cli.memory.files import Progress
+from graph.cli.memory.files import RECORDS_AT_ONCE, Progress
 from graph.cli.memory.select import RecordFilter, readable_memory
 from graph.local_run import VISIT_FILE, LocalVisit
 from memory.chroma.layout import ImportedRecord, StoredRecord
@@ -19,7 +19,6 @@ from memory.store import ChromaStore, configured
 from sim.atomic_files import atomic_folder
 from sim.errors import BillpError
 
-PAGE = 200
 WRITTEN_AT_ONCE = 2_000
 LOOKED_AT = 1_000
 """Maximum number of records in the search which proves that no record of the user is left."""
@@ -42,8 +41,8 @@ def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progre
     if "://" in where:
         # Expired records are hidden from search, but stay in the files until a sweep.
         store.sweep_ttl()
-        for start in range(0, len(records), PAGE):
-            page = records[start : start + PAGE]
+        for start in range(0, len(records), RECORDS_AT_ONCE):
+            page = records[start : start + RECORDS_AT_ONCE]
             store.batch([PutOp(one.namespace, one.key, None) for one in page])
             progress(start + len(page))
         return

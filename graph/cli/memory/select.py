@@ -52,7 +52,7 @@ class RecordFilter(NamedTuple):
 
     def means(self, namespace: Namespace) -> bool:
         """Return whether the filter matches a namespace."""
-        return all(wanted in (None, part) for wanted, part in zip(self, place_of(namespace), strict=True))
+        return all(wanted in (None, part) for wanted, part in zip(self, parts_of(namespace), strict=True))
 
     def records(self, store: ChromaStore) -> list[StoredRecord]:
         """Return the matching records, by namespace and key."""
@@ -70,7 +70,7 @@ class RecordFilter(NamedTuple):
         return tuple(escape(part) for part in takewhile(lambda part: part is not None, self) if part is not None)
 
 
-def place_of(namespace: Namespace) -> NamespaceParts:
+def parts_of(namespace: Namespace) -> NamespaceParts:
     """Split a namespace into its parts."""
     kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
     return NamespaceParts(kind, space, user)
@@ -148,7 +148,7 @@ def by_kind(counts: Mapping[Namespace, int]) -> dict[str, int]:
     """Return the number of records of each kind."""
     kinds: Counter[str] = Counter()
     for namespace, count in counts.items():
-        kinds[place_of(namespace).kind] += count
+        kinds[parts_of(namespace).kind] += count
     return dict(kinds)
 
 
@@ -165,7 +165,7 @@ def lessons_by_space(records: Sequence[StoredRecord]) -> tuple[list[Lessons], in
     foreign = 0
     for record in records:
         try:
-            spaces.setdefault(place_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
+            spaces.setdefault(parts_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
         except ValidationError:
             # The record was edited by hand.
             foreign += 1
@@ -206,9 +206,9 @@ def found(store: ChromaStore, wanted: RecordFilter, query: str, limit: int) -> l
 
 def described(item: SearchItem | StoredRecord) -> dict[str, Any]:
     """Return a record as JSON."""
-    place = place_of(item.namespace)
+    parts = parts_of(item.namespace)
     return {
-        **place._asdict(),
+        **parts._asdict(),
         "namespace": list(item.namespace),
         "key": item.key,
         "value": item.value,

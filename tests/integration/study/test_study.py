@@ -40,8 +40,8 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[Cell, str, int, int]] = []
 
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        self.events.append((cell, stage, done, total))
+    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
+        self.events.append((cell, batch, done, total))
 
 
 def run(settings: StudySettings = SMALL, name: str = "a", concurrency: int = 4, processes: int = 2) -> Path:
@@ -271,15 +271,15 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
         usage=Usage(),
         records=[],
     )
-    stage = Batch("train", "train", ["1", "2"], 0, True, {})
+    batch = Batch("train", "train", ["1", "2"], 0, True, {})
     VisitLog(file).add(VisitResult(stage="train", number=0, output=output))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:30])
     done = VisitLog(file)
-    assert done.count("train") == 1 and done.missing(stage) == [1]
+    assert done.count("train") == 1 and done.missing(batch) == [1]
     done.add(VisitResult(stage="train", number=1, failed="no answer"))
-    assert VisitLog(file).outputs(stage) == [output] and VisitLog(file).failures(stage) == {1: "no answer"}
-    assert VisitLog(file).missing(stage) == VisitLog(file).missing(stage._replace(start=1, users=["2"])) == []
+    assert VisitLog(file).outputs(batch) == [output] and VisitLog(file).failures(batch) == {1: "no answer"}
+    assert VisitLog(file).missing(batch) == VisitLog(file).missing(batch._replace(start=1, users=["2"])) == []
     file.write_bytes(whole[:30])
     assert VisitLog(file).count("train") == 0 and file.read_bytes() == b""
 
@@ -303,7 +303,7 @@ def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_agai
     assert [one.getMessage() for one in caplog.records if "damaged" in one.getMessage()] == [
         f"line {number} of {file} is damaged: that visit is made again" for number in (2, 9)
     ]
-    assert {(stage, done) for _, stage, done, _ in heard.events} >= {("train", 5), ("train", 6), ("dev", 4), ("dev", 5)}
+    assert {(batch, done) for _, batch, done, _ in heard.events} >= {("train", 5), ("train", 6), ("dev", 4), ("dev", 5)}
     for name in ("results.json", "visits.jsonl"):
         assert (home / "runs" / "a" / name).read_bytes() == (whole / name).read_bytes()
 

@@ -37,7 +37,7 @@ def endpoint(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     shared_endpoint.cache_clear()
 
 
-def silent(cell: Cell, stage: str, done: int, total: int) -> None:
+def silent(cell: Cell, batch: str, done: int, total: int) -> None:
     pass
 
 
