@@ -1,0 +1,149 @@
+"""Command `billp study`."""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+from graph.cli.console import AsJson, ModelName, SetOption, WorldName, checked, err, out
+
+# Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
+
+# Default variants and baselines of a study.
+COMPARED = (
+    "act_only,react,reflexion,billp,billp_outlook,"
+    "random,popular,greedy,diverse_greedy,genre_greedy,pop_greedy,outlook_only,oracle"
+)
+
+
+def study_command(
+    name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
+    variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Measure each part of the agent: `billp_outlook` without it, besides.")
+    ] = False,
+    world: WorldName = "",
+    model: ModelName = "rules",
+    train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Users visited with what was learned.")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
+    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds of a visit.")] = 100,
+    rl_steps: Annotated[
+        int, typer.Option(min=1, help="Steps that a2c, dqn and maskable_ppo learn from (extra `rl`).")
+    ] = 100_000,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Visits of a variant and seed at once; changes no result.")
+    ] = 8,
+    processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
+    memory: Annotated[
+        str,
+        typer.Option(help="Memories to visit with besides the full one: empty, shuffled, inverted; by commas."),
+    ] = "full",
+    curve: Annotated[
+        int, typer.Option(min=0, help="Visit dev users after each so many train cohorts as well; 0 for never.")
+    ] = 0,
+    curve_users: Annotated[int, typer.Option(min=1, help="Dev users visited for each point of that curve.")] = 20,
+    visits_per_user: Annotated[
+        int, typer.Option(min=1, help="Visits for which the same users come back, learning between them.")
+    ] = 1,
+    recall: Annotated[
+        str,
+        typer.Option(
+            help="Whose records serve users who come back, after the train visits: own, shared, both, none; by commas."
+        ),
+    ] = "own,shared,none",
+    learn_at_test: Annotated[
+        bool,
+        typer.Option(
+            "--learn-at-test", help="Let the visits after training teach too, cohort by cohort, as the original did."
+        ),
+    ] = False,
+    assignments: SetOption = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
+    ] = False,
+    server: Annotated[
+        str, typer.Option(help="URL of a LangGraph server that runs the visits; changes no result.")
+    ] = "",
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Stop before calls of models have cost so many US dollars.")
+    ] = None,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave out visits that fail, where the study would stop.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where a study of that name was left unfinished.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let variants learn from train visits, and compare them on users whom they have not met.
+
+    A study that was stopped goes on where it was when the same command is given again.
+    """
+    from graph.cli.progress import StudyView, embed_with_progress
+    from graph.context_overrides import DECIDED_BY_STUDY, context_of
+    from graph.report.terminal import ablation_table, comparison_table, results_table, returning_table
+    from graph.study import run_study
+    from graph.study.run import check_settings, check_variants, visits_done, visits_planned
+    from graph.study.settings import StudySettings
+    from graph.variants import settings_schema
+    from nodes.tools.open_world import default_world
+
+    named = comma_separated(variants)
+    check_variants(named)
+    context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
+    given = {
+        "world": world or default_world(),
+        "ablate": ablate,
+        "variants": named,
+        "train": train,
+        "test": test,
+        "seeds": seeds,
+        "cohort": cohort,
+        "max_steps": max_steps,
+        "rl_steps": rl_steps,
+        "memory": comma_separated(memory),
+        "curve": curve,
+        "curve_users": curve_users,
+        "visits_per_user": visits_per_user,
+        "recall": comma_separated(recall),
+        "learn_at_test": learn_at_test,
+        "final": final,
+        "context": context,
+    }
+    settings = checked(lambda: StudySettings.model_validate(given))
+    done = 0 if fresh else visits_done(name)
+    place = check_settings(settings)
+    embed_with_progress(err, place)
+    if done:
+        err.print(f"The study {name} is unfinished: {done} visits are done.", highlight=False)
+    with StudyView(err, settings.seeds, visits_planned(settings, place) - done) as progress:
+        folder = run_study(
+            settings,
+            name,
+            concurrency=concurrency,
+            processes=processes or os.cpu_count() or 1,
+            progress=progress,
+            server=server,
+            max_cost=max_cost,
+            skip_failed=skip_failed,
+            fresh=fresh,
+        )
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps(results, ensure_ascii=False))
+    else:
+        out.print(results_table(results))
+        out.print(comparison_table(results))
+        for table in (ablation_table(results), returning_table(results)):
+            if table is not None:
+                out.print(table)
+        typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+        typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list of names."""
+    return tuple(one.strip() for one in text.split(",") if one.strip())
