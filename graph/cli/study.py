@@ -2,13 +2,18 @@
 
 import json
 import os
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graph.cli.console import AsJson, ModelName, SetOption, WorldName, checked, err, out
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
+
+if TYPE_CHECKING:
+    from graph.study.settings import StudySettings
 
 # Default variants and baselines of a study.
 COMPARED = (
@@ -18,6 +23,7 @@ COMPARED = (
 
 
 def study_command(
+    ctx: typer.Context,
     name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
     variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
     ablate: Annotated[
@@ -83,37 +89,10 @@ def study_command(
     A study that was stopped goes on where it was when the same command is given again.
     """
     from graph.cli.progress import StudyView, embed_with_progress
-    from graph.context_overrides import DECIDED_BY_STUDY, context_of
-    from graph.report.terminal import ablation_table, comparison_table, results_table, returning_table
     from graph.study import run_study
-    from graph.study.run import check_settings, check_variants, visits_done, visits_planned
-    from graph.study.settings import StudySettings
-    from graph.variants import settings_schema
-    from nodes.tools.open_world import default_world
+    from graph.study.run import check_settings, visits_done, visits_planned
 
-    named = comma_separated(variants)
-    check_variants(named)
-    context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
-    given = {
-        "world": world or default_world(),
-        "ablate": ablate,
-        "variants": named,
-        "train": train,
-        "test": test,
-        "seeds": seeds,
-        "cohort": cohort,
-        "max_steps": max_steps,
-        "rl_steps": rl_steps,
-        "memory": comma_separated(memory),
-        "curve": curve,
-        "curve_users": curve_users,
-        "visits_per_user": visits_per_user,
-        "recall": comma_separated(recall),
-        "learn_at_test": learn_at_test,
-        "final": final,
-        "context": context,
-    }
-    settings = checked(lambda: StudySettings.model_validate(given))
+    settings = study_settings(ctx.params)
     done = 0 if fresh else visits_done(name)
     place = check_settings(settings)
     embed_with_progress(err, place)
@@ -131,17 +110,46 @@ def study_command(
             skip_failed=skip_failed,
             fresh=fresh,
         )
+    print_results(folder, as_json)
+
+
+def study_settings(options: Mapping[str, Any]) -> "StudySettings":
+    """Return the settings of a study from the options of the same names; `--set` and `--model` give the context.
+
+    Raises:
+        BadInputError: A setting is invalid.
+        OSError: A file of a prompt cannot be read.
+    """
+    from graph.context_overrides import DECIDED_BY_STUDY, context_of
+    from graph.study.run import check_variants
+    from graph.study.settings import StudySettings
+    from graph.variants import settings_schema
+    from nodes.tools.open_world import default_world
+
+    given = {name: options[name] for name in StudySettings.model_fields if name != "context"}
+    given |= {name: comma_separated(given[name]) for name in ("variants", "memory", "recall")}
+    variants = given["variants"]
+    check_variants(variants)
+    context = context_of(options["model"], options["assignments"] or [], DECIDED_BY_STUDY, settings_schema(variants))
+    given |= {"world": given["world"] or default_world(), "context": context}
+    return checked(lambda: StudySettings.model_validate(given))
+
+
+def print_results(folder: Path, as_json: bool) -> None:
+    """Print the results of a run: as JSON, or as tables with the paths of the files."""
+    from graph.report.terminal import ablation_table, comparison_table, results_table, returning_table
+
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps(results, ensure_ascii=False))
-    else:
-        out.print(results_table(results))
-        out.print(comparison_table(results))
-        for table in (ablation_table(results), returning_table(results)):
-            if table is not None:
-                out.print(table)
-        typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
-        typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
+        return
+    out.print(results_table(results))
+    out.print(comparison_table(results))
+    for table in (ablation_table(results), returning_table(results)):
+        if table is not None:
+            out.print(table)
+    typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")
+    typer.echo(f"report: {os.path.relpath(folder / 'report.html')}")
 
 
 def comma_separated(text: str) -> tuple[str, ...]:
