@@ -23,9 +23,10 @@ from graph.server_client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
 from graph.study.schedule import phases
-from graph.study.settings import CURVE, RETURNING, Cell, StudySettings, cells_of
+from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
 from graph.study.visit_log import VisitLog
-from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, StudyProgress, Work, run_cells
+from graph.study.visits import StudyProgress
+from graph.study.workers import CELLS, CHECKPOINTS, VISITS, Work, run_cells
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context

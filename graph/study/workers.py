@@ -6,32 +6,30 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from graph.ablation import without_part
 from graph.study.baselines import BASELINES, policy_of
 from graph.study.memory_controls import controlled
-from graph.study.runners import VisitFailedError, VisitRunner, local_runner, server_runner
-from graph.study.schedule import Batch, Phase, phases, visit_seed, visitors
-from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, StudySettings
-from graph.study.visit_log import VisitLog, VisitResult, thread_of
-from graph.variants import VARIANTS, variant_settings
+from graph.study.runners import VisitRunner, local_runner, server_runner
+from graph.study.schedule import Phase, phases, visitors
+from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
+from graph.study.visit_log import VisitLog
+from graph.study.visits import StudyProgress, Visits, batch_lines, visit_fields
+from graph.variants import VARIANTS
 from memory.chroma.errors import StoreError
 from memory.home import home
 from nodes.llm.endpoint.budget import Budget, BudgetSpentError
 from nodes.llm.endpoint.settings import shared_endpoint
-from nodes.state import VisitInput, VisitOutput
+from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.rollout import play
-from sim.world.data import SplitName
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
-FAILED = "failed"
 # Seconds between two checks for worker reports.
 PAUSE = 0.1
 
@@ -54,14 +52,6 @@ class Work(NamedTuple):
     """Cost of the unfinished study before this start, in dollars."""
     skip_failed: bool
     """Whether to leave out failed visits that would otherwise stop the study."""
-
-
-class StudyProgress(Protocol):
-    """Callback for the progress of a study."""
-
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        """Report the finished visits of a cell's batch, or the finished steps of reinforcement learning."""
-        ...
 
 
 def run_cells(
@@ -169,7 +159,7 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     for done, user_id in enumerate(users, 1):
         visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
         output = VisitOutput.model_validate(visit)
-        lines.append(_about(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
+        lines.append(visit_fields(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
         _report(cell, settings.test_split, done, len(users))
     return lines
 
@@ -187,7 +177,7 @@ async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
             await _follow(course, cell, work, done)
             ended.touch()
         for stage in course.stages:
-            lines += _stage_lines(cell, stage, done)
+            lines += batch_lines(cell, stage, done)
     return lines
 
 
@@ -197,30 +187,22 @@ async def _follow(course: Phase, cell: Cell, work: Work, done: VisitLog) -> None
         spare_collector()
         # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
         await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
-        visit = Visits(cell, work, engine, done, course)
+        visit = Visits(
+            cell,
+            work.settings,
+            engine,
+            done,
+            course,
+            concurrency=work.concurrency,
+            skip_failed=work.skip_failed,
+            progress=_report,
+        )
         for stage in course.stages:
             await visit(stage)
             if stage.learns:
                 records = (one for output in done.outputs(stage) for one in output.records)
                 private = bool(course.changes.get("private"))
                 await engine.remember(sorted(records, key=lambda one: one.key), private=private)
-
-
-def _stage_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any]]:
-    of = _about(cell, stage.split) | stage.about
-    outputs, failures = done.outputs(stage), done.failures(stage)
-    if failures and not outputs and stage.split != TRAIN:
-        why = next(iter(failures.values()))
-        raise VisitFailedError(f"every visit of {cell.name} failed ({why}): `--fresh` begins the study anew")
-    return [
-        *(of | output.model_dump(mode="json") for output in outputs),
-        *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),
-    ]
-
-
-def _about(cell: Cell, split: SplitName) -> dict[str, Any]:
-    """Return the fields that the lines of a cell's visits share."""
-    return {"variant": cell.variant, WITHOUT: cell.without, "split": split, "seed": cell.seed}
 
 
 def spare_collector() -> None:
@@ -241,88 +223,3 @@ def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManage
     return local_runner(
         work.settings.world, cell.variant, space, checkpoints=checkpoints, memory=work.folder / "memory" / name
     )
-
-
-class Visits:
-    """Runner of the visits of a phase, many at once."""
-
-    def __init__(self, cell: Cell, work: Work, engine: VisitRunner, done: VisitLog, course: Phase) -> None:
-        self._cell = cell
-        self._settings = work.settings
-        self._context = without_part(variant_settings(cell.variant, work.settings.context), cell.without)
-        self._engine = engine
-        self._free = asyncio.Semaphore(work.concurrency)
-        self._done = done
-        self._course = course
-        self._skip = work.skip_failed
-        self._succeeded_since_failure = False
-        self._spent: BudgetSpentError | None = None
-
-    async def __call__(self, stage: Batch) -> None:
-        """Run the unfinished visits of a batch.
-
-        A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
-        the visit itself is at fault, if other visits have succeeded since, or if `skip_failed` is set.
-
-        Raises:
-            VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
-                can be resumed later.
-        """
-        self._report(stage)
-        self._succeeded_since_failure = False
-        failed = await self._run(stage, self._done.missing(stage))
-        again = await self._run(stage, failed)
-        for number, error in again.items():
-            if not (error.own or self._succeeded_since_failure or self._skip):
-                raise error
-            self._done.add(VisitResult(stage=stage.name, number=number, failed=str(error)))
-        self._report(stage)
-
-    def _report(self, stage: Batch) -> None:
-        total = sum(len(one.users) for one in self._course.stages if one.name == stage.name)
-        _report(self._cell, stage.name, self._done.count(stage.name), total)
-
-    async def _run(self, stage: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
-        """Run visits by number, and return the failed ones."""
-        learn, explore = "cohort" if stage.learns else "off", self._context.explore
-        # Visits of returning users write memories, but only train visits explore.
-        changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
-        context = self._context.model_copy(update={**changes, **self._course.changes})
-        failed: dict[int, VisitFailedError] = {}
-
-        async def one(number: int) -> None:
-            visit = VisitInput(
-                world=self._settings.world,
-                user_id=stage.users[number - stage.start],
-                seed=visit_seed(self._cell.seed, number),
-                max_steps=self._settings.max_steps,
-            )
-            thread = thread_of(stage.name, number)
-            async with self._free:
-                if self._spent is not None:
-                    return
-                try:
-                    output = await self._engine.visit(thread, visit, context)
-                except VisitFailedError as error:
-                    failed[number] = error
-                    self._succeeded_since_failure = False
-                    return
-                except BudgetSpentError as error:
-                    # Running visits continue until their next call, so that no answer that was paid for is lost.
-                    self._spent = error
-                    return
-                self._succeeded_since_failure = True
-                self._done.add(VisitResult(stage=stage.name, number=number, output=output))
-                await self._engine.forget(thread)
-            self._report(stage)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in numbers:
-                    group.create_task(one(number))
-        except ExceptionGroup as errors:
-            # One error describes the fault; the other tasks were cancelled or raise the same error.
-            raise errors.exceptions[0] from None
-        if self._spent is not None:
-            raise self._spent
-        return failed
