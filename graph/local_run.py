@@ -81,7 +81,7 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
             if (episode := _begun(file)) is not None:
                 async with _memory(episode.remember) as store:
                     return episode, await _run(episode, file.parent, store, show)
-    raise BadInputError("no visit was left unfinished: `billp episode` begins one")
+    raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")
 
 
 def _begun(file: Path) -> LocalVisit | None:

@@ -36,7 +36,7 @@ app.add_typer(memory, name="memory")
 
 STOPPED = 130
 # Instructions to resume a stopped command.
-GOES_ON = {"episode": ["`billp episode --resume` goes on"], "study": ["the same command goes on"]}
+RESUME = {"episode": "run `billp episode --resume` to resume", "study": "run the same command to resume"}
 
 
 @app.callback()
@@ -58,8 +58,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
         if code == STOPPED:
             # Typer turns an interrupt into this exit code.
-            command = next((one for one in sys.argv[1:] if one in GOES_ON), "")
-            print("; ".join(["billp: stopped", *GOES_ON.get(command, ())]), file=sys.stderr)
+            hint = next((RESUME[one] for one in sys.argv[1:] if one in RESUME), "")
+            print(f"billp: stopped; {hint}" if hint else "billp: stopped", file=sys.stderr)
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in sys.argv:
@@ -84,4 +84,4 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}", 2
     if isinstance(error, BillpError | StoreError):
         return " ".join(str(error).split()), 1
-    return f"{type(error).__name__}: {' '.join(str(error).split())} (`billp --debug …` shows where)", 1
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (run `billp --debug …` for the traceback)", 1

@@ -12,14 +12,15 @@ from sim.errors import BadInputError
 out = Console()
 err = Console(stderr=True)
 Made = TypeVar("Made")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-WorldName = Annotated[str, typer.Option("--world", help="Name of the world; empty for the default one.")]
-ModelName = Annotated[str, typer.Option(help="Model of all roles: `rules`, `openai:NAME`, or a package's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+WorldName = Annotated[str, typer.Option("--world", help="Name of the world; the default world if not given.")]
+ModelName = Annotated[str, typer.Option(help="Model for all roles: `rules`, `openai:NAME`, or one from a plug-in.")]
+MaxSteps = Annotated[int, typer.Option(min=1, max=2_000, help="Maximum number of rounds of a visit.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the roles, a prompt also as @FILE; repeatable."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Setting of the roles; a prompt can also be @FILE. Repeatable."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
 
 
 def checked(make: Callable[[], Made]) -> Made:

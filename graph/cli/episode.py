@@ -6,30 +6,30 @@ from typing import Annotated
 
 import typer
 
-from graph.cli.console import AsJson, ModelName, Seed, SetOption, WorldName, err, out
+from graph.cli.console import AsJson, MaxSteps, ModelName, Seed, SetOption, WorldName, err, out
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
 
 def episode_command(
-    user: Annotated[str, typer.Option("--user", help="Id of the user; empty for the world's first dev user.")] = "",
+    user: Annotated[str, typer.Option("--user", help="Id of the user; the world's first dev user if not given.")] = "",
     world: WorldName = "",
     variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
     model: ModelName = "rules",
     seed: Seed = 0,
-    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
+    max_steps: MaxSteps = 20,
     history: Annotated[
         list[str] | None,
-        typer.Option(help="A title liked before, for a user whom the world does not know; repeatable."),
+        typer.Option(help="Title that the user liked before, for a user unknown to the world. Repeatable."),
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Recall from BILLP_HOME/memory, and write into it.")] = True,
+    memory: Annotated[bool, typer.Option(help="Read and write the memory in BILLP_HOME/memory.")] = True,
     assignments: SetOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the last visit that was stopped; all else is as it was.")
+        bool, typer.Option("--resume", help="Resume the last stopped visit, with the settings it was started with.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch one visit round by round."""
+    """Run one visit, and show it round by round."""
     from graph.cli.progress import EpisodeView, narrate
     from graph.context_overrides import context_of
     from graph.local_run import LocalVisit, resume_episode, run_episode

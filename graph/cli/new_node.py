@@ -9,18 +9,21 @@ import typer
 
 
 def new_node_command(
-    name: Annotated[str, typer.Argument(help="What the role is called, such as fairness_guard.")],
+    name: Annotated[str, typer.Argument(help="Name of the role, such as fairness_guard.")],
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Folder to make; one of the role's name if not given.")
+        Path | None, typer.Option("--folder", help="New folder of the package; named after the role if not given.")
     ] = None,
 ) -> None:
-    """Write a new role as a package of its own, with its prompt, its test and its place among the variants."""
+    """Create a package with a new role.
+
+    The package has the role's code, prompt and test, and a variant that uses the role.
+    """
     from graph.cli.scaffold import write_node
 
     target = folder or Path(name)
     for file in write_node(name, target):
         typer.echo(str(file))
     typer.echo(
-        f"\nIt works as it is. In {target}, `pip install -e .` lets `billp study --variants {name}` find it,\n"
-        "`pytest` tries it, and `langgraph dev` draws it. docs/extend.md says what a role can bring along."
+        f"\nThe role works already. In {target}, run `pip install -e .` to use it in `billp study --variants {name}`,\n"
+        "`pytest` to test it, and `langgraph dev` to see its graph. docs/extend.md describes all parts of a role."
     )

@@ -86,7 +86,7 @@ class There:
         )
         if failed := state.get("__error__"):
             kind = BadInputError if failed.get("error") == BadInputError.__name__ else BillpError
-            raise kind(f"the server says: {failed.get('message') or failed.get('error')}")
+            raise kind(f"the server reports: {failed.get('message') or failed.get('error')}")
         return dict(state)
 
 

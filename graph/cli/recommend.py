@@ -5,21 +5,25 @@ from typing import Annotated, Any
 
 import typer
 
-from graph.cli.console import ModelName, WorldName, checked, out
+from graph.cli.console import MaxSteps, ModelName, WorldName, checked, out
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
 
 def recommend_command(
-    user: Annotated[str, typer.Option("--user", help="Your name; profile and memories are kept under it.")] = "guest",
+    user: Annotated[
+        str, typer.Option("--user", help="Your name, under which profile and memories are saved.")
+    ] = "guest",
     world: WorldName = "",
-    like: Annotated[list[str] | None, typer.Option(help="A title that you like; repeatable.")] = None,
-    wishes: Annotated[str, typer.Option(help="What you would like, in your own words: 'slow films, no horror'.")] = "",
+    like: Annotated[list[str] | None, typer.Option(help="Title that you like. Repeatable.")] = None,
+    wishes: Annotated[str, typer.Option(help="Your wishes in your own words, such as 'slow films, no horror'.")] = "",
     model: ModelName = "rules",
-    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
-    server: Annotated[str, typer.Option(help="URL of a LangGraph server to visit instead of this process.")] = "",
+    max_steps: MaxSteps = 20,
+    server: Annotated[
+        str, typer.Option(help="URL of a LangGraph server that runs the visit; this process if not given.")
+    ] = "",
 ) -> None:
-    """Be the user yourself: get recommendations, rate them, say what you want."""
+    """Be the user: get recommendations, and rate them."""
     from graph.cli.person import converse, here, there
     from graph.cli.progress import ask_person
     from nodes.context import Context
@@ -35,4 +39,4 @@ def recommend_command(
             return await converse(conversation, given, lambda question: ask_person(out, question))
 
     output = asyncio.run(visit())
-    out.print(f"{output['length']} rounds. Until next time: what you said and rated is remembered.", highlight=False)
+    out.print(f"{output['length']} rounds. Your ratings and comments are saved for your next visit.", highlight=False)

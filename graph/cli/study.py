@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graph.cli.console import AsJson, ModelName, SetOption, WorldName, checked, err, out
+from graph.cli.console import AsJson, MaxSteps, ModelName, SetOption, WorldName, checked, err, out
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
@@ -24,69 +24,84 @@ COMPARED = (
 
 def study_command(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
+    name: Annotated[str, typer.Option("--out", help="Name of the run; its results are in BILLP_HOME/runs/NAME.")],
     variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Measure each part of the agent: `billp_outlook` without it, besides.")
+        bool,
+        typer.Option("--ablate", help="Also measure each part of the agent: run `billp_outlook` without the part."),
     ] = False,
     world: WorldName = "",
     model: ModelName = "rules",
-    train: Annotated[int, typer.Option(min=0, help="Train visits of each variant and seed.")] = 40,
-    test: Annotated[int, typer.Option(min=1, help="Users visited with what was learned.")] = 40,
+    train: Annotated[int, typer.Option(min=0, help="Number of train visits for each variant and seed.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Number of users visited after training.")] = 40,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
-    cohort: Annotated[int, typer.Option(min=1, help="Visits that learn together.")] = 20,
-    max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds of a visit.")] = 100,
+    cohort: Annotated[int, typer.Option(min=1, help="Number of train visits after which records are written.")] = 20,
+    max_steps: MaxSteps = 100,
     rl_steps: Annotated[
-        int, typer.Option(min=1, help="Steps that a2c, dqn and maskable_ppo learn from (extra `rl`).")
+        int, typer.Option(min=1, help="Number of training steps of a2c, dqn and maskable_ppo (extra `rl`).")
     ] = 100_000,
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Visits of a variant and seed at once; changes no result.")
+        int, typer.Option(min=1, help="Parallel visits of each variant and seed. Does not change the results.")
     ] = 8,
-    processes: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for one a core. Changes no result.")] = 0,
+    processes: Annotated[
+        int, typer.Option(min=0, help="Number of worker processes; 0 for one per core. Does not change the results.")
+    ] = 0,
     memory: Annotated[
         str,
-        typer.Option(help="Memories to visit with besides the full one: empty, shuffled, inverted; by commas."),
+        typer.Option(help="Memory controls to test besides the full memory: empty, shuffled, inverted; by commas."),
     ] = "full",
     curve: Annotated[
-        int, typer.Option(min=0, help="Visit dev users after each so many train cohorts as well; 0 for never.")
+        int,
+        typer.Option(min=0, help="Train cohorts between two points of the learning curve; 0 for no curve."),
     ] = 0,
-    curve_users: Annotated[int, typer.Option(min=1, help="Dev users visited for each point of that curve.")] = 20,
+    curve_users: Annotated[
+        int, typer.Option(min=1, help="Number of dev users visited for each point of the curve.")
+    ] = 20,
     visits_per_user: Annotated[
-        int, typer.Option(min=1, help="Visits for which the same users come back, learning between them.")
+        int,
+        typer.Option(
+            min=1, help="Visits of each returning user, with learning between them; 1 for no returning users."
+        ),
     ] = 1,
     recall: Annotated[
         str,
         typer.Option(
-            help="Whose records serve users who come back, after the train visits: own, shared, both, none; by commas."
+            help="Records that returning users recall besides those of training: own, shared, both, none; by commas."
         ),
     ] = "own,shared,none",
     learn_at_test: Annotated[
         bool,
         typer.Option(
-            "--learn-at-test", help="Let the visits after training teach too, cohort by cohort, as the original did."
+            "--learn-at-test", help="Also learn from the visits after training, cohort by cohort, as in the original."
         ),
     ] = False,
     assignments: SetOption = None,
     final: Annotated[
-        bool, typer.Option("--final", help="Visit test users. Tune on dev users, then do this once.")
+        bool,
+        typer.Option(
+            "--final", help="Visit test users instead of dev users. Tune on dev users first, and use this once."
+        ),
     ] = False,
     server: Annotated[
-        str, typer.Option(help="URL of a LangGraph server that runs the visits; changes no result.")
+        str, typer.Option(help="URL of a LangGraph server that runs the visits. Does not change the results.")
     ] = "",
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Stop before calls of models have cost so many US dollars.")
+        float | None,
+        typer.Option(
+            min=0, help="Maximum cost of model calls in US dollars; the study stops before it would cost more."
+        ),
     ] = None,
     skip_failed: Annotated[
-        bool, typer.Option("--skip-failed", help="Leave out visits that fail, where the study would stop.")
+        bool, typer.Option("--skip-failed", help="Leave out failed visits instead of stopping the study.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew where a study of that name was left unfinished.")
+        bool, typer.Option("--fresh", help="Discard an unfinished study of this name and start again.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let variants learn from train visits, and compare them on users whom they have not met.
+    """Train variants, and compare them on new users.
 
-    A study that was stopped goes on where it was when the same command is given again.
+    To resume a stopped study, run the same command again.
     """
     from graph.cli.progress import StudyView, embed_with_progress
     from graph.study import run_study
@@ -97,7 +112,7 @@ def study_command(
     place = check_settings(settings)
     embed_with_progress(err, place)
     if done:
-        err.print(f"The study {name} is unfinished: {done} visits are done.", highlight=False)
+        err.print(f"Resuming the study {name}: {done} visits are done.", highlight=False)
     with StudyView(err, settings.seeds, visits_planned(settings, place) - done) as progress:
         folder = run_study(
             settings,

@@ -11,12 +11,12 @@ from sim.errors import BadInputError
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
-worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_help=True, rich_markup_mode=None)
+worlds = typer.Typer(help="List, show, build and import worlds.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @worlds.command("list")
 def world_list(as_json: AsJson = False) -> None:
-    """List the worlds that are built, and the sources that one can be built from."""
+    """List the built worlds, and the sources for new ones."""
     from memory.home import home
     from sim.data.sources import SOURCES
 
@@ -35,7 +35,7 @@ def world_list(as_json: AsJson = False) -> None:
 
 @worlds.command("show")
 def world_show(name: Annotated[str, typer.Argument(help="Name of the world.")], as_json: AsJson = False) -> None:
-    """Show what is in a world, and why users leave it."""
+    """Describe a world, and why its users leave."""
     from graph.cli.progress import print_world
     from nodes.tools.open_world import load_world
     from sim.metrics.world_summary import describe
@@ -46,34 +46,41 @@ def world_show(name: Annotated[str, typer.Argument(help="Name of the world.")], 
 @worlds.command("build")
 def world_build(
     name: Annotated[str, typer.Argument(help="Name of the world.")],
-    source: Annotated[str, typer.Option("--from", help="Where its ratings come from; NAME if not given.")] = "",
+    source: Annotated[str, typer.Option("--from", help="Source of the ratings; NAME if not given.")] = "",
     seed: Seed = 0,
     cut: Annotated[
-        Literal["random", "time"], typer.Option(help="How ratings are cut into logs and tables.")
+        Literal["random", "time"], typer.Option(help="How to split the ratings: at random, or by time.")
     ] = "random",
     min_reward_quantile: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Users leave below this quantile of their own rewards, not below 2."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Users leave after a reward below this quantile of their own rewards, instead of below 2.",
+        ),
     ] = None,
     path: Annotated[
-        Path | None, typer.Option(help="Folder of a published data set, for movielens, steam and amazon.")
+        Path | None, typer.Option(help="Folder of a published data set (movielens, steam, amazon).")
     ] = None,
     ratings: Annotated[
-        Path | None, typer.Option(help="File of ratings, for csv (CSV, TSV, Parquet), steam and amazon.")
+        Path | None, typer.Option(help="File of ratings (steam, amazon, or csv: CSV, TSV, Parquet).")
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="File of items, for the same.")] = None,
+    items: Annotated[Path | None, typer.Option(help="File of items, for the same sources as --ratings.")] = None,
     columns: Annotated[
         str,
         typer.Option(
-            help="Columns of csv: user=userId,item=movieId,rating=…,time=…; and id=…,title=…,genres=… of items."
+            help="Columns for csv: user=userId,item=movieId,rating=…,time=… (ratings), id=…,title=…,genres=… (items)."
         ),
     ] = "",
     k_core: Annotated[
-        int, typer.Option(min=0, help="Keep users and items that have so many ratings among those kept.")
+        int, typer.Option(min=0, help="Keep only users and items with at least this many kept ratings; 0 to keep all.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Build a world from ratings; one of that name is replaced."""
+    """Build a world from ratings.
+
+    An existing world of that name is replaced.
+    """
     from graph.cli.progress import embed_with_progress, print_world, reading_progress
     from nodes.tools.open_world import world_folder
     from sim.data.source import SourceFiles
@@ -99,12 +106,15 @@ def world_build(
 @worlds.command("import-original")
 def world_import_original(
     name: Annotated[str, typer.Argument(help="Name of the world.")],
-    dataset: Annotated[Literal["steam", "amazon"], typer.Option(help="Which of the authors' two environments.")],
+    dataset: Annotated[Literal["steam", "amazon"], typer.Option(help="One of the authors' two environments.")],
     folder: Annotated[Path, typer.Option("--dir", help="Folder with all of the authors' files.")],
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a world of the authors' own rewards and distances; one of that name is replaced."""
+    """Import a world of the original.
+
+    Rewards and distances are the authors' own. An existing world of that name is replaced.
+    """
     from graph.cli.progress import embed_with_progress, print_world
     from nodes.tools.open_world import world_folder
     from sim.atomic_files import scratch_folder
@@ -126,11 +136,14 @@ def world_import_original(
 @worlds.command("check-recorded")
 def world_check_recorded(
     files: Annotated[
-        list[Path], typer.Argument(help="Files of recorded runs of the original, of any of the six kinds.")
+        list[Path], typer.Argument(help="Files of recorded runs of the original; all six kinds are read.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Hold the code against recorded runs of the original; ends with 1 where something contradicts."""
+    """Check the code against recorded runs.
+
+    The runs are those of the original. Exit code 1 if a record contradicts the code.
+    """
     from graph.cli.check_recorded import check_recorded, report_lines
     from sim.original.runs import read_recorded
 
@@ -152,5 +165,5 @@ def column_map(text: str) -> dict[str, str]:
     """
     pairs = [part.split("=", 1) for part in text.split(",")] if text else []
     if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in pairs):
-        raise BadInputError(f"--columns {text[:80]!r} does not say which is which; write user=userId,item=movieId,…")
+        raise BadInputError(f"--columns {text[:80]!r} is no list of FIELD=COLUMN: write user=userId,item=movieId,…")
     return {pair[0].strip(): pair[1].strip() for pair in pairs}

@@ -140,7 +140,7 @@ def _kept(file: Path) -> _Foreseen:
     try:
         return _Foreseen.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise BadInputError(f"{file} cannot be used; learn it anew (a study does so with `--fresh`)") from error
+        raise BadInputError(f"{file} is damaged: run the study with `--fresh` to train it again") from error
 
 
 def _tuned_file(folder: Path, name: str) -> Path:

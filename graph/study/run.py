@@ -106,7 +106,7 @@ def run_study(
     priced = check_prices(settings.context, max_cost, server)
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
-        raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
+        raise BadInputError(f"{target} exists but is not a run: choose another name")
     if not fresh and _same(_begun(target), _beginning(settings)):
         # The run is complete except for the deletion of its resume files.
         return _tidied(target)
@@ -192,8 +192,8 @@ def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str
         return begun.token
     if not _same(former, begun):
         raise BadInputError(
-            f"the run {name!r} was begun with other settings ({'; '.join(_differing(former, begun))}) and is "
-            "unfinished: `--fresh` begins it anew, or choose another name"
+            f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, begun))}): "
+            "add `--fresh` to discard it and start again, or choose another name"
         )
     return former.token
 
@@ -207,7 +207,7 @@ def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
     told = [
         f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
     ]
-    return told + ["the world was built anew"] * (former.world != begun.world)
+    return told + ["the world was rebuilt"] * (former.world != begun.world)
 
 
 def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _begun(folder: Path) -> StudyStart | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise BadInputError(f"{folder / STUDY_FILE} was written by another version: `--fresh` begins anew") from error
+        raise BadInputError(f"{folder / STUDY_FILE} is of another version: add `--fresh` to start again") from error
 
 
 def _clear(folder: Path) -> None:
@@ -275,7 +275,7 @@ def check_settings(settings: StudySettings) -> World:
     for model in settings.context.models:
         chat_model(model, settings.context.temperature)
     world = load_world(settings.world)
-    _check_users(world, settings.test_split, settings.test, "visits")
+    _check_users(world, settings.test_split, settings.test, "--test")
     if settings.curve:
         _check_users(world, "dev", settings.curve_users, "--curve-users")
     return world
@@ -293,13 +293,13 @@ def check_variants(names: Sequence[str]) -> None:
             raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
         check_baseline(name)
     if len(set(names)) < len(names):
-        raise BadInputError("a variant is named twice")
+        raise BadInputError("a variant is named twice: name each variant once")
 
 
-def _check_users(world: World, split: SplitName, wanted: int, what: str) -> None:
+def _check_users(world: World, split: SplitName, wanted: int, option: str) -> None:
     available = len(world.split(split).users)
     if wanted > available:
-        raise BadInputError(f"world {world.name!r} has {available} {split} users: ask for at most that many {what}")
+        raise BadInputError(f"world {world.name!r} has {available} {split} users: {option} can be {available} at most")
 
 
 def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
@@ -310,11 +310,13 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     """
     unknown = sorted(model for model in context.models if price_of(model) is None)
     if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
-        raise BadInputError(f"--max-cost does not hold for {', '.join(others)}: what it costs is its package's matter")
+        raise BadInputError(f"--max-cost cannot limit {', '.join(others)}: its price is unknown; leave out --max-cost")
     if max_cost is not None and unknown:
-        raise BadInputError(f"--max-cost needs the price of {', '.join(unknown)}: name it in a table (BILLP_PRICES)")
+        raise BadInputError(
+            f"--max-cost needs the price of {', '.join(unknown)}: add it to the file BILLP_PRICES names"
+        )
     if max_cost is not None and server:
-        raise BadInputError("--max-cost holds for calls from here, not for those from a server: leave one of them out")
+        raise BadInputError("--max-cost cannot limit the calls of a server: leave out --max-cost or --server")
     return not unknown
 
 

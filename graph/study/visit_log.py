@@ -86,7 +86,7 @@ class VisitLog:
         try:
             self._note(VisitResult.model_validate_json(line))
         except ValidationError:
-            _log.warning("%s is damaged: that visit is made again", which)
+            _log.warning("%s is damaged: its visit runs again", which)
             return False
         return True
 

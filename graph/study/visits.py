@@ -141,7 +141,7 @@ def batch_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any]
     outputs, failures = done.outputs(stage), done.failures(stage)
     if failures and not outputs and stage.split != TRAIN:
         why = next(iter(failures.values()))
-        raise VisitFailedError(f"every visit of {cell.name} failed ({why}): `--fresh` begins the study anew")
+        raise VisitFailedError(f"every visit of {cell.name} failed ({why}): add `--fresh` to start the study again")
     return [
         *(of | output.model_dump(mode="json") for output in outputs),
         *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),

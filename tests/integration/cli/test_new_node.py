@@ -48,9 +48,9 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("Guard", "no role can be called"),
-        ("../guard", "no role can be called"),
-        ("class", "no role can be called"),
+        ("Guard", "is no name for a role"),
+        ("../guard", "is no name for a role"),
+        ("class", "is no name for a role"),
         ("critic", "there is a role or variant"),
         ("act_only", "there is a role or variant"),
         ("json", "there is a module"),
@@ -66,5 +66,5 @@ def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("mine")
     done = run(tmp_path, "graph.cli", "new-node", "guard", "--folder", "here")
-    assert done.returncode == 2 and "is there already" in done.stderr
+    assert done.returncode == 2 and "already exists" in done.stderr
     assert [file.name for file in (tmp_path / "here").iterdir()] == ["mine.txt"]
