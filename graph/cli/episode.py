@@ -38,16 +38,18 @@ def episode_command(
 
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
-        begun, output = asyncio.run(resume_episode(view))
+        started, output = asyncio.run(resume_episode(view))
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
         context = context_of(model, assignments or [], schema=settings_schema([variant]))
-        begun = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
-        output = asyncio.run(run_episode(begun, view))
-    used = begun.context.model
+        started = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
+        output = asyncio.run(run_episode(started, view))
+    used = started.context.model
     if as_json:
         typer.echo(
-            json.dumps({"model": used, "variant": begun.variant, **output.model_dump(mode="json")}, ensure_ascii=False)
+            json.dumps(
+                {"model": used, "variant": started.variant, **output.model_dump(mode="json")}, ensure_ascii=False
+            )
         )
     else:
         narrate(out, output, used)

@@ -36,7 +36,7 @@ def write_node(name: str, folder: Path) -> list[Path]:
     if folder.exists():
         raise BadInputError(f"{folder} already exists: name another folder with --folder")
     words = name.split("_")
-    told = {"name": name, "title": " ".join(words).capitalize(), "camel": "".join(map(str.capitalize, words))}
+    values = {"name": name, "title": " ".join(words).capitalize(), "camel": "".join(map(str.capitalize, words))}
     templates = Environment(
         loader=PackageLoader("graph.cli", "templates"),
         undefined=StrictUndefined,
@@ -47,7 +47,7 @@ def write_node(name: str, folder: Path) -> list[Path]:
         for file, template in FILES.items():
             path = whole / file.format(name=name)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(templates.get_template(template).render(told), encoding="utf-8")
+            path.write_text(templates.get_template(template).render(values), encoding="utf-8")
     return [folder / file.format(name=name) for file in FILES]
 
 

@@ -107,17 +107,17 @@ def run_study(
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} exists but is not a run: choose another name")
-    if not fresh and _same(_begun(target), _beginning(settings)):
+    if not fresh and _same(_saved_start(target), _start_of(settings)):
         # The run is complete except for the deletion of its resume files.
         return _tidied(target)
     if server:
         asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
-        token = _begin(folder, settings, name, fresh)
+        token = _save_start(folder, settings, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
-        ledgers = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
-        spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
+        logs = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(logs))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
@@ -171,53 +171,53 @@ def _tidied(target: Path) -> Path:
     return target
 
 
-def _beginning(settings: StudySettings) -> StudyStart:
+def _start_of(settings: StudySettings) -> StudyStart:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
     return StudyStart(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
 
 
-def _same(former: StudyStart | None, begun: StudyStart) -> bool:
-    return former is not None and former.model_copy(update={"token": begun.token}) == begun
+def _same(former: StudyStart | None, started: StudyStart) -> bool:
+    return former is not None and former.model_copy(update={"token": started.token}) == started
 
 
-def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
+def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
     """Save the settings of a new study, or check them against the unfinished one; return the study's token."""
     if fresh:
         _clear(folder)
-    begun, former = _beginning(settings), _begun(folder)
+    started, former = _start_of(settings), _saved_start(folder)
     if former is None:
         _clear(folder)
-        write_atomic(folder / STUDY_FILE, begun.model_dump_json())
-        return begun.token
-    if not _same(former, begun):
+        write_atomic(folder / STUDY_FILE, started.model_dump_json())
+        return started.token
+    if not _same(former, started):
         raise BadInputError(
-            f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, begun))}): "
+            f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, started))}): "
             "add `--fresh` to discard it and start again, or choose another name"
         )
     return former.token
 
 
-def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
+def _differing(former: StudyStart, started: StudyStart) -> list[str]:
     """Describe the differences between two sets of settings, long values by name only."""
-    then, now = _settings_by_name(former), _settings_by_name(begun)
+    then, now = _settings_by_name(former), _settings_by_name(started)
     # A variant that only one study has already shows in the difference of `variants`.
     both = [name for name in now if name in then]
     differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
-    told = [
+    described = [
         f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
     ]
-    return told + ["the world was rebuilt"] * (former.world != begun.world)
+    return described + ["the world was rebuilt"] * (former.world != started.world)
 
 
-def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
-    settings = begun.settings.model_dump(mode="json")
+def _settings_by_name(started: StudyStart) -> dict[str, Any]:
+    settings = started.settings.model_dump(mode="json")
     context = settings.pop("context")
-    own = {f"settings of {variant}": of for variant, of in begun.own.items()}
-    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
+    own = {f"settings of {variant}": of for variant, of in started.own.items()}
+    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": started.version}
 
 
-def _begun(folder: Path) -> StudyStart | None:
+def _saved_start(folder: Path) -> StudyStart | None:
     """Return the start settings of an unfinished study; None if there is no unfinished study."""
     try:
         return StudyStart.model_validate_json((folder / STUDY_FILE).read_bytes())
@@ -243,8 +243,8 @@ def visits_planned(settings: StudySettings, world: World) -> int:
 
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
-    followed = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
-    return sum(len(stage.users) for course in followed for stage in course.stages)
+    planned = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    return sum(len(batch.users) for phase in planned for batch in phase.batches)
 
 
 def visits_done(name: str) -> int:
@@ -313,21 +313,21 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
         raise BadInputError(f"--max-cost cannot limit {', '.join(others)}: its price is unknown; leave out --max-cost")
     if max_cost is not None and unknown:
         raise BadInputError(
-            f"--max-cost needs the price of {', '.join(unknown)}: add it to the file BILLP_PRICES names"
+            f"--max-cost needs the price of {', '.join(unknown)}: add it to the file that BILLP_PRICES names"
         )
     if max_cost is not None and server:
         raise BadInputError("--max-cost cannot limit the calls of a server: leave out --max-cost or --server")
     return not unknown
 
 
-async def _spent(ledgers: Mapping[Path, VisitLog]) -> float:
+async def _spent(logs: Mapping[Path, VisitLog]) -> float:
     """Return the cost of an unfinished study so far, in dollars, from the visit logs in the folders of its cells."""
     spent = 0.0
-    for cell, done in ledgers.items():
-        spent += done.cost
-        if (cell / CHECKPOINTS).exists():
-            under_way = await costs_under_way(cell / CHECKPOINTS)
-            spent += sum(cost for thread, cost in under_way.items() if thread not in done.threads)
+    for folder, log in logs.items():
+        spent += log.cost
+        if (folder / CHECKPOINTS).exists():
+            under_way = await costs_under_way(folder / CHECKPOINTS)
+            spent += sum(cost for thread, cost in under_way.items() if thread not in log.threads)
     return spent
 
 

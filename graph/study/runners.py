@@ -79,10 +79,10 @@ class LocalRunner:
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Run or resume a visit."""
         config: RunnableConfig = {"configurable": {"thread_id": thread}}
-        begun = await self._saver.aget_tuple(config) is not None
+        started = await self._saver.aget_tuple(config) is not None
         try:
             output = await self._graph.ainvoke(
-                None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
+                None if started else visit, config, context=context, durability="exit" if context.scripted else "async"
             )
         except EndpointError as error:
             raise VisitFailedError(str(error), isinstance(error, RefusedVisitError)) from error

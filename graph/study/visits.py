@@ -61,7 +61,7 @@ class Visits:
         self._succeeded_since_failure = False
         self._spent: BudgetSpentError | None = None
 
-    async def __call__(self, stage: Batch) -> None:
+    async def __call__(self, batch: Batch) -> None:
         """Run the unfinished visits of a batch.
 
         A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
@@ -71,36 +71,36 @@ class Visits:
             VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
                 can be resumed later.
         """
-        self._report(stage)
+        self._report(batch)
         self._succeeded_since_failure = False
-        failed = await self._run(stage, self._log.missing(stage))
-        again = await self._run(stage, failed)
+        failed = await self._run(batch, self._log.missing(batch))
+        again = await self._run(batch, failed)
         for number, error in again.items():
             if not (error.own or self._succeeded_since_failure or self._skip):
                 raise error
-            self._log.add(VisitResult(stage=stage.name, number=number, failed=str(error)))
-        self._report(stage)
+            self._log.add(VisitResult(stage=batch.name, number=number, failed=str(error)))
+        self._report(batch)
 
-    def _report(self, stage: Batch) -> None:
-        total = sum(len(one.users) for one in self._phase.stages if one.name == stage.name)
-        self._progress(self._cell, stage.name, self._log.count(stage.name), total)
+    def _report(self, batch: Batch) -> None:
+        total = sum(len(one.users) for one in self._phase.batches if one.name == batch.name)
+        self._progress(self._cell, batch.name, self._log.count(batch.name), total)
 
-    async def _run(self, stage: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
+    async def _run(self, batch: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
         """Run visits by number, and return the failed ones."""
-        learn, explore = "cohort" if stage.learns else "off", self._context.explore
+        learn, explore = "cohort" if batch.learns else "off", self._context.explore
         # Visits of returning users write memories, but only train visits explore.
-        changes = {"learn": learn, "explore": explore if stage.split == TRAIN else 0.0}
+        changes = {"learn": learn, "explore": explore if batch.split == TRAIN else 0.0}
         context = self._context.model_copy(update={**changes, **self._phase.changes})
         failed: dict[int, VisitFailedError] = {}
 
         async def one(number: int) -> None:
             visit = VisitInput(
                 world=self._settings.world,
-                user_id=stage.users[number - stage.start],
+                user_id=batch.users[number - batch.start],
                 seed=visit_seed(self._cell.seed, number),
                 max_steps=self._settings.max_steps,
             )
-            thread = thread_of(stage.name, number)
+            thread = thread_of(batch.name, number)
             async with self._free:
                 if self._spent is not None:
                     return
@@ -115,9 +115,9 @@ class Visits:
                     self._spent = error
                     return
                 self._succeeded_since_failure = True
-                self._log.add(VisitResult(stage=stage.name, number=number, output=output))
+                self._log.add(VisitResult(stage=batch.name, number=number, output=output))
                 await self._runner.forget(thread)
-            self._report(stage)
+            self._report(batch)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -131,20 +131,20 @@ class Visits:
         return failed
 
 
-def batch_lines(cell: Cell, stage: Batch, done: VisitLog) -> list[dict[str, Any]]:
+def batch_lines(cell: Cell, batch: Batch, log: VisitLog) -> list[dict[str, Any]]:
     """Return the lines of a batch's visits, the failed ones last.
 
     Raises:
         VisitFailedError: All visits failed, and they are not train visits.
     """
-    of = visit_fields(cell, stage.split) | stage.about
-    outputs, failures = done.outputs(stage), done.failures(stage)
-    if failures and not outputs and stage.split != TRAIN:
+    of = visit_fields(cell, batch.split) | batch.about
+    outputs, failures = log.outputs(batch), log.failures(batch)
+    if failures and not outputs and batch.split != TRAIN:
         why = next(iter(failures.values()))
         raise VisitFailedError(f"every visit of {cell.name} failed ({why}): add `--fresh` to start the study again")
     return [
         *(of | output.model_dump(mode="json") for output in outputs),
-        *(of | {"user_id": stage.users[number - stage.start], FAILED: why} for number, why in failures.items()),
+        *(of | {"user_id": batch.users[number - batch.start], FAILED: why} for number, why in failures.items()),
     ]
 
 

@@ -167,42 +167,42 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    done = VisitLog(folder / VISITS)
+    log = VisitLog(folder / VISITS)
     lines = []
     world = load_world(work.settings.world)
-    for course in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
+    for phase in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
         # All visits may be finished while the records of the last ones are not yet written.
-        ended = folder / f"{course.name or TRAIN}.ended"
-        if not ended.exists() or any(done.missing(stage) for stage in course.stages):
-            await _follow(course, cell, work, done)
+        ended = folder / f"{phase.name or TRAIN}.ended"
+        if not ended.exists() or any(log.missing(batch) for batch in phase.batches):
+            await _run_phase(phase, cell, work, log)
             ended.touch()
-        for stage in course.stages:
-            lines += batch_lines(cell, stage, done)
+        for batch in phase.batches:
+            lines += batch_lines(cell, batch, log)
     return lines
 
 
-async def _follow(course: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
+async def _run_phase(phase: Phase, cell: Cell, work: Work, log: VisitLog) -> None:
     """Run the unfinished visits of a phase, with the records of the finished ones written to the memory again."""
-    async with _runner(cell, course, work) as engine:
+    async with _runner(cell, phase, work) as runner:
         spare_collector()
         # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
-        await engine.remember(controlled(done.taught(TRAIN), course.begins_with, cell.seed))
-        visit = Visits(
+        await runner.remember(controlled(log.taught(TRAIN), phase.control, cell.seed))
+        visits = Visits(
             cell,
             work.settings,
-            engine,
-            done,
-            course,
+            runner,
+            log,
+            phase,
             concurrency=work.concurrency,
             skip_failed=work.skip_failed,
             progress=_report,
         )
-        for stage in course.stages:
-            await visit(stage)
-            if stage.learns:
-                records = (one for output in done.outputs(stage) for one in output.records)
-                private = bool(course.changes.get("private"))
-                await engine.remember(sorted(records, key=lambda one: one.key), private=private)
+        for batch in phase.batches:
+            await visits(batch)
+            if batch.learns:
+                records = (one for output in log.outputs(batch) for one in output.records)
+                private = bool(phase.changes.get("private"))
+                await runner.remember(sorted(records, key=lambda one: one.key), private=private)
 
 
 def spare_collector() -> None:
@@ -214,8 +214,8 @@ def spare_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
-def _runner(cell: Cell, course: Phase, work: Work) -> AbstractAsyncContextManager[VisitRunner]:
-    name = f"{cell}-{course.name}" if course.name else str(cell)
+def _runner(cell: Cell, phase: Phase, work: Work) -> AbstractAsyncContextManager[VisitRunner]:
+    name = f"{cell}-{phase.name}" if phase.name else str(cell)
     if work.server:
         return server_runner(work.server, cell.variant, f"{work.token}-{name}")
     space = work.settings.context.space or work.settings.world
