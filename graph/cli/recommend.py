@@ -24,7 +24,7 @@ def recommend_command(
     ] = "",
 ) -> None:
     """Be the user: get recommendations, and rate them."""
-    from graph.cli.person import converse, here, there
+    from graph.cli.person import converse, local_conversation, server_conversation
     from graph.cli.progress import ask_person
     from nodes.context import Context
     from nodes.llm.models import check_model
@@ -35,7 +35,7 @@ def recommend_command(
     given = {"world": world, "user_id": user, "history": like or [], "wishes": wishes, "max_steps": max_steps}
 
     async def visit() -> dict[str, Any]:
-        async with there(server, context) if server else here(context) as conversation:
+        async with server_conversation(server, context) if server else local_conversation(context) as conversation:
             return await converse(conversation, given, lambda question: ask_person(out, question))
 
     output = asyncio.run(visit())
