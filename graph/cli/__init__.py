@@ -10,7 +10,7 @@ from dotenv import load_dotenv
 
 from graph.cli.episode import episode_command
 from graph.cli.local_model import local_model_command
-from graph.cli.memory.commands import memory
+from graph.cli.memory.commands import memory as memory_commands
 from graph.cli.new_node import new_node_command
 from graph.cli.recommend import recommend_command
 from graph.cli.study import study_command
@@ -32,7 +32,7 @@ app.command("study")(study_command)
 app.command("new-node")(new_node_command)
 app.command("local-model")(local_model_command)
 app.add_typer(worlds, name="world")
-app.add_typer(memory, name="memory")
+app.add_typer(memory_commands, name="memory")
 
 STOPPED = 130
 # Instructions to resume a stopped command.
