@@ -51,9 +51,9 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
         ("Guard", "is no name for a role"),
         ("../guard", "is no name for a role"),
         ("class", "is no name for a role"),
-        ("critic", "there is a role or variant"),
-        ("act_only", "there is a role or variant"),
-        ("json", "there is a module"),
+        ("critic", "a role or variant 'critic' already exists"),
+        ("act_only", "a role or variant 'act_only' already exists"),
+        ("json", "a module 'json' already exists"),
     ],
 )
 def test_a_name_that_would_not_work_is_refused(tmp_path: Path, name: str, told: str) -> None:
