@@ -78,13 +78,13 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
     newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
-            if (episode := _saved_visit(file)) is not None:
+            if (episode := _read_visit(file)) is not None:
                 async with _memory(episode.remember) as store:
                     return episode, await _run(episode, file.parent, store, show)
-    raise BadInputError("no visit was left unfinished: `billp episode` begins one")
+    raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")
 
 
-def _saved_visit(file: Path) -> LocalVisit | None:
+def _read_visit(file: Path) -> LocalVisit | None:
     """Return the visit described by a file; None if the visit has just ended or another version wrote the file."""
     try:
         return LocalVisit.model_validate_json(file.read_bytes())

@@ -45,6 +45,7 @@ from memory.chroma.layout import (
 from memory.chroma.local import EXACT_LIMIT, LocalBackend
 from memory.chroma.open_folder import connect, settle_identity
 from memory.chroma.remote import RemoteBackend
+from memory.chroma.ttl import SWEEP_MINUTES, Sweeper
 from memory.chroma.worker import ServerWorker
 from memory.embeddings import Embedding, embeddings_of, identity, shared_embeddings
 from memory.event_loop import CallOrder, LoopTurns
@@ -54,7 +55,6 @@ from memory.search.filters import Namespace
 from memory.search.vectors import Vector, unit
 from memory.shared_stores import open_stores
 from memory.stopping import when_stopped
-from memory.ttl_sweeper import SWEEP_MINUTES, Sweeper
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64

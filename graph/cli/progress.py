@@ -39,7 +39,7 @@ LEFT = {
     "repeat": "the item repeated one of the last four",
     "similar": "the item was too similar to one of the last four",
     "disliked": "the item was disliked",
-    "chose": "they had had enough",
+    "chose": "they wanted to stop",
 }
 
 
@@ -107,7 +107,7 @@ def ask_person(console: Console, question: dict[str, Any]) -> Answer:
     console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
     while True:
         try:
-            return read_answer(console.input("     1-5, s to skip, q to leave; ': ' and a comment may follow > "))
+            return read_answer(console.input("     1-5, s to skip, q to leave; add a comment after ': ' > "))
         except EOFError:
             return Answer(leave=True)
         except BadInputError as error:

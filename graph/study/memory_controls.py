@@ -81,10 +81,10 @@ def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
 
 
 def _inverted(record: Record) -> Record:
-    return _with(record, {name: _turned_round(getattr(record.value, name)) for name in record.value.inverted_fields})
+    return _with(record, {name: _inverse(getattr(record.value, name)) for name in record.value.inverted_fields})
 
 
-def _turned_round(value: Any) -> Any:
+def _inverse(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, bool):

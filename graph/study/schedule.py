@@ -36,7 +36,7 @@ class Phase(NamedTuple):
 
     name: str
     """Name of the memory; empty for the memory of the train visits."""
-    begins_with: Control
+    control: Control
     """Control applied to the train visits' records at the start of the phase."""
     batches: tuple[Batch, ...]
     changes: Mapping[str, Any] = {}

@@ -38,11 +38,11 @@ class VisitLog:
             write_atomic(file, b"".join(line + b"\n" for line in kept).decode())
         self._file = file
 
-    def add(self, ended: VisitResult) -> None:
+    def add(self, result: VisitResult) -> None:
         """Add a finished visit."""
         with self._file.open("ab") as file:
-            file.write(ended.model_dump_json().encode() + b"\n")
-        self._note(ended)
+            file.write(result.model_dump_json().encode() + b"\n")
+        self._note(result)
 
     def count(self, name: str) -> int:
         """Return the number of finished visits in the batches of one name."""
@@ -86,12 +86,12 @@ class VisitLog:
         try:
             self._note(VisitResult.model_validate_json(line))
         except ValidationError:
-            _log.warning("%s is damaged: that visit is made again", which)
+            _log.warning("%s is damaged: its visit runs again", which)
             return False
         return True
 
-    def _note(self, ended: VisitResult) -> None:
-        self._visits[ended.stage, ended.number] = ended
+    def _note(self, result: VisitResult) -> None:
+        self._visits[result.stage, result.number] = result
 
 
 def thread_of(name: str, number: int) -> str:

@@ -6,32 +6,30 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from graph.ablation import without_part
 from graph.study.baselines import BASELINES, policy_of
 from graph.study.memory_controls import controlled
-from graph.study.runners import VisitFailedError, VisitRunner, local_runner, server_runner
-from graph.study.schedule import Batch, Phase, phases, visit_seed, visitors
-from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, StudySettings
-from graph.study.visit_log import VisitLog, VisitResult, thread_of
-from graph.variants import VARIANTS, variant_settings
+from graph.study.runners import VisitRunner, local_runner, server_runner
+from graph.study.schedule import Phase, phases, visitors
+from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
+from graph.study.visit_log import VisitLog
+from graph.study.visits import StudyProgress, Visits, batch_lines, visit_fields
+from graph.variants import VARIANTS
 from memory.chroma.errors import StoreError
 from memory.home import home
 from nodes.llm.endpoint.budget import Budget, BudgetSpentError
 from nodes.llm.endpoint.settings import shared_endpoint
-from nodes.state import VisitInput, VisitOutput
+from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.rollout import play
-from sim.world.data import SplitName
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
-FAILED = "failed"
 # Seconds between two checks for worker reports.
 PAUSE = 0.1
 
@@ -54,14 +52,6 @@ class Work(NamedTuple):
     """Cost of the unfinished study before this start, in dollars."""
     skip_failed: bool
     """Whether to leave out failed visits that would otherwise stop the study."""
-
-
-class StudyProgress(Protocol):
-    """Callback for the progress of a study."""
-
-    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
-        """Report the finished visits of a cell's batch, or the finished steps of reinforcement learning."""
-        ...
 
 
 def run_cells(
@@ -169,7 +159,7 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     for done, user_id in enumerate(users, 1):
         visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
         output = VisitOutput.model_validate(visit)
-        lines.append(_about(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
+        lines.append(visit_fields(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
         _report(cell, settings.test_split, done, len(users))
     return lines
 
@@ -177,50 +167,42 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
 async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    done = VisitLog(folder / VISITS)
+    log = VisitLog(folder / VISITS)
     lines = []
     world = load_world(work.settings.world)
     for phase in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
         # All visits may be finished while the records of the last ones are not yet written.
         ended = folder / f"{phase.name or TRAIN}.ended"
-        if not ended.exists() or any(done.missing(batch) for batch in phase.batches):
-            await _follow(phase, cell, work, done)
+        if not ended.exists() or any(log.missing(batch) for batch in phase.batches):
+            await _run_phase(phase, cell, work, log)
             ended.touch()
         for batch in phase.batches:
-            lines += _batch_lines(cell, batch, done)
+            lines += batch_lines(cell, batch, log)
     return lines
 
 
-async def _follow(phase: Phase, cell: Cell, work: Work, done: VisitLog) -> None:
+async def _run_phase(phase: Phase, cell: Cell, work: Work, log: VisitLog) -> None:
     """Run the unfinished visits of a phase, with the records of the finished ones written to the memory again."""
     async with _runner(cell, phase, work) as runner:
         spare_collector()
         # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
-        await runner.remember(controlled(done.taught(TRAIN), phase.begins_with, cell.seed))
-        visit = Visits(cell, work, runner, done, phase)
+        await runner.remember(controlled(log.taught(TRAIN), phase.control, cell.seed))
+        visits = Visits(
+            cell,
+            work.settings,
+            runner,
+            log,
+            phase,
+            concurrency=work.concurrency,
+            skip_failed=work.skip_failed,
+            progress=_report,
+        )
         for batch in phase.batches:
-            await visit(batch)
+            await visits(batch)
             if batch.learns:
-                records = (one for output in done.outputs(batch) for one in output.records)
+                records = (one for output in log.outputs(batch) for one in output.records)
                 private = bool(phase.changes.get("private"))
                 await runner.remember(sorted(records, key=lambda one: one.key), private=private)
-
-
-def _batch_lines(cell: Cell, batch: Batch, done: VisitLog) -> list[dict[str, Any]]:
-    of = _about(cell, batch.split) | batch.about
-    outputs, failures = done.outputs(batch), done.failures(batch)
-    if failures and not outputs and batch.split != TRAIN:
-        why = next(iter(failures.values()))
-        raise VisitFailedError(f"every visit of {cell.name} failed ({why}): `--fresh` begins the study anew")
-    return [
-        *(of | output.model_dump(mode="json") for output in outputs),
-        *(of | {"user_id": batch.users[number - batch.start], FAILED: why} for number, why in failures.items()),
-    ]
-
-
-def _about(cell: Cell, split: SplitName) -> dict[str, Any]:
-    """Return the fields that the lines of a cell's visits share."""
-    return {"variant": cell.variant, WITHOUT: cell.without, "split": split, "seed": cell.seed}
 
 
 def spare_collector() -> None:
@@ -241,88 +223,3 @@ def _runner(cell: Cell, phase: Phase, work: Work) -> AbstractAsyncContextManager
     return local_runner(
         work.settings.world, cell.variant, space, checkpoints=checkpoints, memory=work.folder / "memory" / name
     )
-
-
-class Visits:
-    """Runner of the visits of a phase, many at once."""
-
-    def __init__(self, cell: Cell, work: Work, runner: VisitRunner, done: VisitLog, phase: Phase) -> None:
-        self._cell = cell
-        self._settings = work.settings
-        self._context = without_part(variant_settings(cell.variant, work.settings.context), cell.without)
-        self._runner = runner
-        self._free = asyncio.Semaphore(work.concurrency)
-        self._done = done
-        self._phase = phase
-        self._skip = work.skip_failed
-        self._succeeded_since_failure = False
-        self._spent: BudgetSpentError | None = None
-
-    async def __call__(self, batch: Batch) -> None:
-        """Run the unfinished visits of a batch.
-
-        A failed visit is retried once after the others have ended. If it fails again, the study continues without it if
-        the visit itself is at fault, if other visits have succeeded since, or if `skip_failed` is set.
-
-        Raises:
-            VisitFailedError: No visit has succeeded since. The endpoint is probably unavailable, so the study stops and
-                can be resumed later.
-        """
-        self._report(batch)
-        self._succeeded_since_failure = False
-        failed = await self._run(batch, self._done.missing(batch))
-        again = await self._run(batch, failed)
-        for number, error in again.items():
-            if not (error.own or self._succeeded_since_failure or self._skip):
-                raise error
-            self._done.add(VisitResult(stage=batch.name, number=number, failed=str(error)))
-        self._report(batch)
-
-    def _report(self, batch: Batch) -> None:
-        total = sum(len(one.users) for one in self._phase.batches if one.name == batch.name)
-        _report(self._cell, batch.name, self._done.count(batch.name), total)
-
-    async def _run(self, batch: Batch, numbers: Iterable[int]) -> dict[int, VisitFailedError]:
-        """Run visits by number, and return the failed ones."""
-        learn, explore = "cohort" if batch.learns else "off", self._context.explore
-        # Visits of returning users write memories, but only train visits explore.
-        changes = {"learn": learn, "explore": explore if batch.split == TRAIN else 0.0}
-        context = self._context.model_copy(update={**changes, **self._phase.changes})
-        failed: dict[int, VisitFailedError] = {}
-
-        async def one(number: int) -> None:
-            visit = VisitInput(
-                world=self._settings.world,
-                user_id=batch.users[number - batch.start],
-                seed=visit_seed(self._cell.seed, number),
-                max_steps=self._settings.max_steps,
-            )
-            thread = thread_of(batch.name, number)
-            async with self._free:
-                if self._spent is not None:
-                    return
-                try:
-                    output = await self._runner.visit(thread, visit, context)
-                except VisitFailedError as error:
-                    failed[number] = error
-                    self._succeeded_since_failure = False
-                    return
-                except BudgetSpentError as error:
-                    # Running visits continue until their next call, so that no answer that was paid for is lost.
-                    self._spent = error
-                    return
-                self._succeeded_since_failure = True
-                self._done.add(VisitResult(stage=batch.name, number=number, output=output))
-                await self._runner.forget(thread)
-            self._report(batch)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in numbers:
-                    group.create_task(one(number))
-        except ExceptionGroup as errors:
-            # One error describes the fault; the other tasks were cancelled or raise the same error.
-            raise errors.exceptions[0] from None
-        if self._spent is not None:
-            raise self._spent
-        return failed

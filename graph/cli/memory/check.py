@@ -64,7 +64,7 @@ def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogu
         return f"item_id: the world {world!r} has no such item"
     item = catalogue.item(value.item_id)
     if not item.title.startswith(value.title) or not {*value.genres} <= {*item.genres}:
-        return f"title or genres: not those of the item in the world {world!r}"
+        return f"title or genres differ from those of the item in the world {world!r}"
     return None
 
 

@@ -78,9 +78,11 @@ def check_forgotten(user: str, space: str | None, others: int) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as another:
         left, here = another.submit(_looked, RecordFilter(None, space, user)).result()
     if left:
-        raise BillpError(f"something of user {user!r} is there again: somebody writes it; stop them, and try once more")
+        raise BillpError(f"user {user!r} has new records: stop the visits of this user, and run the command again")
     if here < others:
-        raise BillpError(f"{others - here} records of others are gone too: if nobody deleted them, restore a copy")
+        raise BillpError(
+            f"{others - here} records of other users are gone: restore a copy unless another process deleted them"
+        )
 
 
 def _looked(wanted: RecordFilter) -> tuple[int, int]:
@@ -104,16 +106,16 @@ def _unfinished_visits(user: str) -> Iterator[str]:
             visit = LocalVisit.model_validate_json(file.read_bytes()).visit
         except (FileNotFoundError, ValidationError):
             continue
-        whose = {user: "of this user", "": "of the first dev user of a world, whoever that is"}.get(visit.user_id)
+        whose = {user: "of this user", "": "of a world's first dev user"}.get(visit.user_id)
         if whose:
-            yield f"{file.parent}: a visit {whose} that was stopped; `billp episode --resume` would remember it"
+            yield f"{file.parent}: a stopped visit {whose}; `billp episode --resume` would write its records"
 
 
 def _studies(user: str) -> Iterator[str]:
     for run in sorted((home() / "runs").glob("*")):
         files = sorted({str(file.relative_to(run)) for file in run.rglob("*.jsonl") if _names(file, user)})
         if files:
-            yield f"{run}: visits of this user in {', '.join(files)}, and what they taught in the study's memory"
+            yield f"{run}: visits of this user in {', '.join(files)}, and their records in the study's memory"
 
 
 def _names(file: Path, user: str) -> bool:

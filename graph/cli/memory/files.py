@@ -60,9 +60,9 @@ def export_file(path: Path) -> Iterator[TextIO]:
         BadInputError: The path exists and is not a file.
     """
     if path.exists() and not path.is_file():
-        raise BadInputError(f"{path} is no file: name a file, or - for standard output")
+        raise BadInputError(f"{path} is not a file: name a file, or - for standard output")
     if not path.parent.is_dir():
-        raise BadInputError(f"{path.parent} is no folder: name a file in one that there is")
+        raise BadInputError(f"{path.parent} is not a folder: name a file in an existing folder")
     with atomic_file(path) as stream:
         yield stream
 
@@ -75,7 +75,7 @@ def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
         OSError: The file cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise BadInputError(f"{path} is no file: give one that `billp memory export` wrote")
+        raise BadInputError(f"{path} is not a file: name a file that `billp memory export` wrote")
     name, dimension = identity(embeddings)
     places: dict[str, int] = {}
     for number, line in _lines(path):
@@ -87,7 +87,7 @@ def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
         place = hashlib.sha256(json.dumps([line.namespace, line.key]).encode()).hexdigest()
         if place in places:
             raise BadInputError(
-                f"{path}: line {number}: the record of line {places[place]} again; leave one of them out"
+                f"{path}: line {number}: same namespace and key as line {places[place]}: delete one of the two lines"
             )
         places[place] = number
     return len(places)

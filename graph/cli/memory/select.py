@@ -91,7 +91,7 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
             yield store
         return
     if cell:
-        raise BadInputError("--cell names a part of a study: name the study with --run")
+        raise BadInputError("--cell needs a study: name it with --run")
     where = configured()
     with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
         yield store
@@ -116,11 +116,11 @@ def memory_of_cell(run: str, cell: str) -> Path:
     folder = run_folder(run) / "memory"
     cells = sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
     if not cells:
-        raise BadInputError(f"there is no memory of a run {run!r} that has ended in {folder}")
+        raise BadInputError(f"there is no finished run {run!r} with a memory in {folder}: name another with --run")
     if not cell and len(cells) == 1:
         return folder / cells[0]
     if cell not in cells:
-        which = f"there is no cell {cell[:80]!r}" if cell else "--cell is needed"
+        which = f"there is no cell {cell[:80]!r}" if cell else "--cell is missing"
         raise BadInputError(f"{which}: the run {run!r} has {', '.join(cells)}")
     return folder / cell
 
