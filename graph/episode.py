@@ -58,6 +58,16 @@ def build_episode(
         input_schema: Input of a visit.
         variant: Name of its runs in traces and checkpoints.
         named_by: Function that returns the name of the user, for traces and checkpoints too.
+
+    Examples:
+        A visit of `billp` without its Planner:
+
+        >>> import asyncio
+        >>> planner, *others = VARIANTS["billp"].step
+        >>> graph = build_episode(*others, at_end=VARIANTS["billp"].at_end, variant="planless").compile()
+        >>> visit = asyncio.run(graph.ainvoke(VisitInput(world="tiny", max_steps=3)))
+        >>> {step.plan for step in visit["steps"]}
+        {''}
     """
     roles = (*step_nodes, *at_end)
     schema = settings_of(roles, context_schema)

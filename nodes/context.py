@@ -144,7 +144,12 @@ class Context(BaseModel):
 
     @property
     def models(self) -> set[str]:
-        """Return the names of the models of all roles."""
+        """The names of the models of all roles.
+
+        Examples:
+            >>> sorted(Context(model="openai:gpt-4o-mini", critic_model="rules").models)
+            ['openai:gpt-4o-mini', 'rules']
+        """
         own = (getattr(self, name) for name in type(self).model_fields if name.endswith("_model"))
         return {model or self.model for model in own}
 

@@ -130,6 +130,13 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
 
     Raises:
         BadInputError: A set is empty, a visit is invalid, or the sets have no user in common.
+
+    Examples:
+        >>> def visit(user, reward):
+        ...     return {"user_id": user, "length": 2, "length_with_exit": 2, "total_reward": reward, "left": False}
+        >>> difference = paired([visit("ann", 9.0), visit("bob", 6.0)], [visit("ann", 7.0), visit("bob", 6.0)])
+        >>> difference["difference"], difference["users"]
+        (1.0, 2)
     """
     means = []
     for visits in (a, b):
