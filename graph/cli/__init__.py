@@ -211,7 +211,7 @@ def column_map(text: str) -> dict[str, str]:
 def episode(
     user: Annotated[str, typer.Option("--user", help="Id of the user; empty for the world's first dev user.")] = "",
     world: WorldName = "",
-    variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
+    variant: Annotated[str, typer.Option(help="Variant of the agent, or `FILE.py:NAME`.")] = "billp",
     model: Annotated[str, typer.Option(help="Model of all roles: `rules`, `openai:NAME`, or a package's.")] = "rules",
     seed: Seed = 0,
     max_steps: Annotated[int, typer.Option(min=1, max=2_000, help="Most rounds.")] = 20,
@@ -230,9 +230,11 @@ def episode(
     from graph.cli.progress import EpisodeView, narrate
     from graph.context_overrides import context_of
     from graph.local_run import LocalVisit, resume_episode, run_episode
+    from graph.variant_files import load_variants
     from graph.variants import settings_schema
     from nodes.state import VisitInput
 
+    (variant,) = load_variants([variant])
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
         begun, output = asyncio.run(resume_episode(view))
@@ -282,7 +284,9 @@ def recommend(
 @app.command()
 def study(
     name: Annotated[str, typer.Option("--out", help="Name of the run: results go to BILLP_HOME/runs/NAME.")],
-    variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
+    variants: Annotated[
+        str, typer.Option(help="Variants and baselines, separated by commas; a variant also as `FILE.py:NAME`.")
+    ] = COMPARED,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Measure each part of the agent: `billp_outlook` without it, besides.")
     ] = False,
@@ -351,10 +355,11 @@ def study(
     from graph.study import run_study
     from graph.study.run import check_settings, check_variants, visits_done, visits_planned
     from graph.study.settings import StudySettings
+    from graph.variant_files import load_variants
     from graph.variants import settings_schema
     from nodes.tools.open_world import default_world
 
-    named = comma_separated(variants)
+    named = load_variants(comma_separated(variants), server=server)
     check_variants(named)
     context = context_of(model, assignments or [], DECIDED_BY_STUDY, settings_schema(named))
     given = {

@@ -26,6 +26,7 @@ from graph.study.schedule import phases
 from graph.study.settings import CURVE, RETURNING, Cell, StudySettings, cells_of
 from graph.study.visit_log import VisitLog
 from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, StudyProgress, Work, run_cells
+from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context
@@ -54,6 +55,8 @@ class StudyStart(BaseModel):
     settings: StudySettings
     own: dict[str, dict[str, Any]]
     """Settings of variants with defaults of their own, saved because set values and defaults look the same later."""
+    files: dict[str, str] = {}
+    """Checksums of the files that variants were loaded from."""
     version: str
     """Version of this project."""
     world: str
@@ -173,7 +176,15 @@ def _tidied(target: Path) -> Path:
 def _beginning(settings: StudySettings) -> StudyStart:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
-    return StudyStart(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    files = {variant: file.checksum for variant, file in loaded_files(settings.variants).items()}
+    return StudyStart(
+        settings=settings,
+        own=own,
+        files=files,
+        version=version("billp"),
+        world=checksum,
+        token=secrets.token_hex(4),
+    )
 
 
 def _same(former: StudyStart | None, begun: StudyStart) -> bool:
@@ -213,7 +224,9 @@ def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
     settings = begun.settings.model_dump(mode="json")
     context = settings.pop("context")
     own = {f"settings of {variant}": of for variant, of in begun.own.items()}
-    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
+    files = {f"file of {variant}": checksum for variant, checksum in begun.files.items()}
+    named = {f"context.{name}": value for name, value in context.items()}
+    return settings | named | own | files | {"version": begun.version}
 
 
 def _begun(folder: Path) -> StudyStart | None:
@@ -290,6 +303,8 @@ def check_variants(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
+        if name in VARIANTS and name in BASELINES:
+            raise BadInputError(f"there is a baseline {name!r} too: give the variant another name")
         check_baseline(name)
     if len(set(names)) < len(names):
         raise BadInputError("a variant is named twice")

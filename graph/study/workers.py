@@ -19,6 +19,7 @@ from graph.study.runners import VisitFailedError, VisitRunner, local_runner, ser
 from graph.study.schedule import Batch, Phase, phases, visit_seed, visitors
 from graph.study.settings import MEMORY, TRAIN, WITHOUT, Cell, StudySettings
 from graph.study.visit_log import VisitLog, VisitResult, thread_of
+from graph.variant_files import load_variants, loaded_files
 from graph.variants import VARIANTS, variant_settings
 from memory.chroma.errors import StoreError
 from memory.home import home
@@ -73,7 +74,8 @@ def run_cells(
     events = spawn.SimpleQueue()
     limited = work.max_cost is not None and not work.settings.context.scripted
     budget = Budget(work.max_cost or 0.0, spawn.Value("d", work.spent)) if limited else None
-    given = (events, home().absolute(), budget)
+    files = tuple(map(str, loaded_files(work.settings.variants).values()))
+    given = (events, home().absolute(), budget, files)
     with (
         _listening(events, progress),
         ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
@@ -125,9 +127,11 @@ def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
 _events: list[Any] = []
 
 
-def _set_up_worker(events: Any, base: Path, budget: Budget | None) -> None:
+def _set_up_worker(events: Any, base: Path, budget: Budget | None, files: Sequence[str]) -> None:
     _events[:] = [events]
     os.environ["BILLP_HOME"] = str(base)
+    # Before the first cell arrives, whose settings need the classes of its variant.
+    load_variants(files)
     if budget is not None:
         shared_endpoint().budget = budget
     # Ctrl-C reaches the parent too, which ends its workers; a worker that loses its parent ends itself.
