@@ -47,6 +47,7 @@ from nodes.prompt_facts import history_facts, round_facts
 from nodes.role import Role, View, saves_records
 from nodes.state import Step, VisitInput, VisitState
 from nodes.user_view import Visitor, visitor
+from nodes.users.simulated import user
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
 from sim.leave import WINDOW
 
@@ -74,6 +75,7 @@ __all__ = [
     "round_facts",
     "saves_records",
     "settings",
+    "user",
     "visit_memory",
     "visitor",
     "writes_memory",

@@ -238,7 +238,7 @@ def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Pa
     ("entry", "content", "told"),
     [
         ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "variant = 1", "'int' object is not callable"),
+        ("broken", "variant = 1", "is no Variant, nor does it return one"),
         ("broken", "def variant(): return 1", "is no Variant"),
         ("billp", "variant = None", "there is another variant of that name"),
         ("Broken-one", "variant = None", "small letters"),
