@@ -199,13 +199,13 @@ async def _save(records: Callable[[], Iterable[Record]], view: View[Any, Any]) -
 
 def _settings_class(name: str, prompt: str, kinds: Mapping[type[Memory], int], base: type[Context]) -> type[Context]:
     """Return `base` with the settings that come with a role."""
+    others = "empty for the {} of all roles."
     fields: dict[str, Any] = {
-        f"{name}_prompt": (str, prompt_field(name, prompt), f"Prompt of the role `{name}`; the facts follow it."),
-        f"{name}_model": (str, model_field(name), f"Model of the role `{name}`; empty for the model of all roles."),
+        f"{name}_prompt": (str, prompt_field(name, prompt, f"Prompt of the role `{name}`; the facts follow it.")),
+        f"{name}_model": (str, model_field(name, f"Model of the role `{name}`; {others.format('model')}")),
         f"{name}_temperature": (
             float | None,
-            temperature_field(name),
-            f"Sampling temperature of the role `{name}`; empty for the temperature of all roles.",
+            temperature_field(name, f"Sampling temperature of the role `{name}`; {others.format('temperature')}"),
         ),
     }
     for kind, count in kinds.items():
@@ -213,13 +213,17 @@ def _settings_class(name: str, prompt: str, kinds: Mapping[type[Memory], int], b
             raise BadInputError(
                 f"recalls: {kind.__name__} is recalled by a built-in role: read `state.lessons` or `state.experiences`"
             )
-        plural = kind.model_fields["kind"].default
-        bounded = Field(count, ge=0, le=MOST_RECALLED, json_schema_extra={"langgraph_nodes": [name]})
-        fields[_count_setting(kind)] = (int, bounded, f"Number of {plural} recalled for a round.")
-    for _, described, text in fields.values():
-        described.description = text
-    given: dict[str, Any] = {setting: (kind, value) for setting, (kind, value, _) in fields.items()}
-    return create_model(f"{base.__name__}_{name}", __base__=base, __doc__=base.__doc__, **given)
+        fields[_count_setting(kind)] = (
+            int,
+            Field(
+                count,
+                ge=0,
+                le=MOST_RECALLED,
+                description=f"Number of {kind.model_fields['kind'].default} recalled for a round.",
+                json_schema_extra={"langgraph_nodes": [name]},
+            ),
+        )
+    return create_model(f"{base.__name__}_{name}", __base__=base, __doc__=base.__doc__, **fields)
 
 
 def _count_setting(kind: type[Memory]) -> str:
