@@ -188,7 +188,11 @@ def _beginning(settings: StudySettings) -> StudyStart:
 
 
 def _same(former: StudyStart | None, begun: StudyStart) -> bool:
-    return former is not None and former.model_copy(update={"token": begun.token}) == begun
+    """Compare by stored values: the class of the settings is made anew for each reading."""
+    if former is None:
+        return False
+    stored = StudyStart.model_validate_json(begun.model_dump_json())
+    return former.model_dump(mode="json", exclude={"token"}) == stored.model_dump(mode="json", exclude={"token"})
 
 
 def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
