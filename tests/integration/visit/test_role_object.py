@@ -260,7 +260,7 @@ def test_views_of_unrelated_states_are_refused() -> None:
         return {"moods": view.state.moods}
 
     with pytest.raises(BadInputError, match=r"HunchState|UnrelatedState"):
-        Role("other", "Say.", Feeling, facts=others, rules=rules, apply=apply)  # type: ignore[arg-type]
+        Role("other", "Say.", Feeling, facts=others, rules=rules, apply=apply)
 
 
 @saves_records
