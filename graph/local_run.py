@@ -53,8 +53,7 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
     Raises:
         BadInputError: The variant, the model or the input is invalid.
     """
-    if episode.variant not in VARIANTS:
-        raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
+    _check_variant(episode.variant)
     # Save all settings, so that a resume uses the same ones.
     episode = episode.model_copy(update={"context": variant_settings(episode.variant, episode.context)})
     for model in episode.context.models:
@@ -73,15 +72,23 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
     """Resume the most recent unfinished visit; return the visit and its output.
 
     Raises:
-        BadInputError: No visit is unfinished.
+        BadInputError: No visit is unfinished, or its variant is unknown.
     """
     newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
             if (episode := _read_visit(file)) is not None:
+                _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
                     return episode, await _run(episode, file.parent, store, show)
     raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")
+
+
+def _check_variant(name: str) -> None:
+    if name not in VARIANTS:
+        raise BadInputError(
+            f"there is no variant {name!r}: choose among {', '.join(VARIANTS)}, or give --variant FILE.py:NAME"
+        )
 
 
 def _read_visit(file: Path) -> LocalVisit | None:

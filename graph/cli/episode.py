@@ -14,7 +14,7 @@ from graph.console import JsonOption, MaxStepsOption, ModelOption, SeedOption, S
 def episode_command(
     user: Annotated[str, typer.Option("--user", help="Id of the user; the world's first dev user if not given.")] = "",
     world: WorldOption = "",
-    variant: Annotated[str, typer.Option(help="Variant of the agent.")] = "billp",
+    variant: Annotated[str, typer.Option(help="Variant of the agent: its name, or FILE.py:NAME.")] = "billp",
     model: ModelOption = "rules",
     seed: SeedOption = 0,
     max_steps: MaxStepsOption = 20,
@@ -33,9 +33,11 @@ def episode_command(
     from graph.cli.progress import EpisodeView, narrate
     from graph.context_overrides import context_of
     from graph.local_run import LocalVisit, resume_episode, run_episode
+    from graph.variant_files import load_variants
     from graph.variants import settings_schema
     from nodes.state import VisitInput
 
+    (variant,) = load_variants([variant])
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
         started, output = asyncio.run(resume_episode(view))

@@ -25,7 +25,9 @@ COMPARED = (
 def study_command(
     ctx: typer.Context,
     name: Annotated[str, typer.Option("--out", help="Name of the run; its results are in BILLP_HOME/runs/NAME.")],
-    variants: Annotated[str, typer.Option(help="Variants and baselines, separated by commas.")] = COMPARED,
+    variants: Annotated[
+        str, typer.Option(help="Variants and baselines, separated by commas. A variant can be FILE.py:NAME.")
+    ] = COMPARED,
     ablate: Annotated[
         bool,
         typer.Option("--ablate", help="Also measure each part of the agent: run `billp_outlook` without the part."),
@@ -138,12 +140,13 @@ def study_settings(options: Mapping[str, Any]) -> "StudySettings":
     from graph.context_overrides import DECIDED_BY_STUDY, context_of
     from graph.study.run import check_variants
     from graph.study.settings import StudySettings
+    from graph.variant_files import load_variants
     from graph.variants import settings_schema
     from nodes.tools.open_world import default_world
 
     given = {name: options[name] for name in StudySettings.model_fields if name != "context"}
     given |= {name: comma_separated(given[name]) for name in ("variants", "memory", "recall")}
-    variants = given["variants"]
+    variants = given["variants"] = load_variants(given["variants"], server=options["server"])
     check_variants(variants)
     context = context_of(options["model"], options["assignments"] or [], DECIDED_BY_STUDY, settings_schema(variants))
     given |= {"world": given["world"] or default_world(), "context": context}

@@ -27,6 +27,7 @@ from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, 
 from graph.study.visit_log import VisitLog
 from graph.study.visits import StudyProgress
 from graph.study.workers import CELLS, CHECKPOINTS, VISITS, Work, run_cells
+from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context
@@ -55,6 +56,8 @@ class StudyStart(BaseModel):
     settings: StudySettings
     own: dict[str, dict[str, Any]]
     """Settings of variants with defaults of their own, saved because set values and defaults look the same later."""
+    files: dict[str, str] = {}
+    """Checksums of the files that variants were loaded from."""
     version: str
     """Version of this project."""
     world: str
@@ -174,11 +177,23 @@ def _tidied(target: Path) -> Path:
 def _start_of(settings: StudySettings) -> StudyStart:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
-    return StudyStart(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    files = {variant: file.checksum for variant, file in loaded_files(settings.variants).items()}
+    return StudyStart(
+        settings=settings,
+        own=own,
+        files=files,
+        version=version("billp"),
+        world=checksum,
+        token=secrets.token_hex(4),
+    )
 
 
 def _same(former: StudyStart | None, started: StudyStart) -> bool:
-    return former is not None and former.model_copy(update={"token": started.token}) == started
+    """Compare by stored values: the class of the settings is made anew for each reading."""
+    if former is None:
+        return False
+    stored = StudyStart.model_validate_json(started.model_dump_json())
+    return former.model_dump(mode="json", exclude={"token"}) == stored.model_dump(mode="json", exclude={"token"})
 
 
 def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
@@ -215,7 +230,9 @@ def _settings_by_name(started: StudyStart) -> dict[str, Any]:
     settings = started.settings.model_dump(mode="json")
     context = settings.pop("context")
     own = {f"settings of {variant}": of for variant, of in started.own.items()}
-    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": started.version}
+    files = {f"file of {variant}": checksum for variant, checksum in started.files.items()}
+    named = {f"context.{name}": value for name, value in context.items()}
+    return settings | named | own | files | {"version": started.version}
 
 
 def _saved_start(folder: Path) -> StudyStart | None:
@@ -292,6 +309,8 @@ def check_variants(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
+        if name in VARIANTS and name in BASELINES:
+            raise BadInputError(f"there is a baseline {name!r} too: give the variant another name")
         check_baseline(name)
     if len(set(names)) < len(names):
         raise BadInputError("a variant is named twice: name each variant once")

@@ -19,6 +19,7 @@ from graph.study.schedule import Phase, phases, visitors
 from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
 from graph.study.visit_log import VisitLog
 from graph.study.visits import StudyProgress, Visits, batch_lines, visit_fields
+from graph.variant_files import load_variants, loaded_files
 from graph.variants import VARIANTS
 from memory.chroma.errors import StoreError
 from memory.home import home
@@ -63,7 +64,8 @@ def run_cells(
     events = spawn.SimpleQueue()
     limited = work.max_cost is not None and not work.settings.context.scripted
     budget = Budget(work.max_cost or 0.0, spawn.Value("d", work.spent)) if limited else None
-    given = (events, home().absolute(), budget)
+    files = tuple(map(str, loaded_files(work.settings.variants).values()))
+    given = (events, home().absolute(), budget, files)
     with (
         _listening(events, progress),
         ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
@@ -115,9 +117,11 @@ def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
 _events: list[Any] = []
 
 
-def _set_up_worker(events: Any, base: Path, budget: Budget | None) -> None:
+def _set_up_worker(events: Any, base: Path, budget: Budget | None, files: Sequence[str]) -> None:
     _events[:] = [events]
     os.environ["BILLP_HOME"] = str(base)
+    # Before the first cell arrives, whose settings need the classes of its variant.
+    load_variants(files)
     if budget is not None:
         shared_endpoint().budget = budget
     # Ctrl-C reaches the parent too, which ends its workers; a worker that loses its parent ends itself.
