@@ -91,6 +91,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def drop_caches(self) -> None:
+        """Drop what was read from Chroma, so that the next read loads it again."""
+
+    @abstractmethod
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
 
@@ -171,7 +175,7 @@ class Backend(ABC):
         found: dict[str, Vector] = {}
         for labels, ids in by_labels.items():
             for start in range(0, len(ids), SLICE):
-                found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
+                found |= fetch_vectors(self.table(labels), ids[start : start + SLICE])
         return [stacked([found[row] for row in rows[one.place] if row in found], self._dimension) for one in records]
 
     def _search(self, op: SearchOp, query: Vector | None) -> list[Scored]:
@@ -199,7 +203,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed. Each record is either the old or the new one.
         """
-        collection = self._collection(chunk.labels)
+        collection = self.table(chunk.labels)
         former = self.held(chunk.labels, chunk.heads)
         records = [(write, write.record(former.get(write.head))) for write in chunk.heads]
         put = [(write, record) for write, record in records if record]
@@ -207,8 +211,9 @@ class Backend(ABC):
         stale = [row for record in former.values() for row in record.extras]
         extras, heads = self._extra_rows(chunk), self._head_rows(put, former)
         with chroma_calls(self._connection):
-            self._put_extras(collection, extras)
-            self._put_heads(collection, heads)
+            for rows in (extras, heads):
+                if rows.ids:
+                    collection.upsert(**rows._asdict())
             if gone:
                 collection.delete(ids=[write.head for write in gone])
             if stale:
@@ -217,6 +222,17 @@ class Backend(ABC):
             self.written(write, record)
         if chunk.read:
             self._start_anew(collection, chunk)
+
+    def table(self, labels: Namespace) -> Table:
+        """Return the collection of `labels` with its rows as Chroma stores them. It is created if missing.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        if labels not in self._collections:
+            noted = {"labels": to_json(list(labels))}
+            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
+        return self._collections[labels]
 
     def labels_of_all(self) -> Sequence[Namespace]:
         """Return the labels of all collections.
@@ -239,7 +255,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        collection = self._collection(labels)
+        collection = self.table(labels)
         # Filter by expiry and token, since another client may have replaced a record before the delete.
         over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
         page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
@@ -265,16 +281,6 @@ class Backend(ABC):
                 metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
             )
 
-    @staticmethod
-    def _put_extras(collection: Table, rows: Rows) -> None:
-        if rows.ids:
-            collection.upsert(**rows._asdict())
-
-    @staticmethod
-    def _put_heads(collection: Table, rows: Rows) -> None:
-        if rows.ids:
-            collection.upsert(**rows._asdict())
-
     def _extra_rows(self, chunk: Chunk) -> Rows:
         return Rows(
             [write.extra_id(number) for write, number in chunk.extras],
@@ -288,13 +294,6 @@ class Backend(ABC):
             stacked([write.head_vector(self._dimension) for write, _ in put], self._dimension),
             [record.metadata(former.get(record.head)) for _, record in put],
         )
-
-    def _collection(self, labels: Namespace) -> Table:
-        """Return the collection of `labels`, created if missing."""
-        if labels not in self._collections:
-            noted = {"labels": to_json(list(labels))}
-            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
-        return self._collections[labels]
 
     def _kept(self) -> dict[Namespace, Table]:
         """Return the stored collections of records by their labels."""

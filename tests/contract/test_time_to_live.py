@@ -247,7 +247,7 @@ def test_records_without_a_time_to_live_have_no_field_for_it(tmp_path: Path) -> 
         store.put(("a", "b"), "was mortal", {}, ttl=10)
         store.put(("a", "b"), "was mortal", {})
         store.put(("a", "b"), "mortal", {}, ttl=10)
-        rows = store._backend._collection(("a", "b")).get(include=["metadatas"])["metadatas"] or []
+        rows = store.backend.table(("a", "b")).get(include=["metadatas"])["metadatas"] or []
         assert sorted((len(row), "expires_at" in row) for row in rows) == [(8, False), (8, False), (10, True)]
 
 
@@ -259,7 +259,7 @@ def test_a_new_record_under_the_name_of_an_expired_one_leaves_nothing_of_it(tmp_
         store.put(("a", "b"), "k", {"x": "green"}, index=["x"])
         item = store.get(("a", "b"), "k")
         assert item and item.created_at == item.updated_at
-        assert len(store._backend._collection(("a", "b")).get()["ids"]) == 1
+        assert len(store.backend.table(("a", "b")).get()["ids"]) == 1
 
 
 @pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e10, "5", True])

@@ -423,11 +423,11 @@ def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: 
     assert read(home, "search", "war", **env) == read(filled, "search", "war")
     with ChromaStore(server) as store:
         store.put(("notes", "tiny", "2"), "expired", {"text": "for a while"}, ttl=-1)
-        (row,) = store._backend._collection(("notes", "tiny")).get()["ids"]
+        (row,) = store.backend.table(("notes", "tiny")).get()["ids"]
     said = told(home, "forget", "--user", "2", "--yes", **env)
     assert "records removed: 6" in said and NOTHING_LEFT in said
     with ChromaStore(server) as store:
-        assert store._backend._collection(("notes", "tiny")).get(ids=[row])["ids"] == []
+        assert store.backend.table(("notes", "tiny")).get(ids=[row])["ids"] == []
     assert told(home, "export", "-", **env) == told(filled, "export", "-", "--user", "1")
     assert not home.exists()
 

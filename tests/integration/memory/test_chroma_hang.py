@@ -147,9 +147,9 @@ def test_a_call_that_is_slow_alone_fails_alone(server: ChromaServer, monkeypatch
             assert go_on.wait(FOR_ALL)
             raise slow
 
-        one = store._worker.submit(late)
+        one = store.worker.submit(late)
         assert amid.wait(FOR_ALL)
-        two = store._worker.submit(lambda: "answer")
+        two = store.worker.submit(lambda: "answer")
         go_on.set()
         assert one.exception(FOR_ALL) is slow and two.result(FOR_ALL) == "answer"
         assert isinstance(store, ChromaStore)

@@ -46,7 +46,7 @@ def test_a_header_lets_in_and_is_never_shown(proxy: ReverseProxy, caplog: pytest
     caplog.set_level(logging.DEBUG)
     with chroma(proxy.url, headers=HEADERS) as store:
         use(store)
-        assert proxy.passed > 5 and UNTOLD not in repr(store._connection)
+        assert proxy.passed > 5 and UNTOLD not in repr(store.connection)
         proxy.value = "another"
         with pytest.raises(StoreError, match=r"failed \(no entry with …\): check that the server runs") as caught:
             store.get(("proxied", "b"), "k")
