@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from memory.chroma.backend import Backend, ReadOp, ReadResult
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
-from memory.chroma.index_repair import mend
+from memory.chroma.index_repair import rebuild_indexes
 from memory.chroma.layout import (
     BULK,
     CHUNK,
@@ -170,7 +170,7 @@ class ChromaStore(BaseStore):
         try:
             settle = partial(settle_identity, self.connection, name, self._dimension)
             settle()
-            mend(self.connection, self._dimension, self._vectors_of)
+            rebuild_indexes(self.connection, self._dimension, self._vectors_of)
             self.backend: Backend = (
                 RemoteBackend(self.connection, self._dimension, settle)
                 if self.connection.shared
@@ -200,10 +200,10 @@ class ChromaStore(BaseStore):
         """Answer the reads, then apply the last write for each key; see `BaseStore.batch`.
 
         Raises:
-            BadRecordError: A value is no JSON, its vector does not fit, or its time to live is no number of minutes;
-                nothing is written and no time to live refreshed. Or a record is too large for a server.
-            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
-            ValueError: A key is no text, a limit, offset or depth is out of range, or a filter is invalid.
+            BadRecordError: A value is not JSON, its vector does not fit, or its time to live is not a number of
+                minutes; nothing is written and no time to live refreshed. Or a record is too large for a server.
+            InvalidNamespaceError: A label is empty, is not a string, or has a dot or a NUL.
+            ValueError: A key is not a text, a limit, offset or depth is out of range, or a filter is invalid.
             NoAnswerError: A Chroma server does not answer in time.
             StoreError: The store is closed, or Chroma failed. Each record is either the old or the new one.
         """
@@ -274,8 +274,8 @@ class ChromaStore(BaseStore):
         The chunks are larger than those of `batch`, so other writes wait longer.
 
         Raises:
-            BadRecordError: A value is no JSON, or a vector does not fit; nothing is written.
-            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
+            BadRecordError: A value is not JSON, or a vector does not fit; nothing is written.
+            InvalidNamespaceError: A label is empty, is not a string, or has a dot or a NUL.
             StoreError: The store is closed, or Chroma failed.
         """
         by_place = {(one.op.namespace, one.op.key): one for one in kept}
@@ -448,7 +448,7 @@ class ChromaStore(BaseStore):
         """Return the value of each write as JSON. None for a record to delete.
 
         Raises:
-            BadRecordError: A value is no JSON.
+            BadRecordError: A value is not JSON.
         """
         return [value_text(op.namespace, op.key, op.value) if op.value is not None else None for op in puts]
 
@@ -507,8 +507,8 @@ class ChromaStore(BaseStore):
             given = np.empty(0)
         if given.shape != (count, self._dimension) or not np.isfinite(given).all():
             raise BadRecordError(
-                f"The embedding {identity(self.embeddings)[0]} gave something else than {self._dimension} finite "
-                "numbers a text: check its model."
+                f"The embedding {identity(self.embeddings)[0]} did not return {self._dimension} finite numbers for "
+                "each text: check its model."
             )
         return unit(given)
 

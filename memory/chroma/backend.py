@@ -221,7 +221,7 @@ class Backend(ABC):
         for write, record in (*put, *((write, None) for write in gone)):
             self.written(write, record)
         if chunk.read:
-            self._start_anew(collection, chunk)
+            self._refresh_lifetimes(collection, chunk)
 
     def table(self, labels: Namespace) -> Table:
         """Return the collection of `labels` with its rows as Chroma stores them. It is created if missing.
@@ -269,7 +269,7 @@ class Backend(ABC):
             self.swept(record)
         return len(gone), len(page["ids"])
 
-    def _start_anew(self, collection: Table, chunk: Chunk) -> None:
+    def _refresh_lifetimes(self, collection: Table, chunk: Chunk) -> None:
         held = self.held(chunk.labels, chunk.read)
         same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
         later = [record.refresh_ttl() for record in same if not record.expired]

@@ -48,7 +48,7 @@ class Header(NamedTuple):
     breadth: int
 
 
-def holds_together(index: Path) -> bool:
+def is_consistent(index: Path) -> bool:
     """Return whether the files of an index are consistent. True if there are no files yet.
 
     Args:
@@ -64,10 +64,10 @@ def holds_together(index: Path) -> bool:
         return True
     if header.elements > header.room or header.entry >= header.elements or header.top < 0:
         return False
-    return _holds_below(index / ROWS, header) and _holds_above(index / LINKS, header)
+    return _layer_0_is_consistent(index / ROWS, header) and _upper_layers_are_consistent(index / LINKS, header)
 
 
-def _holds_below(file: Path, header: Header) -> bool:
+def _layer_0_is_consistent(file: Path, header: Header) -> bool:
     """Return whether all elements are present, with links to existing elements in layer 0."""
     width = 1 + header.most_below
     if header.row_size < width * WORD or not _has(file, header.elements * header.row_size):
@@ -80,7 +80,7 @@ def _holds_below(file: Path, header: Header) -> bool:
     return True
 
 
-def _holds_above(file: Path, header: Header) -> bool:
+def _upper_layers_are_consistent(file: Path, header: Header) -> bool:
     """Return whether each element's link lists have the size of its level, and link to elements of the same layer."""
     width = 1 + header.most
     if not _has(file, header.elements * WORD):
@@ -100,10 +100,10 @@ def _holds_above(file: Path, header: Header) -> bool:
         levels[element] = level
         lists += [(layer, at + (layer - 1) * width) for layer in range(1, level + 1)]
         at += level * width
-    return bool(levels[header.entry] == header.top) and _links_hold(words, lists, levels, header.most)
+    return bool(levels[header.entry] == header.top) and _links_are_consistent(words, lists, levels, header.most)
 
 
-def _links_hold(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[np.int64], most: int) -> bool:
+def _links_are_consistent(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[np.int64], most: int) -> bool:
     for start in range(0, len(lists), PAGE):
         layers, places = np.array(lists[start : start + PAGE]).T
         linked = _elements(words[places[:, None] + np.arange(1 + most)], most, len(levels))

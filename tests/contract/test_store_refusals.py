@@ -51,18 +51,18 @@ REFUSED: dict[str, tuple[Op, str]] = {
         "'infix': use prefix or suffix",
     ),
     "query": (SearchOp(PLACE, query=5), "query is 5: use a text"),  # type: ignore[arg-type]
-    "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is no text"),  # type: ignore[arg-type]
-    "key to get": (GetOp(PLACE, None), "key None in .* is no text"),  # type: ignore[arg-type]
+    "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is not a text"),  # type: ignore[arg-type]
+    "key to get": (GetOp(PLACE, None), "key None in .* is not a text"),  # type: ignore[arg-type]
     "value": (PutOp(PLACE, "k", [1]), r"value of 'k' in .* is \[1\]: use a dict"),  # type: ignore[arg-type]
     "index": (PutOp(PLACE, "k", {}, index=True), "index of 'k' in .* is True: use a list of paths"),  # type: ignore[arg-type]
-    "namespace": (SearchOp("ab"), "namespace 'ab' is no list of labels"),  # type: ignore[arg-type]
-    "filter": (SearchOp(PLACE, filter=["n"]), "filter is no dict"),  # type: ignore[arg-type]
-    "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is no dict"),  # type: ignore[dict-item]
+    "namespace": (SearchOp("ab"), "namespace 'ab' is not a tuple: use a tuple of labels"),  # type: ignore[arg-type]
+    "filter": (SearchOp(PLACE, filter=["n"]), "filter is not a dict"),  # type: ignore[arg-type]
+    "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is not a dict"),  # type: ignore[dict-item]
     "operator in a list": (SearchOp(PLACE, filter={"tags": [{"$in": [1]}]}), r"Unknown filter operator '\$in'"),
     "operator further in": (SearchOp(PLACE, filter={"x": {"y": [{"z": {"$in": 1}}]}}), r"operator '\$in'"),
     "deep filter": (SearchOp(PLACE, filter={"x": DEEP}), "more than 100 levels"),
-    "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' stands for no field"),
-    "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' stands for no field"),
+    "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' is not a field"),
+    "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' is not a field"),
     "bound": (SearchOp(PLACE, filter={"n": {"$gt": [1]}}), r"bound of \$gt is \[1\]"),
 }
 
@@ -166,7 +166,7 @@ def test_a_row_that_holds_no_record_hides_no_other(
     assert [item.key for item in ours.search(PLACE)] == ["k"]
     assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]
     assert ours.list_namespaces() == [PLACE]
-    assert "holds no record and is passed over" in caplog.text and not ours.connection.failed.is_set()
+    assert "Skipped a row of the memory that is not a record" in caplog.text and not ours.connection.failed.is_set()
     # The foreign rows stay.
     assert len(rows.get(include=[])["ids"]) == 4
 
@@ -205,12 +205,12 @@ async def test_embeddings_may_be_what_langgraph_takes(
         ]
     async with ChromaStore(tmp_path / "memory", embeddings=embeddings) as store:
         assert (await store.asearch(PLACE, query="red"))[0].key == "one"
-    with pytest.raises(BadStoreError, match="made with the embedding"):
+    with pytest.raises(BadStoreError, match="created with the embedding"):
         ChromaStore(tmp_path / "memory", embeddings=lambda texts: vectors_of(texts))
 
 
 def test_a_text_that_names_no_embedding_here_is_refused_in_one_line() -> None:
-    with pytest.raises(BadStoreError, match="The embedding 'nobody:model' cannot be made") as caught:
+    with pytest.raises(BadStoreError, match="The embedding 'nobody:model' cannot be created") as caught:
         ChromaStore(embeddings="nobody:model")
     assert "\n" not in str(caught.value)
 
@@ -222,7 +222,7 @@ def test_vectors_that_do_not_fit_are_refused(given: Any) -> None:
             return given
 
     odd: Embeddings = Odd()
-    with ChromaStore(embeddings=odd) as store, pytest.raises(BadRecordError, match="16 finite numbers a text"):
+    with ChromaStore(embeddings=odd) as store, pytest.raises(BadRecordError, match="16 finite numbers for each text"):
         store.put(PLACE, "k", {"x": "red"}, index=["x"])
 
 

@@ -265,7 +265,7 @@ def test_a_new_record_under_the_name_of_an_expired_one_leaves_nothing_of_it(tmp_
 @pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e10, "5", True])
 def test_what_is_no_time_to_live_is_refused(ttl: Any) -> None:
     with chroma() as store:
-        with pytest.raises(BadRecordError, match="use minutes"):
+        with pytest.raises(BadRecordError, match="use a number of minutes"):
             store.batch([PutOp(("a",), "good", {}), PutOp(("a",), "bad", {}, ttl=ttl)])
         assert store.search(()) == []
 
@@ -328,6 +328,6 @@ class TestTheSettingOfLangGraphsServer:
     )
     def test_one_that_cannot_be_used_is_named(self, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
         monkeypatch.setenv("LANGGRAPH_STORE", setting)
-        with pytest.raises(BadStoreError, match="setting store of langgraph.json cannot be used") as caught:
+        with pytest.raises(BadStoreError, match="setting store of langgraph.json is invalid") as caught:
             configured_ttl()
         assert "\n" not in str(caught.value)

@@ -19,7 +19,7 @@ from tests.servers import ChromaServer
 from tests.stores import chroma
 
 ROOT = Path(__file__).parents[3]
-NAMED = r"The memory at {url} failed \(no answer within 1 seconds\): check that .* BILLP_CHROMA_SECONDS to more\.$"
+NAMED = r"The memory at {url} failed \(no answer within 1 seconds\): check that .* increase BILLP_CHROMA_SECONDS\.$"
 FOR_ALL = 20
 """Longest duration of each step in seconds, on a busy machine too. Without a limit on the wait it would never end."""
 

@@ -146,7 +146,7 @@ def test_what_no_memory_wrote_is_refused(changes: dict[str, Any], words: str) ->
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"embedding": "other"}, "of the embedding other .* this memory's are of fake .*--recompute"),
+        ({"embedding": "other"}, "by the embedding other .* this memory uses fake .*--recompute"),
         ({"vectors": [UNIT[1:]]}, "15 dimensions"),
         ({"vectors": [[2.0, *UNIT[1:]]]}, "not of length 1"),
         ({"vectors": [[1e38] * DIMENSION]}, "not of length 1"),

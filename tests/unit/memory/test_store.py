@@ -128,7 +128,7 @@ class TestPersistence:
 
             with (
                 monkeypatch.context() as patch,
-                pytest.raises(StoreError, match=r"failed \(disk full\): if the disk has room"),
+                pytest.raises(StoreError, match=r"failed \(disk full\): check that the disk has space"),
             ):
                 patch.setattr(Collection, "upsert", fail_at_main_rows)
                 store.put(("a", "b"), "k", {"x": "new one", "y": "new two"}, index=["x", "y"])
@@ -197,7 +197,7 @@ class TestExactness:
                 answers.append([(key, -score) for score, _, key in sorted(scored)[:15]])
         return answers
 
-    @pytest.mark.parametrize(("limit", "few"), [(20_000, 0), (100, 2_000), (100, 0)], ids=["mirror", "few", "index"])
+    @pytest.mark.parametrize(("limit", "few"), [(20_000, 0), (100, 2_000), (100, 0)], ids=["cache", "few", "index"])
     def test_the_same_answer_in_any_order_and_process(
         self, folder: Path, limit: int, few: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -279,7 +279,7 @@ class TestRefusals:
 
     def test_a_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(BadStoreError, match="is no folder"):
+        with pytest.raises(BadStoreError, match="is not a folder"):
             chroma(tmp_path / "file")
         with pytest.raises(BadStoreError, match="folder"):
             chroma(tmp_path / "file" / "below")
@@ -336,7 +336,7 @@ class TestRefusals:
         kept = 0
         with (
             chroma(small_disk / "memory") as store,
-            pytest.raises(StoreError, match=r"its disk has \d+ kB left, so make room"),
+            pytest.raises(StoreError, match=r"its disk has \d+ kB left, so free space"),
         ):
             for kept in range(5_000):
                 store.put(("a", "b"), str(kept), {"text": f"text {kept}", "long": "x" * 5_000}, index=["text"])

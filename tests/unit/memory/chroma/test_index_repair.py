@@ -16,7 +16,7 @@ from langgraph.store.base import PutOp
 
 from memory.chroma import backend
 from memory.chroma.errors import BadStoreError, StoreError
-from memory.chroma.index_repair import OPEN, TO_MEND
+from memory.chroma.index_repair import OPEN, TO_REBUILD
 from memory.store import ChromaStore
 from tests.stores import DIMENSION, FakeEmbeddings, chroma
 
@@ -101,11 +101,11 @@ def test_an_unreadable_index_is_made_anew_and_said(
         store.put(WHERE, "0", {"texts": ["new"], "other": "x"}, index=["texts[*]"])
         assert store.search(WHERE, query="new")[0].score == 1.0
     (said,) = caplog.messages
-    assert f"The index of the memory in {folder} cannot be read" in said and "are computed again" in said
+    assert f"The index of the memory in {folder} is unreadable" in said and "are computed again" in said
     caplog.clear()
     with chroma(folder) as store:
         assert store.search(WHERE, query="new")[0].score == 1.0
-    assert not caplog.messages and not {OPEN, TO_MEND} & {file.name for file in folder.iterdir()}
+    assert not caplog.messages and not {OPEN, TO_REBUILD} & {file.name for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -158,7 +158,7 @@ def test_mending_that_was_interrupted_begins_again(folder: Path, monkeypatch: py
     damaged(folder, "data_level0.bin", 0.5)
     with pytest.raises(StoreError, match="killed"):
         ChromaStore(folder, embeddings=Failing())
-    assert (folder / TO_MEND).exists()
+    assert (folder / TO_REBUILD).exists()
     with chroma(folder) as store:
         assert whole(store)
 
@@ -172,7 +172,7 @@ def test_the_index_of_another_chroma_is_left_alone(tmp_path: Path) -> None:
     damaged(folder, "header.bin", 0.5)
     with pytest.raises(BadStoreError, match="holds other collections"):
         chroma(folder)
-    assert index_of(folder).exists() and not (folder / TO_MEND).exists()
+    assert index_of(folder).exists() and not (folder / TO_REBUILD).exists()
 
 
 def test_after_a_failure_of_chroma_the_next_opening_looks_at_its_indexes(
@@ -198,9 +198,9 @@ def test_a_check_that_somebody_stops_condemns_no_index(folder: Path, monkeypatch
     stopped = subprocess.CompletedProcess[str]([], -signal.SIGINT, "", "")
     with monkeypatch.context() as patched:
         patched.setattr("memory.chroma.index_check.subprocess.run", lambda *args, **kwargs: stopped)
-        with pytest.raises(BadStoreError, match="could not be checked after a kill .*: try again"):
+        with pytest.raises(BadStoreError, match="could not be checked after a kill .*: open it again"):
             chroma(folder)
-    assert index_of(folder).exists() and (folder / OPEN).exists() and not (folder / TO_MEND).exists()
+    assert index_of(folder).exists() and (folder / OPEN).exists() and not (folder / TO_REBUILD).exists()
     with chroma(folder) as store:
         assert whole(store)
 

@@ -309,7 +309,7 @@ def test_what_is_acknowledged_before_a_close_amid_it_is_kept(
     assert stop_at > 0
 
 
-def test_a_failed_write_leaves_no_mirror_that_a_reader_had_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_cache_that_a_reader_had_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with chroma() as store:
         store.put(OLD, "k", {"x": "former"}, index=["x"])
         upsert = Collection.upsert
