@@ -17,6 +17,8 @@ LAYOUT_VERSION = 1
 """Version of the file format that is checked. Other versions are left to Chroma."""
 WORD = 4
 """Bytes of a number in a list of links: first their count, in the lower half of its number, then the elements."""
+LABEL = 8
+"""Bytes of an element's label."""
 PAGE = 50_000
 """Elements checked at a time."""
 _LAYOUT = struct.Struct("<i6QiI3QdQ")
@@ -64,13 +66,19 @@ def is_consistent(index: Path) -> bool:
         return True
     if header.elements > header.room or header.entry >= header.elements or header.top < 0:
         return False
+    # An element has its links, its vector and its label in this order.
+    links = (1 + header.most_below) * WORD
+    if header.start or header.vector_offset != links or not links < header.label_offset == header.row_size - LABEL:
+        return False
+    if header.wanted != header.most or header.most_below != 2 * header.most:
+        return False
     return _layer_0_is_consistent(index / ROWS, header) and _upper_layers_are_consistent(index / LINKS, header)
 
 
 def _layer_0_is_consistent(file: Path, header: Header) -> bool:
     """Return whether all elements are present, with links to existing elements in layer 0."""
     width = 1 + header.most_below
-    if header.row_size < width * WORD or not _has(file, header.elements * header.row_size):
+    if not _has(file, header.elements * header.row_size):
         return False
     rows = np.memmap(file, np.uint8, "r", shape=(header.elements, header.row_size))
     for start in range(0, header.elements, PAGE):

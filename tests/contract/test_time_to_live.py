@@ -197,11 +197,11 @@ def test_a_read_of_what_is_replaced_meanwhile_does_not_touch_the_new_record(
         clock.pass_for(one, 6)
         (read,) = one.records(("shared", "b"))
         other.put(("shared", "b"), "k", {"t": "blue"})
-        one._backend.write(Chunk(("shared", "b"), read=[read]))
+        one.backend.write(Chunk(("shared", "b"), read=[read]))
         assert deadlines(other)["k"] is None
         other.put(("shared", "b"), "k", {"t": "green"}, ttl=2)
         until = deadlines(other)["k"]
-        one._backend.write(Chunk(("shared", "b"), read=[read]))
+        one.backend.write(Chunk(("shared", "b"), read=[read]))
         assert deadlines(other)["k"] == until
         clock.pass_for(one, 3)
         assert one.sweep_ttl() == 1

@@ -130,7 +130,7 @@ async def test_headers_that_cannot_be_sent_are_refused_unseen(
 ) -> None:
     monkeypatch.setenv("BILLP_CHROMA_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("BILLP_CHROMA_HEADERS", text)
-    with pytest.raises(BadStoreError, match="BILLP_CHROMA_HEADERS is no JSON object") as caught:
+    with pytest.raises(BadStoreError, match="BILLP_CHROMA_HEADERS is not a JSON object") as caught:
         async with create_store():
             pass
     assert hides(caught.value, caplog)

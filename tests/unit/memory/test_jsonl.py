@@ -132,7 +132,7 @@ def test_labels_are_read_back(text: str) -> None:
         (VECTORS | {"embedded": ["text", "more"], "value": {"text": "a", "more": "b"}, "vectors": [UNIT, UNIT[1:]]},
          "differ"),
         ({"namespace": ["values", "tiny"], "value": VALUE}, "kind, space and user"),
-        ({"namespace": ["values", "tiny", "bob"], "value": VALUE}, "another in the namespace"),
+        ({"namespace": ["values", "tiny", "bob"], "value": VALUE}, "the namespace another one"),
         ({"namespace": ["values", "tiny", "ann"], "value": VALUE | {"target": "high"}}, "value.target"),
         ({"namespace": ["lessons", "tiny", "ann"], "value": VALUE}, "value."),
     ],

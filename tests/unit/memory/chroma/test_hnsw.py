@@ -159,8 +159,18 @@ def test_a_link_to_an_element_that_is_not_in_the_layer_is_found_out(index: Path)
         put(52, -7, "<i"),
         put(56, ELEMENTS),
         put(28, 8, "<Q"),
+        put(4, 8, "<Q"),
+        put(36, 2**40, "<Q"),
+        put(44, 2**40, "<Q"),
+        put(44, 0, "<Q"),
+        put(60, 8, "<Q"),
+        put(68, 8, "<Q"),
+        put(76, 2**40, "<Q"),
     ],
-    ids=["one more", "many more", "lower top", "higher top", "no top", "entry", "row size"],
+    ids=[
+        *("one more", "many more", "lower top", "higher top", "no top", "entry", "row size"),
+        *("start", "label", "vector", "vector first", "links above", "links below", "links of a new one"),
+    ],
 )
 def test_a_header_of_another_time_is_found_out(index: Path, how: Change) -> None:
     change(index / HEADER, how)
