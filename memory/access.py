@@ -100,8 +100,8 @@ class ScopedStore(BaseStore):
         for op in ops:
             if not self._allows(op):
                 raise AccessDeniedError(
-                    f"the account {self.account.name!r} may not reach this part of the memory: "
-                    "use its own spaces, or sign in as somebody else"
+                    f"the account {self.account.name!r} may not access this part of the memory: "
+                    "use the account's own spaces, or sign in to another account"
                 )
         return ops
 

@@ -61,7 +61,9 @@ def embeddings_of(given: Embedding) -> Embeddings:
         return ensure_embeddings(given)
     except Exception as error:  # A provider's package may raise anything.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadStoreError(f"The embedding {str(given)[:80]!r} cannot be made: {reason}") from error
+        raise BadStoreError(
+            f"The embedding {str(given)[:80]!r} cannot be created ({reason}): correct its name."
+        ) from error
 
 
 def identity(embeddings: Embeddings) -> tuple[str, int]:

@@ -54,13 +54,13 @@ class RecordLine(BaseModel):
         except ValueError as error:
             raise ValueError("the value holds a number that is not finite") from error
         if (self.ttl is None) != (self.expires_at is None):
-            raise ValueError("of ttl and expires_at there is one without the other")
+            raise ValueError("one of ttl and expires_at is missing: give both or neither")
         if self.vectors is not None and not self.embedding:
-            raise ValueError("there are vectors, but not the name of their embedding")
+            raise ValueError("the vectors lack the name of their embedding: give it in embedding")
         if self.vectors is not None and self.embedded is not None and len(self.vectors) != len(self.texts):
             raise ValueError(f"there are {len(self.vectors)} vectors for {len(self.texts)} texts")
         if len({len(vector) for vector in self.vectors or ()}) > 1:
-            raise ValueError("the vectors differ in their number of dimensions")
+            raise ValueError("the vectors have different numbers of dimensions")
         return self
 
     @model_validator(mode="after")
@@ -69,14 +69,14 @@ class RecordLine(BaseModel):
         if model is None:
             return self
         if len(self.namespace) != 3:
-            raise ValueError(f"the namespace of {self.namespace[0]} has the parts kind, space and user")
+            raise ValueError(f"a namespace of {self.namespace[0]} has three parts: kind, space and user")
         try:
             record = model.model_validate(self.value)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise ValueError(f"value.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
         if escape(record.user_id) != self.namespace[2]:
-            raise ValueError(f"the user is {record.user_id[:80]!r} in the value and another in the namespace")
+            raise ValueError(f"the value names the user {record.user_id[:80]!r}, the namespace another one")
         return self
 
     @property
@@ -145,8 +145,8 @@ def check_vectors(line: RecordLine, name: str, dimension: int) -> None:
     others = {len(vector) for vector in line.vectors or ()} - {dimension}
     if line.vectors and (line.embedding != name or others):
         raise ValueError(
-            f"the vectors are of the embedding {line.embedding} ({len(line.vectors[0])} dimensions), this memory's are "
-            f"of {name} ({dimension}): `--recompute` makes them anew"
+            f"the vectors were made by the embedding {line.embedding} ({len(line.vectors[0])} dimensions), this "
+            f"memory uses {name} ({dimension}): `--recompute` computes them again"
         )
     _ = line.vector_array
 

@@ -31,10 +31,11 @@ def checked(op: Op) -> Op:
     """Return an operation with tuples as namespaces and whole numbers as counts.
 
     Raises:
-        InvalidNamespaceError: A namespace is no list of labels, or a label is empty, no text, or has a dot or a NUL.
-        BadRecordError: The value to put is no dict, or its time to live is no number of minutes.
-        ValueError: A key is no text, a limit, offset or depth is out of range, a filter or the list of index paths is
-            invalid, or the operation is unknown.
+        InvalidNamespaceError: A namespace is not a tuple or list, or a label is empty, not a text, or has a dot or
+            a NUL.
+        BadRecordError: The value to put is not a dict, or its time to live is not a number of minutes.
+        ValueError: A key is not a text, a limit, offset or depth is out of range, a filter or the list of index paths
+            is invalid, or the operation is unknown.
     """
     if isinstance(op, SearchOp):
         op = op._replace(
@@ -55,7 +56,7 @@ def checked(op: Op) -> Op:
     elif isinstance(op, GetOp | PutOp):
         op = op._replace(namespace=_labels(op.namespace))
         if not isinstance(op.key, str):
-            raise ValueError(f"The key {_shown(op.key)} in {op.namespace} is no text: use a text.")
+            raise ValueError(f"The key {_shown(op.key)} in {op.namespace} is not a text: use a text.")
         if isinstance(op, PutOp):
             _check_put(op)
     else:
@@ -77,7 +78,7 @@ def _check_put(op: PutOp) -> None:
 
 def _labels(namespace: Any) -> Namespace:
     if not isinstance(namespace, list | tuple):
-        raise InvalidNamespaceError(f"The namespace {_shown(namespace)} is no list of labels.")
+        raise InvalidNamespaceError(f"The namespace {_shown(namespace)} is not a tuple: use a tuple of labels.")
     return tuple(namespace)
 
 

@@ -202,7 +202,7 @@ def _warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
     if prefix not in warned and len(warned) < MOST_WARNINGS:
         warned.add(prefix)
         _log.warning(
-            "passed over entries below %s that are no records or break their bounds: `billp memory check` lists them",
+            "Skipped invalid records below %s: run `billp memory check` to list them.",
             "/".join(prefix),
         )
 

@@ -68,7 +68,7 @@ class Memory(BaseModel):
         known = KINDS.setdefault(kind, cls)
         # A server loads a graph's file under another module name, and so defines the class twice.
         if known.__qualname__ != cls.__qualname__:
-            raise TypeError(f"{cls.__qualname__}: the kind {kind!r} is that of {known.__qualname__}: give it another")
+            raise TypeError(f"{cls.__qualname__} has the kind {kind!r} of {known.__qualname__}: choose another kind")
         KINDS[kind] = cls
 
 
@@ -82,7 +82,7 @@ def of_its_kind(value: object) -> object:
         return value
     kind = value.get("kind") if isinstance(value, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"there is no kind of memory {str(kind)[:80]!r}: known are {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of memory {str(kind)[:80]!r}: use one of {', '.join(KINDS)}")
     return KINDS[kind].model_validate(value)
 
 

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from memory.chroma.backend import Backend, ReadOp, ReadResult
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
-from memory.chroma.index_repair import rebuild_dropped
+from memory.chroma.index_repair import rebuild_indexes
 from memory.chroma.layout import (
     BULK,
     CHUNK,
@@ -137,6 +137,11 @@ class ChromaStore(BaseStore):
         ...     [item.key for item in store.search(("facts", "ann"))]
         ['name', 'today']
 
+    Attributes:
+        connection: The open Chroma.
+        backend: Reads and writes on Chroma. Only calls in `worker` may use it, except `answer_at_once`.
+        worker: Executor of all calls to Chroma, one at a time.
+
     Raises:
         BadStoreError: The store is foreign, damaged, locked, not writable or made with another embedding, or the server
             does not answer.
@@ -161,39 +166,44 @@ class ChromaStore(BaseStore):
         self.embeddings = embeddings_of(embeddings) if embeddings is not None else shared_embeddings()
         self._fields = tuple(fields)
         name, self._dimension = identity(self.embeddings)
-        self._connection = connect(where, headers or {}, ca, seconds)
+        self.connection = connect(where, headers or {}, ca, seconds)
         try:
-            settle = partial(settle_identity, self._connection, name, self._dimension)
+            settle = partial(settle_identity, self.connection, name, self._dimension)
             settle()
-            rebuild_dropped(self._connection, self._dimension, self._vectors_of)
-            self._backend: Backend = (
-                RemoteBackend(self._connection, self._dimension, settle)
-                if self._connection.shared
-                else LocalBackend(self._connection, self._dimension, exact_limit)
+            rebuild_indexes(self.connection, self._dimension, self._vectors_of)
+            self.backend: Backend = (
+                RemoteBackend(self.connection, self._dimension, settle)
+                if self.connection.shared
+                else LocalBackend(self.connection, self._dimension, exact_limit)
             )
         except BaseException:
-            self._connection.close()
+            self.connection.close()
             raise
-        self._worker: Executor = (
+        self.worker: Executor = (
             ServerWorker("memory", self._hangs)
-            if self._connection.shared
-            else ThreadPoolExecutor(1, "memory", initializer=self._backend.take_over)
+            if self.connection.shared
+            else ThreadPoolExecutor(1, "memory", initializer=self.backend.take_over)
         )
-        self._writer = Writer(self._worker, self._backend.write)
+        self._writer = Writer(self.worker, self.backend.write)
         self._sweeper = Sweeper(self.sweep_ttl)
         self._turns = LoopTurns()
         self._order = CallOrder()
         self._closing = threading.Lock()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called. Every later operation raises StoreError."""
+        return self._closed
+
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer the reads, then apply the last write for each key; see `BaseStore.batch`.
 
         Raises:
-            BadRecordError: A value is no JSON, its vector does not fit, or its time to live is no number of minutes;
-                nothing is written and no time to live refreshed. Or a record is too large for a server.
-            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
-            ValueError: A key is no text, a limit, offset or depth is out of range, or a filter is invalid.
+            BadRecordError: A value is not JSON, its vector does not fit, or its time to live is not a number of
+                minutes; nothing is written and no time to live refreshed. Or a record is too large for a server.
+            InvalidNamespaceError: A label is empty, is not a string, or has a dot or a NUL.
+            ValueError: A key is not a text, a limit, offset or depth is out of range, or a filter is invalid.
             NoAnswerError: A Chroma server does not answer in time.
             StoreError: The store is closed, or Chroma failed. Each record is either the old or the new one.
         """
@@ -202,9 +212,9 @@ class ChromaStore(BaseStore):
         answers: list[tuple[int, ReadResult]] = []
         for index, op in reads:
             query = queries.get(_query(op))
-            answer = self._backend.answer_at_once(op, query)
+            answer = self.backend.answer_at_once(op, query)
             if answer is None:
-                answer = self._in_worker(self._backend.answer, op, query)
+                answer = self._in_worker(self.backend.answer, op, query)
             answers.append((index, answer))
         # Embed first: a write that fails here changes nothing, and refreshes no time to live.
         writes = self._embedded(puts)
@@ -228,9 +238,9 @@ class ChromaStore(BaseStore):
             for index, op in reads:
                 query = queries.get(_query(op))
                 async with self._turns.turn():
-                    answer = self._backend.answer_at_once(op, query)
+                    answer = self.backend.answer_at_once(op, query)
                 if answer is None:
-                    answer = await self._in_worker_async(self._backend.answer, op, query)
+                    answer = await self._in_worker_async(self.backend.answer, op, query)
                 answers.append((index, answer))
             writes = await self._embedded_async(puts)
             for chunk in _noted(answers, results):
@@ -248,7 +258,7 @@ class ChromaStore(BaseStore):
         Raises:
             StoreError: The store is closed, or Chroma failed.
         """
-        return self._in_worker(self._backend.records, tuple(prefix))
+        return self._in_worker(self.backend.records, tuple(prefix))
 
     def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
         """Return the vectors, (n, d), of each of `records`; n = 0 for a record that is not indexed.
@@ -256,7 +266,7 @@ class ChromaStore(BaseStore):
         Raises:
             StoreError: The store is closed, or Chroma failed.
         """
-        return self._in_worker(self._backend.vectors, records)
+        return self._in_worker(self.backend.vectors, records)
 
     def restore(self, kept: Iterable[ImportedRecord]) -> None:
         """Write records from another store with their times, and with their vectors if given.
@@ -264,8 +274,8 @@ class ChromaStore(BaseStore):
         The chunks are larger than those of `batch`, so other writes wait longer.
 
         Raises:
-            BadRecordError: A value is no JSON, or a vector does not fit; nothing is written.
-            InvalidNamespaceError: A label is empty, is no string, or has a dot or a NUL.
+            BadRecordError: A value is not JSON, or a vector does not fit; nothing is written.
+            InvalidNamespaceError: A label is empty, is not a string, or has a dot or a NUL.
             StoreError: The store is closed, or Chroma failed.
         """
         by_place = {(one.op.namespace, one.op.key): one for one in kept}
@@ -291,10 +301,10 @@ class ChromaStore(BaseStore):
             StoreError: The store is closed, or Chroma failed.
         """
         count = 0
-        for labels in self._in_worker(self._backend.labels_of_all):
+        for labels in self._in_worker(self.backend.labels_of_all):
             offset, seen = 0, 1
             while seen:
-                gone, seen = self._in_worker(self._backend.sweep, labels, offset)
+                gone, seen = self._in_worker(self.backend.sweep, labels, offset)
                 count += gone
                 offset += seen - gone
         return count
@@ -317,7 +327,7 @@ class ChromaStore(BaseStore):
             ended.set_result(None)
             return ended
         with self._closing:
-            if self._closed:
+            if self.closed:
                 raise self._closed_error()
             return self._sweeper.start(
                 sweep_interval_minutes or self.ttl_config.get("sweep_interval_minutes") or SWEEP_MINUTES
@@ -340,17 +350,17 @@ class ChromaStore(BaseStore):
         A Chroma server gets five seconds to finish. Calls it has not answered by then fail for their callers.
         """
         with self._closing:
-            if self._closed:
+            if self.closed:
                 return
             self._closed = True
-            last = self._worker.submit(self._connection.close)
+            last = self.worker.submit(self.connection.close)
         self._sweeper.stop(0)
-        if isinstance(self._worker, ServerWorker):
+        if isinstance(self.worker, ServerWorker):
             wait([last], CLOSING_SECONDS)
-            self._worker.abandon(self._left_error())
+            self.worker.abandon(self._left_error())
             self._sweeper.stop(None)
         else:
-            self._worker.shutdown()
+            self.worker.shutdown()
             self._sweeper.stop(None)
             last.result()
 
@@ -359,8 +369,8 @@ class ChromaStore(BaseStore):
 
         The first call that takes longer fails, and so do all later ones. Returns when the store is closed.
         """
-        if isinstance(self._worker, ServerWorker):
-            self._worker.abandon_once_it_hangs(CLOSING_SECONDS, self._left_error())
+        if isinstance(self.worker, ServerWorker):
+            self.worker.abandon_once_it_hangs(CLOSING_SECONDS, self._left_error())
 
     async def aclose(self) -> None:
         """Close the store without blocking the event loop."""
@@ -393,22 +403,22 @@ class ChromaStore(BaseStore):
             elif isinstance(op, GetOp | SearchOp | ListNamespacesOp):
                 reads.append((len(results), op))
             results.append(None)
-        if self._closed:
+        if self.closed:
             raise self._closed_error()
         return results, reads, puts
 
     def _hangs(self, error: BaseException) -> bool:
         """Return whether the error of a call shows that the server answers no calls at all."""
-        return isinstance(error, NoAnswerError) and not self._connection.alive()
+        return isinstance(error, NoAnswerError) and not self.connection.alive()
 
     def _left_error(self) -> StoreError:
         return NoAnswerError(
-            f"The memory at {self._connection.place} was closed while its server did not answer: check that the server "
+            f"The memory at {self.connection.place} was closed while its server did not answer: check that the server "
             "runs, then try again."
         )
 
     def _closed_error(self) -> StoreError:
-        return StoreError(f"The memory at {self._connection.place} is closed: open a new ChromaStore.")
+        return StoreError(f"The memory at {self.connection.place} is closed: open a new ChromaStore.")
 
     def _embedded(self, puts: Puts) -> list[Write]:
         """Return the writes with their vectors."""
@@ -438,7 +448,7 @@ class ChromaStore(BaseStore):
         """Return the value of each write as JSON. None for a record to delete.
 
         Raises:
-            BadRecordError: A value is no JSON.
+            BadRecordError: A value is not JSON.
         """
         return [value_text(op.namespace, op.key, op.value) if op.value is not None else None for op in puts]
 
@@ -497,29 +507,29 @@ class ChromaStore(BaseStore):
             given = np.empty(0)
         if given.shape != (count, self._dimension) or not np.isfinite(given).all():
             raise BadRecordError(
-                f"The embedding {identity(self.embeddings)[0]} gave something else than {self._dimension} finite "
-                "numbers a text: check its model."
+                f"The embedding {identity(self.embeddings)[0]} did not return {self._dimension} finite numbers for "
+                "each text: check its model."
             )
         return unit(given)
 
     def _queued(self, chunk: Chunk) -> "Future[None]":
         with self._closing:
-            if self._closed:
+            if self.closed:
                 raise self._closed_error()
             return self._writer.submit(chunk)
 
     def _in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._closing:
-            if self._closed:
+            if self.closed:
                 raise self._closed_error()
-            future = self._worker.submit(call, *args, **kwargs)
+            future = self.worker.submit(call, *args, **kwargs)
         return future.result()
 
     async def _in_worker_async(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._closing:
-            if self._closed:
+            if self.closed:
                 raise self._closed_error()
-            future = self._worker.submit(call, *args, **kwargs)
+            future = self.worker.submit(call, *args, **kwargs)
         return await asyncio.wrap_future(future)
 
 

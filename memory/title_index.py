@@ -84,4 +84,6 @@ def _write(file: Path, labels: Sequence[str], embedding: str, vectors: NDArray[n
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise BadStoreError(f"{file} cannot be written ({error.strerror}): free or choose the place") from error
+        raise BadStoreError(
+            f"{file} cannot be written ({error.strerror}): free space, or choose another folder"
+        ) from error

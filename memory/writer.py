@@ -101,7 +101,7 @@ class Writer:
             for one in self._waiting:
                 if turn and (full or one.chunk.labels != turn[0].chunk.labels):
                     rest.append(one)
-                elif turn and not one.chunk.fits_beside([other.chunk for other in turn]):
+                elif turn and not one.chunk.fits_with([other.chunk for other in turn]):
                     # No later chunk may overtake this one, since the last write to a record must win.
                     full = True
                     rest.append(one)

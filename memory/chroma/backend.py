@@ -91,6 +91,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def drop_caches(self) -> None:
+        """Drop what was read from Chroma, so that the next read loads it again."""
+
+    @abstractmethod
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
 
@@ -171,7 +175,7 @@ class Backend(ABC):
         found: dict[str, Vector] = {}
         for labels, ids in by_labels.items():
             for start in range(0, len(ids), SLICE):
-                found |= fetch_vectors(self._collection(labels), ids[start : start + SLICE])
+                found |= fetch_vectors(self.table(labels), ids[start : start + SLICE])
         return [stacked([found[row] for row in rows[one.place] if row in found], self._dimension) for one in records]
 
     def _search(self, op: SearchOp, query: Vector | None) -> list[Scored]:
@@ -199,7 +203,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed. Each record is either the old or the new one.
         """
-        collection = self._collection(chunk.labels)
+        collection = self.table(chunk.labels)
         former = self.held(chunk.labels, chunk.main_rows)
         records = [(write, write.record(former.get(write.main_row))) for write in chunk.main_rows]
         put = [(write, record) for write, record in records if record]
@@ -207,8 +211,9 @@ class Backend(ABC):
         stale = [row for record in former.values() for row in record.vector_rows]
         vector_rows, main_rows = self._vector_rows(chunk), self._main_rows(put, former)
         with chroma_calls(self._connection):
-            self._put_vector_rows(collection, vector_rows)
-            self._put_main_rows(collection, main_rows)
+            for rows in (vector_rows, main_rows):
+                if rows.ids:
+                    collection.upsert(**rows._asdict())
             if gone:
                 collection.delete(ids=[write.main_row for write in gone])
             if stale:
@@ -216,7 +221,18 @@ class Backend(ABC):
         for write, record in (*put, *((write, None) for write in gone)):
             self.written(write, record)
         if chunk.read:
-            self._start_anew(collection, chunk)
+            self._refresh_lifetimes(collection, chunk)
+
+    def table(self, labels: Namespace) -> Table:
+        """Return the collection of `labels` with its rows as Chroma stores them. It is created if missing.
+
+        Raises:
+            StoreError: Chroma failed.
+        """
+        if labels not in self._collections:
+            noted = {"labels": to_json(list(labels))}
+            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
+        return self._collections[labels]
 
     def labels_of_all(self) -> Sequence[Namespace]:
         """Return the labels of all collections.
@@ -239,7 +255,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        collection = self._collection(labels)
+        collection = self.table(labels)
         # Filter by expiry and token, since another client may have replaced a record before the delete.
         over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
         page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
@@ -253,7 +269,7 @@ class Backend(ABC):
             self.swept(record)
         return len(gone), len(page["ids"])
 
-    def _start_anew(self, collection: Table, chunk: Chunk) -> None:
+    def _refresh_lifetimes(self, collection: Table, chunk: Chunk) -> None:
         held = self.held(chunk.labels, chunk.read)
         same = [one for was in chunk.read if (one := held.get(was.main_row)) and one.token == was.token]
         later = [record.refresh_ttl() for record in same if not record.expired]
@@ -264,16 +280,6 @@ class Backend(ABC):
                 # Only the expiry field, since other fields would undo a replacement by another client.
                 metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
             )
-
-    @staticmethod
-    def _put_vector_rows(collection: Table, rows: Rows) -> None:
-        if rows.ids:
-            collection.upsert(**rows._asdict())
-
-    @staticmethod
-    def _put_main_rows(collection: Table, rows: Rows) -> None:
-        if rows.ids:
-            collection.upsert(**rows._asdict())
 
     def _vector_rows(self, chunk: Chunk) -> Rows:
         return Rows(
@@ -288,13 +294,6 @@ class Backend(ABC):
             stacked([write.first_vector(self._dimension) for write, _ in put], self._dimension),
             [record.metadata(former.get(record.main_row)) for _, record in put],
         )
-
-    def _collection(self, labels: Namespace) -> Table:
-        """Return the collection of `labels`, created if missing."""
-        if labels not in self._collections:
-            noted = {"labels": to_json(list(labels))}
-            self._collections[labels] = self._connection.made_table(self._name(labels), noted, INDEX)
-        return self._collections[labels]
 
     def _kept(self) -> dict[Namespace, Table]:
         """Return the stored collections of records by their labels."""

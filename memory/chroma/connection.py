@@ -68,7 +68,7 @@ class Connection:
             with suppress(OSError):
                 free = shutil.disk_usage(self.folder).free
                 if free < SCANT:
-                    return f"its disk has {free // 1024:,} kB left, so make room and try again; what was kept stays"
+                    return f"its disk has {free // 1024:,} kB left, so free space and try again; stored records stay"
         return self.advice
 
     def collection_names(self) -> list[str]:
@@ -196,12 +196,12 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
         if connection.seconds is not None and caused_by(error, httpx.TimeoutException):
             raise NoAnswerError(
                 f"The memory at {connection.place} failed (no answer within {connection.seconds:g} seconds): "
-                f"{connection.remedy()}, or set BILLP_CHROMA_SECONDS to more."
+                f"{connection.remedy()}, or increase BILLP_CHROMA_SECONDS."
             ) from cause
         refused = caused_by(error, httpx.HTTPStatusError)
         if refused and refused.response.status_code == TOO_LARGE:
             raise TooLargeError(
-                f"The server at {connection.place} takes no request as large as this ({shown}): put smaller values."
+                f"The server at {connection.place} rejects requests of this size ({shown}): put smaller values."
             ) from cause
         kind = GoneError if isinstance(error, NotFoundError) else StoreError
         raise kind(f"The memory at {connection.place} failed ({shown}): {connection.remedy()}.") from cause

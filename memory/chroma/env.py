@@ -36,8 +36,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     except ValidationError:
         # Without the cause, since pydantic's message shows the input.
         raise BadStoreError(
-            "The headers for the Chroma server cannot be sent: names are of letters, digits and hyphens, values of "
-            "visible ASCII characters."
+            "The headers for the Chroma server cannot be sent: use letters, digits and hyphens in names, visible ASCII "
+            "characters in values."
         ) from None
 
 
@@ -51,8 +51,8 @@ def check_ca(path: str | Path) -> str:
         ssl.create_default_context(cafile=str(path))
     except OSError as error:  # ssl.SSLError is a subclass.
         raise BadStoreError(
-            f"{path} holds no certificate ({error.strerror or error}): name a PEM file with that of the authority "
-            "which signed the Chroma server's (BILLP_CHROMA_CA)."
+            f"{path} holds no certificate ({error.strerror or error}): name the PEM file of the authority that "
+            "signed the Chroma server's certificate (BILLP_CHROMA_CA)."
         ) from error
     return str(path)
 
@@ -61,15 +61,15 @@ def configured_headers() -> dict[str, str]:
     """Return the headers in BILLP_CHROMA_HEADERS, a JSON object. Empty if not set.
 
     Raises:
-        BadStoreError: The setting is no such object. The message contains no value.
+        BadStoreError: The setting is not such an object. The message contains no value.
     """
     text = os.environ.get("BILLP_CHROMA_HEADERS", "").strip()
     try:
         return _HEADERS.validate_json(text) if text else {}
     except ValidationError:
         raise BadStoreError(
-            'BILLP_CHROMA_HEADERS is no JSON object of headers: write {"NAME": "VALUE"}, names of letters, digits and '
-            "hyphens, values of visible ASCII characters."
+            'BILLP_CHROMA_HEADERS is not a JSON object of headers: write {"NAME": "VALUE"}, with letters, digits and '
+            "hyphens in names, visible ASCII characters in values."
         ) from None
 
 
@@ -77,7 +77,7 @@ def check_seconds(seconds: float | str) -> float:
     """Return the longest wait for an answer of a Chroma server.
 
     Raises:
-        BadStoreError: It is no number of seconds above 0 and up to 3600.
+        BadStoreError: It is not a number of seconds above 0 and up to 3600.
     """
     try:
         return _SECONDS.validate_python(seconds)
@@ -92,7 +92,7 @@ def configured_seconds() -> float:
     """Return the longest wait in BILLP_CHROMA_SECONDS, 30 if not set.
 
     Raises:
-        BadStoreError: It is no number of seconds above 0 and up to 3600.
+        BadStoreError: It is not a number of seconds above 0 and up to 3600.
     """
     return check_seconds(os.environ.get("BILLP_CHROMA_SECONDS", "").strip() or CHROMA_SECONDS)
 
@@ -115,15 +115,22 @@ def chosen_embedding() -> Embeddings | None:
         return None
     known = {entry.name: entry for entry in entry_points(group="billp.embeddings")}
     if name not in known:
-        there = f"there are {', '.join(sorted(known))}" if known else "no installed package brings any"
-        raise BadStoreError(f"BILLP_EMBEDDING names {name[:80]!r}: {there}; not set, it is the bundled MiniLM.")
+        advice = f"use one of {', '.join(sorted(known))}" if known else "install the package that provides it"
+        raise BadStoreError(
+            f"BILLP_EMBEDDING names the unknown embedding {name[:80]!r}: {advice}, or unset it for the bundled MiniLM."
+        )
     try:
         made = known[name].load()()
     except Exception as error:  # Code of another package may raise anything.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded: {reason}.") from error
+        raise BadStoreError(
+            f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded ({reason}): correct its package, or unset it."
+        ) from error
     if not isinstance(made, Embeddings):
-        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) is none of LangChain's Embeddings.")
+        raise BadStoreError(
+            f"The embedding {name} (BILLP_EMBEDDING) is not one of LangChain's Embeddings: correct its package, or "
+            "unset it."
+        )
     return made
 
 
@@ -158,7 +165,7 @@ def configured_ttl() -> TTLConfig | None:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise BadStoreError(
-            f"The setting store of langgraph.json cannot be used ({'.'.join(map(str, fault['loc']))}: {fault['msg']}): "
+            f"The setting store of langgraph.json is invalid ({'.'.join(map(str, fault['loc']))}: {fault['msg']}): "
             "`ttl` takes default_ttl and sweep_interval_minutes in minutes, and refresh_on_read."
         ) from error
     if store is None or store.ttl is None:

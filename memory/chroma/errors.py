@@ -18,8 +18,8 @@ class BadStoreError(StoreError, ValueError):
 
 
 class BadRecordError(StoreError, ValueError):
-    """Raised if a record cannot be stored (no JSON, a vector that does not fit)."""
+    """Raised if a record cannot be stored (a value that is not JSON, a vector of another shape)."""
 
 
 class AccessDeniedError(StoreError):
-    """Raised if an account may not reach a namespace."""
+    """Raised if an account may not access a namespace."""

@@ -17,6 +17,8 @@ LAYOUT_VERSION = 1
 """Version of the file format that is checked. Other versions are left to Chroma."""
 WORD = 4
 """Bytes of a number in a list of links: first their count, in the lower half of its number, then the elements."""
+LABEL = 8
+"""Bytes of an element's label."""
 ELEMENTS_AT_ONCE = 50_000
 """Elements checked at a time."""
 _LAYOUT = struct.Struct("<i6QiI3QdQ")
@@ -48,7 +50,7 @@ class Header(NamedTuple):
     breadth: int
 
 
-def holds_together(index: Path) -> bool:
+def is_consistent(index: Path) -> bool:
     """Return whether the files of an index are consistent. True if there are no files yet.
 
     Args:
@@ -64,13 +66,19 @@ def holds_together(index: Path) -> bool:
         return True
     if header.elements > header.room or header.entry >= header.elements or header.top < 0:
         return False
-    return _holds_below(index / ROWS, header) and _holds_above(index / LINK_LISTS, header)
+    # An element has its links, its vector and its label in this order.
+    links = (1 + header.most_below) * WORD
+    if header.start or header.vector_offset != links or not links < header.label_offset == header.row_size - LABEL:
+        return False
+    if header.wanted != header.most or header.most_below != 2 * header.most:
+        return False
+    return _layer_0_is_consistent(index / ROWS, header) and _upper_layers_are_consistent(index / LINK_LISTS, header)
 
 
-def _holds_below(file: Path, header: Header) -> bool:
+def _layer_0_is_consistent(file: Path, header: Header) -> bool:
     """Return whether all elements are present, with links to existing elements in layer 0."""
     width = 1 + header.most_below
-    if header.row_size < width * WORD or not _has(file, header.elements * header.row_size):
+    if not _has(file, header.elements * header.row_size):
         return False
     rows = np.memmap(file, np.uint8, "r", shape=(header.elements, header.row_size))
     for start in range(0, header.elements, ELEMENTS_AT_ONCE):
@@ -80,7 +88,7 @@ def _holds_below(file: Path, header: Header) -> bool:
     return True
 
 
-def _holds_above(file: Path, header: Header) -> bool:
+def _upper_layers_are_consistent(file: Path, header: Header) -> bool:
     """Return whether each element's link lists have the size of its level, and link to elements of the same layer."""
     width = 1 + header.most
     if not _has(file, header.elements * WORD):
@@ -100,10 +108,10 @@ def _holds_above(file: Path, header: Header) -> bool:
         levels[element] = level
         lists += [(layer, at + (layer - 1) * width) for layer in range(1, level + 1)]
         at += level * width
-    return bool(levels[header.entry] == header.top) and _links_hold(words, lists, levels, header.most)
+    return bool(levels[header.entry] == header.top) and _links_are_consistent(words, lists, levels, header.most)
 
 
-def _links_hold(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[np.int64], most: int) -> bool:
+def _links_are_consistent(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[np.int64], most: int) -> bool:
     for start in range(0, len(lists), ELEMENTS_AT_ONCE):
         layers, places = np.array(lists[start : start + ELEMENTS_AT_ONCE]).T
         linked = _elements(words[places[:, None] + np.arange(1 + most)], most, len(levels))

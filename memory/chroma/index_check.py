@@ -72,7 +72,7 @@ def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bo
     if child.returncode:
         # Stopped from outside, or failed to start: no fault of an index.
         reason = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
-        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({reason[0]}): try again.")
+        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({reason[0]}): open it again.")
     return said, True
 
 
@@ -81,7 +81,7 @@ def _whole(collection: Collection) -> bool:
     try:
         ids = collection.get(include=[])["ids"]
     except InternalError as error:
-        # Any other error, such as a full disk, is no reason to drop an index.
+        # Any other error, such as a full disk, does not mean that an index is unreadable.
         if "hnsw" not in str(error):
             raise
         return False

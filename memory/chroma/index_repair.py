@@ -4,6 +4,12 @@ Chroma keeps records in SQLite, which survives a kill at any moment, and vectors
 to time, which do not. A record holds its texts and the paths of the indexed ones, so its vectors can be recomputed. The
 collections to rebuild are listed in a file next to the database until they are done, so a rebuild interrupted by a kill
 or a full disk starts again at the next opening.
+
+Only unreadable indexes are dropped. To drop all of them after each kill takes four times as long as to check them, pays
+for each embedding again, and misses the indexes of a killed Chroma server, which leaves no mark in its folder. The
+check has two parts, since each misses what the other finds. `hnsw` finds files that contradict each other: their
+vectors can often be read, and the next write crashes or fills the disk. `index_check` reads all vectors, and finds
+damage that the HNSW files do not show, such as a torn list of ids.
 """
 
 import json
@@ -19,7 +25,7 @@ import numpy as np
 
 from memory.chroma.connection import DATABASE, SCANT, Connection, Table, first_line
 from memory.chroma.errors import BadStoreError, StoreError
-from memory.chroma.hnsw import HEADER, holds_together
+from memory.chroma.hnsw import HEADER, is_consistent
 from memory.chroma.index_check import unreadable
 from memory.chroma.layout import IDENTITY, OURS, StoredRecord, arbitrary_vector, is_main_row, readable, texts_at
 from memory.search.vectors import Vector
@@ -28,7 +34,7 @@ OPEN_MARK = "billp.open"
 """File that exists while a store has the folder open, and stays if Chroma failed. If an opening finds it, the last
 process was killed or had no disk space left.
 """
-TO_REBUILD = "billp.rebuild_dropped"
+TO_REBUILD = "billp.mend"
 """File with the names of the collections to rebuild, as a JSON list."""
 ROWS_AT_ONCE = 200
 """Rows whose vectors are computed and written at a time."""
@@ -52,17 +58,19 @@ def set_aside_unreadable(folder: Path) -> None:
         BadStoreError: The folder cannot be opened, or its disk is full.
     """
     left = (folder / OPEN_MARK).exists() or (folder / TO_REBUILD).exists()
-    if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
+    if not left and all(is_consistent(header.parent) for header in folder.glob(f"*/{HEADER}")):
         return
     indexes = _indexes(folder)
     if IDENTITY not in indexes:
         return
     ours = [name for name in indexes if OURS.fullmatch(name)]
-    torn = [name for name in ours if not holds_together(folder / indexes[name])]
+    torn = [name for name in ours if not is_consistent(folder / indexes[name])]
     lost = torn + unreadable(folder, [name for name in ours if name not in torn])
     if lost:
         if (free := shutil.disk_usage(folder).free) < SCANT:
-            raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
+            raise BadStoreError(
+                f"The memory in {folder} cannot be opened, as its disk has {free // 1024:,} kB left: free space."
+            )
         # List first, then delete, since a kill may come in between.
         scratch = folder / f"{TO_REBUILD}.new"
         scratch.write_text(json.dumps(sorted({*_to_rebuild(folder), *lost})))
@@ -101,7 +109,7 @@ def _to_rebuild(folder: Path) -> list[str]:
         return []
 
 
-def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> None:
+def rebuild_indexes(connection: Connection, dimension: int, embed: Embed) -> None:
     """Recompute the vectors of dropped indexes, and log it. Only folders need it.
 
     Args:
@@ -121,7 +129,7 @@ def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> Non
             continue
         ids = collection.get(include=[])["ids"]
         _log.warning(
-            "The index of the memory in %s cannot be read, as after a kill: the vectors of its %s rows are computed "
+            "The index of the memory in %s is unreadable, as after a kill: the vectors of its %s rows are computed "
             "again.",
             folder,
             f"{len(ids):,}",
@@ -132,7 +140,7 @@ def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> Non
             raise
         except Exception as error:  # An embedding may raise anything.
             raise StoreError(
-                f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
+                f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): repair the "
                 "embedding, then open the memory again."
             ) from error
     (folder / TO_REBUILD).unlink()
@@ -140,16 +148,16 @@ def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> Non
 
 def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
-    next_message = ROWS_PER_MESSAGE
+    reported = ROWS_PER_MESSAGE
     main_rows = [row for row in ids if is_main_row(row)]
     for start in range(0, len(main_rows), ROWS_AT_ONCE):
         page = collection.get(ids=main_rows[start : start + ROWS_AT_ONCE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
-        if len(ids) - len(rest) >= next_message:
-            _log.warning("%s of %s rows have their vectors again.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
-            next_message += ROWS_PER_MESSAGE
+        if len(ids) - len(rest) >= reported:
+            _log.warning("%s of %s rows have new vectors.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
+            reported += ROWS_PER_MESSAGE
     # Rows without a vector of their own, and rows left by a killed process. They need one too, since Chroma cannot
     # delete rows that the index lacks.
     _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})

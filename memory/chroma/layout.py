@@ -189,9 +189,7 @@ def readable(rows: Sequence[Metadata | None] | None) -> list[StoredRecord]:
         try:
             records.append(read_record(metadata or {}))
         except (KeyError, TypeError, ValueError) as error:
-            _log.warning(
-                "A row of the memory holds no record and is passed over (%s: %s).", type(error).__name__, error
-            )
+            _log.warning("Skipped a row of the memory that is not a record (%s: %s).", type(error).__name__, error)
     return records
 
 
@@ -205,7 +203,7 @@ def read_record(metadata: Metadata) -> StoredRecord:
     """
     namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
     if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
-        raise TypeError(f"{key!r} in {namespace} is no name of a record")
+        raise TypeError(f"{key!r} in {namespace} is not the name of a record")
     return StoredRecord(
         namespace=tuple(namespace),
         key=key,
@@ -407,7 +405,7 @@ class Chunk:
         vector_rows = sum(write.vector_row_bytes for write, _ in self.vector_rows)
         return vector_rows + sum(write.main_row_bytes for write in self.main_rows)
 
-    def fits_beside(self, others: Sequence["Chunk"]) -> bool:
+    def fits_with(self, others: Sequence["Chunk"]) -> bool:
         """Return whether it can be written with others of its collection: within the limits, and no record twice."""
         return (
             sum(one.rows for one in (self, *others)) <= CHUNK
@@ -471,7 +469,7 @@ def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:
     """Return a value as JSON.
 
     Raises:
-        BadRecordError: The value is no JSON.
+        BadRecordError: The value is not JSON.
     """
     try:
         # Sorted, as LangGraph does when it turns a value into text, so that keys of several types are an error: JSON

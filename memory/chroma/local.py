@@ -53,6 +53,10 @@ class LocalBackend(Backend):
         except NotLoadedError:
             return None
 
+    def drop_caches(self) -> None:
+        """Drop the caches of all collections. Only the worker may call it."""
+        self._caches.clear()
+
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
         cache = self._cache(labels_of(namespace))

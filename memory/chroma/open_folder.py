@@ -19,7 +19,7 @@ from memory.chroma.open_server import open_server
 
 STORE_LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
-FOLDER_ADVICE = f"if the disk has room and may be written, {REPAIR}"
+FOLDER_ADVICE = f"check that the disk has space and is writable; if so, {REPAIR}"
 CHROMA_TABLES = {"collections", "embeddings_queue", "migrations"}
 
 
@@ -33,7 +33,7 @@ def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path
         seconds: Longest wait for each answer of a server.
 
     Raises:
-        BadStoreError: It is no store, damaged, locked by another store, not writable, or does not answer.
+        BadStoreError: It is not a store, is damaged, locked by another store, not writable, or does not answer.
     """
     if where is None:
         return _in_memory()
@@ -48,10 +48,10 @@ def _in_memory() -> Connection:
         client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
     except ValueError as error:
         raise BadStoreError(
-            f"The memory cannot be kept in this process alone ({first_line(error)}): close the other client in memory "
-            "first, make it with Settings(anonymized_telemetry=False), or name a folder."
+            f"A memory without a folder cannot be opened ({first_line(error)}): close this process's other in-memory "
+            "client of Chroma, create it with Settings(anonymized_telemetry=False), or name a folder."
         ) from error
-    return Connection(client, "memory only", "open a new one", shared=False, prefix=f"x{uuid.uuid4().hex}-")
+    return Connection(client, "(in memory)", "open a new one", shared=False, prefix=f"x{uuid.uuid4().hex}-")
 
 
 def _folder(path: Path) -> Connection:
@@ -106,11 +106,11 @@ def _refuse_foreign(path: Path) -> None:
     try:
         names = {entry.name for entry in path.iterdir()} - {STORE_LOCK} if path.exists() else set()
     except NotADirectoryError as error:
-        raise BadStoreError(f"{path} is no folder: name a folder for the memory.") from error
+        raise BadStoreError(f"{path} is not a folder: name a folder for the memory.") from error
     except OSError as error:
         raise BadStoreError(f"{path} cannot be read ({error.strerror}): choose another folder.") from error
     if names and DATABASE not in names:
-        raise BadStoreError(f"{path} holds other files and no memory: choose an empty folder or an existing memory.")
+        raise BadStoreError(f"{path} holds other files but no memory: choose an empty folder or an existing memory.")
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -153,10 +153,10 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
     held = table.metadata if table else {}
     if held.get("layout") != LAYOUT:
         raise BadStoreError(
-            f"The memory at {place} has layout {held.get('layout')}, this version reads {LAYOUT}: choose another place."
+            f"The memory at {place} has layout {held.get('layout')}, this version reads {LAYOUT}: use another one."
         )
     if (held.get("embedding"), held.get("dimension")) != (name, dimension):
         raise BadStoreError(
-            f"The memory at {place} was made with the embedding {held.get('embedding')} ({held.get('dimension')} "
-            f"dimensions), not with {name} ({dimension}): use that embedding, or choose another place."
+            f"The memory at {place} was created with the embedding {held.get('embedding')} ({held.get('dimension')} "
+            f"dimensions), not with {name} ({dimension}): use that embedding, or another memory."
         )

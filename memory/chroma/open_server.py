@@ -69,7 +69,7 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
         _, cause = without(secrets, error)
         raise BadStoreError(
             f"The Chroma server at {place} does not answer within {seconds:g} seconds: check that it runs, correct "
-            "BILLP_CHROMA_URL, or set BILLP_CHROMA_SECONDS to more."
+            "BILLP_CHROMA_URL, or increase BILLP_CHROMA_SECONDS."
         ) from cause
     except Exception as error:  # As in `chroma_calls`.
         _, cause = without(secrets, error)
@@ -102,7 +102,7 @@ def _credentials(place: str, parts: SplitResult, headers: Mapping[str, str]) -> 
         return {}
     if any(name.lower() == "authorization" for name in headers):
         raise BadStoreError(
-            f"There are two credentials for {place}, in the address and in a header Authorization: keep one of them."
+            f"There are two credentials for {place}, in the address and in the header Authorization: remove one."
         )
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
@@ -112,14 +112,14 @@ def _unreachable(place: str, secrets: tuple[str, ...], error: Exception) -> str 
     """Return a message for an untrusted certificate or rejected credentials. None for any other error."""
     if untrusted := caused_by(error, ssl.SSLCertVerificationError):
         return (
-            f"The server at {place} is not trusted ({untrusted.verify_message}): name the file with the certificate "
-            "of the authority that signed its own in BILLP_CHROMA_CA."
+            f"The server at {place} is not trusted ({untrusted.verify_message}): set BILLP_CHROMA_CA to the "
+            "PEM file of the authority that signed its certificate."
         )
     refused = caused_by(error, httpx.HTTPStatusError)
     if refused and refused.response.status_code in REFUSED:
         return (
-            f"The server at {place} lets nobody in with these credentials ({refused.response.status_code}): correct "
-            "BILLP_CHROMA_HEADERS, or name and password in BILLP_CHROMA_URL."
+            f"The server at {place} rejects these credentials "
+            f"({refused.response.status_code}): correct BILLP_CHROMA_HEADERS, or name and password in BILLP_CHROMA_URL."
         )
     return None
 
@@ -143,7 +143,7 @@ def _other_version(place: str, headers: Mapping[str, str], ca: str | None) -> st
 
 
 def _wrong_version(place: str, version: str) -> str:
-    return f"The Chroma server at {place} has version {version}: version {MAJOR}x is needed."
+    return f"The Chroma server at {place} has version {version}: install version {MAJOR}x there."
 
 
 def _no_server(place: str, secrets: tuple[str, ...], error: Exception) -> str:
@@ -158,7 +158,7 @@ def public_url(url: str) -> tuple[str, SplitResult]:
     """Return a URL without credentials, for messages, and its parts.
 
     Raises:
-        BadStoreError: It is no http(s) URL.
+        BadStoreError: It is not an http(s) URL.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
@@ -168,5 +168,7 @@ def public_url(url: str) -> tuple[str, SplitResult]:
     except ValueError:
         valid = False
     if not valid:
-        raise BadStoreError(f"{place} is no address of a Chroma server: write http://HOST:PORT or https://HOST:PORT.")
+        raise BadStoreError(
+            f"{place} is not the address of a Chroma server: write http://HOST:PORT or https://HOST:PORT."
+        )
     return place, parts

@@ -97,13 +97,17 @@ class RemoteBackend(Backend):
         try:
             return call()
         except GoneError:
-            self._collections.clear()
+            self.drop_caches()
             self._settle()
             return call()
 
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return None: each read is a request."""
         return None
+
+    def drop_caches(self) -> None:
+        """Drop the known collections. Records are not cached."""
+        self._collections.clear()
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""

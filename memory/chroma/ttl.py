@@ -37,14 +37,15 @@ def check_ttl(op: PutOp) -> None:
     """Raise if the time to live of a write is invalid.
 
     Raises:
-        BadRecordError: It is no number of minutes.
+        BadRecordError: It is not a number of minutes.
     """
     ttl = op.ttl
     if ttl is None:
         return
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or math.isnan(ttl) or abs(ttl) > LONGEST:
         raise BadRecordError(
-            f"The time to live of {op.key!r} in {op.namespace} is {ttl!r}: use minutes, at most {LONGEST:.0e}."
+            f"The time to live of {op.key!r} in {op.namespace} is {ttl!r}: use a number of minutes, at most "
+            f"{LONGEST:.0e}."
         )
 
 

@@ -46,16 +46,16 @@ def check_filter(wanted: Any) -> None:
     """Raise if a filter is invalid, whatever the records are.
 
     Raises:
-        ValueError: The filter is no dict of field names, is nested too deep, has an unknown operator, an operator in
-            place of a field, or a bound that is no number.
+        ValueError: The filter is not a dict of fields, is nested too deep, has an unknown operator, an operator in
+            place of a field, or a bound that is not a number.
     """
     if wanted is None:
         return
     if not isinstance(wanted, dict) or not all(isinstance(name, str) for name in wanted):
-        raise ValueError('The filter is no dict by names of fields: write {"field": value}.')
+        raise ValueError('The filter is not a dict of fields: write {"field": value}.')
     for name, condition in wanted.items():
         if name.startswith("$"):
-            raise ValueError(f"The filter operator {name!r} stands for no field: all fields of a filter have to match.")
+            raise ValueError(f"The filter operator {name!r} is not a field: list the fields, all of which must match.")
         _check_condition_on_field(condition, MOST_NESTED)
 
 
@@ -68,7 +68,7 @@ def _check_condition_on_field(wanted: Any, levels: int) -> None:
     if not isinstance(wanted, dict):
         return
     if not all(isinstance(name, str) for name in wanted):
-        raise ValueError('A condition of the filter is no dict by names of fields: write {"field": value}.')
+        raise ValueError('A condition of the filter is not a dict of fields: write {"field": value}.')
     operators = any(name.startswith("$") for name in wanted)
     for name, part in wanted.items():
         if operators and name not in _OPERATORS:

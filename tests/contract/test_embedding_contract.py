@@ -100,5 +100,5 @@ def test_an_embedding_that_nobody_brings_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("BILLP_EMBEDDING", raising=False)
     assert chosen_embedding() is None
     monkeypatch.setenv("BILLP_EMBEDDING", "nobodys")
-    with pytest.raises(BadStoreError, match="names 'nobodys': no installed package brings any"):
+    with pytest.raises(BadStoreError, match="unknown embedding 'nobodys': install the package that provides it"):
         chosen_embedding()

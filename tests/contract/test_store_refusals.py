@@ -51,18 +51,18 @@ REFUSED: dict[str, tuple[Op, str]] = {
         "'infix': use prefix or suffix",
     ),
     "query": (SearchOp(PLACE, query=5), "query is 5: use a text"),  # type: ignore[arg-type]
-    "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is no text"),  # type: ignore[arg-type]
-    "key to get": (GetOp(PLACE, None), "key None in .* is no text"),  # type: ignore[arg-type]
+    "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is not a text"),  # type: ignore[arg-type]
+    "key to get": (GetOp(PLACE, None), "key None in .* is not a text"),  # type: ignore[arg-type]
     "value": (PutOp(PLACE, "k", [1]), r"value of 'k' in .* is \[1\]: use a dict"),  # type: ignore[arg-type]
     "index": (PutOp(PLACE, "k", {}, index=True), "index of 'k' in .* is True: use a list of paths"),  # type: ignore[arg-type]
-    "namespace": (SearchOp("ab"), "namespace 'ab' is no list of labels"),  # type: ignore[arg-type]
-    "filter": (SearchOp(PLACE, filter=["n"]), "filter is no dict"),  # type: ignore[arg-type]
-    "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is no dict"),  # type: ignore[dict-item]
+    "namespace": (SearchOp("ab"), "namespace 'ab' is not a tuple: use a tuple of labels"),  # type: ignore[arg-type]
+    "filter": (SearchOp(PLACE, filter=["n"]), "filter is not a dict"),  # type: ignore[arg-type]
+    "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is not a dict"),  # type: ignore[dict-item]
     "operator in a list": (SearchOp(PLACE, filter={"tags": [{"$in": [1]}]}), r"Unknown filter operator '\$in'"),
     "operator further in": (SearchOp(PLACE, filter={"x": {"y": [{"z": {"$in": 1}}]}}), r"operator '\$in'"),
     "deep filter": (SearchOp(PLACE, filter={"x": DEEP}), "more than 100 levels"),
-    "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' stands for no field"),
-    "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' stands for no field"),
+    "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' is not a field"),
+    "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' is not a field"),
     "bound": (SearchOp(PLACE, filter={"n": {"$gt": [1]}}), r"bound of \$gt is \[1\]"),
 }
 
@@ -76,7 +76,7 @@ async def test_a_caller_s_mistake_is_a_value_error_and_changes_nothing(ours: Chr
             ask() if ask else await ours.abatch([PutOp(PLACE, "new", {}), op])
         assert type(caught.value) in (ValueError, InvalidNamespaceError, BadRecordError)
         assert "\n" not in str(caught.value)
-    assert [item.key for item in ours.search(PLACE)] == ["1"] and not ours._connection.failed.is_set()
+    assert [item.key for item in ours.search(PLACE)] == ["1"] and not ours.connection.failed.is_set()
 
 
 def test_whole_numbers_may_come_as_json_has_them(ours: ChromaStore) -> None:
@@ -101,7 +101,7 @@ def test_numbers_of_any_size_are_compared_as_they_are(ours: ChromaStore, query: 
     assert found({"$lt": 10**400}) == {"less", "one", "text", "odd"}
     assert found({"$gte": 10**400}) == {"huge"} == found(10**400)
     assert found({"$lte": -(10**400)}) == {"less"}
-    assert not ours._connection.failed.is_set()
+    assert not ours.connection.failed.is_set()
 
 
 def test_lists_are_namespaces_too(store: BaseStore, kind: str) -> None:
@@ -157,17 +157,16 @@ def test_a_row_that_holds_no_record_hides_no_other(
     ours: ChromaStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     ours.put(PLACE, "k", {"x": "red"}, index=["x"])
-    rows = ours._backend._collection(PLACE)
+    rows = ours.backend.table(PLACE)
     fields = (rows.get(include=["metadatas"])["metadatas"] or [])[0]
     odd = [dict(fields) | {"key": "2"}, dict(fields) | {"namespace": "[1]"}, {"vectors": 1}]
     vectors = np.random.default_rng(0).standard_normal((len(odd), DIMENSION))
     rows.upsert(ids=[f"{n:032x}" for n in range(len(odd))], embeddings=vectors, metadatas=odd)
-    forget = getattr(ours._backend, "_caches", {})
-    ours._worker.submit(forget.clear).result()
+    ours.worker.submit(ours.backend.drop_caches).result()
     assert [item.key for item in ours.search(PLACE)] == ["k"]
     assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]
     assert ours.list_namespaces() == [PLACE]
-    assert "holds no record and is passed over" in caplog.text and not ours._connection.failed.is_set()
+    assert "Skipped a row of the memory that is not a record" in caplog.text and not ours.connection.failed.is_set()
     # The foreign rows stay.
     assert len(rows.get(include=[])["ids"]) == 4
 
@@ -206,12 +205,12 @@ async def test_embeddings_may_be_what_langgraph_takes(
         ]
     async with ChromaStore(tmp_path / "memory", embeddings=embeddings) as store:
         assert (await store.asearch(PLACE, query="red"))[0].key == "one"
-    with pytest.raises(BadStoreError, match="made with the embedding"):
+    with pytest.raises(BadStoreError, match="created with the embedding"):
         ChromaStore(tmp_path / "memory", embeddings=lambda texts: vectors_of(texts))
 
 
 def test_a_text_that_names_no_embedding_here_is_refused_in_one_line() -> None:
-    with pytest.raises(BadStoreError, match="The embedding 'nobody:model' cannot be made") as caught:
+    with pytest.raises(BadStoreError, match="The embedding 'nobody:model' cannot be created") as caught:
         ChromaStore(embeddings="nobody:model")
     assert "\n" not in str(caught.value)
 
@@ -223,7 +222,7 @@ def test_vectors_that_do_not_fit_are_refused(given: Any) -> None:
             return given
 
     odd: Embeddings = Odd()
-    with ChromaStore(embeddings=odd) as store, pytest.raises(BadRecordError, match="16 finite numbers a text"):
+    with ChromaStore(embeddings=odd) as store, pytest.raises(BadRecordError, match="16 finite numbers for each text"):
         store.put(PLACE, "k", {"x": "red"}, index=["x"])
 
 
@@ -243,19 +242,19 @@ def test_closing_ends_a_sweep_that_is_under_way(
     store = chroma(ttl={"default_ttl": 30})
     for number in range(30):
         store.put(PLACE, str(number), {}, ttl=-1)
-    sweep: Callable[..., Any] = store._backend.sweep
+    sweep: Callable[..., Any] = store.backend.sweep
 
     def slow(*args: Any) -> Any:
         amid.set()
         assert go_on.wait(20)
         return sweep(*args)
 
-    monkeypatch.setattr(store._backend, "sweep", slow)
+    monkeypatch.setattr(store.backend, "sweep", slow)
     store.start_ttl_sweeper(0.0001)
     assert amid.wait(20)
     closing = threading.Thread(target=store.close, daemon=True)
     closing.start()
-    while store._closed is False:
+    while not store.closed:
         closing.join(0.01)
     go_on.set()
     closing.join(20)

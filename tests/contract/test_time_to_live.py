@@ -197,11 +197,11 @@ def test_a_read_of_what_is_replaced_meanwhile_does_not_touch_the_new_record(
         clock.pass_for(one, 6)
         (read,) = one.records(("shared", "b"))
         other.put(("shared", "b"), "k", {"t": "blue"})
-        one._backend.write(Chunk(("shared", "b"), read=[read]))
+        one.backend.write(Chunk(("shared", "b"), read=[read]))
         assert deadlines(other)["k"] is None
         other.put(("shared", "b"), "k", {"t": "green"}, ttl=2)
         until = deadlines(other)["k"]
-        one._backend.write(Chunk(("shared", "b"), read=[read]))
+        one.backend.write(Chunk(("shared", "b"), read=[read]))
         assert deadlines(other)["k"] == until
         clock.pass_for(one, 3)
         assert one.sweep_ttl() == 1
@@ -247,7 +247,7 @@ def test_records_without_a_time_to_live_have_no_field_for_it(tmp_path: Path) -> 
         store.put(("a", "b"), "was mortal", {}, ttl=10)
         store.put(("a", "b"), "was mortal", {})
         store.put(("a", "b"), "mortal", {}, ttl=10)
-        rows = store._backend._collection(("a", "b")).get(include=["metadatas"])["metadatas"] or []
+        rows = store.backend.table(("a", "b")).get(include=["metadatas"])["metadatas"] or []
         assert sorted((len(row), "expires_at" in row) for row in rows) == [(8, False), (8, False), (10, True)]
 
 
@@ -259,13 +259,13 @@ def test_a_new_record_under_the_name_of_an_expired_one_leaves_nothing_of_it(tmp_
         store.put(("a", "b"), "k", {"x": "green"}, index=["x"])
         item = store.get(("a", "b"), "k")
         assert item and item.created_at == item.updated_at
-        assert len(store._backend._collection(("a", "b")).get()["ids"]) == 1
+        assert len(store.backend.table(("a", "b")).get()["ids"]) == 1
 
 
 @pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e10, "5", True])
 def test_what_is_no_time_to_live_is_refused(ttl: Any) -> None:
     with chroma() as store:
-        with pytest.raises(BadRecordError, match="use minutes"):
+        with pytest.raises(BadRecordError, match="use a number of minutes"):
             store.batch([PutOp(("a",), "good", {}), PutOp(("a",), "bad", {}, ttl=ttl)])
         assert store.search(()) == []
 
@@ -328,6 +328,6 @@ class TestTheSettingOfLangGraphsServer:
     )
     def test_one_that_cannot_be_used_is_named(self, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
         monkeypatch.setenv("LANGGRAPH_STORE", setting)
-        with pytest.raises(BadStoreError, match="setting store of langgraph.json cannot be used") as caught:
+        with pytest.raises(BadStoreError, match="setting store of langgraph.json is invalid") as caught:
             configured_ttl()
         assert "\n" not in str(caught.value)

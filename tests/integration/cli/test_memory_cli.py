@@ -199,7 +199,7 @@ def test_nothing_is_written_unless_every_line_is_good(filled: Path, tmp_path: Pa
         ("no json", "line 10: Invalid JSON"),
         (json.dumps(first), "line 10: same namespace and key as line 1"),
         (json.dumps(first | {"key": "n", "namespace": ["lessons", "../..", "x"]}), "line 10: "),
-        (json.dumps(first | {"key": "n", "embedding": "other"}), "line 10: the vectors are of the embedding other"),
+        (json.dumps(first | {"key": "n", "embedding": "other"}), "line 10: the vectors were made by the embedding o"),
         (json.dumps(first | {"key": "n", "vectors": [[1.0]]}), "(1 dimensions)"),
         (json.dumps({**json.loads(json.dumps(first)), "key": "n", "namespace": ["profiles", "w", "u"],
                      "value": {"ratings": "all"}, "embedded": [], "vectors": []}), "line 10: ratings"),
@@ -397,10 +397,10 @@ def test_memories_that_cannot_be_used_are_refused_with_one_line(filled: Path, tm
     assert "holds other files and no memory" in refused(billp(tmp_path / "foreign", "memory", "show", "lessons"))
     with ChromaStore(tmp_path / "fake" / "memory", embeddings=FakeEmbeddings()) as store:
         store.put(("a", "b"), "k", {})
-    assert "was made with the embedding fake" in refused(billp(tmp_path / "fake", "memory", "export", "-"))
+    assert "was created with the embedding fake" in refused(billp(tmp_path / "fake", "memory", "export", "-"))
     shutil.move(tmp_path / "fake" / "memory", tmp_path / "fake" / "runs" / "r" / "memory" / "billp-0")
     said = refused(billp(tmp_path / "fake", "memory", "list", "--run", "r"))
-    assert "runs/r/memory/billp-0 was made with the embedding fake" in said
+    assert "runs/r/memory/billp-0 was created with the embedding fake" in said
 
 
 @pytest.fixture
@@ -423,11 +423,11 @@ def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: 
     assert read(home, "search", "war", **env) == read(filled, "search", "war")
     with ChromaStore(server) as store:
         store.put(("notes", "tiny", "2"), "expired", {"text": "for a while"}, ttl=-1)
-        (row,) = store._backend._collection(("notes", "tiny")).get()["ids"]
+        (row,) = store.backend.table(("notes", "tiny")).get()["ids"]
     said = told(home, "forget", "--user", "2", "--yes", **env)
     assert "records deleted: 6" in said and NOTHING_LEFT in said
     with ChromaStore(server) as store:
-        assert store._backend._collection(("notes", "tiny")).get(ids=[row])["ids"] == []
+        assert store.backend.table(("notes", "tiny")).get(ids=[row])["ids"] == []
     assert told(home, "export", "-", **env) == told(filled, "export", "-", "--user", "1")
     assert not home.exists()
 

@@ -67,7 +67,7 @@ async def test_clients_that_write_one_record_at_once_leave_a_whole_one(store: Ch
 
 
 def test_another_embedding_is_refused(store: ChromaStore, chroma_url: str) -> None:
-    with pytest.raises(BadStoreError, match="made with the embedding fake"):
+    with pytest.raises(BadStoreError, match="created with the embedding fake"):
         ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))
 
 
@@ -117,7 +117,7 @@ def test_a_server_of_another_major_version_is_named(known: dict[str, str]) -> No
         thread.start()
         try:
             (version,) = known.values()
-            with pytest.raises(BadStoreError, match=rf"has version {version}: version 1\.x is needed") as caught:
+            with pytest.raises(BadStoreError, match=rf"has version {version}: install version 1\.x there") as caught:
                 chroma(f"http://127.0.0.1:{server.server_port}")
         finally:
             server.shutdown()
@@ -190,5 +190,5 @@ def test_a_client_whose_server_lost_its_collections_works_again(store: ChromaSto
         store.put(("a", "b"), "k", {"n": 3})
         item = store.get(("a", "b"), "k")
         assert item and item.value == {"n": 3}
-    with pytest.raises(BadStoreError, match="made with the embedding fake"):
+    with pytest.raises(BadStoreError, match="created with the embedding fake"):
         ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))

@@ -229,9 +229,9 @@ def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, conte
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("raise RuntimeError('no\\nlicence')", "cannot be loaded: no licence"),
-        ("it = 1", "cannot be loaded: 'int' object is not callable"),
-        ("it = dict", "is none of LangChain's Embeddings"),
+        ("raise RuntimeError('no\\nlicence')", "cannot be loaded (no licence)"),
+        ("it = 1", "cannot be loaded ('int' object is not callable)"),
+        ("it = dict", "is not one of LangChain's Embeddings"),
     ],
 )
 def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Path, content: str, told: str) -> None:

@@ -58,7 +58,7 @@ def ask(server: Server, path: str, body: dict[str, Any]) -> httpx.Response:
         ("/store/items/search", {"limit": -1}, 422, "limit has to be"),
         ("/store/items/search", {"offset": 2**63}, 422, "offset has to be an integer from 0 to 1,000,000,000"),
         ("/store/items/search", {"offset": -1}, 422, "offset has to be"),
-        ("/store/items/search", {"filter": {"$or": []}}, 400, "filter operator '$or' stands for no field"),
+        ("/store/items/search", {"filter": {"$or": []}}, 400, "filter operator '$or' is not a field"),
         ("/store/items/search", {"filter": {"n": {"$gt": "x"}}}, 400, "bound of $gt"),
         ("/store/namespaces", {"limit": 1e20}, 422, "limit has to be"),
         ("/store/namespaces", {"max_depth": 1e20}, 422, "max_depth has to be an integer from 1 to 100"),
@@ -87,8 +87,8 @@ def test_a_visit_that_chroma_s_silence_stops_says_so_and_can_be_resumed(server: 
         os.kill(chroma.process.pid, signal.SIGCONT)
     assert failed["error"] == "NoAnswerError"
     assert failed["message"] == (
-        f"The memory at {chroma.url} failed (no answer within 2 seconds): check that the server runs, or set "
-        "BILLP_CHROMA_SECONDS to more."
+        f"The memory at {chroma.url} failed (no answer within 2 seconds): check that the server runs, or "
+        "increase BILLP_CHROMA_SECONDS."
     )
     assert searched.status_code == 503
     assert searched.json()["detail"] == failed["message"]

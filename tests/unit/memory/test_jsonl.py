@@ -132,7 +132,7 @@ def test_labels_are_read_back(text: str) -> None:
         (VECTORS | {"embedded": ["text", "more"], "value": {"text": "a", "more": "b"}, "vectors": [UNIT, UNIT[1:]]},
          "differ"),
         ({"namespace": ["values", "tiny"], "value": VALUE}, "kind, space and user"),
-        ({"namespace": ["values", "tiny", "bob"], "value": VALUE}, "another in the namespace"),
+        ({"namespace": ["values", "tiny", "bob"], "value": VALUE}, "the namespace another one"),
         ({"namespace": ["values", "tiny", "ann"], "value": VALUE | {"target": "high"}}, "value.target"),
         ({"namespace": ["lessons", "tiny", "ann"], "value": VALUE}, "value."),
     ],
@@ -146,7 +146,7 @@ def test_what_no_memory_wrote_is_refused(changes: dict[str, Any], words: str) ->
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"embedding": "other"}, "of the embedding other .* this memory's are of fake .*--recompute"),
+        ({"embedding": "other"}, "by the embedding other .* this memory uses fake .*--recompute"),
         ({"vectors": [UNIT[1:]]}, "15 dimensions"),
         ({"vectors": [[2.0, *UNIT[1:]]]}, "not of length 1"),
         ({"vectors": [[1e38] * DIMENSION]}, "not of length 1"),

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromadb.api.models.Collection import Collection
 from langgraph.store.base import BaseStore, PutOp
 
 import memory.store
 from graph.conformance.stalls import longest_stall
 from memory.chroma.backend import Backend
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
-from memory.chroma.layout import CHUNK
+from memory.chroma.layout import CHUNK, is_main_row
 from memory.search.scoring import exact_scores
 from memory.store import ChromaStore, create_store
 from tests.stores import DIMENSION, FakeEmbeddings, chroma
@@ -118,14 +119,18 @@ class TestPersistence:
         with chroma(folder) as store:
             store.put(("a", "b"), "k", {"x": "old one", "y": "old two"}, index=["x", "y"])
 
-            def fail(*_: object) -> None:
-                raise OSError("disk full")
+            upsert = Collection.upsert
+
+            def fail_at_main_rows(self: Collection, ids: list[str], **rows: Any) -> None:
+                if any(map(is_main_row, ids)):
+                    raise OSError("disk full")
+                upsert(self, ids=ids, **rows)
 
             with (
                 monkeypatch.context() as patch,
-                pytest.raises(StoreError, match=r"failed \(disk full\): if the disk has room"),
+                pytest.raises(StoreError, match=r"failed \(disk full\): check that the disk has space"),
             ):
-                patch.setattr(Backend, "_put_heads", fail)
+                patch.setattr(Collection, "upsert", fail_at_main_rows)
                 store.put(("a", "b"), "k", {"x": "new one", "y": "new two"}, index=["x", "y"])
             for text in ("old one", "old two"):
                 assert store.search(("a", "b"), query=text)[0].score == 1.0
@@ -274,7 +279,7 @@ class TestRefusals:
 
     def test_a_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(BadStoreError, match="is no folder"):
+        with pytest.raises(BadStoreError, match="is not a folder"):
             chroma(tmp_path / "file")
         with pytest.raises(BadStoreError, match="folder"):
             chroma(tmp_path / "file" / "below")
@@ -331,7 +336,7 @@ class TestRefusals:
         kept = 0
         with (
             chroma(small_disk / "memory") as store,
-            pytest.raises(StoreError, match=r"its disk has \d+ kB left, so make room"),
+            pytest.raises(StoreError, match=r"its disk has \d+ kB left, so free space"),
         ):
             for kept in range(5_000):
                 store.put(("a", "b"), str(kept), {"text": f"text {kept}", "long": "x" * 5_000}, index=["text"])

@@ -66,8 +66,8 @@ def test_a_record_is_written_as_its_kind_has_it() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"value": None}, "no kind of memory"),
-        ({"value": {"kind": "profiles"}}, "no kind of memory"),
+        ({"value": None}, "unknown kind of memory"),
+        ({"value": {"kind": "profiles"}}, "unknown kind of memory"),
         ({"value": {"kind": "lessons"}}, "Field required"),
         ({"value": LESSON.model_dump() | {"text": "é" * 40_000}}, "at most 10000 characters"),
         ({"value": LESSON.model_dump() | {"situation": "é" * 40_000}}, "at most 64,000 bytes"),

@@ -13,7 +13,7 @@ import pytest
 from chromadb.api.client import Client
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
-from memory.chroma.hnsw import HEADER, LINK_LISTS, ROWS, Header, holds_together
+from memory.chroma.hnsw import HEADER, LINK_LISTS, ROWS, Header, is_consistent
 
 DIMENSION = 8
 ELEMENTS = 400
@@ -76,16 +76,16 @@ def sizes(index: Path) -> list[int]:
 @pytest.mark.parametrize(("elements", "deleted"), [(1, 0), (10, 0), (10, 10), (60, 5), (ELEMENTS, 200)])
 def test_what_chroma_has_written_holds(tmp_path: Path, elements: int, deleted: int) -> None:
     index = written(tmp_path, elements, deleted)
-    assert holds_together(index)
+    assert is_consistent(index)
     assert deleted or elements < 10 or header(index).elements >= elements
 
 
 def test_the_index_here_has_what_is_damaged_below(index: Path) -> None:
-    assert holds_together(index) and header(index).top >= 2 and len(sizes(index)) == header(index).elements == ELEMENTS
+    assert is_consistent(index) and header(index).top >= 2 and len(sizes(index)) == header(index).elements == ELEMENTS
 
 
 def test_where_nothing_is_laid_down_yet_nothing_is_torn(tmp_path: Path) -> None:
-    assert holds_together(tmp_path) and holds_together(tmp_path / "nowhere")
+    assert is_consistent(tmp_path) and is_consistent(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("file", [HEADER, ROWS, LINK_LISTS])
@@ -93,10 +93,10 @@ def test_a_file_that_is_cut_is_found_out(index: Path, file: str) -> None:
     content = (index / file).read_bytes()
     for part in (0, 1, len(content) // 2, len(content) - 1):
         (index / file).write_bytes(content[:part])
-        assert not holds_together(index), part
+        assert not is_consistent(index), part
     if file != HEADER:
         (index / file).unlink()
-        assert not holds_together(index)
+        assert not is_consistent(index)
 
 
 def test_a_size_that_is_torn_is_found_out_wherever_it_stands(index: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_size_that_is_torn_is_found_out_wherever_it_stands(index: Path) -> Non
     for place in random.Random(0).sample(places, 40):
         for size in (1, 4 * WIDTH + 4, 4 * WIDTH * (header(index).top + 1), 1_353_687_424, 2**32 - 1):
             change(index / LINK_LISTS, put(place, size))
-            assert not holds_together(index), (place, size)
+            assert not is_consistent(index), (place, size)
             (index / LINK_LISTS).write_bytes(content)
-    assert holds_together(index)
+    assert is_consistent(index)
 
 
 def test_a_level_that_shifts_all_that_follows_is_found_out(index: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_level_that_shifts_all_that_follows_is_found_out(index: Path) -> None:
     found = [place for place in sizes(index) if links[place : place + 4] == bytes(4)]
     for place in found[:-1:9]:
         change(index / LINK_LISTS, put(place, 4 * WIDTH))
-        assert not holds_together(index), place
+        assert not is_consistent(index), place
         (index / LINK_LISTS).write_bytes(links)
 
 
@@ -138,7 +138,7 @@ def test_a_link_that_leads_nowhere_is_found_out(
     place, content = where(index), (index / file).read_bytes()
     for at, number in [(place, most + 1), (place, 65_535), (place + 4, ELEMENTS), (place + 4, 2**32 - 1)]:
         change(index / file, put(at, number))
-        assert not holds_together(index), (at, number)
+        assert not is_consistent(index), (at, number)
         (index / file).write_bytes(content)
 
 
@@ -146,7 +146,7 @@ def test_a_link_to_an_element_that_is_not_in_the_layer_is_found_out(index: Path)
     links = (index / LINK_LISTS).read_bytes()
     low = next(number for number, place in enumerate(sizes(index)) if links[place : place + 4] == bytes(4))
     change(index / LINK_LISTS, put(first_above(index) + 4, low))
-    assert not holds_together(index)
+    assert not is_consistent(index)
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,25 @@ def test_a_link_to_an_element_that_is_not_in_the_layer_is_found_out(index: Path)
         put(52, -7, "<i"),
         put(56, ELEMENTS),
         put(28, 8, "<Q"),
+        put(4, 8, "<Q"),
+        put(36, 2**40, "<Q"),
+        put(44, 2**40, "<Q"),
+        put(44, 0, "<Q"),
+        put(60, 8, "<Q"),
+        put(68, 8, "<Q"),
+        put(76, 2**40, "<Q"),
     ],
-    ids=["one more", "many more", "lower top", "higher top", "no top", "entry", "row size"],
+    ids=[
+        *("one more", "many more", "lower top", "higher top", "no top", "entry", "row size"),
+        *("start", "label", "vector", "vector first", "links above", "links below", "links of a new one"),
+    ],
 )
 def test_a_header_of_another_time_is_found_out(index: Path, how: Change) -> None:
     change(index / HEADER, how)
-    assert not holds_together(index)
+    assert not is_consistent(index)
 
 
 def test_a_layout_that_is_not_known_is_left_to_chroma(index: Path) -> None:
     change(index / HEADER, put(0, 2))
     (index / LINK_LISTS).unlink()
-    assert holds_together(index)
+    assert is_consistent(index)

@@ -18,7 +18,7 @@ from memory.chroma import backend
 from memory.chroma.errors import BadStoreError, StoreError
 from memory.chroma.index_repair import OPEN_MARK, TO_REBUILD
 from memory.store import ChromaStore
-from tests.stores import FakeEmbeddings, chroma
+from tests.stores import DIMENSION, FakeEmbeddings, chroma
 
 ROOT = Path(__file__).resolve().parents[4]
 RECORDS = 150
@@ -36,9 +36,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(RECORDS):
                 store.put(WHERE, str(number), {"texts": texts(number), "other": "x"}, index=["texts[*]"])
             store.put(("other", "w"), "1", {"text": "elsewhere"}, index=["text"])
-            (notes,) = (one for one in store._connection.client.list_collections() if one.count() > RECORDS)
             left = "f" * 32
-            notes.upsert(ids=[f"{left}-t-1"], embeddings=[1.0] * store._dimension, metadatas=[{"owner": left}])
+            store.backend.table(WHERE[:2]).upsert(
+                ids=[f"{left}-t-1"], embeddings=[1.0] * DIMENSION, metadatas=[{"owner": left}]
+            )
     return folder
 
 
@@ -95,11 +96,12 @@ def test_an_unreadable_index_is_made_anew_and_said(
     with chroma(folder) as store:
         assert whole(store)
         # By now the vector row without a record is deleted.
-        assert not any("-t-" in row for one in store._backend._collections.values() for row in one.get()["ids"])
+        rows = [row for labels in store.backend.labels_of_all() for row in store.backend.table(labels).get()["ids"]]
+        assert len(rows) > RECORDS and not any("-t-" in row for row in rows)
         store.put(WHERE, "0", {"texts": ["new"], "other": "x"}, index=["texts[*]"])
         assert store.search(WHERE, query="new")[0].score == 1.0
     (said,) = caplog.messages
-    assert f"The index of the memory in {folder} cannot be read" in said and "are computed again" in said
+    assert f"The index of the memory in {folder} is unreadable" in said and "are computed again" in said
     caplog.clear()
     with chroma(folder) as store:
         assert store.search(WHERE, query="new")[0].score == 1.0
@@ -196,7 +198,7 @@ def test_a_check_that_somebody_stops_condemns_no_index(folder: Path, monkeypatch
     stopped = subprocess.CompletedProcess[str]([], -signal.SIGINT, "", "")
     with monkeypatch.context() as patched:
         patched.setattr("memory.chroma.index_check.subprocess.run", lambda *args, **kwargs: stopped)
-        with pytest.raises(BadStoreError, match="could not be checked after a kill .*: try again"):
+        with pytest.raises(BadStoreError, match="could not be checked after a kill .*: open it again"):
             chroma(folder)
     assert index_of(folder).exists() and (folder / OPEN_MARK).exists() and not (folder / TO_REBUILD).exists()
     with chroma(folder) as store:

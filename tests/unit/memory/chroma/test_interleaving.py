@@ -105,10 +105,10 @@ class Interleaving:
         self._stop_at = -1
         self.calls = 0
         self.strangers: list[str] = []
-        worker = store._worker.submit(threading.current_thread).result()
+        worker = store.worker.submit(threading.current_thread).result()
         for name in CALLS:
             patch.setattr(Collection, name, self._stopping(getattr(Collection, name), worker))
-        submit = store._worker.submit
+        submit = store.worker.submit
 
         def noted(*args: Any, **kwargs: Any) -> Any:
             future = submit(*args, **kwargs)
@@ -116,7 +116,7 @@ class Interleaving:
                 self._begun.set()
             return future
 
-        patch.setattr(store._worker, "submit", noted)
+        patch.setattr(store.worker, "submit", noted)
 
     def _stopping(self, call: Callable[..., Any], worker: threading.Thread) -> Callable[..., Any]:
         def stopped(*args: Any, **kwargs: Any) -> Any:
@@ -178,11 +178,11 @@ def durable(store: ChromaStore) -> list[Any]:
     """Return the records that a new store would load."""
 
     def read() -> list[Any]:
-        anew = LocalBackend(store._connection, DIMENSION)
+        anew = LocalBackend(store.connection, DIMENSION)
         anew.take_over()
         return anew.records(())
 
-    return store._worker.submit(read).result()
+    return store.worker.submit(read).result()
 
 
 def serial(model: Model, *steps: Callable[[Model], Any]) -> tuple[Model, list[Any]]:
@@ -240,8 +240,8 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
     amid, go_on, written = threading.Event(), threading.Event(), threading.Event()
     with chroma() as store:
         put(OLD, "kept", "one").ask(store)
-        worker = store._worker.submit(threading.current_thread).result()
-        get_rows, answer, submit = Collection.get, Backend.answer, store._worker.submit
+        worker = store.worker.submit(threading.current_thread).result()
+        get_rows, answer, submit = Collection.get, Backend.answer, store.worker.submit
 
         def write() -> None:
             FIRST["first put"].ask(store)
@@ -275,7 +275,7 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
         with monkeypatch.context() as patch:
             patch.setattr(Collection, "get", stopped)
             patch.setattr(Backend, "answer", late)
-            patch.setattr(store._worker, "submit", queued)
+            patch.setattr(store.worker, "submit", queued)
             OTHER[read].ask(store)
             go_on.set()
             writer.join(20)
@@ -309,7 +309,7 @@ def test_what_is_acknowledged_before_a_close_amid_it_is_kept(
     assert stop_at > 0
 
 
-def test_a_failed_write_leaves_no_mirror_that_a_reader_had_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_cache_that_a_reader_had_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with chroma() as store:
         store.put(OLD, "k", {"x": "former"}, index=["x"])
         upsert = Collection.upsert
