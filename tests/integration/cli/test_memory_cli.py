@@ -394,7 +394,7 @@ def test_memories_that_cannot_be_used_are_refused_with_one_line(filled: Path, tm
         assert "in use by another process" in refused(billp(filled, "memory", "forget", "--user", "2", "--yes"))
     (tmp_path / "foreign" / "memory").mkdir(parents=True)
     (tmp_path / "foreign" / "memory" / "letter.txt").write_text("dear")
-    assert "holds other files and no memory" in refused(billp(tmp_path / "foreign", "memory", "show", "lessons"))
+    assert "holds other files but no memory" in refused(billp(tmp_path / "foreign", "memory", "show", "lessons"))
     with ChromaStore(tmp_path / "fake" / "memory", embeddings=FakeEmbeddings()) as store:
         store.put(("a", "b"), "k", {})
     assert "was created with the embedding fake" in refused(billp(tmp_path / "fake", "memory", "export", "-"))
