@@ -152,7 +152,7 @@ def test_a_study_is_gone_on_with_by_the_same_file_only(home: Path, monkeypatch: 
         stopped.setattr(study_run, "run_cells", stop)
         study()
     write("kept.py", MOOD + "# edited\n")
-    with pytest.raises(BadInputError, match=r"begun with other settings \(file of mood: '\w{12}', now '\w{12}'\)"):
+    with pytest.raises(BadInputError, match=r"started with other settings \(file of mood: '\w{12}', now '\w{12}'\)"):
         study()
     write("kept.py")
     assert (study() / "results.json").is_file()
