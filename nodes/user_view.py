@@ -121,7 +121,7 @@ def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> 
 
 def known_titles(place: OpenWorld, titles: Sequence[str]) -> list[Item]:
     """Return the items named by a list of titles, without the titles that the catalogue lacks."""
-    return [item for title in titles if (item := place.fresh.titled(title))]
+    return [match.item for title in titles if (match := place.fresh.named(title))]
 
 
 def brought_history(place: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
