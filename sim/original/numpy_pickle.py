@@ -1,7 +1,8 @@
 """Safe reader of a NumPy array in a pickle: it runs no code of the file.
 
 A pickle is a program that names functions and calls them. Here, the few names that NumPy writes for an array refer to
-classes that only store their arguments. Every other name is refused before any call.
+classes that only store their arguments. Every other name is refused before any call. To admit NumPy's own functions by
+name is not enough: `numpy.ndarray` takes the bytes of a file for addresses of objects, and the process crashes.
 """
 
 import math
