@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from graph.cli.memory.commands import memory as memory_commands
+from graph.cli.report import report_command
 from memory.chroma.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 worlds = typer.Typer(help="Worlds: catalogue, users and rewards.", no_args_is_help=True, rich_markup_mode=None)
+app.command("report")(report_command)
 app.add_typer(worlds, name="world")
 app.add_typer(memory_commands, name="memory")
 

@@ -132,11 +132,10 @@ class Grounder:
         return self._first(self._found(text), self._blocked(avoid))
 
     def _first(self, found: Found | None, blocked: frozenset[int]) -> Match | None:
-        for position in found.positions if found else ():
-            if position not in blocked:
-                item = self._catalogue[position]
-                return Match(item, found.kind, found.score, item)
-        return None
+        if found is None:
+            return None
+        free = next((position for position in found.positions if position not in blocked), None)
+        return None if free is None else Match(self._catalogue[free], found.kind, found.score, self._catalogue[free])
 
     def _blocked(self, avoid: Iterable[str | Item]) -> frozenset[int]:
         if self._mode == "nearest":

@@ -1,10 +1,10 @@
 """Diversity: variety of the recommendations in a set of visits."""
 
 from collections.abc import Iterable
-from typing import TypedDict
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sim.errors import BadInputError
 from sim.world import World
