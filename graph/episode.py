@@ -27,7 +27,7 @@ from langgraph.graph import END, START
 from langgraph.runtime import get_runtime
 
 from graph.role_schemas import Node, clearing, settings_of, state_schema
-from graph.run_metadata import Graph, NamedBy
+from graph.run_metadata import Graph, KnownGraph, NamedBy
 from graph.state_guard import check_owner, check_state, scoped_runtime
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
@@ -58,6 +58,16 @@ def build_episode(
         input_schema: Input of a visit.
         variant: Name of its runs in traces and checkpoints.
         named_by: Function that returns the name of the user, for traces and checkpoints too.
+
+    Examples:
+        A visit of `billp` without its Planner:
+
+        >>> import asyncio
+        >>> planner, *others = VARIANTS["billp"].step
+        >>> graph = build_episode(*others, at_end=VARIANTS["billp"].at_end, variant="planless").compile()
+        >>> visit = asyncio.run(graph.ainvoke(VisitInput(world="tiny", max_steps=3)))
+        >>> {step.plan for step in visit["steps"]}
+        {''}
     """
     roles = (*step_nodes, *at_end)
     schema = settings_of(roles, context_schema)
@@ -144,14 +154,19 @@ def build_variant(name: str, variant: Variant | None = None) -> Graph:
     return build_episode(*step, at_end=at_end, context_schema=context, variant=name)
 
 
+def compiled(name: str, variant: Variant | None = None) -> KnownGraph:
+    """Return the compiled graph of the named variant, or of `variant` under that name, for a `langgraph.json`."""
+    return build_variant(name, variant).compile(name=name)
+
+
 builder = build_variant("billp")
 graph = builder.compile(name="episode")
-act_only = build_variant("act_only").compile(name="act_only")
-react = build_variant("react").compile(name="react")
-reflexion = build_variant("reflexion").compile(name="reflexion")
-no_macro = build_variant("no_macro").compile(name="no_macro")
-no_micro = build_variant("no_micro").compile(name="no_micro")
-merge_plan_and_act = build_variant("merge_plan_and_act").compile(name="merge_plan_and_act")
-billp_outlook = build_variant("billp_outlook").compile(name="billp_outlook")
-billp_paper = build_variant("billp_paper").compile(name="billp_paper")
-billp_llm_user = build_variant("billp_llm_user").compile(name="billp_llm_user")
+act_only = compiled("act_only")
+react = compiled("react")
+reflexion = compiled("reflexion")
+no_macro = compiled("no_macro")
+no_micro = compiled("no_micro")
+merge_plan_and_act = compiled("merge_plan_and_act")
+billp_outlook = compiled("billp_outlook")
+billp_paper = compiled("billp_paper")
+billp_llm_user = compiled("billp_llm_user")

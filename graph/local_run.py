@@ -53,8 +53,7 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
     Raises:
         BadInputError: The variant, the model or the input is invalid.
     """
-    if episode.variant not in VARIANTS:
-        raise BadInputError(f"there is no variant {episode.variant!r}: choose among {', '.join(VARIANTS)}")
+    _check_variant(episode.variant)
     # Save all settings, so that a resume uses the same ones.
     episode = episode.model_copy(update={"context": variant_settings(episode.variant, episode.context)})
     for model in episode.context.models:
@@ -73,18 +72,26 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
     """Resume the most recent unfinished visit; return the visit and its output.
 
     Raises:
-        BadInputError: No visit is unfinished.
+        BadInputError: No visit is unfinished, or its variant is unknown.
     """
     newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
-            if (episode := _begun(file)) is not None:
+            if (episode := _read_visit(file)) is not None:
+                _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
                     return episode, await _run(episode, file.parent, store, show)
-    raise BadInputError("no visit was left unfinished: `billp episode` begins one")
+    raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")
 
 
-def _begun(file: Path) -> LocalVisit | None:
+def _check_variant(name: str) -> None:
+    if name not in VARIANTS:
+        raise BadInputError(
+            f"there is no variant {name!r}: choose among {', '.join(VARIANTS)}, or give --variant FILE.py:NAME"
+        )
+
+
+def _read_visit(file: Path) -> LocalVisit | None:
     """Return the visit described by a file; None if the visit has just ended or another version wrote the file."""
     try:
         return LocalVisit.model_validate_json(file.read_bytes())
@@ -104,9 +111,9 @@ async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show:
         graph = build_variant(variant).compile(checkpointer=saver, store=store)
         # A thread of its own, so that the visit recalls the memories of the user's earlier visits.
         config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
-        begun = await saver.aget_tuple(config) is not None
+        started = await saver.aget_tuple(config) is not None
         stream: Any = graph.astream(
-            None if begun else visit, config, context=episode.context, stream_mode=["updates", "values"]
+            None if started else visit, config, context=episode.context, stream_mode=["updates", "values"]
         )
         # Close the stream before the checkpointer: a write that is interrupted would leave the SQLite file locked.
         async with aclosing(stream):

@@ -7,10 +7,9 @@ A role with a state field of its own declares `state: ItsState`, where `ItsState
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from langgraph.types import Overwrite
-from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from nodes.context import Context
@@ -24,33 +23,6 @@ def settings_of(nodes: Iterable[Node], base: type[Context] = Context) -> type[Co
     brought = dict.fromkeys([base, *(hint for node in nodes for hint in _contexts(node))])
     least = [one for one in brought if not any(one is not other and issubclass(other, one) for other in brought)]
     return least[0] if len(least) == 1 else type("Settings", tuple(least), {"__doc__": base.__doc__})
-
-
-def with_fields_of(schemas: Iterable[type[Context]]) -> type[Context]:
-    """Return a class with the fields that `schemas` add to `Context`; for equal names, the first wins."""
-    own: dict[str, FieldInfo] = {}
-    for schema in (schemas := tuple(schemas)):
-        own = {name: field for name, field in schema.model_fields.items() if name not in Context.model_fields} | own
-    if not own:
-        return Context
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in own.items()}
-    made = create_model("Settings", __base__=Joined, **fields)
-    made.schemas = schemas
-    return made
-
-
-class Joined(Context):
-    """Settings joined from several classes, in a form that can be sent to worker processes."""
-
-    schemas: ClassVar[tuple[type[Context], ...]] = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the values and the joined classes, because the class itself cannot be imported by name."""
-        return _joined, (self.schemas, self.model_dump(exclude_unset=True))
-
-
-def _joined(schemas: tuple[type[Context], ...], given: dict[str, Any]) -> Context:
-    return with_fields_of(schemas).model_validate(given)
 
 
 def state_schema(node: Node) -> type[VisitInput]:

@@ -132,8 +132,9 @@ class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
 
     def compile(self, *args: Any, **kwargs: Any) -> KnownGraph:
         """Compile the graph, as `StateGraph.compile` does."""
-        compiled = super().compile(*args, **kwargs)
-        known = KnownGraph(**vars(compiled))
-        # Copy the attributes that the constructor does not take.
-        vars(known).update(vars(compiled))
-        return known
+        known: Any = super().compile(*args, **kwargs)
+        # LangGraph has no argument for the class of the compiled graph. `KnownGraph` adds methods and no attributes, so
+        # the object can change its class; a copy of it, as a server makes, has the class too.
+        known.__class__ = KnownGraph
+        compiled: KnownGraph = known
+        return compiled

@@ -32,9 +32,9 @@ async def connected(url: str) -> AsyncIterator[LangGraphClient]:
         async with get_client(url=url, api_key=key, headers=headers, timeout=timeout) as client:
             yield client
     except httpx.HTTPStatusError as error:
-        raise BillpError(f"the server at {place} refuses: {error.response.text[:200]}") from error
+        raise BillpError(f"the server at {place} refused the request: {error.response.text[:200]}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise BillpError(f"no LangGraph server answers at {place}: `make dev` starts one") from error
+        raise BillpError(f"no LangGraph server answers at {place}: start one with `make dev`") from error
 
 
 async def check_server(url: str) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from langgraph.runtime import Runtime
+from pydantic import create_model
+from pydantic.fields import FieldInfo
 
-from graph.role_schemas import Node, settings_of, with_fields_of
+from graph.role_schemas import Node, settings_of
 from memory.records import KINDS
 from nodes.actor import actor
 from nodes.context import Context, completed
@@ -47,6 +49,36 @@ class Variant(NamedTuple):
         """Whether its visits write memories; a variant that writes none has none to recall."""
         return any(map(is_writer, self.nodes))
 
+    def before(self, name: str, *roles: Node) -> "Variant":
+        """Return the variant with roles before the one of that name.
+
+        Raises:
+            BadInputError: The variant has no role of that name.
+        """
+        return self._with_changed(name, lambda found: (*roles, found))
+
+    def after(self, name: str, *roles: Node) -> "Variant":
+        """Return the variant with roles after the one of that name, as `before`."""
+        return self._with_changed(name, lambda found: (found, *roles))
+
+    def instead_of(self, name: str, *roles: Node) -> "Variant":
+        """Return the variant with roles in the place of the one of that name, as `before`."""
+        return self._with_changed(name, lambda _: roles)
+
+    def at_the_end(self, *roles: Node) -> "Variant":
+        """Return the variant with roles after the last node of a visit."""
+        return self._replace(at_end=(*self.at_end, *roles))
+
+    def _with_changed(self, name: str, change: Callable[[Node], tuple[Node, ...]]) -> "Variant":
+        names = [node.__name__ for node in self.nodes]
+        if name not in names:
+            raise BadInputError(f"the variant has no role {name!r}: choose among {', '.join(names)}")
+
+        def changed(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+            return tuple(one for node in nodes for one in (change(node) if node.__name__ == name else (node,)))
+
+        return self._replace(step=changed(self.step), at_end=changed(self.at_end))
+
 
 def forgetful(node: Node) -> Node:
     """Return the same role without memory, although variants share one store.
@@ -64,7 +96,7 @@ def forgetful(node: Node) -> Node:
 
 def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
     """Return the variant; for a function, the variant that it returns."""
-    variant = loaded if isinstance(loaded, Variant) else loaded()
+    variant = loaded() if callable(loaded) else loaded
     if not isinstance(variant, Variant):
         raise BadInputError("it is no Variant, nor does it return one")
     if not variant.step:
@@ -99,8 +131,36 @@ VARIANTS = Registry(
 
 
 def settings_schema(variants: Iterable[str]) -> type[Context]:
-    """Return the class of all settings of the named variants; names of baselines are ignored."""
-    return with_fields_of(VARIANTS[name].settings for name in variants if name in VARIANTS)
+    """Return the class of all settings of the named variants; names of baselines are ignored.
+
+    If variants have settings of the same name, the first one's counts.
+    """
+    names = tuple(name for name in variants if name in VARIANTS)
+    own: dict[str, FieldInfo] = {}
+    for name in names:
+        of_variant = VARIANTS[name].settings.model_fields.items()
+        own = {setting: field for setting, field in of_variant if setting not in Context.model_fields} | own
+    if not own:
+        return Context
+    fields: dict[str, Any] = {setting: (field.annotation, field) for setting, field in own.items()}
+    made = create_model("Settings", __base__=Joined, **fields)
+    made.joined = names
+    return made
+
+
+class Joined(Context):
+    """Settings of several variants as one class, in a form that can be sent to worker processes."""
+
+    joined: ClassVar[tuple[str, ...]] = ()
+    """Names of the variants."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values and the names of the variants, because the class itself cannot be imported by name."""
+        return _joined, (self.joined, self.model_dump(exclude_unset=True))
+
+
+def _joined(variants: tuple[str, ...], given: dict[str, Any]) -> Context:
+    return settings_schema(variants).model_validate(given)
 
 
 def variant_settings(name: str, given: Context) -> Context:

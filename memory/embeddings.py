@@ -60,8 +60,8 @@ def embeddings_of(given: Embedding) -> Embeddings:
     try:
         return ensure_embeddings(given)
     except Exception as error:  # A provider's package may raise anything.
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise BadStoreError(f"The embedding {str(given)[:80]!r} cannot be made: {told}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadStoreError(f"The embedding {str(given)[:80]!r} cannot be made: {reason}") from error
 
 
 def identity(embeddings: Embeddings) -> tuple[str, int]:

@@ -16,12 +16,12 @@ from memory.search.filters import Namespace
 from memory.search.vectors import Vector
 from memory.store import ChromaStore
 
-MAX_LABELS, MAX_TEXT, MAX_FIELDS = 10, 2_000, 50
+MAX_LABELS, LONGEST_KEY, MAX_FIELDS = 10, 2_000, 50
 # Largest deviation of a vector's length from 1, since the written digits are rounded.
 ROUNDED = 1e-4
 
 # Labels that the store accepts: no dot, no NUL.
-Label = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"^[^.\x00]+$")]
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern=r"^[^.\x00]+$")]
 
 
 class RecordLine(BaseModel):
@@ -30,7 +30,7 @@ class RecordLine(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     namespace: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
-    key: str = Field(min_length=1, max_length=MAX_TEXT)
+    key: str = Field(min_length=1, max_length=LONGEST_KEY)
     value: dict[str, JsonValue]
     created_at: AwareDatetime
     updated_at: AwareDatetime
@@ -38,9 +38,9 @@ class RecordLine(BaseModel):
     """Time to live in minutes after the last write or read. Null for ever."""
     expires_at: AwareDatetime | None = None
     """Expiry time unless the record is read before. Null if it never expires."""
-    embedded: list[Annotated[str, Field(max_length=MAX_TEXT)]] | None = Field(None, max_length=MAX_FIELDS)
+    embedded: list[Annotated[str, Field(max_length=LONGEST_KEY)]] | None = Field(None, max_length=MAX_FIELDS)
     """Paths of the indexed fields. Null for the whole value."""
-    embedding: str = Field("", max_length=MAX_TEXT)
+    embedding: str = Field("", max_length=LONGEST_KEY)
     """Name of the embedding that made the vectors. Empty without vectors."""
     vectors: list[list[float]] | None = Field(None, max_length=MAX_FIELDS)
     """One vector of length 1 for each distinct text at those paths. Null if not exported."""

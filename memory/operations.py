@@ -19,12 +19,12 @@ from memory.chroma.errors import BadRecordError
 from memory.chroma.ttl import check_ttl
 from memory.search.filters import Namespace, check_condition, check_filter
 
-MOST = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1
 """Largest limit or offset, since Chroma's server counts in 32 bits."""
 _SHOWN = 80
 """Characters of an invalid value that a message shows."""
-_count = TypeAdapter(Annotated[int, Field(ge=0, le=MOST)])
-_depth = TypeAdapter(Annotated[int, Field(ge=1, le=MOST)])
+_count = TypeAdapter(Annotated[int, Field(ge=0, le=LARGEST_COUNT)])
+_depth = TypeAdapter(Annotated[int, Field(ge=1, le=LARGEST_COUNT)])
 
 
 def checked(op: Op) -> Op:
@@ -93,7 +93,7 @@ def _whole(kind: TypeAdapter[int], name: str, value: Any) -> int:
         return kind.validate_python(value)
     except ValidationError:
         least = 1 if kind is _depth else 0
-        raise ValueError(f"{name} is {_shown(value)}: use a whole number from {least} to {MOST:,}.") from None
+        raise ValueError(f"{name} is {_shown(value)}: use a whole number from {least} to {LARGEST_COUNT:,}.") from None
 
 
 def _shown(value: Any) -> str:

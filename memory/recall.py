@@ -81,7 +81,25 @@ class RecallScope:
 
 
 async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Lesson]]:
-    """Return at most `k` distinct lessons for a situation. Lessons of many visits rank higher."""
+    """Return at most `k` distinct lessons for a situation. Lessons of many visits rank higher.
+
+    Examples:
+        Bob's visit recalls a lesson that Ann's visit wrote:
+
+        >>> import asyncio
+        >>> from memory.records import record
+        >>> from memory.store import ChromaStore
+        >>> lesson = Lesson(
+        ...     visit="1", user_id="ann", situation="Alien", text="Vary the genres.", length=9, total_reward=36.0
+        ... )
+        >>> scope = RecallScope(space="films", user_id="bob", visit="2", shared=("films",))
+        >>> async def recall_of_bob():
+        ...     async with ChromaStore() as store:
+        ...         await remember(store, "films", [record(lesson, 9)])
+        ...         return await recall_lessons(store, scope, "Alien, Aliens", k=2)
+        >>> [(one.record.text, one.own, one.support) for one in asyncio.run(recall_of_bob())]
+        [('Vary the genres.', False, 1)]
+    """
     pool = await recall(store, Lesson, scope, situation, LESSON_POOL) if k else []
     supported = {one.text: one for one in merged(one.record for one in pool)}
     grouped = [

@@ -18,6 +18,8 @@ MAX_TEXT = 10_000
 MAX_CATEGORIES = 100
 MAX_ROUNDS = 100_000
 MAX_ADVANTAGE = 200.0
+V_MAX = 5.0
+"""Largest absolute value V of a state."""
 
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
@@ -132,7 +134,7 @@ class Value(Memory):
     kind: Literal["values"] = "values"
     distance: Distance | None
     """Smallest distance between the situation's last item and the four before it."""
-    target: float = Field(ge=-5, le=5)
+    target: float = Field(ge=-V_MAX, le=V_MAX)
     """Target of V, -5 to 5."""
 
 

@@ -18,19 +18,19 @@ def when_stopped(act: Callable[[], None]) -> Iterator[None]:
     know earlier. Outside the main thread nothing happens, nor for a signal without a Python handler, which ends the
     process directly.
     """
-    told, over = threading.Event(), threading.Event()
+    signalled, over = threading.Event(), threading.Event()
     former: dict[signal.Signals, Any] = {}
     mine: dict[signal.Signals, Any] = {}
 
     def wait() -> None:
-        told.wait()
+        signalled.wait()
         if not over.is_set():
             act()
 
     if threading.current_thread() is threading.main_thread():
         for one in SIGNALS:
             if callable(handler := signal.getsignal(one)):
-                former[one], mine[one] = handler, _both(told, handler)
+                former[one], mine[one] = handler, _both(signalled, handler)
                 signal.signal(one, mine[one])
         # Started here, since a signal handler should not start a thread.
         threading.Thread(target=wait, name="memory-stopping", daemon=True).start()
@@ -38,15 +38,15 @@ def when_stopped(act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        told.set()
+        signalled.set()
         for one, handler in former.items():
             if signal.getsignal(one) is mine[one]:
                 signal.signal(one, handler)
 
 
-def _both(told: threading.Event, former: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
+def _both(signalled: threading.Event, former: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
     def handle(number: int, frame: FrameType | None) -> None:
-        told.set()
+        signalled.set()
         former(number, frame)
 
     return handle

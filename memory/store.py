@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from memory.chroma.backend import Backend, ReadOp, ReadResult
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
-from memory.chroma.index_repair import mend
+from memory.chroma.index_repair import rebuild_dropped
 from memory.chroma.layout import (
     BULK,
     CHUNK,
@@ -45,6 +45,7 @@ from memory.chroma.layout import (
 from memory.chroma.local import EXACT_LIMIT, LocalBackend
 from memory.chroma.open_folder import connect, settle_identity
 from memory.chroma.remote import RemoteBackend
+from memory.chroma.ttl import SWEEP_MINUTES, Sweeper
 from memory.chroma.worker import ServerWorker
 from memory.embeddings import Embedding, embeddings_of, identity, shared_embeddings
 from memory.event_loop import CallOrder, LoopTurns
@@ -54,7 +55,6 @@ from memory.search.filters import Namespace
 from memory.search.vectors import Vector, unit
 from memory.shared_stores import open_stores
 from memory.stopping import when_stopped
-from memory.ttl_sweeper import SWEEP_MINUTES, Sweeper
 from memory.writer import Writer
 
 PREPARED_AT_ONCE = 64
@@ -165,7 +165,7 @@ class ChromaStore(BaseStore):
         try:
             settle = partial(settle_identity, self._connection, name, self._dimension)
             settle()
-            mend(self._connection, self._dimension, self._vectors_of)
+            rebuild_dropped(self._connection, self._dimension, self._vectors_of)
             self._backend: Backend = (
                 RemoteBackend(self._connection, self._dimension, settle)
                 if self._connection.shared

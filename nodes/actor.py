@@ -78,22 +78,22 @@ async def like_experiences(state: VisitState, runtime: Runtime[Context], who: Vi
     """Recall the experiences of this round: those of the nearest situations."""
     situation = who.situation(state.steps)
     found = await visit_memory(state, runtime).experiences(situation, settings(runtime).experiences_k)
-    return [remembered(one, situation, who.place.world.catalogue) for one in found]
+    return [experience_view(one, situation, who.open_world.world.catalogue) for one in found]
 
 
-def remembered(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
+def experience_view(one: Recalled[Experience], situation: str, catalogue: Catalogue) -> ExperienceView:
     """Return the view of a recalled experience that the Actor gets in this situation.
 
     Title and categories come from the catalogue if it has the item, because anybody may have written the record.
     """
-    told = one.record
-    fields = told.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
-    if told.item_id in catalogue:
-        item = catalogue.item(told.item_id)
+    record = one.record
+    fields = record.model_dump(include={"item_id", "title", "genres", "distance", "advantage"})
+    if record.item_id in catalogue:
+        item = catalogue.item(record.item_id)
         fields |= {"title": item.title, "genres": list(item.genres)}
     before: float | Literal["left"] | None = None
-    if one.own and told.situation == situation:
-        before = "left" if told.left else told.reward and round(told.reward, 2)
+    if one.own and record.situation == situation:
+        before = "left" if record.left else record.reward and round(record.reward, 2)
     return ExperienceView(**fields, similarity=one.similarity, before=before)
 
 
@@ -113,10 +113,10 @@ def choice_facts(
 ) -> Facts:
     """Return the facts for the choice of an item, apart from the plan."""
     count = context.hints if context.category_tool else 0
-    hints = random_categories(who.place.categories, count, state.seed, len(state.steps))
+    to_try = random_categories(who.open_world.categories, count, state.seed, len(state.steps))
     return {
         "experiences": experience_facts(experiences, titles=not candidates),
-        **({"categories_to_try": category_facts(hints)} if hints else {}),
+        **({"categories_to_try": category_facts(to_try)} if to_try else {}),
         **({"candidates": candidate_facts(candidates)} if candidates else {}),
     }
 
@@ -125,9 +125,9 @@ class ChoiceResolver:
     """Resolver of the Actor's text to one item: a candidate if the text names one, else any grounded item."""
 
     def __init__(self, who: Visitor, state: VisitState, context: Context, candidates: list[Candidate]) -> None:
-        self._catalogue = who.place.world.catalogue
+        self._catalogue = who.open_world.world.catalogue
         self._predicted = who.predicted
-        self._grounder = who.place.fresh if context.grounding == "fresh" else who.place.nearest
+        self._grounder = who.open_world.fresh if context.grounding == "fresh" else who.open_world.nearest
         self._mode = context.grounding
         self._noun = "candidate" if candidates else "item"
         self._had = [*(step.item_id for step in state.steps), *who.seen]

@@ -16,28 +16,32 @@ def nodes_of(role: str) -> list[JsonValue]:
     return ["llm_user" if role == "user" else role]
 
 
-def prompt_field(role: str, text: str | None = None) -> Any:
+def prompt_field(role: str, text: str | None = None, description: str | None = None) -> Any:
     """Return the field of a role's prompt, marked so that Studio shows an editor for it on the role's node.
 
     Args:
         role: Name of the role's node.
         text: Default prompt; None loads the file of this name from `nodes/llm/prompts`.
+        description: Description of the setting; None takes the docstring below the field.
     """
     return Field(
         default_prompt(role) if text is None else text,
         max_length=20_000,
+        description=description,
         json_schema_extra={"langgraph_type": "prompt", "langgraph_nodes": nodes_of(role)},
     )
 
 
-def model_field(role: str) -> Any:
-    """Return the field for the model of one role."""
-    return Field("", pattern=ROLE_MODEL_NAME, json_schema_extra={"langgraph_nodes": nodes_of(role)})
+def model_field(role: str, description: str | None = None) -> Any:
+    """Return the field for the model of one role; `description` as in `prompt_field`."""
+    return Field(
+        "", pattern=ROLE_MODEL_NAME, description=description, json_schema_extra={"langgraph_nodes": nodes_of(role)}
+    )
 
 
-def temperature_field(role: str) -> Any:
-    """Return the field for the sampling temperature of one role."""
-    return Field(None, ge=0, le=2, json_schema_extra={"langgraph_nodes": nodes_of(role)})
+def temperature_field(role: str, description: str | None = None) -> Any:
+    """Return the field for the sampling temperature of one role; `description` as in `prompt_field`."""
+    return Field(None, ge=0, le=2, description=description, json_schema_extra={"langgraph_nodes": nodes_of(role)})
 
 
 class Context(BaseModel):
@@ -144,7 +148,12 @@ class Context(BaseModel):
 
     @property
     def models(self) -> set[str]:
-        """Return the names of the models of all roles."""
+        """The names of the models of all roles.
+
+        Examples:
+            >>> sorted(Context(model="openai:gpt-4o-mini", critic_model="rules").models)
+            ['openai:gpt-4o-mini', 'rules']
+        """
         own = (getattr(self, name) for name in type(self).model_fields if name.endswith("_model"))
         return {model or self.model for model in own}
 

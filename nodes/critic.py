@@ -5,7 +5,7 @@ from typing import Any, Literal
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
-from memory.records import MAX_CATEGORIES, MAX_TITLE, Experience, Record, Value
+from memory.records import MAX_CATEGORIES, MAX_TITLE, V_MAX, Experience, Record, Value
 from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
@@ -16,8 +16,6 @@ from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
 from sim.errors import BadInputError
 from sim.leave import WINDOW
-
-V_MAX = 5.0
 
 
 class Judgement(BaseModel):
@@ -45,13 +43,13 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     values = await memory.values(who.situation(state.steps), context.values_k)
 
     def facts() -> Facts:
-        told = {
+        shown = {
             "history": history_facts(who),
             "rounds": round_facts(state.steps[:-1]),
             "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
             "now": item_facts(last),
         }
-        return titles_only(told) if context.critic_titles_only else told
+        return titles_only(shown) if context.critic_titles_only else shown
 
     answer, said = await ask_role(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value), looks_back=True
@@ -69,7 +67,7 @@ def titles_only(facts: Facts) -> Facts:
     def bare(one: Facts) -> Facts:
         return {name: value for name, value in one.items() if name in ("title", "target")}
 
-    return {name: bare(told) if isinstance(told, dict) else list(map(bare, told)) for name, told in facts.items()}
+    return {name: bare(fact) if isinstance(fact, dict) else list(map(bare, fact)) for name, fact in facts.items()}
 
 
 def credit(step: Step, next_value: float, context: Context) -> Step:
@@ -143,7 +141,7 @@ def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, c
         reward_offset=context.reward_offset,
         rule="td",
     )
-    catalogue = who.place.world.catalogue
+    catalogue = who.open_world.world.catalogue
     item = catalogue.item(step.item_id)
     situation = who.situation(before)
     experience = memory.record(

@@ -16,7 +16,7 @@ from sim.errors import BadInputError
 # Limits of a request: titles, and characters of the history, of a name or title, of the wishes.
 MAX_HISTORY = 1_000
 MAX_HISTORY_TEXT = 50_000
-MAX_TEXT = 500
+MAX_INPUT_TEXT = 500
 MAX_WISHES = 2_000
 
 
@@ -98,8 +98,8 @@ def check_limits(visit: VisitInput) -> None:
         raise BadInputError(f"seed is {visit.seed}: it must be 0 or more")
     if len(visit.history) > MAX_HISTORY:
         raise BadInputError(f"the history has {len(visit.history):,} titles: at most {MAX_HISTORY:,} are taken")
-    if any(len(text) > MAX_TEXT for text in (visit.world, visit.user_id, *visit.history)):
-        raise BadInputError(f"a name or title is longer than {MAX_TEXT} characters")
+    if any(len(text) > MAX_INPUT_TEXT for text in (visit.world, visit.user_id, *visit.history)):
+        raise BadInputError(f"a name or title is longer than {MAX_INPUT_TEXT} characters")
     if (length := sum(map(len, visit.history))) > MAX_HISTORY_TEXT:
         raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
 

@@ -31,11 +31,11 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     who = await visitor(state)
     n_items = len(who.predicted)
     fitted = await leave_risk_from_memory(
-        runtime.store, visit_memory(state, runtime).scope, who.place, begins=not state.steps
+        runtime.store, visit_memory(state, runtime).scope, who.open_world, begins=not state.steps
     )
     risks: NDArray[np.float64] | None = None
     if fitted is not None:
-        recent = who.place.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
+        recent = who.open_world.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
         risks = fitted.risks([int(position) for position in recent], who.predicted)
     if explores(state, context, nothing_known=fitted is None):
         scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)

@@ -42,14 +42,14 @@ def category_facts(categories: Iterable[str]) -> list[str]:
 
 def catalogue_facts(visitor: Visitor, context: Context) -> Facts:
     """Return the facts about the catalogue's categories; empty without the category tool."""
-    return {"categories": category_facts(visitor.place.categories)} if context.category_tool else {}
+    return {"categories": category_facts(visitor.open_world.categories)} if context.category_tool else {}
 
 
 def recent_facts(visitor: Visitor, steps: Sequence[Step], context: Context) -> Facts:
     """Return the facts about the categories of the last rounds; empty without the category tool."""
     if not context.category_tool:
         return {}
-    items = [visitor.place.world.catalogue.item(step.item_id) for step in steps]
+    items = [visitor.open_world.world.catalogue.item(step.item_id) for step in steps]
     return {"recent_categories": category_facts(recent_categories(items, WINDOW))}
 
 

@@ -46,7 +46,7 @@ async def shortlist(
         scores: Score of each item, shape (n_items,); None ranks by predicted rating and distance.
         risks: Risk that the user leaves after each item, shape (n_items,), shown with the candidates.
     """
-    world = visitor.place.world
+    world = visitor.open_world.world
     had = world.catalogue.positions(step.item_id for step in steps)
     distances = visitor.distances(steps)
     seen = world.catalogue.positions(visitor.seen)
@@ -59,7 +59,7 @@ async def shortlist(
     predicted = np.where(gone, -np.inf, visitor.predicted)
     query = "\n".join(filter(None, (plan, wishes))) or visitor.situation(steps)
     most = int(size * SEMANTIC_SHARE)
-    hits = await visitor.place.index.nearest(query, most * SEMANTIC_POOL + len(had) + len(seen)) if most else []
+    hits = await visitor.open_world.index.nearest(query, most * SEMANTIC_POOL + len(had) + len(seen)) if most else []
     fitting = np.array([position for hit in hits if not gone[position := world.catalogue.position(hit)]], dtype=int)
     if scores is None:
         by_meaning = fitting[pareto(predicted[fitting], None if distances is None else distances[fitting])]
@@ -86,15 +86,15 @@ def with_former(
 
     Items for which the user stayed then are added, without a risk, because the reaction is known.
     """
-    catalogue, had = visitor.place.world.catalogue, {step.item_id for step in steps}
+    catalogue, had = visitor.open_world.world.catalogue, {step.item_id for step in steps}
     known = {one.item_id: one.before for one in experiences if one.before is not None and one.item_id in catalogue}
     listed = {one.item_id for one in candidates}
-    told = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
+    with_before = [one.model_copy(update={"before": known.get(one.item_id)}) for one in candidates]
     gone = listed | had | visitor.seen
     stayed = [item_id for item_id, before in known.items() if before != "left" and item_id not in gone]
     distances = visitor.distances(steps)
     joining = [_candidate(visitor, catalogue.position(item_id), distances, None) for item_id in stayed]
-    return told + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
+    return with_before + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
 
 
 def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> NDArray[np.bool_]:
@@ -125,7 +125,7 @@ def _candidate(
     distances: NDArray[np.float32] | None,
     risks: NDArray[np.float64] | None,
 ) -> Candidate:
-    item = visitor.place.world.catalogue[position]
+    item = visitor.open_world.world.catalogue[position]
     return Candidate(
         item_id=item.id,
         title=item.title,

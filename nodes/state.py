@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from memory.records import MAX_ADVANTAGE, Categories, Distance, Name, Rating, Record, Text
+from memory.records import MAX_ADVANTAGE, V_MAX, Categories, Distance, Name, Rating, Record, Text
 from nodes.llm.endpoint.usage import Count, Usage
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
@@ -31,15 +31,15 @@ DEFAULT_STEPS = 20
 # Five nodes a round stay within the 10,007 steps that LangGraph takes by default.
 MAX_STEPS = 2_000
 # Most characters of a catalogue title; prompts and memory show its beginning.
-MAX_TITLE = 25_000
+MAX_FULL_TITLE = 25_000
 # Most characters of a prompt or reply in a state, and most roles with an exchange in it.
 MAX_PROMPT = 2_000_000
 MAX_ROLES = 50
 MAX_KEY = 100
 # Most records of a visit; a round makes a few.
 MAX_RECORDS = 10_000
-Title = Annotated[str, Field(max_length=MAX_TITLE)]
-Stance = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
+FullTitle = Annotated[str, Field(max_length=MAX_FULL_TITLE)]
+Stance = Annotated[float, Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)]
 """Value V of a state, as estimated by the Critic."""
 Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Entry = TypeVar("Entry", bound=BaseModel)
@@ -68,7 +68,7 @@ class Candidate(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     item_id: Name
-    title: Title
+    title: FullTitle
     genres: Categories = []
     predicted: Rating
     """Rating predicted by the logs model, 1 to 5."""
@@ -85,11 +85,11 @@ class Proposal(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
-    text: Title = ""
+    text: FullTitle = ""
     """Title as the Actor wrote it."""
     item_id: Name = ""
     """Id of the item; edit it, or the title, to recommend another item."""
-    title: Title = ""
+    title: FullTitle = ""
     genres: Categories = []
 
 
@@ -124,7 +124,7 @@ class ExperienceView(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     item_id: Name = ""
-    title: Title
+    title: FullTitle
     genres: Categories = []
     distance: Distance | None = None
     """Least distance of the item to the four items before it, as in the shortlist."""
@@ -144,10 +144,10 @@ class Step(BaseModel):
     index: int = Field(ge=0, lt=MAX_STEPS)
     """Number of the round, from 0."""
     plan: Text = ""
-    proposed: Title = ""
+    proposed: FullTitle = ""
     """Text that the Actor wrote."""
     item_id: Name = ""
-    title: Title = ""
+    title: FullTitle = ""
     genres: Categories = []
     predicted: Rating = 0.0
     """Rating predicted by the logs model."""

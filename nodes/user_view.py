@@ -26,7 +26,7 @@ VISITORS_BYTES = 64 * 2**20
 class Visitor:
     """User in an opened world, as far as the roles may know them."""
 
-    place: OpenWorld
+    open_world: OpenWorld
     user_id: str
     history: tuple[Item, ...]
     """Items of the history, oldest first."""
@@ -39,7 +39,7 @@ class Visitor:
 
     def titles(self, steps: Sequence[Step]) -> list[Item]:
         """Return the items of the state: the last ten of history and visit together, oldest first."""
-        recommended = [self.place.world.catalogue.item(step.item_id) for step in steps[-STATE_TITLES:]]
+        recommended = [self.open_world.world.catalogue.item(step.item_id) for step in steps[-STATE_TITLES:]]
         return [*self.history, *recommended][-STATE_TITLES:]
 
     def situation(self, steps: Sequence[Step]) -> str:
@@ -51,17 +51,19 @@ class Visitor:
         recent = [step.item_id for step in steps][-WINDOW:]
         if not recent:
             return None
-        least: NDArray[np.float32] = np.min([self.place.world.logs.distances(item) for item in recent], axis=0)
+        least: NDArray[np.float32] = np.min([self.open_world.world.logs.distances(item) for item in recent], axis=0)
         return least
 
     def predicted_rating(self, item: Item) -> float:
         """Return the rating predicted by the logs model for an item, to two digits."""
-        return round(float(self.predicted[self.place.world.catalogue.position(item.id)]), 2)
+        return round(float(self.predicted[self.open_world.world.catalogue.position(item.id)]), 2)
 
     def distance(self, steps: Sequence[Step], item: Item) -> float | None:
         """Return an item's least distance to the last four recommended items, to two digits; None in round 1."""
         distances = self.distances(steps)
-        return None if distances is None else round(float(distances[self.place.world.catalogue.position(item.id)]), 2)
+        return (
+            None if distances is None else round(float(distances[self.open_world.world.catalogue.position(item.id)]), 2)
+        )
 
 
 async def visitor(state: VisitState) -> Visitor:
@@ -72,45 +74,45 @@ async def visitor(state: VisitState) -> Visitor:
             title of the catalogue.
     """
     state.check_types()
-    place = await open_world(state.world)
+    opened = await open_world(state.world)
     if state.profile is not None:
-        return _person(place, state.user_id, state.profile, {step.item_id for step in state.steps})
-    user_id = state.user_id or place.world.split("dev").users[0]
+        return _person(opened, state.user_id, state.profile, {step.item_id for step in state.steps})
+    user_id = state.user_id or opened.world.split("dev").users[0]
     # Keep a digest of the titles: a request may bring 50,000 characters of them.
     key = (user_id, hashlib.sha256(json.dumps(state.history).encode()).hexdigest())
     # Cache the visitor: every node of every round needs it.
-    if key not in place.cache:
-        if len(place.cache) >= min(VISITORS_KEPT, VISITORS_BYTES // (4 * len(place.world.catalogue))):
-            place.cache.clear()
+    if key not in opened.cache:
+        if len(opened.cache) >= min(VISITORS_KEPT, VISITORS_BYTES // (4 * len(opened.world.catalogue))):
+            opened.cache.clear()
         # Build it in a thread: there may be many titles to look up.
-        place.cache[key] = await asyncio.to_thread(_visitor, place, user_id, tuple(state.history))
-    who: Visitor = place.cache[key]
+        opened.cache[key] = await asyncio.to_thread(_visitor, opened, user_id, tuple(state.history))
+    who: Visitor = opened.cache[key]
     return who
 
 
-def _visitor(place: OpenWorld, user_id: str, titles: tuple[str, ...]) -> Visitor:
-    world = place.world
+def _visitor(opened: OpenWorld, user_id: str, titles: tuple[str, ...]) -> Visitor:
+    world = opened.world
     known = world.users.get(user_id)
     if known is not None and not titles:
         if not known.history:
             raise BadInputError(f"user {user_id!r} of world {world.name!r} has no history: choose another user")
         history = tuple(world.catalogue.item(item_id) for item_id in known.history)
-        return Visitor(place, user_id, history, known.ratings, world.logs.predictions(user_id))
-    history = brought_history(place, user_id, titles)
+        return Visitor(opened, user_id, history, known.ratings, world.logs.predictions(user_id))
+    history = brought_history(opened, user_id, titles)
     if known is not None:
         predicted = world.logs.predictions(user_id)
     else:
         predicted = world.logs.fold_in([item.id for item in history])
-    return Visitor(place, user_id, history, (None,) * len(history), predicted)
+    return Visitor(opened, user_id, history, (None,) * len(history), predicted)
 
 
-def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> Visitor:
+def _person(opened: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> Visitor:
     """Return a person; the items `had` of this visit count for the predictions, but not as history."""
-    logs, catalogue = place.world.logs, place.world.catalogue
+    logs, catalogue = opened.world.logs, opened.world.catalogue
     ratings = {item_id: rating for item_id, rating in profile.ratings.items() if item_id in catalogue}
     before = [item_id for item_id in ratings if item_id not in had]
     return Visitor(
-        place,
+        opened,
         user_id,
         tuple(catalogue.item(item_id) for item_id in before),
         tuple(ratings[item_id] for item_id in before),
@@ -119,20 +121,20 @@ def _person(place: OpenWorld, user_id: str, profile: Profile, had: set[str]) -> 
     )
 
 
-def known_titles(place: OpenWorld, titles: Sequence[str]) -> list[Item]:
+def known_titles(opened: OpenWorld, titles: Sequence[str]) -> list[Item]:
     """Return the items named by a list of titles, without the titles that the catalogue lacks."""
-    return [match.item for title in titles if (match := place.fresh.named(title))]
+    return [match.item for title in titles if (match := opened.fresh.named(title))]
 
 
-def brought_history(place: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
+def brought_history(opened: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
     """Return the history that a request brings.
 
     Raises:
         BadInputError: The catalogue has none of the titles.
     """
-    history = tuple(known_titles(place, titles))
+    history = tuple(known_titles(opened, titles))
     if not history:
-        world = place.world
+        world = opened.world
         if user_id in world.users:
             raise BadInputError(f"no title of the history of user {user_id!r} is in the catalogue of {world.name!r}")
         raise BadInputError(

@@ -33,15 +33,31 @@ class Registry(Mapping[str, T]):
         self._group = group
         self._own = own
         self._checked = checked
+        self._added: dict[str, T] = {}
+
+    def add(self, name: str, loaded: Any) -> None:
+        """Add an object for this process; it replaces an object added before under the name.
+
+        Raises:
+            BadInputError: The object is unsuitable, or the name is invalid or that of another object.
+        """
+        if not ENTRY_NAME.fullmatch(name):
+            raise BadInputError(f"its name {name[:80]!r} has to be of small letters, digits and _, a letter first")
+        if name in self._own or name in self._installed:
+            raise BadInputError(f"there is another {self._what} {name!r}: choose another name")
+        self._added[name] = self._checked(loaded)
 
     def __getitem__(self, name: str) -> T:
-        return self._own[name] if name in self._own else self._installed[name]
+        for known in (self._own, self._added):
+            if name in known:
+                return known[name]
+        return self._installed[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*self._own, *self._installed))
+        return iter((*self._own, *self._installed, *self._added))
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._installed)
+        return len(self._own) + len(self._installed) + len(self._added)
 
     @cached_property
     def _installed(self) -> dict[str, T]:
@@ -55,6 +71,6 @@ class Registry(Mapping[str, T]):
                 found[entry.name] = self._checked(entry.load())
             except Exception as error:  # Foreign code may raise anything.
                 package = entry.dist.name if entry.dist else entry.value
-                told = " ".join(str(error).split()) or type(error).__name__
-                _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, told)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                _log.warning("%s %s of the package %s is left out: %s", self._what, entry.name, package, reason)
         return found

@@ -29,6 +29,14 @@ class LeaveRule:
 
     Raises:
         BadInputError: `window` is below 1, or a bound is not a finite number.
+
+    Examples:
+        Items are numbers here, and their distance is the difference. The user stays at 0.9 and leaves at 0.6:
+
+        >>> rule = LeaveRule(min_distance=0.2)
+        >>> rule.reason(0.9, recent=[0.1, 0.5], reward=4.0, distance=lambda a, b: abs(a - b))
+        >>> rule.reason(0.6, recent=[0.1, 0.5], reward=4.0, distance=lambda a, b: abs(a - b))
+        'similar'
     """
 
     window: int = 4

@@ -14,8 +14,8 @@ from sim.metrics import summarize
 from sim.original.runs import Credited, Decision, Recorded, RecordedVisit, Rewarded
 
 # The recordings have no distances; the recorded cause of leaving only shows on which side of tau a distance is.
-NEAR, TAU, FAR = 0.0, 0.5, 1.0
-RULE = LeaveRule(min_distance=TAU)
+NEAR, LEAST_DISTANCE, FAR = 0.0, 0.5, 1.0
+RULE = LeaveRule(min_distance=LEAST_DISTANCE)
 METRICS: tuple[Literal["length", "length_with_exit", "mean_reward", "total_reward"], ...] = (
     "length",
     "length_with_exit",
@@ -86,7 +86,7 @@ def check_recorded(recorded: Recorded) -> Conformance:
     in_episodes = check_leaving("rounds of episodes", rounds)
     for episode in recorded.episodes:
         if any(step.done for step in episode.steps[:-1]):
-            in_episodes.note(False, f"{episode.file}, user {episode.user_id}: rounds follow after the user left")
+            in_episodes.note(False, f"{episode.file}, user {episode.user_id}: rounds follow although the user left")
     return Conformance(
         files=recorded.files,
         checks=[
@@ -131,7 +131,7 @@ def check_leaving(name: str, decisions: Iterable[Decision]) -> Check:
             continue
         said = f"left ({row.cause or 'no cause given'})" if row.left else "stayed"
         ours = " or ".join(sorted(reason or "stay" for reason in possible))
-        check.note(bool(agreeing), f"{_place(row)}: {said} at {row.item!r}, but by the rule: {ours}")
+        check.note(bool(agreeing), f"{_place(row)}: {said} at {row.item!r}, but the rule gives: {ours}")
     return check
 
 
@@ -170,7 +170,7 @@ def check_rewards(rewards: Iterable[Rewarded], decisions: Iterable[Decision]) ->
     for row in rewards:
         known = table.setdefault((row.matrix, row.user_id, row.item), row.reward)
         if known != row.reward:
-            check.note(False, f"{row.matrix}, user {row.user_id}: {row.item!r} is given {known} and {row.reward}")
+            check.note(False, f"{row.matrix}, user {row.user_id}: {row.item!r} has rewards {known} and {row.reward}")
     given = bool(table)
     for one in decisions:
         if one.reward is None:
@@ -180,7 +180,7 @@ def check_rewards(rewards: Iterable[Rewarded], decisions: Iterable[Decision]) ->
             check.open += 1
             continue
         known = table.setdefault(key, one.reward)
-        check.note(known == one.reward, f"{_place(one)}: {one.item!r} is given {one.reward}, but elsewhere {known}")
+        check.note(known == one.reward, f"{_place(one)}: {one.item!r} has reward {one.reward}, but elsewhere {known}")
     return check
 
 
@@ -195,7 +195,7 @@ def check_titles(catalogues: Iterable[Catalogue], groundings: Sequence[tuple[str
         for text, title in exact:
             found = [grounder.named(text) for grounder in grounders]
             titles = [match.item.title if match else None for match in found]
-            check.note(titles == [title, title], f"{text!r} was grounded to {title!r}, but is now: {titles}")
+            check.note(titles == [title, title], f"{text!r} was grounded to {title!r}, but now to {titles}")
     return check
 
 
@@ -272,11 +272,11 @@ def report_lines(found: Conformance) -> Iterator[str]:
         if check.agree or check.open or check.contradictions:
             yield (
                 f"{check.name}: {check.agree:,} agree, {len(check.contradictions):,} contradict, "
-                f"{check.open:,} do not tell enough"
+                f"{check.open:,} undecided"
             )
             yield from (f"    {line}" for line in check.contradictions[:SHOWN])
             if len(check.contradictions) > SHOWN:
-                yield f"    and {len(check.contradictions) - SHOWN:,} more (all with --json)"
+                yield f"    and {len(check.contradictions) - SHOWN:,} more (--json shows all)"
         else:
             yield f"{check.name}: nothing to check in these files"
     for run in found.runs:

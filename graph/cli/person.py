@@ -25,7 +25,7 @@ Ask = Callable[[Question], Answer]
 class Conversation(Protocol):
     """Visit of a person that is under way."""
 
-    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, given: dict[str, Any]) -> dict[str, Any]:
         """Start the visit, and return its state when it stops."""
         ...
 
@@ -36,20 +36,20 @@ class Conversation(Protocol):
 
 async def converse(conversation: Conversation, given: dict[str, Any], ask: Ask) -> dict[str, Any]:
     """Run a person's visit to its end, and return its output."""
-    state = await conversation.begin(given)
+    state = await conversation.start(given)
     while questions := state.get("__interrupt__"):
         state = await conversation.resume(ask(questions[0]["value"]).model_dump(exclude_defaults=True))
     return state
 
 
-class Here:
+class LocalConversation:
     """Visit in this process."""
 
     def __init__(self, graph: Any, context: Context) -> None:
         self._graph = graph
         self._run = {"config": {"configurable": {"thread_id": str(uuid4())}}, "context": context}
 
-    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, given: dict[str, Any]) -> dict[str, Any]:
         """Start the visit."""
         return _plain(await self._graph.ainvoke(given, **self._run))
 
@@ -64,7 +64,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"__interrupt__": [{"value": one.value} for one in stopped]}
 
 
-class There:
+class ServerConversation:
     """Visit on a LangGraph server."""
 
     def __init__(self, client: LangGraphClient, thread: str, context: Context) -> None:
@@ -72,7 +72,7 @@ class There:
         self._thread = thread
         self._context = context.model_dump(exclude_defaults=True)
 
-    async def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, given: dict[str, Any]) -> dict[str, Any]:
         """Start the visit."""
         return await self._wait(input=given)
 
@@ -86,19 +86,19 @@ class There:
         )
         if failed := state.get("__error__"):
             kind = BadInputError if failed.get("error") == BadInputError.__name__ else BillpError
-            raise kind(f"the server says: {failed.get('message') or failed.get('error')}")
+            raise kind(f"the server reports: {failed.get('message') or failed.get('error')}")
         return dict(state)
 
 
 @asynccontextmanager
-async def here(context: Context) -> AsyncIterator[Conversation]:
+async def local_conversation(context: Context) -> AsyncIterator[Conversation]:
     """Yield a visit in this process, with the memory under BILLP_HOME."""
     async with create_store() as store:
-        yield Here(builder.compile(checkpointer=InMemorySaver(serde=serializer()), store=store), context)
+        yield LocalConversation(builder.compile(checkpointer=InMemorySaver(serde=serializer()), store=store), context)
 
 
 @asynccontextmanager
-async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
+async def server_conversation(url: str, context: Context) -> AsyncIterator[Conversation]:
     """Yield a visit on the LangGraph server at `url`.
 
     Raises:
@@ -106,7 +106,7 @@ async def there(url: str, context: Context) -> AsyncIterator[Conversation]:
     """
     async with connected(url) as client:
         thread = await client.threads.create()
-        yield There(client, thread["thread_id"], context)
+        yield ServerConversation(client, thread["thread_id"], context)
 
 
 def read_answer(line: str) -> Answer:

@@ -39,7 +39,7 @@ LEFT = {
     "repeat": "the item repeated one of the last four",
     "similar": "the item was too similar to one of the last four",
     "disliked": "the item was disliked",
-    "chose": "they had had enough",
+    "chose": "they wanted to stop",
 }
 
 
@@ -107,7 +107,7 @@ def ask_person(console: Console, question: dict[str, Any]) -> Answer:
     console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
     while True:
         try:
-            return read_answer(console.input("     1-5, s to skip, q to leave; ': ' and a comment may follow > "))
+            return read_answer(console.input("     1-5, s to skip, q to leave; add a comment after ': ' > "))
         except EOFError:
             return Answer(leave=True)
         except BadInputError as error:
@@ -146,21 +146,21 @@ class StudyView:
         if self._progress.live.is_started:
             self._progress.stop()
 
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
+    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
         """Show that `done` of the `total` visits of a batch are done, or of the steps of reinforcement learning."""
         self._progress.start()
         if cell not in self._tasks:
             self._tasks[cell] = self._progress.add_task("", overall=False)
         seed = f" seed {cell.seed}" if self._seeds > 1 else ""
-        counted = "steps" if stage == TRAIN and cell.variant in RECIPES else "visits"
+        counted = "steps" if batch == TRAIN and cell.variant in RECIPES else "visits"
         self._progress.update(
-            self._tasks[cell], description=f"{cell.name}{seed}: {stage} {counted}", completed=done, total=total
+            self._tasks[cell], description=f"{cell.name}{seed}: {batch} {counted}", completed=done, total=total
         )
-        if stage != TRAIN or cell.variant not in BASELINES:
+        if batch != TRAIN or cell.variant not in BASELINES:
             # The visits already done at the first call were finished before the study was resumed.
-            before = self._done.setdefault((cell, stage), done)
+            before = self._done.setdefault((cell, batch), done)
             self._progress.advance(self._all, done - before)
-            self._done[cell, stage] = done
+            self._done[cell, batch] = done
 
 
 class _NameColumn(TimeRemainingColumn):

@@ -34,9 +34,9 @@ def write_node(name: str, folder: Path) -> list[Path]:
     """
     check_free(name)
     if folder.exists():
-        raise BadInputError(f"{folder} is there already: name another folder with --folder")
+        raise BadInputError(f"{folder} already exists: name another folder with --folder")
     words = name.split("_")
-    told = {"name": name, "title": " ".join(words).capitalize(), "camel": "".join(map(str.capitalize, words))}
+    values = {"name": name, "title": " ".join(words).capitalize(), "camel": "".join(map(str.capitalize, words))}
     templates = Environment(
         loader=PackageLoader("graph.cli", "templates"),
         undefined=StrictUndefined,
@@ -47,7 +47,7 @@ def write_node(name: str, folder: Path) -> list[Path]:
         for file, template in FILES.items():
             path = whole / file.format(name=name)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(templates.get_template(template).render(told), encoding="utf-8")
+            path.write_text(templates.get_template(template).render(values), encoding="utf-8")
     return [folder / file.format(name=name) for file in FILES]
 
 
@@ -58,10 +58,10 @@ def check_free(name: str) -> None:
         BadInputError: The name is invalid or taken.
     """
     if not ENTRY_NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise BadInputError(f"no role can be called {name[:80]!r}: use small letters, digits and _, a letter first")
-    if name in VARIANTS or any(name == node.__name__ for variant in VARIANTS.values() for node in variant.nodes):
-        raise BadInputError(f"there is a role or variant {name!r} already: choose another name")
-    if find_spec(name) is not None:
         raise BadInputError(
-            f"there is a module {name!r} already, which the role's file would hide: choose another name"
+            f"{name[:80]!r} is no name for a role: use lowercase letters, digits and _, starting with a letter"
         )
+    if name in VARIANTS or any(name == node.__name__ for variant in VARIANTS.values() for node in variant.nodes):
+        raise BadInputError(f"a role or variant {name!r} already exists: choose another name")
+    if find_spec(name) is not None:
+        raise BadInputError(f"a module {name!r} already exists, and the role would hide it: choose another name")

@@ -88,13 +88,13 @@ class SourceContract:
 
     def test_progress_goes_up_to_the_end(self, tmp_path: Path) -> None:
         """Large files take minutes to read."""
-        told: dict[str, list[tuple[int, int]]] = {}
+        reports: dict[str, list[tuple[int, int]]] = {}
         given = self.given(tmp_path)
-        noted = replace(given, progress=lambda name, done, total: told.setdefault(name, []).append((done, total)))
+        noted = replace(given, progress=lambda name, done, total: reports.setdefault(name, []).append((done, total)))
         self.source.read(noted, 1)
-        for steps in told.values():
+        for steps in reports.values():
             assert all(done <= total for done, total in steps) and steps[-1][0] == steps[-1][1]
-        assert told or not any(file.is_file() for file in tmp_path.rglob("*"))
+        assert reports or not any(file.is_file() for file in tmp_path.rglob("*"))
 
     def _refused(self, given: SourceFiles) -> None:
         with pytest.raises(BadInputError) as caught:

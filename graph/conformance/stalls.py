@@ -16,7 +16,7 @@ from graph.role_schemas import Node
 from graph.run_metadata import Graph
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.lifecycle import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_TEXT
+from nodes.lifecycle import MAX_HISTORY, MAX_HISTORY_TEXT, MAX_INPUT_TEXT
 from nodes.llm.endpoint.usage import Usage
 from nodes.prompt_facts import ITEM_CATEGORIES
 from nodes.state import MAX_STEPS, Proposal, Step
@@ -29,7 +29,7 @@ STALL = 0.5
 """Maximum pause of the event loop in seconds; a blocking call to a model takes longer, one to a disk no less."""
 LONGEST_TURN = 0.05
 """Maximum processor time, in seconds, of one turn of a role on the event loop in the longest visit."""
-TRIES = 3
+MEASUREMENTS = 3
 """Maximum number of measurements; the shortest counts, because garbage collection may delay the others."""
 
 
@@ -69,7 +69,7 @@ async def longest_turns(build: Build, context: Context, answer: dict[str, Any] |
         answer: Answer of a person, if a node asks one.
     """
     shortest: dict[str, float] = {}
-    for seed in range(TRIES):
+    for seed in range(MEASUREMENTS):
         turns = await _turns(build, context, answer, seed)
         shortest = {name: min(turn, shortest.get(name, turn)) for name, turn in turns.items()}
         if max(shortest.values()) < LONGEST_TURN:
@@ -133,7 +133,7 @@ async def longest_state(rounds: int, seed: int) -> dict[str, Any]:
     """
     catalogue = (await open_world("tiny")).world.catalogue
 
-    def text(kind: str, number: int, length: int = MAX_TEXT) -> str:
+    def text(kind: str, number: int, length: int = MAX_INPUT_TEXT) -> str:
         return (f"{kind} {seed}/{number}: " + "größer, „weiter“ & schöner — " * length)[:length]
 
     steps = [

@@ -130,10 +130,10 @@ _COLUMNS = (
 )
 _BY_NAME = {column.name: column for column in _COLUMNS}
 # Columns of the two tables in a terminal.
-MAIN = ("length", "reward", "total reward", "tokens a round", "calls a round")
-COMPARISON = ("minus billp", "gap closed", "items", "tail", "repeats", "critic AUC", "critic rank")
+MAIN_COLUMNS = ("length", "reward", "total reward", "tokens a round", "calls a round")
+COMPARISON_COLUMNS = ("minus billp", "gap closed", "items", "tail", "repeats", "critic AUC", "critic rank")
 # The page has the Critic's columns in a table of their own, with intervals.
-PAGE = tuple(name for name in _BY_NAME if not name.startswith("critic"))
+PAGE_COLUMNS = tuple(name for name in _BY_NAME if not name.startswith("critic"))
 
 
 def shown_columns(names: Sequence[str], rows: Sequence[Row]) -> list[Column]:

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.ablation import MEANING, part_worth, setting_of
-from graph.report.columns import PAGE, shown_columns, with_interval
+from graph.report.columns import PAGE_COLUMNS, shown_columns, with_interval
 from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
@@ -22,7 +22,7 @@ from graph.report.plots import (
     draw_visit,
     draw_worth,
 )
-from graph.report.schema import RESULTS, JsonMapping, Row, ShownVisit, shown_visits
+from graph.report.schema import RESULTS_SCHEMA, JsonMapping, Row, ShownVisit, shown_visits
 from graph.report.terminal import name_of, part_of
 from graph.variants import VARIANTS
 from nodes.llm.endpoint.usage import Usage
@@ -34,7 +34,7 @@ MOST_ROUNDS = 100
 LONGEST_SHOWN = 300
 
 
-class Table(NamedTuple):
+class PageTable(NamedTuple):
     """Table whose first column names its rows."""
 
     name: str
@@ -49,7 +49,7 @@ class ShownWorth(NamedTuple):
 
     meaning: str
     picture: Picture
-    table: Table
+    table: PageTable
 
 
 class TypicalVisit(NamedTuple):
@@ -59,7 +59,7 @@ class TypicalVisit(NamedTuple):
     rounds: int
     """Number of rounds shown."""
     picture: Picture
-    table: Table
+    table: PageTable
 
 
 class ShownLessons(NamedTuple):
@@ -70,7 +70,7 @@ class ShownLessons(NamedTuple):
     most: LessonEffect | None
     enough: int
     """Number of visits that both sides of `most` have at least."""
-    table: Table
+    table: PageTable
 
 
 class ShownCritic(NamedTuple):
@@ -78,7 +78,7 @@ class ShownCritic(NamedTuple):
 
     values: Picture | None
     reliability: Picture | None
-    table: Table | None
+    table: PageTable | None
 
 
 class ShownCosts(NamedTuple):
@@ -86,7 +86,7 @@ class ShownCosts(NamedTuple):
 
     calls: int
     priced: bool
-    table: Table | None
+    table: PageTable | None
 
 
 def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
@@ -99,7 +99,7 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
     Returns:
         A page of HTML; the same results and visits give the same page.
     """
-    study = RESULTS.validate_python(results)
+    study = RESULTS_SCHEMA.validate_python(results)
     agents = frozenset(name_of(row) for row in study["rows"] if row["variant"] in VARIANTS)
     # The memory control is part of a row's name, to separate the rows of one variant.
     rows: list[Row] = [{**row, "variant": name_of(row)} for row in study["rows"]]
@@ -109,14 +109,14 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
     visits = [
         {**line, "variant": name_of(line)} for line in lines if line["split"] == first["split"] and not line["without"]
     ]
-    columns = shown_columns(PAGE, rows)
+    columns = shown_columns(PAGE_COLUMNS, rows)
     curves = {row["variant"]: row["curve"] for row in whole if row.get("curve")}
     ends = {row["variant"]: row["leave_reasons"] for row in whole}
     return _TEMPLATES.get_template("report.html.jinja").render(
         study=study,
         first=first,
         columns=columns,
-        results=Table(
+        results=PageTable(
             "Results of each variant",
             ["variant", *(column.heading for column in columns)],
             [[row["variant"], *(column.cell(row) for column in columns)] for row in rows],
@@ -163,7 +163,7 @@ def _worth(rows: Sequence[Row]) -> ShownWorth | None:
     return ShownWorth(
         MEANING,
         draw_worth({name: (value, (low, high)) for name, _, _, (value, low, high) in measured}),
-        Table(
+        PageTable(
             "What each part is worth",
             ["part", "worth\n(95% interval)", "total reward without it\n(95% interval)", "switched off by"],
             [
@@ -179,14 +179,14 @@ def _worth(rows: Sequence[Row]) -> ShownWorth | None:
     )
 
 
-def _returning(rows: Sequence[Row]) -> Table | None:
-    told = [
+def _returning(rows: Sequence[Row]) -> PageTable | None:
+    found = [
         [row["variant"], one["recall"], str(one["visit"]), with_interval(one["total_reward"], one["total_reward_ci"])]
         for row in rows
         for one in row.get("returning", [])
     ]
     headings = ["variant", "recalled", "visit", "total reward\n(95% interval)"]
-    return Table("Users who come back", headings, told) if told else None
+    return PageTable("Users who come back", headings, found) if found else None
 
 
 def _rewards(rows: Sequence[Row], visits: Sequence[JsonMapping], agents: frozenset[str]) -> Picture:
@@ -216,7 +216,7 @@ def _typical(rows: Sequence[Row], visits: Sequence[JsonMapping]) -> TypicalVisit
         for number, step in enumerate(steps, 1)
     ]
     headings = ["round", "item", "genres", "reward", "distance", "plan"]
-    table = Table("Rounds of the visit", headings, rounds, wide=frozenset({1, 2, 5}))
+    table = PageTable("Rounds of the visit", headings, rounds, wide=frozenset({1, 2, 5}))
     return TypicalVisit(visit, len(steps), draw_visit(steps), table)
 
 
@@ -226,7 +226,7 @@ def _lessons(visits: Sequence[JsonMapping]) -> ShownLessons | None:
         return None
     headings = ["variant", "lesson", "recalled by", "not by", "total reward", "difference", "distance", "new genres"]
     rows = [_lesson_row(one) for one in lessons[:MOST_LESSONS]]
-    table = Table("Lessons", headings, rows, wide=frozenset({1}))
+    table = PageTable("Lessons", headings, rows, wide=frozenset({1}))
     return ShownLessons(len(lessons), len(rows), most_telling(lessons), ENOUGH, table)
 
 
@@ -263,7 +263,7 @@ def _critic(rows: Sequence[Row], pictured: Sequence[Row], visits: Sequence[JsonM
     return ShownCritic(
         draw_values(groups) if groups else None,
         draw_reliability(outlooks) if outlooks else None,
-        Table("The Critic's predictions", headings, judged) if judged else None,
+        PageTable("The Critic's predictions", headings, judged) if judged else None,
     )
 
 
@@ -293,7 +293,7 @@ def _costs(rows: Sequence[Row]) -> ShownCosts:
     spent = [_cost_row(row["variant"], row["usage"], row["cost"]) for row in rows if row["usage"].calls]
     if len(spent) > 1:
         spent.append(_cost_row("together", total, sum(known) if priced else None))
-    return ShownCosts(total.calls, priced, Table("Costs", headings, spent) if spent else None)
+    return ShownCosts(total.calls, priced, PageTable("Costs", headings, spent) if spent else None)
 
 
 def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:

@@ -39,7 +39,7 @@ class LessonEffect(NamedTuple):
         return self.by.total_reward - self.others.total_reward
 
 
-class _Seen(NamedTuple):
+class _VisitFigures(NamedTuple):
     lessons: frozenset[str]
     total_reward: float
     distance: float | None
@@ -48,9 +48,9 @@ class _Seen(NamedTuple):
 
 def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
     """Return the recalled lessons, sorted by the number of a variant's visits that recalled them, highest first."""
-    by_variant: dict[str, list[_Seen]] = {}
+    by_variant: dict[str, list[_VisitFigures]] = {}
     for visit in visits:
-        by_variant.setdefault(visit["variant"], []).append(_seen(visit))
+        by_variant.setdefault(visit["variant"], []).append(_figures(visit))
     found = [
         LessonEffect(
             variant,
@@ -70,8 +70,8 @@ def most_telling(lessons: Iterable[LessonEffect]) -> LessonEffect | None:
     return max(enough, key=lambda one: abs(one.difference or 0.0), default=None)
 
 
-def _seen(visit: ShownVisit) -> _Seen:
-    return _Seen(
+def _figures(visit: ShownVisit) -> _VisitFigures:
+    return _VisitFigures(
         frozenset(lesson["text"] for lesson in visit["lessons"]),
         visit["total_reward"],
         _mean([step["distance"] for step in visit["steps"]]),
@@ -84,7 +84,7 @@ def _new_genres(steps: Sequence[ShownStep], position: int) -> float:
     return float(len(set(steps[position]["genres"]) - before))
 
 
-def _kind(seen: Sequence[_Seen]) -> VisitGroup:
+def _kind(seen: Sequence[_VisitFigures]) -> VisitGroup:
     return VisitGroup(
         len(seen),
         _mean([one.total_reward for one in seen]),

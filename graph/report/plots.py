@@ -101,8 +101,10 @@ def draw_rewards(totals: Mapping[str, Sequence[float]], agents: frozenset[str]) 
         _name_lines(axes, variants, first=1)
         axes.set(xlabel="total reward of a visit", xlim=(0, None))
 
-    told = [f"{variant} {np.median(totals[variant]):.1f}" for variant in variants]
-    return _picture("rewards", draw, f"Box plot of total reward by variant. Medians: {', '.join(told)}.", len(variants))
+    texts = [f"{variant} {np.median(totals[variant]):.1f}" for variant in variants]
+    return _picture(
+        "rewards", draw, f"Box plot of total reward by variant. Medians: {', '.join(texts)}.", len(variants)
+    )
 
 
 def draw_ends(ends: Mapping[str, LeaveReasons]) -> Picture:
@@ -127,11 +129,11 @@ def draw_ends(ends: Mapping[str, LeaveReasons]) -> Picture:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         _legend_above(axes, len(reasons))
 
-    told = [
+    texts = [
         f"{variant}: {', '.join(f'{counts[reason]} {reason}' for reason in reasons if counts[reason])}"
         for variant, counts in ends.items()
     ]
-    return _picture("ends", draw, f"Bars of why visits ended. {'; '.join(told)}.", len(variants) + 1)
+    return _picture("ends", draw, f"Bars of why visits ended. {'; '.join(texts)}.", len(variants) + 1)
 
 
 def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
@@ -147,12 +149,12 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend_above(axes, 3)
 
-    told = [
+    texts = [
         f"{variant} from {points[0]['total_reward']:.1f} after {points[0]['train_visits']} train visits "
         f"to {points[-1]['total_reward']:.1f} after {points[-1]['train_visits']}"
         for variant, points in curves.items()
     ]
-    return _picture("curves", draw, f"Learning curves. {'; '.join(told)}.", 9)
+    return _picture("curves", draw, f"Learning curves. {'; '.join(texts)}.", 9)
 
 
 def draw_worth(parts: Mapping[str, tuple[float, tuple[float, float]]]) -> Picture:
@@ -166,8 +168,8 @@ def draw_worth(parts: Mapping[str, tuple[float, tuple[float, float]]]) -> Pictur
         _name_lines(axes, list(parts), first=0)
         axes.set(xlabel="total reward with it less that without (95% interval)")
 
-    told = [f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, (value, (low, high)) in parts.items()]
-    return _picture("worth", draw, f"What each part of the agent is worth. {'; '.join(told)}.", len(parts) + 1)
+    texts = [f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, (value, (low, high)) in parts.items()]
+    return _picture("worth", draw, f"What each part of the agent is worth. {'; '.join(texts)}.", len(parts) + 1)
 
 
 def draw_visit(steps: Sequence[ShownStep]) -> Picture:
@@ -191,8 +193,8 @@ def draw_visit(steps: Sequence[ShownStep]) -> Picture:
             for each in (top, axes):
                 each.axvline(len(steps), color=RED, linestyle=":", lw=1.5)
         svg = _svg("visit", figure)
-    told = [f"{genre} in {sum(genre in step['genres'] for step in steps)}" for genre in genres]
-    return Picture(svg, f"Genres over {len(steps)} rounds of one visit: {', '.join(told)}.", width)
+    texts = [f"{genre} in {sum(genre in step['genres'] for step in steps)}" for genre in genres]
+    return Picture(svg, f"Genres over {len(steps)} rounds of one visit: {', '.join(texts)}.", width)
 
 
 def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Picture:
@@ -212,11 +214,11 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _legend_above(axes, 3)
 
-    told = [
+    texts = [
         f"{variant}: {points[0][1]:.0%} at values around {points[0][0]:.2f}, {points[-1][1]:.0%} at {points[-1][0]:.2f}"
         for variant, points in groups.items()
     ]
-    return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(told)}.", 9)
+    return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(texts)}.", 9)
 
 
 def draw_reliability(outlooks: Mapping[str, Sequence[ReliabilityBin]]) -> Picture:
@@ -236,8 +238,8 @@ def draw_reliability(outlooks: Mapping[str, Sequence[ReliabilityBin]]) -> Pictur
             axis.set_major_formatter(PercentFormatter(1.0))
         _legend_above(axes, 3)
 
-    told = [f"{variant}: {', '.join(map(_reliability_in_words, points))}" for variant, points in outlooks.items()]
-    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(told)}.", 9)
+    texts = [f"{variant}: {', '.join(map(_reliability_in_words, points))}" for variant, points in outlooks.items()]
+    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(texts)}.", 9)
 
 
 def _reliability_in_words(point: ReliabilityBin) -> str:

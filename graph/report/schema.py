@@ -115,7 +115,7 @@ class ShownVisit(TypedDict):
     steps: list[ShownStep]
 
 
-RESULTS = TypeAdapter(Results)
+RESULTS_SCHEMA = TypeAdapter(Results)
 _VISIT = TypeAdapter(ShownVisit)
 
 
@@ -133,7 +133,7 @@ def read_results(file: Path) -> Results:
         OSError: The file cannot be read.
     """
     try:
-        return RESULTS.validate_json(file.read_bytes())
+        return RESULTS_SCHEMA.validate_json(file.read_bytes())
     except ValidationError as error:
         raise BadInputError(_unreadable(file, error)) from error
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, part_worth, setting_of
-from graph.report.columns import COMPARISON, MAIN, Column, shown_columns
+from graph.report.columns import COMPARISON_COLUMNS, MAIN_COLUMNS, Column, shown_columns
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -29,7 +29,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
         pad_edge=False,
         padding=(0, 0),
     )
-    columns = shown_columns(MAIN, results["rows"])
+    columns = shown_columns(MAIN_COLUMNS, results["rows"])
     _add_columns(table, columns)
     table.add_column("ended", justify="right", no_wrap=True)
     for row in results["rows"]:
@@ -43,7 +43,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 def comparison_table(results: Mapping[str, Any]) -> Table:
     """Return the comparison of the variants as a table, 80 columns wide; columns without values are left out."""
-    columns = shown_columns(COMPARISON, results["rows"])
+    columns = shown_columns(COMPARISON_COLUMNS, results["rows"])
     legend = " ".join(f"{column.name}: {column.legend}" for column in columns)
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     _add_columns(table, columns)

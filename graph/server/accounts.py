@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from memory.access import SHARE
-from nodes.lifecycle import MAX_TEXT
+from nodes.lifecycle import MAX_INPUT_TEXT
 from sim.errors import BillpError
 
 VARIABLE = "BILLP_TOKENS"
@@ -30,8 +30,8 @@ def _user_id(name: str) -> str:
     Raises:
         ValueError: The name is invalid.
     """
-    if not 0 < len(name) <= MAX_TEXT:
-        raise ValueError(f"a name has 1 to {MAX_TEXT} characters")
+    if not 0 < len(name) <= MAX_INPUT_TEXT:
+        raise ValueError(f"a name has 1 to {MAX_INPUT_TEXT} characters")
     # `account:NAME:SPACE` is a space of the store, and `*` matches any label when namespaces are listed.
     if not name.isprintable() or name != name.strip() or ":" in name or name == "*":
         raise ValueError("a name has visible characters, no colon, no blank at its ends, and is not *")

@@ -20,7 +20,7 @@ from graph.server.limits import RequestLimits, configured_limits
 from memory.chroma.errors import StoreError
 
 # Routes open to requests without an account: health, and the version of the server.
-OPEN = ("/", "/ok", "/info")
+OPEN_PATHS = ("/", "/ok", "/info")
 STORE_LISTINGS = ("/store/items/search", "/store/namespaces")
 
 
@@ -53,16 +53,16 @@ class ClosedRoutes:
         if path.startswith("/internal/"):
             return True
         # LangGraph authenticates a request before this point, except on the routes about the server itself.
-        unasked = "user" not in scope and path not in OPEN
+        unasked = "user" not in scope and path not in OPEN_PATHS
         return self._accounts and (unasked or path == "/runs/batch")
 
 
 # Minimum and maximum of the numbers in a search or listing; LangGraph passes them to the store unchecked.
-NUMBERS = {"limit": (0, 10_000), "offset": (0, 1_000_000_000), "max_depth": (1, 100)}
+NUMBER_BOUNDS = {"limit": (0, 10_000), "offset": (0, 1_000_000_000), "max_depth": (1, 100)}
 
 
 def _allowed(name: str) -> Any:
-    least, largest = NUMBERS[name]
+    least, largest = NUMBER_BOUNDS[name]
     return Field(None, strict=True, ge=least, le=largest)
 
 
@@ -80,7 +80,7 @@ def unusable_number(body: bytes) -> str:
         for fault in error.errors(include_url=False, include_input=False):
             # LangGraph itself reports every other fault.
             if fault["loc"]:
-                least, largest = NUMBERS[str(fault["loc"][0])]
+                least, largest = NUMBER_BOUNDS[str(fault["loc"][0])]
                 return f"{fault['loc'][0]} has to be an integer from {least:,} to {largest:,}"
     return ""
 

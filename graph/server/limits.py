@@ -138,7 +138,7 @@ class RequestLimits:
                 lock.release()
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most, read, begun = self._limits.body, 0, False
+        most, read, answer_started = self._limits.body, 0, False
         detail = f"a request has at most {most:,} bytes"
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
@@ -155,14 +155,14 @@ class RequestLimits:
             return message
 
         async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal answer_started
+            answer_started = True
             await send(message)
 
         try:
             await self._app(scope, counted, noted)
         except _TooLargeError:
-            if begun:
+            if answer_started:
                 raise
             await refuse(scope, send, 413, detail)
 

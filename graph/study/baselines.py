@@ -42,7 +42,7 @@ class Effort(BaseModel):
     """Train visits used for training."""
 
 
-class _Foreseen(BaseModel):
+class _SavedLeaveRisk(BaseModel):
     """Saved leave-risk model of a cell."""
 
     weights: list[float] | None
@@ -61,13 +61,13 @@ def check_baseline(name: str) -> None:
 
 
 def policy_of(
-    cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress
+    cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
 ) -> Policy | OraclePolicy:
     """Return the policy of a cell; a policy saved before the study was interrupted is loaded."""
     if cell.variant in RECIPES:
-        return _trained(cell, world, settings, folder, told)
+        return _trained(cell, world, settings, folder, progress)
     if cell.variant == OUTLOOK_ONLY:
-        return _foreseeing(cell, world, settings, folder, told)
+        return _leave_risk_policy(cell, world, settings, folder, progress)
     policy = POLICIES[cell.variant]
     if isinstance(policy, Family):
         file = _tuned_file(folder, cell.variant)
@@ -86,10 +86,8 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
             training_visits=sum(one.training_visits for one in trained),
         )
     if variant == OUTLOOK_ONLY:
-        foreseen = [_kept(cell.with_suffix(".json")) for cell in cells]
-        return Effort(
-            training_steps=sum(one.steps for one in foreseen), training_visits=sum(one.visits for one in foreseen)
-        )
+        saved = [_saved(cell.with_suffix(".json")) for cell in cells]
+        return Effort(training_steps=sum(one.steps for one in saved), training_visits=sum(one.visits for one in saved))
     file = _tuned_file(folder, variant)
     if not file.exists():
         return Effort()
@@ -97,27 +95,29 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
     return Effort(tuning_visits=tuned.visits, parameters=tuned.parameters)
 
 
-def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> NetworkPolicy:
-    kept = folder / POLICY_FOLDER / str(cell)
-    if kept.exists():
-        return NetworkPolicy.load(kept)
+def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress) -> NetworkPolicy:
+    saved = folder / POLICY_FOLDER / str(cell)
+    if saved.exists():
+        return NetworkPolicy.load(saved)
     # Report each hundredth of the training, which is often enough for a viewer.
     every = max(settings.rl_steps // 100, 1)
 
     def show(done: int) -> None:
         if done % every == 0:
-            told(done, settings.rl_steps)
+            progress(done, settings.rl_steps)
 
     policy = train(cell.variant, world, settings.rl_steps, seed=cell.seed, max_steps=settings.max_steps, progress=show)
-    policy.save(kept)
+    policy.save(saved)
     return policy
 
 
-def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path, told: StepProgress) -> LeaveRiskPolicy:
+def _leave_risk_policy(
+    cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
+) -> LeaveRiskPolicy:
     """Return a leave-risk policy, trained on as many visits as `billp_outlook`."""
-    kept = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
-    if kept.exists():
-        weights = _kept(kept).weights
+    saved = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
+    if saved.exists():
+        weights = _saved(saved).weights
         pairs = PairFeatures(world.catalogue, world.logs)
         return LeaveRiskPolicy(None if weights is None else LeaveRiskModel.of(pairs, weights))
     users = visitors(world, "train", settings.train, cell.seed)
@@ -128,19 +128,19 @@ def _foreseeing(cell: Cell, world: World, settings: StudySettings, folder: Path,
         explore=settings.context.explore,
         seed=cell.seed,
         max_steps=settings.max_steps,
-        progress=lambda done: told(done, len(users)),
+        progress=lambda done: progress(done, len(users)),
     )
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    saved.parent.mkdir(parents=True, exist_ok=True)
     learned = None if policy.outlook is None else policy.outlook.weights.tolist()
-    write_atomic(kept, _Foreseen(weights=learned, steps=steps, visits=len(users)).model_dump_json())
+    write_atomic(saved, _SavedLeaveRisk(weights=learned, steps=steps, visits=len(users)).model_dump_json())
     return policy
 
 
-def _kept(file: Path) -> _Foreseen:
+def _saved(file: Path) -> _SavedLeaveRisk:
     try:
-        return _Foreseen.model_validate_json(file.read_bytes())
+        return _SavedLeaveRisk.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise BadInputError(f"{file} cannot be used; learn it anew (a study does so with `--fresh`)") from error
+        raise BadInputError(f"{file} is damaged: run the study with `--fresh` to train it again") from error
 
 
 def _tuned_file(folder: Path, name: str) -> Path:

@@ -81,16 +81,16 @@ def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
 
 
 def _inverted(record: Record) -> Record:
-    return _with(record, {name: _turned_round(getattr(record.value, name)) for name in record.value.inverted_fields})
+    return _with(record, {name: _inverse(getattr(record.value, name)) for name in record.value.inverted_fields})
 
 
-def _turned_round(told: Any) -> Any:
-    if told is None:
+def _inverse(value: Any) -> Any:
+    if value is None:
         return None
-    if isinstance(told, bool):
-        return not told
+    if isinstance(value, bool):
+        return not value
     # Subtract from 0, because negating 0.0 would write -0.0.
-    return opposite(told) if isinstance(told, str) else 0.0 - told
+    return opposite(value) if isinstance(value, str) else 0.0 - value
 
 
 def _with(record: Record, changes: dict[str, object]) -> Record:

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 from graph.ablation import WHOLE, Part
 from graph.report.schema import best_rule
 from graph.study.baselines import Effort
-from graph.study.settings import CURVE, MEMORY, RETURNING, WITHOUT, StudySettings
-from graph.study.workers import FAILED
+from graph.study.settings import CURVE, FAILED, MEMORY, RETURNING, WITHOUT, StudySettings
 from graph.variants import own_settings, variant_settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import COST_DIGITS, Usage

@@ -23,9 +23,11 @@ from graph.server_client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
 from graph.study.schedule import phases
-from graph.study.settings import CURVE, RETURNING, Cell, StudySettings, cells_of
+from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
 from graph.study.visit_log import VisitLog
-from graph.study.workers import CELLS, CHECKPOINTS, FAILED, VISITS, StudyProgress, Work, run_cells
+from graph.study.visits import StudyProgress
+from graph.study.workers import CELLS, CHECKPOINTS, VISITS, Work, run_cells
+from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context
@@ -45,7 +47,7 @@ STUDY_FILE = "study.json"
 # Files of visits outside the comparison: learning curve between train cohorts, returning users, failed visits.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
 # Maximum number of characters of two values shown side by side.
-LONGEST_TOLD = 100
+LONGEST_DIFFERENCE = 100
 
 
 class StudyStart(BaseModel):
@@ -54,6 +56,8 @@ class StudyStart(BaseModel):
     settings: StudySettings
     own: dict[str, dict[str, Any]]
     """Settings of variants with defaults of their own, saved because set values and defaults look the same later."""
+    files: dict[str, str] = {}
+    """Checksums of the files that variants were loaded from."""
     version: str
     """Version of this project."""
     world: str
@@ -105,18 +109,18 @@ def run_study(
     priced = check_prices(settings.context, max_cost, server)
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
-        raise BadInputError(f"{target} holds something else than a run, so it is not replaced: choose another name")
-    if not fresh and _same(_begun(target), _beginning(settings)):
+        raise BadInputError(f"{target} exists but is not a run: choose another name")
+    if not fresh and _same(_saved_start(target), _start_of(settings)):
         # The run is complete except for the deletion of its resume files.
         return _tidied(target)
     if server:
         asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
-        token = _begin(folder, settings, name, fresh)
+        token = _save_start(folder, settings, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
-        ledgers = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
-        spent = 0.0 if max_cost is None else asyncio.run(_spent(ledgers))
+        logs = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
+        spent = 0.0 if max_cost is None else asyncio.run(_spent(logs))
         work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
@@ -170,60 +174,75 @@ def _tidied(target: Path) -> Path:
     return target
 
 
-def _beginning(settings: StudySettings) -> StudyStart:
+def _start_of(settings: StudySettings) -> StudyStart:
     checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
-    return StudyStart(settings=settings, own=own, version=version("billp"), world=checksum, token=secrets.token_hex(4))
+    files = {variant: file.checksum for variant, file in loaded_files(settings.variants).items()}
+    return StudyStart(
+        settings=settings,
+        own=own,
+        files=files,
+        version=version("billp"),
+        world=checksum,
+        token=secrets.token_hex(4),
+    )
 
 
-def _same(former: StudyStart | None, begun: StudyStart) -> bool:
-    return former is not None and former.model_copy(update={"token": begun.token}) == begun
+def _same(former: StudyStart | None, started: StudyStart) -> bool:
+    """Compare by stored values: the class of the settings is made anew for each reading."""
+    if former is None:
+        return False
+    stored = StudyStart.model_validate_json(started.model_dump_json())
+    return former.model_dump(mode="json", exclude={"token"}) == stored.model_dump(mode="json", exclude={"token"})
 
 
-def _begin(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
+def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
     """Save the settings of a new study, or check them against the unfinished one; return the study's token."""
     if fresh:
         _clear(folder)
-    begun, former = _beginning(settings), _begun(folder)
+    started, former = _start_of(settings), _saved_start(folder)
     if former is None:
         _clear(folder)
-        write_atomic(folder / STUDY_FILE, begun.model_dump_json())
-        return begun.token
-    if not _same(former, begun):
+        write_atomic(folder / STUDY_FILE, started.model_dump_json())
+        return started.token
+    if not _same(former, started):
         raise BadInputError(
-            f"the run {name!r} was begun with other settings ({'; '.join(_differing(former, begun))}) and is "
-            "unfinished: `--fresh` begins it anew, or choose another name"
+            f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, started))}): "
+            "add `--fresh` to discard it and start again, or choose another name"
         )
     return former.token
 
 
-def _differing(former: StudyStart, begun: StudyStart) -> list[str]:
+def _differing(former: StudyStart, started: StudyStart) -> list[str]:
     """Describe the differences between two sets of settings, long values by name only."""
-    then, now = _settings_by_name(former), _settings_by_name(begun)
+    then, now = _settings_by_name(former), _settings_by_name(started)
     # A variant that only one study has already shows in the difference of `variants`.
     both = [name for name in now if name in then]
     differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
-    told = [
-        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_TOLD else name for name, was, is_now in differing
+    described = [
+        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_DIFFERENCE else name
+        for name, was, is_now in differing
     ]
-    return told + ["the world was built anew"] * (former.world != begun.world)
+    return described + ["the world was rebuilt"] * (former.world != started.world)
 
 
-def _settings_by_name(begun: StudyStart) -> dict[str, Any]:
-    settings = begun.settings.model_dump(mode="json")
+def _settings_by_name(started: StudyStart) -> dict[str, Any]:
+    settings = started.settings.model_dump(mode="json")
     context = settings.pop("context")
-    own = {f"settings of {variant}": of for variant, of in begun.own.items()}
-    return settings | {f"context.{name}": value for name, value in context.items()} | own | {"version": begun.version}
+    own = {f"settings of {variant}": of for variant, of in started.own.items()}
+    files = {f"file of {variant}": checksum for variant, checksum in started.files.items()}
+    named = {f"context.{name}": value for name, value in context.items()}
+    return settings | named | own | files | {"version": started.version}
 
 
-def _begun(folder: Path) -> StudyStart | None:
+def _saved_start(folder: Path) -> StudyStart | None:
     """Return the start settings of an unfinished study; None if there is no unfinished study."""
     try:
         return StudyStart.model_validate_json((folder / STUDY_FILE).read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise BadInputError(f"{folder / STUDY_FILE} was written by another version: `--fresh` begins anew") from error
+        raise BadInputError(f"{folder / STUDY_FILE} is of another version: add `--fresh` to start again") from error
 
 
 def _clear(folder: Path) -> None:
@@ -242,8 +261,8 @@ def visits_planned(settings: StudySettings, world: World) -> int:
 
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
-    followed = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
-    return sum(len(stage.users) for course in followed for stage in course.stages)
+    planned = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
+    return sum(len(batch.users) for phase in planned for batch in phase.batches)
 
 
 def visits_done(name: str) -> int:
@@ -274,7 +293,7 @@ def check_settings(settings: StudySettings) -> World:
     for model in settings.context.models:
         chat_model(model, settings.context.temperature)
     world = load_world(settings.world)
-    _check_users(world, settings.test_split, settings.test, "visits")
+    _check_users(world, settings.test_split, settings.test, "--test")
     if settings.curve:
         _check_users(world, "dev", settings.curve_users, "--curve-users")
     return world
@@ -290,15 +309,17 @@ def check_variants(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise BadInputError(f"there is no variant {name!r}: choose among {', '.join(known)}")
+        if name in VARIANTS and name in BASELINES:
+            raise BadInputError(f"there is a baseline {name!r} too: give the variant another name")
         check_baseline(name)
     if len(set(names)) < len(names):
-        raise BadInputError("a variant is named twice")
+        raise BadInputError("a variant is named twice: name each variant once")
 
 
-def _check_users(world: World, split: SplitName, wanted: int, what: str) -> None:
+def _check_users(world: World, split: SplitName, wanted: int, option: str) -> None:
     available = len(world.split(split).users)
     if wanted > available:
-        raise BadInputError(f"world {world.name!r} has {available} {split} users: ask for at most that many {what}")
+        raise BadInputError(f"world {world.name!r} has {available} {split} users: {option} can be {available} at most")
 
 
 def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
@@ -309,22 +330,24 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
     """
     unknown = sorted(model for model in context.models if price_of(model) is None)
     if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
-        raise BadInputError(f"--max-cost does not hold for {', '.join(others)}: what it costs is its package's matter")
+        raise BadInputError(f"--max-cost cannot limit {', '.join(others)}: its price is unknown; leave out --max-cost")
     if max_cost is not None and unknown:
-        raise BadInputError(f"--max-cost needs the price of {', '.join(unknown)}: name it in a table (BILLP_PRICES)")
+        raise BadInputError(
+            f"--max-cost needs the price of {', '.join(unknown)}: add it to the file that BILLP_PRICES names"
+        )
     if max_cost is not None and server:
-        raise BadInputError("--max-cost holds for calls from here, not for those from a server: leave one of them out")
+        raise BadInputError("--max-cost cannot limit the calls of a server: leave out --max-cost or --server")
     return not unknown
 
 
-async def _spent(ledgers: Mapping[Path, VisitLog]) -> float:
+async def _spent(logs: Mapping[Path, VisitLog]) -> float:
     """Return the cost of an unfinished study so far, in dollars, from the visit logs in the folders of its cells."""
     spent = 0.0
-    for cell, done in ledgers.items():
-        spent += done.cost
-        if (cell / CHECKPOINTS).exists():
-            under_way = await costs_under_way(cell / CHECKPOINTS)
-            spent += sum(cost for thread, cost in under_way.items() if thread not in done.threads)
+    for folder, log in logs.items():
+        spent += log.cost
+        if (folder / CHECKPOINTS).exists():
+            under_way = await costs_under_way(folder / CHECKPOINTS)
+            spent += sum(cost for thread, cost in under_way.items() if thread not in log.threads)
     return spent
 
 

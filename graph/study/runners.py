@@ -79,10 +79,10 @@ class LocalRunner:
     async def visit(self, thread: str, visit: VisitInput, context: Context) -> VisitOutput:
         """Run or resume a visit."""
         config: RunnableConfig = {"configurable": {"thread_id": thread}}
-        begun = await self._saver.aget_tuple(config) is not None
+        started = await self._saver.aget_tuple(config) is not None
         try:
             output = await self._graph.ainvoke(
-                None if begun else visit, config, context=context, durability="exit" if context.scripted else "async"
+                None if started else visit, config, context=context, durability="exit" if context.scripted else "async"
             )
         except EndpointError as error:
             raise VisitFailedError(str(error), isinstance(error, RefusedVisitError)) from error
@@ -163,7 +163,7 @@ class ServerRunner:
         state = await _patiently(lambda: threads.get_state(thread))
         if output := _output(state, visit):
             return output
-        faults = [task["error"] for task in state["tasks"] if task.get("error")] or ["it was stopped"]
+        faults = [task["error"] for task in state["tasks"] if task.get("error")] or ["the run was stopped"]
         why = f"the visit of user {visit.user_id!r} failed on the server: {faults[0][:300]}"
         if faults[0].startswith(BadInputError.__name__):
             raise BadInputError(why)
@@ -227,7 +227,7 @@ async def server_runner(url: str, variant: str, space: str) -> AsyncIterator[Ser
     """
     async with connected(url) as client:
         if not await _patiently(lambda: client.assistants.search(graph_id=graph_id(variant), limit=1)):
-            raise BillpError(f"the server does not serve the graph {graph_id(variant)!r}")
+            raise BillpError(f"the server lacks the graph {graph_id(variant)!r}: add it to its langgraph.json")
         yield ServerRunner(client, variant, space)
 
 

@@ -36,9 +36,9 @@ class Phase(NamedTuple):
 
     name: str
     """Name of the memory; empty for the memory of the train visits."""
-    begins_with: Control
+    control: Control
     """Control applied to the train visits' records at the start of the phase."""
-    stages: tuple[Batch, ...]
+    batches: tuple[Batch, ...]
     changes: Mapping[str, Any] = {}
     """Settings of the roles that differ from the study's."""
 
@@ -65,7 +65,7 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
         return
     for recall in settings.recall:
         name = f"returning-{recall}"
-        stages = tuple(
+        batches = tuple(
             Batch(
                 name,
                 settings.test_split,
@@ -76,13 +76,13 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
             )
             for visit in range(settings.visits_per_user)
         )
-        yield Phase(name, "full", stages, WHOSE[recall])
+        yield Phase(name, "full", batches, WHOSE[recall])
 
 
-def _cohorts(stage: Batch, size: int) -> Iterator[Batch]:
+def _cohorts(batch: Batch, size: int) -> Iterator[Batch]:
     """Yield a batch split into cohorts, each of which recalls the records of earlier cohorts."""
-    for start in range(0, len(stage.users), size):
-        yield stage._replace(users=stage.users[start : start + size], start=stage.start + start, learns=True)
+    for start in range(0, len(batch.users), size):
+        yield batch._replace(users=batch.users[start : start + size], start=batch.start + start, learns=True)
 
 
 def _training(world: World, settings: StudySettings, seed: int, remembers: bool) -> Iterator[Batch]:

@@ -21,6 +21,8 @@ WHOSE: dict[Recall, dict[str, bool]] = {
 }
 # Fields of a visit's line that name the group the visit belongs to.
 WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall"
+# Field of a failed visit's line: the reason.
+FAILED = "failed"
 # Upper bound of visit numbers, so that visits of different cells have different seeds.
 MOST_VISITS = 1_000_000
 

@@ -38,28 +38,28 @@ class VisitLog:
             write_atomic(file, b"".join(line + b"\n" for line in kept).decode())
         self._file = file
 
-    def add(self, ended: VisitResult) -> None:
+    def add(self, result: VisitResult) -> None:
         """Add a finished visit."""
         with self._file.open("ab") as file:
-            file.write(ended.model_dump_json().encode() + b"\n")
-        self._note(ended)
+            file.write(result.model_dump_json().encode() + b"\n")
+        self._note(result)
 
     def count(self, name: str) -> int:
         """Return the number of finished visits in the batches of one name."""
         return sum(of == name for of, _ in self._visits)
 
-    def missing(self, stage: Batch) -> list[int]:
+    def missing(self, batch: Batch) -> list[int]:
         """Return the numbers of the unfinished visits of a batch."""
-        return [number for number in stage.numbers if (stage.name, number) not in self._visits]
+        return [number for number in batch.numbers if (batch.name, number) not in self._visits]
 
-    def outputs(self, stage: Batch) -> list[VisitOutput]:
+    def outputs(self, batch: Batch) -> list[VisitOutput]:
         """Return the outputs of a batch's visits, in order; failed visits are left out."""
-        found = (self._visits[stage.name, number].output for number in stage.numbers)
+        found = (self._visits[batch.name, number].output for number in batch.numbers)
         return [output for output in found if output is not None]
 
-    def failures(self, stage: Batch) -> dict[int, str]:
+    def failures(self, batch: Batch) -> dict[int, str]:
         """Return the reasons of failed visits, by number."""
-        found = ((number, self._visits[stage.name, number]) for number in stage.numbers)
+        found = ((number, self._visits[batch.name, number]) for number in batch.numbers)
         return {number: one.failed for number, one in found if not one.output}
 
     def taught(self, name: str) -> list[Record]:
@@ -86,12 +86,12 @@ class VisitLog:
         try:
             self._note(VisitResult.model_validate_json(line))
         except ValidationError:
-            _log.warning("%s is damaged: that visit is made again", which)
+            _log.warning("%s is damaged: its visit runs again", which)
             return False
         return True
 
-    def _note(self, ended: VisitResult) -> None:
-        self._visits[ended.stage, ended.number] = ended
+    def _note(self, result: VisitResult) -> None:
+        self._visits[result.stage, result.number] = result
 
 
 def thread_of(name: str, number: int) -> str:

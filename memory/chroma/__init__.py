@@ -1,1 +1,1 @@
-"""Chroma engine: connection, layout of records, search, time to live and index repair."""
+"""Chroma backend: connection, layout of records, search, time to live and index repair."""

@@ -164,7 +164,7 @@ class Backend(ABC):
         Raises:
             StoreError: Chroma failed.
         """
-        rows = {record.place: [record.head, *record.extras] if record.vectors else [] for record in records}
+        rows = {record.place: [record.main_row, *record.vector_rows] if record.vectors else [] for record in records}
         by_labels: dict[Namespace, list[str]] = {}
         for namespace, key in rows:
             by_labels.setdefault(labels_of(namespace), []).extend(rows[namespace, key])
@@ -200,17 +200,17 @@ class Backend(ABC):
             StoreError: Chroma failed. Each record is either the old or the new one.
         """
         collection = self._collection(chunk.labels)
-        former = self.held(chunk.labels, chunk.heads)
-        records = [(write, write.record(former.get(write.head))) for write in chunk.heads]
+        former = self.held(chunk.labels, chunk.main_rows)
+        records = [(write, write.record(former.get(write.main_row))) for write in chunk.main_rows]
         put = [(write, record) for write, record in records if record]
-        gone = [write for write, record in records if not record and write.head in former]
-        stale = [row for record in former.values() for row in record.extras]
-        extras, heads = self._extra_rows(chunk), self._head_rows(put, former)
+        gone = [write for write, record in records if not record and write.main_row in former]
+        stale = [row for record in former.values() for row in record.vector_rows]
+        vector_rows, main_rows = self._vector_rows(chunk), self._main_rows(put, former)
         with chroma_calls(self._connection):
-            self._put_extras(collection, extras)
-            self._put_heads(collection, heads)
+            self._put_vector_rows(collection, vector_rows)
+            self._put_main_rows(collection, main_rows)
             if gone:
-                collection.delete(ids=[write.head for write in gone])
+                collection.delete(ids=[write.main_row for write in gone])
             if stale:
                 collection.delete(ids=stale)
         for write, record in (*put, *((write, None) for write in gone)):
@@ -246,47 +246,47 @@ class Backend(ABC):
         gone = [record for record in readable(page["metadatas"]) if record.expired]
         if gone:
             theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
-            collection.delete(ids=[record.head for record in gone], where=theirs)
-        if extras := [row for record in gone for row in record.extras]:
-            collection.delete(ids=extras)
+            collection.delete(ids=[record.main_row for record in gone], where=theirs)
+        if vector_rows := [row for record in gone for row in record.vector_rows]:
+            collection.delete(ids=vector_rows)
         for record in gone:
             self.swept(record)
         return len(gone), len(page["ids"])
 
     def _start_anew(self, collection: Table, chunk: Chunk) -> None:
         held = self.held(chunk.labels, chunk.read)
-        same = [one for was in chunk.read if (one := held.get(was.head)) and one.token == was.token]
+        same = [one for was in chunk.read if (one := held.get(was.main_row)) and one.token == was.token]
         later = [record.refresh_ttl() for record in same if not record.expired]
         # The old lifetime may end during the call to Chroma, so reads see the new one before it is durable.
         if living := [record for record in later if record.lifetime and self.refresh_ttl(record)]:
             collection.update(
-                ids=[record.head for record in living],
+                ids=[record.main_row for record in living],
                 # Only the expiry field, since other fields would undo a replacement by another client.
                 metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
             )
 
     @staticmethod
-    def _put_extras(collection: Table, rows: Rows) -> None:
+    def _put_vector_rows(collection: Table, rows: Rows) -> None:
         if rows.ids:
             collection.upsert(**rows._asdict())
 
     @staticmethod
-    def _put_heads(collection: Table, rows: Rows) -> None:
+    def _put_main_rows(collection: Table, rows: Rows) -> None:
         if rows.ids:
             collection.upsert(**rows._asdict())
 
-    def _extra_rows(self, chunk: Chunk) -> Rows:
+    def _vector_rows(self, chunk: Chunk) -> Rows:
         return Rows(
-            [write.extra_id(number) for write, number in chunk.extras],
-            stacked([write.vectors[number] for write, number in chunk.extras], self._dimension),
-            [write.fields for write, _ in chunk.extras],
+            [write.vector_row(number) for write, number in chunk.vector_rows],
+            stacked([write.vectors[number] for write, number in chunk.vector_rows], self._dimension),
+            [write.fields for write, _ in chunk.vector_rows],
         )
 
-    def _head_rows(self, put: Sequence[tuple[Write, StoredRecord]], former: Mapping[str, StoredRecord]) -> Rows:
+    def _main_rows(self, put: Sequence[tuple[Write, StoredRecord]], former: Mapping[str, StoredRecord]) -> Rows:
         return Rows(
-            [record.head for _, record in put],
-            stacked([write.head_vector(self._dimension) for write, _ in put], self._dimension),
-            [record.metadata(former.get(record.head)) for _, record in put],
+            [record.main_row for _, record in put],
+            stacked([write.first_vector(self._dimension) for write, _ in put], self._dimension),
+            [record.metadata(former.get(record.main_row)) for _, record in put],
         )
 
     def _collection(self, labels: Namespace) -> Table:

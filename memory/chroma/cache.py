@@ -117,7 +117,7 @@ class RecordCache:
         self._limit = limit
         self._lock = threading.Lock()
         self._by_namespace: dict[Namespace, dict[str, StoredRecord]] = {}
-        self._by_head: dict[str, StoredRecord] = {}
+        self._by_main_row: dict[str, StoredRecord] = {}
         self._matrix: Matrix | None = Matrix(dimension)
         self._deadlines = Deadlines()
         self._expired: dict[str, StoredRecord] = {}
@@ -130,7 +130,7 @@ class RecordCache:
     @property
     def should_have_vectors(self) -> bool:
         """Whether the collection is small enough for exact search."""
-        return len(self._by_head) <= self._limit
+        return len(self._by_main_row) <= self._limit
 
     def put(self, record: StoredRecord, vectors: Vector | None) -> None:
         """Add or replace a record.
@@ -141,8 +141,8 @@ class RecordCache:
         """
         with self._lock:
             self._by_namespace.setdefault(record.namespace, {})[record.key] = record
-            self._by_head[record.head] = record
-            self._expired.pop(record.head, None)
+            self._by_main_row[record.main_row] = record
+            self._expired.pop(record.main_row, None)
             self._note_deadline(record)
             if not self.should_have_vectors or vectors is None:
                 self._matrix = None
@@ -153,35 +153,35 @@ class RecordCache:
         """Apply the new lifetime of an unexpired record. Return False if it has expired or was deleted."""
         with self._lock:
             self._evict_expired()
-            if record.head not in self._by_head:
+            if record.main_row not in self._by_main_row:
                 return False
             self._by_namespace[record.namespace][record.key] = record
-            self._by_head[record.head] = record
+            self._by_main_row[record.main_row] = record
             self._note_deadline(record)
             if self._matrix is not None:
                 self._matrix.update(record)
             return True
 
-    def remove(self, head: str) -> None:
+    def remove(self, main_row: str) -> None:
         """Remove a record, if it is cached."""
         with self._lock:
-            self._expired.pop(head, None)
-            self._take_out(head)
+            self._expired.pop(main_row, None)
+            self._take_out(main_row)
 
     def get(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
         record = self._by_namespace.get(namespace, {}).get(key)
         return record if record and not record.expired else None
 
-    def by_head(self, head: str) -> StoredRecord | None:
-        """Return the record with the main row `head`. None if missing."""
-        record = self._by_head.get(head)
+    def by_main_row(self, main_row: str) -> StoredRecord | None:
+        """Return the record with this main row. None if missing."""
+        record = self._by_main_row.get(main_row)
         return record if record and not record.expired else None
 
-    def held(self, head: str) -> StoredRecord | None:
-        """Return the record stored in the main row `head`, expired or not. None if missing."""
+    def held(self, main_row: str) -> StoredRecord | None:
+        """Return the record stored in this main row, expired or not. None if missing."""
         with self._lock:
-            return self._by_head.get(head) or self._expired.get(head)
+            return self._by_main_row.get(main_row) or self._expired.get(main_row)
 
     def namespaces(self) -> list[Namespace]:
         """Return the namespaces that hold at least one record."""
@@ -228,24 +228,24 @@ class RecordCache:
         """Note the expiry time of a record, if it has one. The caller holds the lock."""
         if record.lifetime is None:
             return
-        self._deadlines.add(record.lifetime.until, record.head)
-        if len(self._deadlines) > 2 * len(self._by_head) + 64:
-            mortal = (one for one in self._by_head.values() if one.lifetime)
-            self._deadlines.renew((one.lifetime.until, one.head) for one in mortal if one.lifetime)
+        self._deadlines.add(record.lifetime.until, record.main_row)
+        if len(self._deadlines) > 2 * len(self._by_main_row) + 64:
+            mortal = (one for one in self._by_main_row.values() if one.lifetime)
+            self._deadlines.renew((one.lifetime.until, one.main_row) for one in mortal if one.lifetime)
 
     def _evict_expired(self) -> None:
         """Evict expired records. The caller holds the lock."""
         if not self._deadlines:
             return
-        for head in self._deadlines.passed(now()):
-            record = self._by_head.get(head)
+        for main_row in self._deadlines.passed(now()):
+            record = self._by_main_row.get(main_row)
             if record is not None and record.expired:
-                self._take_out(head)
-                self._expired[head] = record
+                self._take_out(main_row)
+                self._expired[main_row] = record
 
-    def _take_out(self, head: str) -> None:
+    def _take_out(self, main_row: str) -> None:
         """Remove an unexpired record, if it is cached. The caller holds the lock."""
-        record = self._by_head.pop(head, None)
+        record = self._by_main_row.pop(main_row, None)
         if record is None:
             return
         group = self._by_namespace[record.namespace]

@@ -120,8 +120,8 @@ def chosen_embedding() -> Embeddings | None:
     try:
         made = known[name].load()()
     except Exception as error:  # Code of another package may raise anything.
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded: {told}.") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) cannot be loaded: {reason}.") from error
     if not isinstance(made, Embeddings):
         raise BadStoreError(f"The embedding {name} (BILLP_EMBEDDING) is none of LangChain's Embeddings.")
     return made

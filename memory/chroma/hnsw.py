@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-HEADER, ROWS, LINKS = "header.bin", "data_level0.bin", "link_lists.bin"
+HEADER, ROWS, LINK_LISTS = "header.bin", "data_level0.bin", "link_lists.bin"
 LAYOUT_VERSION = 1
 """Version of the file format that is checked. Other versions are left to Chroma."""
 WORD = 4
 """Bytes of a number in a list of links: first their count, in the lower half of its number, then the elements."""
-PAGE = 50_000
+ELEMENTS_AT_ONCE = 50_000
 """Elements checked at a time."""
 _LAYOUT = struct.Struct("<i6QiI3QdQ")
 
@@ -64,7 +64,7 @@ def holds_together(index: Path) -> bool:
         return True
     if header.elements > header.room or header.entry >= header.elements or header.top < 0:
         return False
-    return _holds_below(index / ROWS, header) and _holds_above(index / LINKS, header)
+    return _holds_below(index / ROWS, header) and _holds_above(index / LINK_LISTS, header)
 
 
 def _holds_below(file: Path, header: Header) -> bool:
@@ -73,8 +73,8 @@ def _holds_below(file: Path, header: Header) -> bool:
     if header.row_size < width * WORD or not _has(file, header.elements * header.row_size):
         return False
     rows = np.memmap(file, np.uint8, "r", shape=(header.elements, header.row_size))
-    for start in range(0, header.elements, PAGE):
-        lists = np.ascontiguousarray(rows[start : start + PAGE, : width * WORD]).view(np.uint32)
+    for start in range(0, header.elements, ELEMENTS_AT_ONCE):
+        lists = np.ascontiguousarray(rows[start : start + ELEMENTS_AT_ONCE, : width * WORD]).view(np.uint32)
         if _elements(lists, header.most_below, header.elements) is None:
             return False
     return True
@@ -104,8 +104,8 @@ def _holds_above(file: Path, header: Header) -> bool:
 
 
 def _links_hold(words: Words, lists: Sequence[tuple[int, int]], levels: NDArray[np.int64], most: int) -> bool:
-    for start in range(0, len(lists), PAGE):
-        layers, places = np.array(lists[start : start + PAGE]).T
+    for start in range(0, len(lists), ELEMENTS_AT_ONCE):
+        layers, places = np.array(lists[start : start + ELEMENTS_AT_ONCE]).T
         linked = _elements(words[places[:, None] + np.arange(1 + most)], most, len(levels))
         if linked is None:
             return False

@@ -26,7 +26,7 @@ from memory.chroma.connection import client_settings
 from memory.chroma.errors import BadStoreError
 from memory.chroma.index_search import as_matrix
 
-PAGE = 250
+VECTORS_AT_ONCE = 250
 FATAL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 """Signals that end a process after an invalid memory access."""
 DIE_WITH_PARENT = 1
@@ -71,8 +71,8 @@ def _ask(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, bool]], bo
         return said, False
     if child.returncode:
         # Stopped from outside, or failed to start: no fault of an index.
-        told = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
-        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({told[0]}): try again.")
+        reason = child.stderr.strip().splitlines()[-1:] or [f"it ended with {child.returncode}"]
+        raise BadStoreError(f"The memory in {folder} could not be checked after a kill ({reason[0]}): try again.")
     return said, True
 
 
@@ -85,8 +85,8 @@ def _whole(collection: Collection) -> bool:
         if "hnsw" not in str(error):
             raise
         return False
-    for start in range(0, len(ids), PAGE):
-        page = ids[start : start + PAGE]
+    for start in range(0, len(ids), VECTORS_AT_ONCE):
+        page = ids[start : start + VECTORS_AT_ONCE]
         try:
             vectors = as_matrix(collection.get(ids=page, include=["embeddings"])["embeddings"])
         except InternalError:

@@ -24,15 +24,15 @@ from memory.chroma.index_check import unreadable
 from memory.chroma.layout import IDENTITY, OURS, StoredRecord, arbitrary_vector, is_main_row, readable, texts_at
 from memory.search.vectors import Vector
 
-OPEN = "billp.open"
+OPEN_MARK = "billp.open"
 """File that exists while a store has the folder open, and stays if Chroma failed. If an opening finds it, the last
 process was killed or had no disk space left.
 """
-TO_MEND = "billp.mend"
+TO_REBUILD = "billp.rebuild_dropped"
 """File with the names of the collections to rebuild, as a JSON list."""
-PAGE = 200
+ROWS_AT_ONCE = 200
 """Rows whose vectors are computed and written at a time."""
-TOLD_EACH = 10_000
+ROWS_PER_MESSAGE = 10_000
 """Rows between two progress messages."""
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def set_aside_unreadable(folder: Path) -> None:
     Raises:
         BadStoreError: The folder cannot be opened, or its disk is full.
     """
-    left = (folder / OPEN).exists() or (folder / TO_MEND).exists()
+    left = (folder / OPEN_MARK).exists() or (folder / TO_REBUILD).exists()
     if not left and all(holds_together(header.parent) for header in folder.glob(f"*/{HEADER}")):
         return
     indexes = _indexes(folder)
@@ -64,24 +64,24 @@ def set_aside_unreadable(folder: Path) -> None:
         if (free := shutil.disk_usage(folder).free) < SCANT:
             raise BadStoreError(f"The memory in {folder} cannot be opened: its disk has {free // 1024:,} kB left.")
         # List first, then delete, since a kill may come in between.
-        scratch = folder / f"{TO_MEND}.new"
-        scratch.write_text(json.dumps(sorted({*_to_mend(folder), *lost})))
-        scratch.replace(folder / TO_MEND)
+        scratch = folder / f"{TO_REBUILD}.new"
+        scratch.write_text(json.dumps(sorted({*_to_rebuild(folder), *lost})))
+        scratch.replace(folder / TO_REBUILD)
     for name in lost:
         shutil.rmtree(folder / indexes[name], ignore_errors=True)
 
 
 def mark_open(folder: Path) -> os.stat_result:
     """Mark the folder as open, and return the identity of the mark, which differs for each owner."""
-    (folder / OPEN).touch()
-    return (folder / OPEN).stat()
+    (folder / OPEN_MARK).touch()
+    return (folder / OPEN_MARK).stat()
 
 
 def unmark(folder: Path, marker: os.stat_result) -> None:
     """Delete the mark of a clean close, unless another store has taken the folder meanwhile."""
     with suppress(FileNotFoundError):
-        if os.path.samestat((folder / OPEN).stat(), marker):
-            (folder / OPEN).unlink()
+        if os.path.samestat((folder / OPEN_MARK).stat(), marker):
+            (folder / OPEN_MARK).unlink()
 
 
 def _indexes(folder: Path) -> dict[str, str]:
@@ -93,15 +93,15 @@ def _indexes(folder: Path) -> dict[str, str]:
         return {str(name): str(index) for name, index in held.execute(query)}
 
 
-def _to_mend(folder: Path) -> list[str]:
+def _to_rebuild(folder: Path) -> list[str]:
     """Return the names of the collections to rebuild."""
     try:
-        return [str(name) for name in json.loads((folder / TO_MEND).read_text())]
+        return [str(name) for name in json.loads((folder / TO_REBUILD).read_text())]
     except FileNotFoundError:
         return []
 
 
-def mend(connection: Connection, dimension: int, embed: Embed) -> None:
+def rebuild_dropped(connection: Connection, dimension: int, embed: Embed) -> None:
     """Recompute the vectors of dropped indexes, and log it. Only folders need it.
 
     Args:
@@ -113,7 +113,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
         StoreError: Chroma or the embedding failed. The next opening resumes.
     """
     folder = connection.folder
-    if folder is None or not (names := _to_mend(folder)):
+    if folder is None or not (names := _to_rebuild(folder)):
         return
     for name in names:
         collection = connection.table(name)
@@ -127,7 +127,7 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
             f"{len(ids):,}",
         )
         try:
-            _mend_rows(collection, ids, dimension, embed)
+            _rebuild_rows(collection, ids, dimension, embed)
         except StoreError:
             raise
         except Exception as error:  # An embedding may raise anything.
@@ -135,21 +135,21 @@ def mend(connection: Connection, dimension: int, embed: Embed) -> None:
                 f"The vectors of the memory in {folder} cannot be computed again ({first_line(error)}): see to the "
                 "embedding, then open the memory again."
             ) from error
-    (folder / TO_MEND).unlink()
+    (folder / TO_REBUILD).unlink()
 
 
-def _mend_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
+def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embed) -> None:
     rest = set(ids)
-    told = TOLD_EACH
-    heads = [row for row in ids if is_main_row(row)]
-    for start in range(0, len(heads), PAGE):
-        page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
+    next_message = ROWS_PER_MESSAGE
+    main_rows = [row for row in ids if is_main_row(row)]
+    for start in range(0, len(main_rows), ROWS_AT_ONCE):
+        page = collection.get(ids=main_rows[start : start + ROWS_AT_ONCE], include=["metadatas"])
         vectors = _vectors(readable(page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
-        if len(ids) - len(rest) >= told:
+        if len(ids) - len(rest) >= next_message:
             _log.warning("%s of %s rows have their vectors again.", f"{len(ids) - len(rest):,}", f"{len(ids):,}")
-            told += TOLD_EACH
+            next_message += ROWS_PER_MESSAGE
     # Rows without a vector of their own, and rows left by a killed process. They need one too, since Chroma cannot
     # delete rows that the index lacks.
     _put(collection, {row: arbitrary_vector(row, dimension) for row in sorted(rest)})
@@ -163,14 +163,14 @@ def _vectors(records: Sequence[StoredRecord], embed: Embed) -> dict[str, Vector]
     found: dict[str, Vector] = {}
     for record, own in texts.items():
         # A restored record may have another number of vectors.
-        rows = [record.head, *record.extras]
+        rows = [record.main_row, *record.vector_rows]
         found |= {row: place[text] for row, text in zip(rows, own, strict=False)}
     return found
 
 
 def _put(collection: Table, vectors: dict[str, Vector]) -> None:
     rows = list(vectors)
-    for start in range(0, len(rows), PAGE):
-        part = rows[start : start + PAGE]
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
         # Without metadata, the rows keep their fields. `update` would skip rows that the index lacks.
         collection.upsert(ids=part, embeddings=np.stack([vectors[row] for row in part]))

@@ -86,7 +86,7 @@ def _rank(
 
 def search_few(collection: Table, query: Vector, records: Sequence[StoredRecord]) -> list[Scored]:
     """Return a small number of indexed `records` with their exact scores, in any order."""
-    owners = {row: record for record in records for row in (record.head, *record.extras)}
+    owners = {row: record for record in records for row in (record.main_row, *record.vector_rows)}
     ids = list(owners)
     vectors: dict[str, Vector] = {}
     for start in range(0, len(ids), SLICE):

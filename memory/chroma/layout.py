@@ -1,9 +1,9 @@
 """Layout of records in Chroma: collections, rows, and the order of their writes.
 
 Each pair of first two namespace labels has its own collection, so that recall needs no metadata filter. A record is one
-main row (`head`) with the value and the first vector; its further vectors are vector rows (`extras`). Vector rows carry
-the token of the write that made them, and only the main row says which token is valid. New vector rows are written
-before the main row and old ones deleted after it, so that a reader sees the old record or the new one, never a mixture.
+`main_row` with the value and the first vector; its further vectors are `vector_rows`. Vector rows carry the token of
+the write that made them, and only the main row says which token is valid. New vector rows are written before the main
+row and old ones deleted after it, so that a reader sees the old record or the new one, never a mixture.
 """
 
 import functools
@@ -100,14 +100,14 @@ class StoredRecord:
         return self._fresh_value()
 
     @property
-    def head(self) -> str:
+    def main_row(self) -> str:
         """Id of the main row, which makes the record exist."""
         return main_row_id(self.namespace, self.key)
 
     @property
-    def extras(self) -> list[str]:
+    def vector_rows(self) -> list[str]:
         """Ids of the vector rows, for its second and later vectors."""
-        return [vector_row_id(self.head, self.token, number) for number in range(1, self.vectors)]
+        return [vector_row_id(self.main_row, self.token, number) for number in range(1, self.vectors)]
 
     @property
     def expired(self) -> bool:
@@ -131,7 +131,7 @@ class StoredRecord:
 
     def owns(self, row_id: str) -> bool:
         """Return whether a row holds a vector of this record, not an old or an arbitrary one."""
-        return (row_id == self.head and self.vectors > 0) or row_id in self.extras
+        return (row_id == self.main_row and self.vectors > 0) or row_id in self.vector_rows
 
     def kept(self, vectors: Vector) -> "ImportedRecord":
         """Return the record and its `vectors` in the form that another store imports."""
@@ -182,10 +182,10 @@ class StoredRecord:
         return fields
 
 
-def readable(heads: Sequence[Metadata | None] | None) -> list[StoredRecord]:
+def readable(rows: Sequence[Metadata | None] | None) -> list[StoredRecord]:
     """Return the records of main rows. An invalid row is skipped and logged, so that it hides no other record."""
     records: list[StoredRecord] = []
-    for metadata in heads or ():
+    for metadata in rows or ():
         try:
             records.append(read_record(metadata or {}))
         except (KeyError, TypeError, ValueError) as error:
@@ -238,9 +238,9 @@ def main_row_id(namespace: Namespace, key: str) -> str:
     return hashlib.sha256(to_json([list(namespace), key]).encode()).hexdigest()[:32]
 
 
-def vector_row_id(head: str, token: str, number: int) -> str:
+def vector_row_id(main_row: str, token: str, number: int) -> str:
     """Return the id of the vector row of a record's vector `number`, from 1, written with `token`."""
-    return f"{head}-{token}-{number}"
+    return f"{main_row}-{token}-{number}"
 
 
 def owner_of(row_id: str) -> str:
@@ -317,34 +317,34 @@ class Write:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def head(self) -> str:
+    def main_row(self) -> str:
         """Id of the main row, which makes the record exist."""
         return main_row_id(self.namespace, self.key)
 
     @property
     def fields(self) -> dict[str, str]:
         """Metadata of a vector row."""
-        return {"owner": self.head, **prefix_fields(self.namespace)}
+        return {"owner": self.main_row, **prefix_fields(self.namespace)}
 
     @functools.cached_property
-    def place_bytes(self) -> int:
+    def name_bytes(self) -> int:
         """Upper bound of the bytes of the names of each of its rows in a request."""
         return sum(map(_quoted, self.fields.values())) + 2 * _quoted(to_json([list(self.namespace), self.key])) + 1_000
 
     @functools.cached_property
-    def head_bytes(self) -> int:
+    def main_row_bytes(self) -> int:
         """Upper bound of the bytes of its main row in a request."""
         values = _quoted(self.text or "") + _quoted(to_json(list(self.paths)))
-        return self.extra_bytes + values
+        return self.vector_row_bytes + values
 
     @property
-    def extra_bytes(self) -> int:
+    def vector_row_bytes(self) -> int:
         """Upper bound of the bytes of one of its vector rows in a request."""
-        return self.place_bytes + NUMBER_BYTES * int(self.vectors.shape[-1])
+        return self.name_bytes + NUMBER_BYTES * int(self.vectors.shape[-1])
 
-    def extra_id(self, number: int) -> str:
+    def vector_row(self, number: int) -> str:
         """Return the id of the vector row of vector `number`, from 1."""
-        return vector_row_id(self.head, self.token, number)
+        return vector_row_id(self.main_row, self.token, number)
 
     def record(self, former: StoredRecord | None) -> StoredRecord | None:
         """Return the record to store, with the creation time of `former` unless expired. None for a deletion."""
@@ -359,12 +359,12 @@ class Write:
             self.namespace, self.key, self.text, created, updated, self.paths, count, self.token, lifetime
         )
 
-    def head_vector(self, dimension: int) -> Vector:
+    def first_vector(self, dimension: int) -> Vector:
         """Return the first vector. An arbitrary one if the record has none."""
         if len(self.vectors):
             first: Vector = self.vectors[0]
             return first
-        return arbitrary_vector(self.head, dimension)
+        return arbitrary_vector(self.main_row, dimension)
 
 
 class ImportedRecord(NamedTuple):
@@ -385,26 +385,27 @@ class Chunk:
     """Rows of one collection, written together: vector rows first, then main rows."""
 
     labels: Namespace
-    extras: list[tuple[Write, int]] = field(default_factory=list)
-    heads: list[Write] = field(default_factory=list)
+    vector_rows: list[tuple[Write, int]] = field(default_factory=list)
+    main_rows: list[Write] = field(default_factory=list)
     read: list[StoredRecord] = field(default_factory=list)
     """Records whose time to live is refreshed."""
 
     @property
     def records(self) -> set[str]:
         """Return the main row ids of all its records."""
-        writes = (*self.heads, *(write for write, _ in self.extras))
-        return {write.head for write in writes} | {record.head for record in self.read}
+        writes = (*self.main_rows, *(write for write, _ in self.vector_rows))
+        return {write.main_row for write in writes} | {record.main_row for record in self.read}
 
     @property
     def rows(self) -> int:
         """Number of rows that it writes."""
-        return len(self.extras) + len(self.heads) + len(self.read)
+        return len(self.vector_rows) + len(self.main_rows) + len(self.read)
 
     @property
     def bytes(self) -> int:
         """Upper bound of its bytes in a request."""
-        return sum(write.extra_bytes for write, _ in self.extras) + sum(write.head_bytes for write in self.heads)
+        vector_rows = sum(write.vector_row_bytes for write, _ in self.vector_rows)
+        return vector_rows + sum(write.main_row_bytes for write in self.main_rows)
 
     def fits_beside(self, others: Sequence["Chunk"]) -> bool:
         """Return whether it can be written with others of its collection: within the limits, and no record twice."""
@@ -416,19 +417,19 @@ class Chunk:
 
     def apart(self) -> Iterator["Chunk"]:
         """Yield each row as a chunk of its own, vector rows first."""
-        for extra in self.extras:
-            yield Chunk(self.labels, extras=[extra])
-        for head in self.heads:
-            yield Chunk(self.labels, heads=[head])
+        for row in self.vector_rows:
+            yield Chunk(self.labels, vector_rows=[row])
+        for write in self.main_rows:
+            yield Chunk(self.labels, main_rows=[write])
         for record in self.read:
             yield Chunk(self.labels, read=[record])
 
     @classmethod
     def joined(cls, parts: Sequence["Chunk"]) -> "Chunk":
         """Return one chunk with the rows of several chunks of one collection."""
-        extras = [extra for part in parts for extra in part.extras]
-        heads = [head for part in parts for head in part.heads]
-        return cls(parts[0].labels, extras, heads, [record for part in parts for record in part.read])
+        vector_rows = [row for part in parts for row in part.vector_rows]
+        main_rows = [write for part in parts for write in part.main_rows]
+        return cls(parts[0].labels, vector_rows, main_rows, [record for part in parts for record in part.read])
 
 
 def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
@@ -443,14 +444,14 @@ def chunks(writes: Sequence[Write], most: int = CHUNK) -> Iterator[Chunk]:
         chunk, rows, taken = Chunk(labels), 0, 0
         for write in group:
             for number in (*range(1, len(write.vectors)), 0):
-                size = write.extra_bytes if number else write.head_bytes
+                size = write.vector_row_bytes if number else write.main_row_bytes
                 if rows and (rows == most or taken + size > REQUEST_BYTES):
                     yield chunk
                     chunk, rows, taken = Chunk(labels), 0, 0
                 if number:
-                    chunk.extras.append((write, number))
+                    chunk.vector_rows.append((write, number))
                 else:
-                    chunk.heads.append(write)
+                    chunk.main_rows.append(write)
                 rows, taken = rows + 1, taken + size
         yield chunk
 
@@ -459,7 +460,7 @@ def read_chunks(records: Sequence[StoredRecord]) -> Iterator[Chunk]:
     """Yield the chunks that refresh the time to live of `records`, each record once."""
     by_labels: dict[Namespace, dict[str, StoredRecord]] = {}
     for record in records:
-        by_labels.setdefault(labels_of(record.namespace), {})[record.head] = record
+        by_labels.setdefault(labels_of(record.namespace), {})[record.main_row] = record
     for labels, group in by_labels.items():
         once = list(group.values())
         for start in range(0, len(once), CHUNK):

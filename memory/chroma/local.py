@@ -15,7 +15,7 @@ from memory.search.vectors import Vector
 
 EXACT_LIMIT = 20_000
 """Records of a collection up to which search is exact. Above, Chroma's index answers."""
-PAGE = 250
+ROWS_A_PAGE = 250
 """Rows read at a time when a cache is loaded. Other threads are blocked for 10 ms."""
 
 
@@ -42,7 +42,7 @@ class LocalBackend(Backend):
     def __init__(self, connection: Connection, dimension: int, exact_limit: int = EXACT_LIMIT) -> None:
         super().__init__(connection, dimension)
         self._exact_limit = exact_limit
-        self._mirrors: dict[Namespace, RecordCache] = {}
+        self._caches: dict[Namespace, RecordCache] = {}
         self._swept: set[Namespace] = set()
         self._collections.update(self._kept())
 
@@ -55,13 +55,13 @@ class LocalBackend(Backend):
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
-        mirror = self._mirror(labels_of(namespace))
-        return mirror.get(namespace, key) if mirror is not None else None
+        cache = self._cache(labels_of(namespace))
+        return cache.get(namespace, key) if cache is not None else None
 
     def namespaces(self) -> Sequence[Namespace]:
         """Return the namespaces that hold at least one record."""
-        mirrors = [self._mirror(labels) for labels in list(self._collections)]
-        return [namespace for mirror in mirrors if mirror is not None for namespace in mirror.namespaces()]
+        caches = [self._cache(labels) for labels in list(self._collections)]
+        return [namespace for cache in caches if cache is not None for namespace in cache.namespaces()]
 
     def labels(self, prefix: Namespace) -> Sequence[Namespace]:
         """Return the labels of the collections that may hold records below `prefix`."""
@@ -69,35 +69,35 @@ class LocalBackend(Backend):
 
     def listed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
         """Return the first `wanted` records of a collection that match `op`, sorted by namespace and key."""
-        mirror = self._mirror(labels)
-        return mirror.listed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
+        cache = self._cache(labels)
+        return cache.listed(op.namespace_prefix, op.filter, wanted) if cache is not None else []
 
     def unindexed(self, labels: Namespace, op: SearchOp, wanted: int) -> list[Scored]:
         """Return the first `wanted` records of a collection without a vector, sorted by namespace and key."""
-        mirror = self._mirror(labels)
-        return mirror.unindexed(op.namespace_prefix, op.filter, wanted) if mirror is not None else []
+        cache = self._cache(labels)
+        return cache.unindexed(op.namespace_prefix, op.filter, wanted) if cache is not None else []
 
     def scored(self, labels: Namespace, op: SearchOp, query: Vector, wanted: int) -> list[Scored]:
         """Return at least the best `wanted` indexed records of a collection with scores, in any order."""
-        mirror = self._mirror(labels)
-        if mirror is None:
+        cache = self._cache(labels)
+        if cache is None:
             return []
-        if not mirror.has_vectors and mirror.should_have_vectors:
-            mirror = self._load(labels)
-        found = mirror.scored(op.namespace_prefix, query, op.filter, wanted)
+        if not cache.has_vectors and cache.should_have_vectors:
+            cache = self._load(labels)
+        found = cache.scored(op.namespace_prefix, query, op.filter, wanted)
         if found is not None:
             return found
         self._check_owner()
-        few = mirror.few(op.namespace_prefix, op.filter, FEW)
+        few = cache.few(op.namespace_prefix, op.filter, FEW)
         if few is not None:
             return search_few(self._collections[labels], query, few)
-        return self._scored_by_index(labels, mirror, op, query, wanted)
+        return self._scored_by_index(labels, cache, op, query, wanted)
 
     def _scored_by_index(
-        self, labels: Namespace, mirror: RecordCache, op: SearchOp, query: Vector, wanted: int
+        self, labels: Namespace, cache: RecordCache, op: SearchOp, query: Vector, wanted: int
     ) -> list[Scored]:
         def resolve(rows: Sequence[str]) -> Mapping[str, StoredRecord]:
-            owners = {row: mirror.by_head(owner_of(row)) for row in rows}
+            owners = {row: cache.by_main_row(owner_of(row)) for row in rows}
             return {
                 row: record
                 for row, record in owners.items()
@@ -110,27 +110,27 @@ class LocalBackend(Backend):
     def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
         """Return the stored versions of `records` in a collection by main row id, expired ones included."""
         # Load the cache before the first vector row is written: a load deletes vector rows without a main row.
-        mirror = self._mirror(labels)
-        found = [mirror.held(record.head) for record in records] if mirror is not None else []
-        return {record.head: record for record in found if record}
+        cache = self._cache(labels)
+        found = [cache.held(record.main_row) for record in records] if cache is not None else []
+        return {record.main_row: record for record in found if record}
 
     def written(self, write: Write, record: StoredRecord | None) -> None:
         """Apply a durable write to the cache."""
-        mirror = self._mirror(labels_of(write.namespace))
-        if mirror is not None and record:
-            mirror.put(record, write.vectors)
-        elif mirror is not None:
-            mirror.remove(write.head)
+        cache = self._cache(labels_of(write.namespace))
+        if cache is not None and record:
+            cache.put(record, write.vectors)
+        elif cache is not None:
+            cache.remove(write.main_row)
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
         """Apply the new lifetime of `record`, and return whether the record has not expired yet."""
-        mirror = self._mirror(labels_of(record.namespace))
-        return mirror is not None and mirror.refresh_ttl(record)
+        cache = self._cache(labels_of(record.namespace))
+        return cache is not None and cache.refresh_ttl(record)
 
     def swept(self, record: StoredRecord) -> None:
         """Remove a record from the cache, if the cache is loaded."""
-        if mirror := self._mirrors.get(labels_of(record.namespace)):
-            mirror.remove(record.head)
+        if cache := self._caches.get(labels_of(record.namespace)):
+            cache.remove(record.main_row)
 
     def write(self, chunk: Chunk) -> None:
         """Make a chunk durable, then visible.
@@ -142,19 +142,19 @@ class LocalBackend(Backend):
             super().write(chunk)
         except BaseException:
             # It is unknown how much was written, so the next read loads the cache again.
-            self._mirrors.pop(chunk.labels, None)
+            self._caches.pop(chunk.labels, None)
             raise
 
-    def _mirror(self, labels: Namespace) -> RecordCache | None:
+    def _cache(self, labels: Namespace) -> RecordCache | None:
         """Return the cache of a collection, loaded at first use. None if there is no such collection.
 
         Raises:
             NotLoadedError: It is not loaded, and the calling thread is not the worker.
         """
-        mirror = self._mirrors.get(labels)
-        if mirror is None and labels in self._collections:
-            mirror = self._load(labels)
-        return mirror
+        cache = self._caches.get(labels)
+        if cache is None and labels in self._collections:
+            cache = self._load(labels)
+        return cache
 
     def _check_owner(self) -> None:
         if threading.get_ident() != self._owner:
@@ -170,24 +170,24 @@ class LocalBackend(Backend):
         collection = self._collections[labels]
         # By ids, since Chroma counts rows up to an offset: 18 s for 100,000 rows, against 4.
         ids = collection.get(include=[])["ids"]
-        heads = [row for row in ids if is_main_row(row)]
+        main_rows = [row for row in ids if is_main_row(row)]
         records: list[StoredRecord] = []
-        for start in range(0, len(heads), PAGE):
-            page = collection.get(ids=heads[start : start + PAGE], include=["metadatas"])
+        for start in range(0, len(main_rows), ROWS_A_PAGE):
+            page = collection.get(ids=main_rows[start : start + ROWS_A_PAGE], include=["metadatas"])
             records.extend(readable(page["metadatas"]))
         vectors: dict[str, Vector] = {}
         exact = len(records) <= self._exact_limit
-        for start in range(0, len(ids) if exact else 0, PAGE):
-            vectors |= fetch_vectors(collection, ids[start : start + PAGE])
-        mirror = RecordCache(self._dimension, self._exact_limit)
+        for start in range(0, len(ids) if exact else 0, ROWS_A_PAGE):
+            vectors |= fetch_vectors(collection, ids[start : start + ROWS_A_PAGE])
+        cache = RecordCache(self._dimension, self._exact_limit)
         for record in records:
-            own = [record.head, *record.extras] if record.vectors else []
-            mirror.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
-        odd = set(heads).difference(record.head for record in records)
-        extras = {row for row in ids if not is_main_row(row) and owner_of(row) not in odd}
-        self._remove_orphans(labels, extras.difference(*(record.extras for record in records)))
-        self._mirrors[labels] = mirror
-        return mirror
+            own = [record.main_row, *record.vector_rows] if record.vectors else []
+            cache.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
+        odd = set(main_rows).difference(record.main_row for record in records)
+        vector_rows = {row for row in ids if not is_main_row(row) and owner_of(row) not in odd}
+        self._remove_orphans(labels, vector_rows.difference(*(record.vector_rows for record in records)))
+        self._caches[labels] = cache
+        return cache
 
     def _remove_orphans(self, labels: Namespace, orphans: set[str]) -> None:
         """Delete the vector rows that no main row names, left by a killed process.

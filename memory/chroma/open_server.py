@@ -73,10 +73,10 @@ def open_server(url: str, headers: Mapping[str, str], ca: str | None, seconds: f
         ) from cause
     except Exception as error:  # As in `chroma_calls`.
         _, cause = without(secrets, error)
-        told = (
+        message = (
             _unreachable(place, secrets, error) or _other_version(place, sent, ca) or _no_server(place, secrets, error)
         )
-        raise BadStoreError(told) from cause
+        raise BadStoreError(message) from cause
     if not version.startswith(MAJOR):
         client.close()
         raise BadStoreError(_wrong_version(place, version))

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def _too_large(chunk: Chunk, error: TooLargeError) -> BadRecordError:
-    writes = [*chunk.heads, *(write for write, _ in chunk.extras)]
+    writes = [*chunk.main_rows, *(write for write, _ in chunk.vector_rows)]
     names = ", ".join(f"{write.key!r} in {write.namespace}" for write in writes)
     return BadRecordError(f"The record {names} is too large, {chunk.bytes:,} bytes. {error}")
 
@@ -107,8 +107,8 @@ class RemoteBackend(Backend):
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""
-        head = main_row_id(namespace, key)
-        record = self._heads(self._existing(labels_of(namespace)), [head]).get(head)
+        main_row = main_row_id(namespace, key)
+        record = self._by_main_row(self._existing(labels_of(namespace)), [main_row]).get(main_row)
         return record if record and not record.expired else None
 
     def namespaces(self) -> Sequence[Namespace]:
@@ -140,11 +140,11 @@ class RemoteBackend(Backend):
             return []
 
         def resolve(rows: Sequence[str]) -> Mapping[str, StoredRecord]:
-            heads = self._heads(collection, sorted({owner_of(row) for row in rows}))
+            records = self._by_main_row(collection, sorted({owner_of(row) for row in rows}))
             return {
                 row: record
                 for row in rows
-                if (record := heads.get(owner_of(row)))
+                if (record := records.get(owner_of(row)))
                 and record.owns(row)
                 and not record.expired
                 and matches(record.value, op.filter)
@@ -154,7 +154,7 @@ class RemoteBackend(Backend):
 
     def held(self, labels: Namespace, records: Sequence[Write | StoredRecord]) -> Mapping[str, StoredRecord]:
         """Return the stored versions of `records` in a collection by main row id, expired ones included."""
-        return self._heads(self._existing(labels), [record.head for record in records])
+        return self._by_main_row(self._existing(labels), [record.main_row for record in records])
 
     def written(self, write: Write, record: StoredRecord | None) -> None:
         """Do nothing: the server has the new version."""
@@ -173,12 +173,12 @@ class RemoteBackend(Backend):
         return self._collections.get(labels)
 
     @staticmethod
-    def _heads(collection: Table | None, heads: list[str]) -> dict[str, StoredRecord]:
+    def _by_main_row(collection: Table | None, main_rows: list[str]) -> dict[str, StoredRecord]:
         """Return the existing records by main row id."""
-        if collection is None or not heads:
+        if collection is None or not main_rows:
             return {}
-        page = collection.get(ids=heads, include=["metadatas"])
-        return {record.head: record for record in readable(page["metadatas"])}
+        page = collection.get(ids=main_rows, include=["metadatas"])
+        return {record.main_row: record for record in readable(page["metadatas"])}
 
     @staticmethod
     def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[StoredRecord]:
@@ -186,8 +186,8 @@ class RemoteBackend(Backend):
         if collection is not None:
             page = collection.get(where=where, include=["metadatas"])
             rows = zip(page["ids"], page["metadatas"] or [], strict=True)
-            heads = [metadata for row, metadata in rows if is_main_row(row)]
-            yield from (record for record in readable(heads) if not record.expired)
+            main_rows = [metadata for row, metadata in rows if is_main_row(row)]
+            yield from (record for record in readable(main_rows) if not record.expired)
 
     def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:
         records = self._records(self._existing(labels), where)

@@ -120,9 +120,9 @@ def act(facts: Facts) -> Facts:
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
-        foreseen = "risk" in one
+        risk_is_known = "risk" in one
         # A known risk says more about an item than the categories of the plan.
-        planned = 0.1 if foreseen else 0.3
+        planned = 0.1 if risk_is_known else 0.3
         bonus = planned * bool(genres.intersection(wishes.want)) - 1.0 * bool(genres.intersection(wishes.avoid))
         bonus += 1.0 * bool(genres.intersection(asked.want)) - 2.0 * bool(genres.intersection(asked.avoid))
         if one.get("before") == "left":
@@ -130,7 +130,7 @@ def act(facts: Facts) -> Facts:
         if one.get("before") is not None:
             # This rating is known; all other scores are estimates.
             return float(one["before"] + bonus + KNOWN)
-        if foreseen:
+        if risk_is_known:
             return float(one["predicted"] + bonus - one["risk"] * AHEAD * liked)
         return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
 

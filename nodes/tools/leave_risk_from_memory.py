@@ -19,14 +19,14 @@ from sim.leave import WINDOW
 from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
 
 # Records read at a time; the event loop runs between two pages.
-PAGE = 500
+EXPERIENCES_AT_ONCE = 500
 # Most experiences for a fit, from some 500 visits; more would make it slower and hardly better.
-MOST = 20_000
+MOST_EXPERIENCES = 20_000
 # Most current visits whose model is cached.
 VISITS_KEPT = 1_000
 # Most memories whose model is cached, and most experiences of all of them, at some 0.5 kB each.
 MEMORIES_KEPT = 1_000
-SEEN_KEPT = 5 * MOST
+SEEN_KEPT = 5 * MOST_EXPERIENCES
 Prefix = tuple[str, ...]
 
 
@@ -41,7 +41,7 @@ class _Seen(NamedTuple):
 class _Fitted(NamedTuple):
     """Experiences of one memory and the model fitted to them."""
 
-    place: OpenWorld
+    open_world: OpenWorld
     records: int
     """Number of records."""
     seen: tuple[_Seen, ...]
@@ -65,18 +65,18 @@ _looking_up = threading.Lock()
 
 
 async def leave_risk_from_memory(
-    store: BaseStore, scope: RecallScope, place: OpenWorld, *, begins: bool
+    store: BaseStore, scope: RecallScope, opened: OpenWorld, *, begins: bool
 ) -> LeaveRiskModel | None:
     """Return the leave-risk model fitted to the experiences in a visit's scope; None without experiences.
 
     A visit keeps its first model. The model is refitted at the start of a visit if the number of experiences changed;
-    a replaced experience is not noticed. If a space has more than `MOST` experiences, the first ones by namespace and
-    key are used.
+    a replaced experience is not noticed. Of a space with more experiences, the first `MOST_EXPERIENCES` by namespace
+    and key are used.
 
     Args:
         store: Store of the memories.
         scope: Scope of recall of the visit.
-        place: World of the experiences.
+        opened: World of the experiences.
         begins: Whether the visit starts now.
     """
     if not scope.own and not scope.shared:
@@ -90,7 +90,7 @@ async def leave_risk_from_memory(
     if begins or visit not in learned.of_visits:
         # Visits that start together wait for one fit.
         async with lock:
-            fitted = [await _up_to_date(learned, store, prefix, place) for prefix in prefixes]
+            fitted = [await _up_to_date(learned, store, prefix, opened) for prefix in prefixes]
         # Hide experiences of this visit: it has some after a fork, or after a resume in another process.
         known = [
             one
@@ -99,22 +99,22 @@ async def leave_risk_from_memory(
             if not scope.hides(one.visit) and (scope.own or one.user_id != scope.left_out(space))
         ]
         if scope.own and scope.shared and scope.space not in scope.shared:
-            own_seen = await asyncio.to_thread(_seen, place, await _read(store, own))
+            own_seen = await asyncio.to_thread(_seen, opened, await _read(store, own))
             known += [one for one in own_seen if not scope.hides(one.visit)]
         # Most visits use all experiences of one space, and its model is fitted already.
         same = next((one for one in fitted if list(one.seen) == known), None)
-        learned.of_visits[visit] = same.outlook if same else await asyncio.to_thread(_outlook, place, known)
+        learned.of_visits[visit] = same.outlook if same else await asyncio.to_thread(_outlook, opened, known)
         while len(learned.of_visits) > VISITS_KEPT:
             learned.of_visits.popitem(last=False)
     return learned.of_visits[visit]
 
 
-async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, place: OpenWorld) -> _Fitted:
+async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, opened: OpenWorld) -> _Fitted:
     known = learned.fitted.get(prefix)
-    if known is None or known.place is not place or await _changed(store, prefix, known.records):
+    if known is None or known.open_world is not opened or await _changed(store, prefix, known.records):
         items = await _read(store, prefix)
-        seen, outlook = await asyncio.to_thread(_fit, place, items)
-        known = _Fitted(place, len(items), seen, outlook)
+        seen, outlook = await asyncio.to_thread(_fit, opened, items)
+        known = _Fitted(opened, len(items), seen, outlook)
     with _looking_up:
         learned.fitted[prefix] = known
         learned.fitted.move_to_end(prefix)
@@ -124,27 +124,27 @@ async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, pla
 
 
 async def _changed(store: BaseStore, prefix: Prefix, records: int) -> bool:
-    """Return whether the number of records changed, up to `MOST`."""
+    """Return whether the number of records changed, up to `MOST_EXPERIENCES`."""
     around = await store.asearch(prefix, limit=2, offset=max(0, records - 1), refresh_ttl=False)
-    return not around if records >= MOST else len(around) != min(records, 1)
+    return not around if records >= MOST_EXPERIENCES else len(around) != min(records, 1)
 
 
 async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     items: list[SearchItem] = []
-    while len(items) < MOST:
-        limit = min(PAGE, MOST - len(items))
+    while len(items) < MOST_EXPERIENCES:
+        limit = min(EXPERIENCES_AT_ONCE, MOST_EXPERIENCES - len(items))
         # Do not refresh the TTL: reading every record is no recall, and nothing would ever expire.
         page = await store.asearch(prefix, limit=limit, offset=len(items), refresh_ttl=False)
         items += page
-        if len(page) < PAGE:
+        if len(page) < EXPERIENCES_AT_ONCE:
             break
         await asyncio.sleep(0)
     return items
 
 
-def _fit(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], LeaveRiskModel | None]:
-    seen = _seen(place, items)
-    return seen, _outlook(place, seen)
+def _fit(opened: OpenWorld, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], LeaveRiskModel | None]:
+    seen = _seen(opened, items)
+    return seen, _outlook(opened, seen)
 
 
 def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
@@ -156,8 +156,8 @@ def _valid(items: Sequence[SearchItem]) -> Iterator[Experience]:
             continue
 
 
-def _seen(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
-    catalogue = place.world.catalogue
+def _seen(opened: OpenWorld, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
+    catalogue = opened.world.catalogue
     return tuple(
         _Seen(
             one.visit,
@@ -179,13 +179,13 @@ def _seen(place: OpenWorld, items: Sequence[SearchItem]) -> tuple[_Seen, ...]:
     )
 
 
-def _outlook(place: OpenWorld, seen: Sequence[_Seen]) -> LeaveRiskModel | None:
-    return fit_leave_risk(_pairs(place), [one.observation for one in seen])
+def _outlook(opened: OpenWorld, seen: Sequence[_Seen]) -> LeaveRiskModel | None:
+    return fit_leave_risk(_pairs(opened), [one.observation for one in seen])
 
 
-def _pairs(place: OpenWorld) -> PairFeatures:
+def _pairs(opened: OpenWorld) -> PairFeatures:
     """Return the features of the world's pairs of items, computed once."""
-    pairs: PairFeatures | None = place.cache.get(PairFeatures)
+    pairs: PairFeatures | None = opened.cache.get(PairFeatures)
     if pairs is None:
-        pairs = place.cache[PairFeatures] = PairFeatures(place.world.catalogue, place.world.logs)
+        pairs = opened.cache[PairFeatures] = PairFeatures(opened.world.catalogue, opened.world.logs)
     return pairs

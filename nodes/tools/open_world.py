@@ -99,11 +99,11 @@ async def open_world(name: str) -> OpenWorld:
         BadInputError: The world is unknown, or its files are damaged.
     """
     folder = world_folder(name or default_world())
-    place = _places.get(folder)
-    return place if place is not None else await asyncio.to_thread(open_world_now, folder.name)
+    opened = _opened.get(folder)
+    return opened if opened is not None else await asyncio.to_thread(open_world_now, folder.name)
 
 
-_places: dict[Path, OpenWorld] = {}
+_opened: dict[Path, OpenWorld] = {}
 _opening = threading.Lock()
 
 
@@ -112,24 +112,24 @@ def open_world_now(name: str) -> OpenWorld:
     folder = world_folder(name)
     # Open one world at a time, so that visits that start together open it once.
     with _opening:
-        if folder not in _places:
+        if folder not in _opened:
             world = load_world(folder.name)
             embeddings = shared_embeddings()
             embed_labels(world)
             # Load the table of tokens here: prompts need it to cut titles, and it must not be read in an event loop.
             load_table()
-            _places[folder] = OpenWorld(
+            _opened[folder] = OpenWorld(
                 world,
                 count_categories(world.catalogue),
                 CatalogueIndex(world.name, {item.id: item.label for item in world.catalogue}, embeddings),
                 fresh=Grounder(world.catalogue, embeddings),
                 nearest=Grounder(world.catalogue, embeddings, mode="nearest"),
             )
-        return _places[folder]
+        return _opened[folder]
 
 
 def close_worlds() -> None:
     """Close all opened worlds and free their resources."""
     with _opening:
-        while _places:
-            _places.popitem()[1].index.close()
+        while _opened:
+            _opened.popitem()[1].index.close()

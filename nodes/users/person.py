@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nodes.ask import settings
 from nodes.context import Context
-from nodes.lifecycle import MAX_TEXT, MAX_WISHES, check_input, fresh_visit
+from nodes.lifecycle import MAX_INPUT_TEXT, MAX_WISHES, check_input, fresh_visit
 from nodes.llm.text.wish_grammar import read_wishes
 from nodes.state import GUEST, Profile, Step, VisitStart, VisitState
 from nodes.tools.open_world import open_world
@@ -38,7 +38,7 @@ class Answer(BaseModel):
     """The person knows the item already; it is not recommended again. A rating may be added."""
     never: bool = Field(False, strict=True)
     """The person never wants this item; it is not recommended again."""
-    comment: str = Field("", max_length=MAX_TEXT)
+    comment: str = Field("", max_length=MAX_INPUT_TEXT)
     """Comment for all later rounds, in the person's own words; it goes into the profile."""
     profile: str | None = Field(None, max_length=MAX_WISHES)
     """Corrected text of the profile."""
@@ -68,10 +68,10 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     visit = check_input(state)
     account = signed_in(runtime)
     user_id = await person_name(visit, account.name if account else "")
-    place = await open_world(visit.world)
-    begun = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
-    memory = visit_memory(begun, runtime)
-    liked = await asyncio.to_thread(known_titles, place, state.history)
+    opened = await open_world(visit.world)
+    started = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
+    memory = visit_memory(started, runtime)
+    liked = await asyncio.to_thread(known_titles, opened, state.history)
     # Write the statements with the first answer: until then the person has only seen an item.
     said = greeting(memory, state.wishes, liked)
     profile = await stored_profile(memory)

@@ -24,7 +24,7 @@ MAX_PROFILE = 2_000
 # Most statements of one round; their numbers give the order in which they apply.
 ROUND_STATEMENTS = 10
 # Records read at a time.
-PAGE = 500
+STATEMENTS_AT_ONCE = 500
 OLD_KIND, OLD_KEY = "profiles", "profile"
 """Kind and key of the single record in which versions before 0.2 kept a whole profile."""
 
@@ -92,8 +92,8 @@ def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, 
         profile: The profile shown to the person; a correction changes this text.
     """
     about: dict[str, Any] = {"item_ids": [item.id], "title": item.title[:MAX_TITLE]}
-    told = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
-    found: list[dict[str, Any]] = [{"said": told, "rating": answer.rating, **about}]
+    answered = next(name for name in ("seen", "never", "skip", "leave", "rating") if getattr(answer, name))
+    found: list[dict[str, Any]] = [{"said": answered, "rating": answer.rating, **about}]
     if answer.profile is not None:
         before, after = profile.text.splitlines(), [one_line(line) for line in answer.profile.splitlines()]
         removed = [line for line in before if line not in after]
@@ -112,9 +112,9 @@ async def stored_profile(memory: VisitMemory) -> Profile:
     await _take_over(memory)
     prefix = namespace("statements", memory.scope.space, memory.scope.user_id)
     items: list[Stored] = []
-    while page := await memory.store.asearch(prefix, limit=PAGE, offset=len(items)):
+    while page := await memory.store.asearch(prefix, limit=STATEMENTS_AT_ONCE, offset=len(items)):
         items += page
-        if len(page) < PAGE:
+        if len(page) < STATEMENTS_AT_ONCE:
             break
     return profile_of(items)
 

@@ -25,7 +25,7 @@ async def user(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 def simulated(who: Visitor) -> SimulatedUser:
     """Return the simulated user of a visitor; a user unknown to the world gets the reward table of the dev users."""
-    world = who.place.world
+    world = who.open_world.world
     known = world.users.get(who.user_id)
     return SimulatedUser(
         world.split(known.split if known else "dev"), who.user_id, [] if known else [item.id for item in who.history]
@@ -40,17 +40,17 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
     """
     if proposal is None or not (proposal.item_id or proposal.title or proposal.text):
         raise BadInputError("there is no proposal: a node before the user has to make one")
-    catalogue = who.place.world.catalogue
+    catalogue = who.open_world.world.catalogue
     title = proposal.title or proposal.text
     if not proposal.item_id:
-        return who.place.fresh.ground(title)
+        return who.open_world.fresh.ground(title)
     item = catalogue.item(proposal.item_id)
     if not title:
         return item
     # Id and title differ, so one was edited. The title still matches the Actor's text if the id was edited.
-    if title == item.title or title == who.place.fresh.ground(proposal.text).title:
+    if title == item.title or title == who.open_world.fresh.ground(proposal.text).title:
         return item
-    return who.place.fresh.ground(title)
+    return who.open_world.fresh.ground(title)
 
 
 def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:

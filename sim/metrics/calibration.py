@@ -39,7 +39,7 @@ class ReliabilityBin(TypedDict):
     rounds: int
 
 
-class _Step(BaseModel):
+class _JudgedStep(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     next_value: float | None = Field(None, allow_inf_nan=False)
@@ -48,17 +48,17 @@ class _Step(BaseModel):
     left: bool
 
 
-class _Visit(BaseModel):
+class _JudgedVisit(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     user_id: str
-    steps: list[_Step]
+    steps: list[_JudgedStep]
 
 
-_VISITS = TypeAdapter(list[_Visit], config=ConfigDict(from_attributes=True))
+_VISITS = TypeAdapter(list[_JudgedVisit], config=ConfigDict(from_attributes=True))
 
 
-class _JudgedSteps(NamedTuple):
+class _Judged(NamedTuple):
     user_id: str
     value: float
     left: bool
@@ -91,7 +91,7 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     """
     checked = _checked(visits)
     judged = [
-        _JudgedSteps(visit.user_id, step.next_value, step.left, to_come)
+        _Judged(visit.user_id, step.next_value, step.left, to_come)
         for visit in checked
         for step, to_come in zip(visit.steps, returns_to_come(visit.steps, gamma, reward_offset), strict=True)
         if step.next_value is not None
@@ -132,10 +132,10 @@ def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
     Raises:
         BadInputError: A visit lacks a field.
     """
-    told = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
-    if not told:
+    predicted = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
+    if not predicted:
         return None
-    risks, left = np.array([risk for risk, _ in told]), np.array([left for _, left in told])
+    risks, left = np.array([risk for risk, _ in predicted]), np.array([left for _, left in predicted])
     groups = quantile_groups(risks)
     return [_reliability(risks[groups == one], left[groups == one]) for one in np.unique(groups)]
 
@@ -155,14 +155,14 @@ def quantile_groups(values: Doubles) -> Positions:
     return np.asarray(np.searchsorted(bounds, values), dtype=np.intp)
 
 
-def _checked(visits: Iterable[object]) -> list[_Visit]:
+def _checked(visits: Iterable[object]) -> list[_JudgedVisit]:
     try:
         return _VISITS.validate_python(list(visits))
     except ValidationError as error:
         raise BadInputError(f"{error.errors()[0]['msg']}; give visits with the fields of VisitOutput") from error
 
 
-def returns_to_come(steps: Sequence[_Step], gamma: float, reward_offset: float) -> list[float | None]:
+def returns_to_come(steps: Sequence[_JudgedStep], gamma: float, reward_offset: float) -> list[float | None]:
     """Compute the return after each step, as defined in `judge_values`; None if unknown."""
     returns: list[float | None] = []
     to_come = 0.0

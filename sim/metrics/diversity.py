@@ -18,19 +18,19 @@ class Variety(TypedDict):
     repeats: float
 
 
-class _Step(BaseModel):
+class _RecommendedItem(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     item_id: str
 
 
-class _Visit(BaseModel):
+class _VisitItems(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    steps: list[_Step]
+    steps: list[_RecommendedItem]
 
 
-_VISITS = TypeAdapter(list[_Visit], config=ConfigDict(from_attributes=True))
+_VISITS = TypeAdapter(list[_VisitItems], config=ConfigDict(from_attributes=True))
 
 
 def variety(visits: Iterable[object], tail: frozenset[str]) -> Variety:

@@ -54,7 +54,7 @@ class _Usage(BaseModel):
     completion_tokens: int = Field(0, ge=0)
 
 
-class _Visit(BaseModel):
+class _VisitTotals(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     user_id: str
@@ -66,7 +66,7 @@ class _Visit(BaseModel):
     usage: _Usage = _Usage()
 
     @model_validator(mode="after")
-    def _agree(self) -> "_Visit":
+    def _agree(self) -> "_VisitTotals":
         if self.length_with_exit != self.length + self.left:
             raise ValueError("length_with_exit must be length, plus one if the user left")
         if self.left != (self.leave_reason is not None):
@@ -130,6 +130,13 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
 
     Raises:
         BadInputError: A set is empty, a visit is invalid, or the sets have no user in common.
+
+    Examples:
+        >>> def visit(user, reward):
+        ...     return {"user_id": user, "length": 2, "length_with_exit": 2, "total_reward": reward, "left": False}
+        >>> difference = paired([visit("ann", 9.0), visit("bob", 6.0)], [visit("ann", 7.0), visit("bob", 6.0)])
+        >>> difference["difference"], difference["users"]
+        (1.0, 2)
     """
     means = []
     for visits in (a, b):
@@ -159,11 +166,11 @@ def gap_closed(total_reward: float, best_rule: float, oracle: float) -> float | 
     return (total_reward - best_rule) / (oracle - best_rule) if oracle > best_rule else None
 
 
-def _check(visits: Iterable[object]) -> list[_Visit]:
+def _check(visits: Iterable[object]) -> list[_VisitTotals]:
     checked = []
     for index, visit in enumerate(visits):
         try:
-            checked.append(_Visit.model_validate(dict(visit) if isinstance(visit, Mapping) else visit))
+            checked.append(_VisitTotals.model_validate(dict(visit) if isinstance(visit, Mapping) else visit))
         except ValidationError as error:
             fault = error.errors()[0]
             where = "".join(f"{part}: " for part in fault["loc"])
@@ -175,7 +182,7 @@ def _check(visits: Iterable[object]) -> list[_Visit]:
     return checked
 
 
-def _by_user(visits: list[_Visit]) -> tuple[dict[str, float], dict[str, int]]:
+def _by_user(visits: list[_VisitTotals]) -> tuple[dict[str, float], dict[str, int]]:
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     # Sorted, so that the resamples are the same for every order in which visits finish.

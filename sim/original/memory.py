@@ -15,7 +15,7 @@ MAX_ENTRIES = 1_000_000
 MAX_TITLES = 200
 MAX_COMMAS = 20
 """Largest number of commas in a title."""
-V_MAX = 5.0
+LARGEST_V = 5.0
 _HISTORY = re.compile(r"The user viewing history is \[(.*)\]", re.DOTALL)
 
 
@@ -25,11 +25,11 @@ def _number(value: object) -> object:
 
 
 Sign = Literal[-1, 1]
-Worth = Annotated[float, BeforeValidator(_number), Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)]
+EntryValue = Annotated[float, BeforeValidator(_number), Field(ge=-LARGEST_V, le=LARGEST_V, allow_inf_nan=False)]
 Key = Annotated[str, Field(max_length=20_000)]
-Title = Annotated[str, Field(min_length=1, max_length=500)]
-_ACTOR = TypeAdapter(dict[Key, dict[Title, Sign]])
-_CRITIC = TypeAdapter(dict[Key, Worth])
+EntryTitle = Annotated[str, Field(min_length=1, max_length=500)]
+_ACTOR = TypeAdapter(dict[Key, dict[EntryTitle, Sign]])
+_CRITIC = TypeAdapter(dict[Key, EntryValue])
 _ANY: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 

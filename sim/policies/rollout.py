@@ -65,6 +65,14 @@ def play(
 
     Raises:
         BadInputError: The user is not in this split, or `max_steps` is below 1.
+
+    Examples:
+        >>> from sim.data.sources import load_ratings
+        >>> from sim.policies.heuristics import Random
+        >>> world = World.build("films", load_ratings("tiny", 0))
+        >>> visit = play(Random(), world, "train", world.split("train").users[0], max_steps=5)
+        >>> visit["length"] == len(visit["steps"]) - visit["left"] <= 5
+        True
     """
     if max_steps < 1:
         raise BadInputError(f"max_steps is {max_steps}; give at least 1")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sim.arrays import Mask
 from sim.catalogue import Catalogue
+from sim.data.ratings import HIGHEST_RATING, LOWEST_RATING
 from sim.errors import BadInputError
 from sim.leave import WINDOW
 from sim.policies.base import fresh_items
@@ -19,9 +20,8 @@ from sim.world.data import SplitName, User
 from sim.world.simulated_user import SimulatedUser
 
 ENVIRONMENT = "billp/Visit-v0"
-HIGHEST_RATING = 5.0
-# Half the range of ratings (0.5 to 5): an upper bound for a mean deviation from the mean.
-FARTHEST_TASTE = 2.25
+# Half the range of ratings: an upper bound for a mean deviation from the mean.
+FARTHEST_TASTE = (HIGHEST_RATING - LOWEST_RATING) / 2
 
 Observation = NDArray[np.float32]
 
@@ -57,15 +57,15 @@ class Observer:
             observation[self._factors] = mean
         return observation
 
-    def observe(self, begun: Observation, recent: Sequence[int], ratings: Sequence[float]) -> Observation:
+    def observe(self, first_observation: Observation, recent: Sequence[int], ratings: Sequence[float]) -> Observation:
         """Return the observation after some recommendations.
 
         Args:
-            begun: First observation of the visit.
+            first_observation: First observation of the visit.
             recent: Positions of the last items of the visit, latest first, at most `WINDOW`.
             ratings: The user's ratings of these items.
         """
-        observation = begun.copy()
+        observation = first_observation.copy()
         first = self._factors + 1
         observation[first : first + len(recent) * self._factors] = self._vectors[list(recent)].ravel()
         first += WINDOW * self._factors
@@ -139,7 +139,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._positions: list[int] = []
         self._ratings: list[float] = []
         self._mask: Mask = np.ones(len(self._ids), dtype=bool)
-        self._begun: Observation = np.zeros(self._observer.space.shape, dtype=np.float32)
+        self._first_observation: Observation = np.zeros(self._observer.space.shape, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -158,8 +158,8 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._user, self._user_id = SimulatedUser(self._split, user.id, user.history), user.id
         self._positions, self._ratings = [], []
         self._mask = np.ones(len(self._ids), dtype=bool)
-        self._begun = self._observer.begin(user)
-        return self._begun.copy(), self._info()
+        self._first_observation = self._observer.begin(user)
+        return self._first_observation.copy(), self._info()
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Recommend the item at the position `action`.
@@ -180,7 +180,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         if not self._mask.any():
             self._mask = fresh_items(len(self._ids), self._positions)
         observation = self._observer.observe(
-            self._begun, self._positions[: -WINDOW - 1 : -1], self._ratings[: -WINDOW - 1 : -1]
+            self._first_observation, self._positions[: -WINDOW - 1 : -1], self._ratings[: -WINDOW - 1 : -1]
         )
         truncated = not reaction.left and len(self._positions) >= self.max_steps
         info = self._info() | {"item_id": self._ids[position], "leave_reason": reaction.leave_reason}

@@ -18,7 +18,7 @@ from sim.leave import WINDOW
 from sim.policies.base import Choose, Knowledge, fresh_items
 from sim.rl.environment import Observation, Observer
 
-MANIFEST, LAYERS = "policy.json", "layers.npz"
+POLICY_MANIFEST, LAYERS = "policy.json", "layers.npz"
 
 Activation = Literal["relu", "tanh"]
 _ACTIVATIONS: Mapping[Activation, Callable[[Floats], Floats]] = {
@@ -80,13 +80,13 @@ class NetworkPolicy:
             BadInputError: The policy was trained for another world.
         """
         observer = Observer(knowledge.catalogue, knowledge.logs)
-        begun, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
-        if (self.layers[0].weights.shape[1], len(self.layers[-1].biases)) != (len(begun), n_items):
+        first_observation, n_items = observer.begin(knowledge.user), len(knowledge.catalogue)
+        if (self.layers[0].weights.shape[1], len(self.layers[-1].biases)) != (len(first_observation), n_items):
             raise BadInputError("the policy was trained for another world: its numbers of features or items differ")
 
         def choose(recommended: Sequence[int]) -> int:
             lately = slice(None, -WINDOW - 1, -1)
-            observation = observer.observe(begun, recommended[lately], knowledge.ratings[lately])
+            observation = observer.observe(first_observation, recommended[lately], knowledge.ratings[lately])
             return int(np.argmax(np.where(fresh_items(n_items, recommended), self.scores(observation), -np.inf)))
 
         return choose
@@ -121,7 +121,7 @@ class NetworkPolicy:
         )
         with atomic_folder(path) as fresh:
             (fresh / LAYERS).write_bytes(buffer.getvalue())
-            (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (fresh / POLICY_MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "NetworkPolicy":
@@ -136,7 +136,7 @@ class NetworkPolicy:
         except OSError as error:
             raise _unusable(path / LAYERS, str(error.strerror)) from error
         if hashlib.sha256(data).hexdigest() != manifest.checksum:
-            raise _unusable(path / LAYERS, f"its checksum is not that of {MANIFEST}")
+            raise _unusable(path / LAYERS, f"its checksum is not that of {POLICY_MANIFEST}")
         return cls(_read_layers(path / LAYERS, data, manifest.layers), manifest.activation, manifest.training)
 
 
@@ -162,13 +162,13 @@ def read_training(path: Path) -> Training:
 
 def _read_manifest(path: Path) -> _PolicyManifest:
     try:
-        return _PolicyManifest.model_validate_json((path / MANIFEST).read_bytes())
+        return _PolicyManifest.model_validate_json((path / POLICY_MANIFEST).read_bytes())
     except OSError as error:
-        raise _unusable(path / MANIFEST, str(error.strerror)) from error
+        raise _unusable(path / POLICY_MANIFEST, str(error.strerror)) from error
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise _unusable(path / MANIFEST, f"{where}: {fault['msg']}") from error
+        raise _unusable(path / POLICY_MANIFEST, f"{where}: {fault['msg']}") from error
 
 
 def _read_layers(file: Path, data: bytes, count: int) -> tuple[Layer, ...]:

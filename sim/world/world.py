@@ -202,6 +202,21 @@ class World:
         logs: The logs model, which a recommender may use.
         settings: Settings that the world was built with.
         facts: Facts about its ratings.
+
+    Examples:
+        Build a world from ratings, save it, and ask for a user's true reward and its prediction by the logs model:
+
+        >>> from sim.data.sources import load_ratings
+        >>> World.build("films", load_ratings("tiny", 0)).save("films")
+        >>> world = World.load("films")
+        >>> world
+        World('films', 120 items, 60 users)
+        >>> dev = world.split("dev")
+        >>> user, item = dev.users[0], world.catalogue[0].id
+        >>> 1 <= dev.reward(user, item) <= 5
+        True
+        >>> world.logs.predictions(user).shape
+        (120,)
     """
 
     def __init__(self, contents: WorldData) -> None:

@@ -131,8 +131,8 @@ async def client_alone() -> Callable[[int], Awaitable[int]]:
 
 async def visit_of(variant: str, context: Context = LLM) -> Callable[[int], Awaitable[int]]:
     """Return a function that runs one visit of a variant."""
-    place = await open_world(default_world())
-    users = visitors(place.world, "train", VISITS, 0)
+    opened = await open_world(default_world())
+    users = visitors(opened.world, "train", VISITS, 0)
     spare_collector()
     graph: Any = build_variant(variant).compile(store=ChromaStore(embeddings=shared_embeddings()))
 

@@ -140,12 +140,12 @@ async def run_visits(variant: str, users: list[str], store: ChromaStore | None, 
 
 async def measure_study(folder: Path, seed: int = 0) -> tuple[float, int, int, int, Stopwatch]:
     """Run the train visits of `billp`; return seconds, steps, records, their embeddings, and the time by function."""
-    place = await open_world(default_world())
+    opened = await open_world(default_world())
     await role_model(Context(), "planner")
     shared_embeddings().embed_query("warm up")
     watch = Stopwatch()
-    users = visitors(place.world, "train", VISITS, seed)
-    queries = watch_queries(place.index, watch)
+    users = visitors(opened.world, "train", VISITS, seed)
+    queries = watch_queries(opened.index, watch)
     with (
         ChromaStore(folder, embeddings=shared_embeddings()) as store,
         watch.over(RulesModel, "_generate", "model"),

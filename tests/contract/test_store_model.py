@@ -154,7 +154,7 @@ def check(limit: int, done: list[Any]) -> None:
             store.close()
 
 
-LIMITS = pytest.mark.parametrize("limit", [20_000, 2], ids=["mirror", "index"])
+LIMITS = pytest.mark.parametrize("limit", [20_000, 2], ids=["cache", "index"])
 
 
 @LIMITS

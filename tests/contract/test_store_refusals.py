@@ -162,7 +162,7 @@ def test_a_row_that_holds_no_record_hides_no_other(
     odd = [dict(fields) | {"key": "2"}, dict(fields) | {"namespace": "[1]"}, {"vectors": 1}]
     vectors = np.random.default_rng(0).standard_normal((len(odd), DIMENSION))
     rows.upsert(ids=[f"{n:032x}" for n in range(len(odd))], embeddings=vectors, metadatas=odd)
-    forget = getattr(ours._backend, "_mirrors", {})
+    forget = getattr(ours._backend, "_caches", {})
     ours._worker.submit(forget.clear).result()
     assert [item.key for item in ours.search(PLACE)] == ["k"]
     assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]

@@ -79,7 +79,7 @@ class TestTimeToLive:
     ) -> None:
         store, _ = mortal
         said: queue.Queue[logging.LogRecord] = queue.Queue()
-        loggers = [logging.getLogger(name) for name in ("memory.ttl_sweeper", "langgraph.store.sqlite.base")]
+        loggers = [logging.getLogger(name) for name in ("memory.chroma.ttl", "langgraph.store.sqlite.base")]
         handler = QueueHandler(said)
         for logger in loggers:
             caplog.set_level(logging.INFO, logger.name)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
-from graph.cli.memory.select import place_of
+from graph.cli.memory.files import RECORDS_AT_ONCE
+from graph.cli.memory.select import parts_of
 from memory.chroma.layout import StoredRecord
 from memory.records import KINDS, Experience, Memory, escape, people_space, private_space
 from memory.store import ChromaStore
@@ -16,39 +17,37 @@ from nodes.users.profile import OLD_KIND
 from sim.catalogue import Catalogue
 from sim.errors import BadInputError
 
-PAGE = 200
 
-
-class Fault(NamedTuple):
+class InvalidRecord(NamedTuple):
     """Record that no visit could have written, with the reason."""
 
     record: StoredRecord
     why: str
 
 
-def faults(records: Sequence[StoredRecord]) -> list[Fault]:
+def faults(records: Sequence[StoredRecord]) -> list[InvalidRecord]:
     """Return the records that break the bounds of their kind, or contradict the catalogue about an item.
 
     Records of an unknown kind belong to other packages and are skipped.
     """
     catalogues: dict[str, Catalogue | None] = {}
-    return [Fault(one, why) for one in records if (why := _fault(one, catalogues))]
+    return [InvalidRecord(one, why) for one in records if (why := _fault(one, catalogues))]
 
 
 def _fault(one: StoredRecord, catalogues: dict[str, Catalogue | None]) -> str | None:
-    place = place_of(one.namespace)
+    parts = parts_of(one.namespace)
     try:
-        if place.kind == OLD_KIND:
+        if parts.kind == OLD_KIND:
             Profile.model_validate(one.value)
             return None
-        if place.kind not in KINDS:
+        if parts.kind not in KINDS:
             return None
-        value = KINDS[place.kind].model_validate(one.value)
+        value = KINDS[parts.kind].model_validate(one.value)
     except ValidationError as error:
         return first_fault(error)
     if len(one.namespace) != 3 or escape(value.user_id) != one.namespace[2]:
         return "the namespace names another user"
-    return _against_catalogue(value, place.space, catalogues)
+    return _against_catalogue(value, parts.space, catalogues)
 
 
 def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogue | None]) -> str | None:
@@ -65,7 +64,7 @@ def _against_catalogue(value: Memory, space: str, catalogues: dict[str, Catalogu
         return f"item_id: the world {world!r} has no such item"
     item = catalogue.item(value.item_id)
     if not item.title.startswith(value.title) or not {*value.genres} <= {*item.genres}:
-        return f"title or genres: not those of the item in the world {world!r}"
+        return f"title or genres differ from those of the item in the world {world!r}"
     return None
 
 
@@ -77,14 +76,14 @@ def _catalogue(world: str) -> Catalogue | None:
         return None
 
 
-def removed(store: ChromaStore, found: Sequence[Fault]) -> Iterator[int]:
+def removed(store: ChromaStore, found: Sequence[InvalidRecord]) -> Iterator[int]:
     """Delete the faulty records, and yield the number deleted so far."""
-    for start in range(0, len(found), PAGE):
-        page = found[start : start + PAGE]
+    for start in range(0, len(found), RECORDS_AT_ONCE):
+        page = found[start : start + RECORDS_AT_ONCE]
         store.batch([PutOp(one.record.namespace, one.record.key, None) for one in page])
         yield start + len(page)
 
 
-def described_fault(one: Fault) -> Mapping[str, object]:
+def described_fault(one: InvalidRecord) -> Mapping[str, object]:
     """Return a fault as JSON."""
-    return {**place_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}
+    return {**parts_of(one.record.namespace)._asdict(), "key": one.record.key, "why": one.why}

@@ -8,32 +8,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from graph.console import JsonOption, err, out
+
 # Each command imports Chroma and the graph when it needs them, so that --help and errors are quick.
 
 memory = typer.Typer(
-    help="What visits have taught: list, search, show, export, import, forget.",
+    help="Inspect and manage the memory of visits.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-out = Console()
-err = Console(stderr=True)
 OfKind = Annotated[
     str | None,
-    typer.Option("--kind", help="Only records of this kind: lessons, experiences, values, statements, or your own."),
+    typer.Option(
+        "--kind", help="Only records of this kind: lessons, experiences, values, statements, or a custom one."
+    ),
 ]
-InSpace = Annotated[str | None, typer.Option("--space", help="Only records of this space: a world, or people:WORLD.")]
+InSpace = Annotated[str | None, typer.Option("--space", help="Only records of this space: WORLD, or people:WORLD.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Only records of the user with this id.")]
 OfRun = Annotated[str, typer.Option("--run", help="Read the memory of the study of this name.")]
-OfCell = Annotated[str, typer.Option("--cell", help="Which of its memories, such as billp-0; needed if it has more.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+OfCell = Annotated[
+    str, typer.Option("--cell", help="Cell of the study, such as billp-0; required if the study has several.")
+]
 LESSON_COLUMNS = ("visits", "length", "lesson")
-MAX_NAME = 500
-NUMBERS = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
+MAX_OPTION_NAME = 500
+NUMERIC = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
 KIND_COLUMNS: Mapping[str, Sequence[str]] = {
     "experiences": ("space", "user", "title", "distance", "reward", "advantage", "left", "plan"),
     "values": ("space", "user", "target", "distance", "after"),
@@ -47,40 +49,43 @@ def memory_list(
     kind: OfKind = None,
     space: InSpace = None,
     user: OfUser = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of lines.")] = 50,
     run: OfRun = "",
     cell: OfCell = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """List whose records there are, with their number, and the totals by kind."""
-    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, place_of, readable_memory
+    """Count the records by kind, space and user."""
+    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, parts_of, readable_memory
 
     with readable_memory(run, cell) as store:
         counts = counted(RecordFilter(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
-        rows = [place_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
+        rows = [parts_of(one)._asdict() | {"namespace": one, "records": number} for one, number in counts.items()]
         print_json({"records": sum(totals.values()), "kinds": totals, "namespaces": rows[:limit]})
         return
     typer.echo(totals_line(totals))
     if counts:
-        rows = [{**place_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
+        rows = [{**parts_of(one)._asdict(), "records": number} for one, number in list(counts.items())[:limit]]
         print_table(("kind", "space", "user", "records"), rows)
     rest_line(len(counts) - limit, "lines")
 
 
 @memory.command("search")
 def memory_search(
-    query: Annotated[str, typer.Argument(help="What it is about, in words.")],
+    query: Annotated[str, typer.Argument(help="Text to search for.")],
     kind: OfKind = None,
     space: InSpace = None,
     user: OfUser = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Most records.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Maximum number of records.")] = 10,
     run: OfRun = "",
     cell: OfCell = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Search records by meaning; the score is the likeness (cosine), 1 at most."""
+    """Search records by meaning.
+
+    The score is the cosine similarity, at most 1.
+    """
     from graph.cli.memory.select import RecordFilter, checked_kind, described, found, readable_memory
 
     with readable_memory(run, cell) as store:
@@ -101,16 +106,21 @@ def memory_search(
 @memory.command("show")
 def memory_show(
     kind: Annotated[
-        str, typer.Argument(help="Which records: lessons, experiences, values, statements, profiles, or a role's own.")
+        str,
+        typer.Argument(help="Kind of records: lessons, experiences, values, statements, profiles, or a custom one."),
     ],
     space: InSpace = None,
     user: OfUser = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of lines.")] = 50,
     run: OfRun = "",
     cell: OfCell = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show records: lessons by how many visits taught them, profiles as statements make them, others latest first."""
+    """Show the records of a kind.
+
+    Lessons are sorted by the number of visits that taught them, other records by time, newest first. Profiles are
+    derived from statements.
+    """
     from graph.cli.memory.select import RecordFilter, checked_kind, described, newest_first, profiles, readable_memory
 
     with readable_memory(run, cell) as store:
@@ -149,7 +159,7 @@ def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
     if not spaces:
         typer.echo("no lessons")
     for one in spaces:
-        typer.echo(f"lessons of the space {printable(one.space)}: {len(one.lessons)} different ones")
+        typer.echo(f"different lessons in the space {printable(one.space)}: {len(one.lessons)}")
         rows = [
             dict(zip(LESSON_COLUMNS, (each.support, f"{each.length:.1f}", each.text), strict=True))
             for each in one.lessons[:limit]
@@ -157,7 +167,7 @@ def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
         print_table(LESSON_COLUMNS, rows)
         rest_line(len(one.lessons) - limit, "lessons")
     if foreign:
-        typer.echo(f"lying among them, but no lessons: {foreign} (`export` has them)")
+        typer.echo(f"records that are not lessons: {foreign} (`billp memory export` includes them)")
 
 
 @memory.command("export")
@@ -166,11 +176,14 @@ def memory_export(
     kind: OfKind = None,
     space: InSpace = None,
     user: OfUser = None,
-    embeddings: Annotated[bool, typer.Option("--embeddings", help="Write the vectors too.")] = False,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Also write the vectors.")] = False,
     run: OfRun = "",
     cell: OfCell = "",
 ) -> None:
-    """Write records to a file as JSON Lines, one record a line."""
+    """Export records as JSON Lines.
+
+    Each record is one line.
+    """
     from graph.cli.memory.files import export_file, export_memory
     from graph.cli.memory.select import RecordFilter, checked_kind, readable_memory
     from graph.variants import known_kinds
@@ -187,17 +200,20 @@ def memory_export(
                     refused = export_memory(store, records, stream, embeddings, progress)
     typer.echo(f"records exported: {len(records):,}", err=True)
     if refused:
-        typer.echo(f"not as visits write them, so that `import` would refuse them: {refused:,}", err=True)
+        typer.echo(f"invalid records among them, which `billp memory import` would refuse: {refused:,}", err=True)
 
 
 @memory.command("import")
 def memory_import(
     file: Annotated[Path, typer.Argument(help="File that `billp memory export` wrote.")],
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Compute vectors anew where the file has them.")
+        bool, typer.Option("--recompute", help="Compute new vectors instead of using those in the file.")
     ] = False,
 ) -> None:
-    """Take in records from a file: all of them, or none where a line cannot be used."""
+    """Import records from a file.
+
+    If a line is invalid, no record is imported.
+    """
     from graph.cli.memory.files import check_lines, import_memory
     from graph.cli.memory.select import writable_memory
     from graph.variants import known_kinds
@@ -214,18 +230,27 @@ def memory_import(
 
 @memory.command("import-recorded")
 def memory_import_recorded(
-    file: Annotated[Path, typer.Argument(help="An Actor's or a Critic's memory as the original kept it.")],
+    file: Annotated[Path, typer.Argument(help="File of the original's memory, of the Actor or the Critic.")],
     space: Annotated[
-        str, typer.Option("--space", help="Space that gets the records; visits of a world read its name.")
+        str,
+        typer.Option(
+            "--space", help="Space of the imported records; visits recall from the space named after their world."
+        ),
     ],
     user: Annotated[
-        str, typer.Option("--user", help="User id for the records, since the file names none.")
+        str, typer.Option("--user", help="User id of the imported records; the file has none.")
     ] = "recorded",
     world: Annotated[
-        str, typer.Option("--world", help="World whose catalogue tells ids, genres, and titles with commas.")
+        str,
+        typer.Option(
+            "--world", help="World whose catalogue adds ids and genres, and separates titles that contain commas."
+        ),
     ] = "",
 ) -> None:
-    """Take in a memory of the original as experiences, or as values."""
+    """Import a memory of the original.
+
+    Records of its Actor become experiences, those of its Critic become values.
+    """
     from graph.cli.memory.files import recorded_records, write_recorded
     from graph.cli.memory.select import writable_memory
     from nodes.tools.open_world import load_world
@@ -243,14 +268,15 @@ def memory_check(
     kind: OfKind = None,
     space: InSpace = None,
     user: OfUser = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most lines.")] = 50,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete the records that are found.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of lines.")] = 50,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the invalid records.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Find records that no visit writes: out of bounds, or with another title than the item has.
+    """Find invalid records.
 
-    Recall passes over the former. Exit code 1 if any are found and kept.
+    A record is invalid if a value is out of bounds, or if its title or genres differ from the item's. Recall skips
+    records with values out of bounds. Exit code 1 if invalid records are found and not deleted.
     """
     from graph.cli.memory.check import described_fault, faults, removed
     from graph.cli.memory.select import RecordFilter, checked_kind, readable_memory
@@ -261,7 +287,7 @@ def memory_check(
         if as_json:
             print_json({"records": len(records), "faults": [described_fault(one) for one in found]})
         else:
-            typer.echo(f"records checked: {len(records):,}; not as visits write them: {len(found):,}")
+            typer.echo(f"records checked: {len(records):,}; invalid: {len(found):,}")
             if found:
                 print_table(("kind", "space", "user", "key", "why"), [described_fault(one) for one in found[:limit]])
             rest_line(len(found) - limit, "records")
@@ -276,10 +302,13 @@ def memory_check(
 @memory.command("forget")
 def memory_forget(
     user: Annotated[str, typer.Option("--user", help="Id of the user.")],
-    space: Annotated[str | None, typer.Option("--space", help="Forget them in this space alone.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    space: Annotated[str | None, typer.Option("--space", help="Delete only the records of this space.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove all records of a user, of all kinds, and look whether they are gone."""
+    """Delete all records of a user.
+
+    Then verify that none are left, and list other files with data of the user.
+    """
     from graph.cli.memory.erase import check_forgotten, elsewhere, forget
     from graph.cli.memory.select import RecordFilter, by_kind, counted, readable_memory
 
@@ -287,22 +316,22 @@ def memory_forget(
         records = RecordFilter(None, space, user).records(store)
         everything = len(store.records())
         if not records:
-            typer.echo(f"nothing is remembered of user {printable(user)}{within(space)}")
+            typer.echo(f"no records of user {printable(user)}{within(space)}")
         else:
             question = f"user {printable(user)}{within(space)}: {totals_line(by_kind(counted(records)))}"
             if yes:
                 typer.echo(question)
             elif not agreed(question):
-                typer.echo("nothing is removed")
+                typer.echo("nothing was deleted")
                 raise typer.Exit(1)
             with progress_bar("Rewriting", everything) as progress:
                 forget(records, store, progress)
     if records:
         check_forgotten(user, space, everything - len(records))
-        typer.echo(f"records removed: {len(records):,}; looked for again: none found")
+        typer.echo(f"records deleted: {len(records):,}; verified: none left")
     for line in elsewhere(user):
-        typer.echo(f"not removed: {printable(line)}")
-    typer.echo("not looked at: files exported before, copies, threads of a LangGraph server, and the ratings of worlds")
+        typer.echo(f"not deleted: {printable(line)}")
+    typer.echo("not checked: exported files, copies, threads of a LangGraph server, and the ratings of worlds")
 
 
 def agreed(question: str) -> bool:
@@ -314,8 +343,8 @@ def agreed(question: str) -> bool:
     from sim.errors import BadInputError
 
     if not sys.stdin.isatty():
-        raise BadInputError(f"{question}; nobody is there to be asked whether to remove them: say so with --yes")
-    return typer.confirm(f"{question}. Remove them?")
+        raise BadInputError(f"{question}; no terminal to ask for confirmation: add --yes to delete them")
+    return typer.confirm(f"{question}. Delete them?")
 
 
 def within(space: str | None) -> str:
@@ -331,8 +360,8 @@ def checked_label(option: str, text: str) -> None:
     """
     from sim.errors import BadInputError
 
-    if not 0 < len(text) <= MAX_NAME or not text.isprintable():
-        raise BadInputError(f"{option}: write a name of 1 to {MAX_NAME} characters")
+    if not 0 < len(text) <= MAX_OPTION_NAME or not text.isprintable():
+        raise BadInputError(f"{option}: write a name of 1 to {MAX_OPTION_NAME} printable characters")
 
 
 def cells(kind: str, value: Mapping[str, Any]) -> dict[str, str]:
@@ -379,7 +408,7 @@ def totals_line(totals: Mapping[str, int]) -> str:
 def rest_line(rest: int, what: str) -> None:
     """Print the number of lines that are not shown."""
     if rest > 0:
-        typer.echo(f"{rest:,} more {what}: `--limit` shows more")
+        typer.echo(f"{rest:,} more {what}: show them with a higher `--limit`")
 
 
 def printable(text: str) -> str:
@@ -397,7 +426,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> No
     columns = list(columns)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in NUMERIC else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(str(row.get(name, "–")))) for name in columns))
     out.print(table)

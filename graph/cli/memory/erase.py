@@ -10,7 +10,7 @@ from pathlib import Path
 from langgraph.store.base import PutOp
 from pydantic import ValidationError
 
-from graph.cli.memory.files import Progress
+from graph.cli.memory.files import RECORDS_AT_ONCE, Progress
 from graph.cli.memory.select import RecordFilter, readable_memory
 from graph.local_run import VISIT_FILE, LocalVisit
 from memory.chroma.layout import ImportedRecord, StoredRecord
@@ -19,7 +19,6 @@ from memory.store import ChromaStore, configured
 from sim.atomic_files import atomic_folder
 from sim.errors import BillpError
 
-PAGE = 200
 WRITTEN_AT_ONCE = 2_000
 LOOKED_AT = 1_000
 """Maximum number of records in the search which proves that no record of the user is left."""
@@ -42,8 +41,8 @@ def forget(records: Sequence[StoredRecord], store: ChromaStore, progress: Progre
     if "://" in where:
         # Expired records are hidden from search, but stay in the files until a sweep.
         store.sweep_ttl()
-        for start in range(0, len(records), PAGE):
-            page = records[start : start + PAGE]
+        for start in range(0, len(records), RECORDS_AT_ONCE):
+            page = records[start : start + RECORDS_AT_ONCE]
             store.batch([PutOp(one.namespace, one.key, None) for one in page])
             progress(start + len(page))
         return
@@ -79,9 +78,11 @@ def check_forgotten(user: str, space: str | None, others: int) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as another:
         left, here = another.submit(_looked, RecordFilter(None, space, user)).result()
     if left:
-        raise BillpError(f"something of user {user!r} is there again: somebody writes it; stop them, and try once more")
+        raise BillpError(f"user {user!r} has new records: stop the visits of this user, and run the command again")
     if here < others:
-        raise BillpError(f"{others - here} records of others are gone too: if nobody deleted them, restore a copy")
+        raise BillpError(
+            f"{others - here} records of other users are gone: restore a copy unless another process deleted them"
+        )
 
 
 def _looked(wanted: RecordFilter) -> tuple[int, int]:
@@ -105,16 +106,16 @@ def _unfinished_visits(user: str) -> Iterator[str]:
             visit = LocalVisit.model_validate_json(file.read_bytes()).visit
         except (FileNotFoundError, ValidationError):
             continue
-        whose = {user: "of this user", "": "of the first dev user of a world, whoever that is"}.get(visit.user_id)
+        whose = {user: "of this user", "": "of a world's first dev user"}.get(visit.user_id)
         if whose:
-            yield f"{file.parent}: a visit {whose} that was stopped; `billp episode --resume` would remember it"
+            yield f"{file.parent}: a stopped visit {whose}; `billp episode --resume` would write its records"
 
 
 def _studies(user: str) -> Iterator[str]:
     for run in sorted((home() / "runs").glob("*")):
         files = sorted({str(file.relative_to(run)) for file in run.rglob("*.jsonl") if _names(file, user)})
         if files:
-            yield f"{run}: visits of this user in {', '.join(files)}, and what they taught in the study's memory"
+            yield f"{run}: visits of this user in {', '.join(files)}, and their records in the study's memory"
 
 
 def _names(file: Path, user: str) -> bool:

@@ -24,7 +24,7 @@ from sim.errors import BadInputError
 from sim.original.memory import Judged, Tried, item_titled, read_memory, titles
 from sim.original.runs import fault_at, numbered_lines
 
-PAGE = 200
+RECORDS_AT_ONCE = 200
 """Records read or written between two progress reports."""
 Progress = Callable[[int], None]
 _LINE = TypeAdapter(RecordLine)
@@ -35,12 +35,12 @@ def export_memory(
 ) -> int:
     """Write records as lines; return how many `import_memory` would refuse, because no visit wrote them."""
     refused = 0
-    for start in range(0, len(records), PAGE):
-        for line in exported(store, records[start : start + PAGE], with_vectors=with_vectors):
+    for start in range(0, len(records), RECORDS_AT_ONCE):
+        for line in exported(store, records[start : start + RECORDS_AT_ONCE], with_vectors=with_vectors):
             text = json.dumps(line)
             refused += not _valid(text)
             stream.write(text + "\n")
-        progress(min(start + PAGE, len(records)))
+        progress(min(start + RECORDS_AT_ONCE, len(records)))
     return refused
 
 
@@ -60,9 +60,9 @@ def export_file(path: Path) -> Iterator[TextIO]:
         BadInputError: The path exists and is not a file.
     """
     if path.exists() and not path.is_file():
-        raise BadInputError(f"{path} is no file: name a file, or - for standard output")
+        raise BadInputError(f"{path} is not a file: name a file, or - for standard output")
     if not path.parent.is_dir():
-        raise BadInputError(f"{path.parent} is no folder: name a file in one that there is")
+        raise BadInputError(f"{path.parent} is not a folder: name a file in an existing folder")
     with atomic_file(path) as stream:
         yield stream
 
@@ -75,7 +75,7 @@ def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
         OSError: The file cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise BadInputError(f"{path} is no file: give one that `billp memory export` wrote")
+        raise BadInputError(f"{path} is not a file: name a file that `billp memory export` wrote")
     name, dimension = identity(embeddings)
     places: dict[str, int] = {}
     for number, line in _lines(path):
@@ -87,7 +87,7 @@ def check_lines(path: Path, embeddings: Embeddings, recompute: bool) -> int:
         place = hashlib.sha256(json.dumps([line.namespace, line.key]).encode()).hexdigest()
         if place in places:
             raise BadInputError(
-                f"{path}: line {number}: the record of line {places[place]} again; leave one of them out"
+                f"{path}: line {number}: same namespace and key as line {places[place]}: delete one of the two lines"
             )
         places[place] = number
     return len(places)
@@ -103,7 +103,7 @@ def import_memory(path: Path, store: ChromaStore, recompute: bool, progress: Pro
     dimension = identity(store.embeddings)[1]
     lines = _lines(path)
     done = 0
-    while page := [line for _, line in islice(lines, PAGE)]:
+    while page := [line for _, line in islice(lines, RECORDS_AT_ONCE)]:
         store.restore(kept(line, recompute=recompute, dimension=dimension) for line in page)
         done += len(page)
         progress(done)
@@ -182,6 +182,6 @@ def _label(title: str, catalogue: Catalogue | None) -> str:
 
 def write_recorded(records: Sequence[Record], space: str, store: ChromaStore, progress: Progress) -> None:
     """Write records into a space; existing records of the same key are replaced."""
-    for start in range(0, len(records), PAGE):
-        store.batch(write_ops(space, records[start : start + PAGE]))
-        progress(min(start + PAGE, len(records)))
+    for start in range(0, len(records), RECORDS_AT_ONCE):
+        store.batch(write_ops(space, records[start : start + RECORDS_AT_ONCE]))
+        progress(min(start + RECORDS_AT_ONCE, len(records)))

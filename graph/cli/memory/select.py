@@ -52,7 +52,7 @@ class RecordFilter(NamedTuple):
 
     def means(self, namespace: Namespace) -> bool:
         """Return whether the filter matches a namespace."""
-        return all(wanted in (None, part) for wanted, part in zip(self, place_of(namespace), strict=True))
+        return all(wanted in (None, part) for wanted, part in zip(self, parts_of(namespace), strict=True))
 
     def records(self, store: ChromaStore) -> list[StoredRecord]:
         """Return the matching records, by namespace and key."""
@@ -70,7 +70,7 @@ class RecordFilter(NamedTuple):
         return tuple(escape(part) for part in takewhile(lambda part: part is not None, self) if part is not None)
 
 
-def place_of(namespace: Namespace) -> NamespaceParts:
+def parts_of(namespace: Namespace) -> NamespaceParts:
     """Split a namespace into its parts."""
     kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
     return NamespaceParts(kind, space, user)
@@ -91,7 +91,7 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
             yield store
         return
     if cell:
-        raise BadInputError("--cell names a part of a study: name the study with --run")
+        raise BadInputError("--cell needs a study: name it with --run")
     where = configured()
     with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
         yield store
@@ -116,11 +116,11 @@ def memory_of_cell(run: str, cell: str) -> Path:
     folder = run_folder(run) / "memory"
     cells = sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
     if not cells:
-        raise BadInputError(f"there is no memory of a run {run!r} that has ended in {folder}")
+        raise BadInputError(f"there is no finished run {run!r} with a memory in {folder}: name another with --run")
     if not cell and len(cells) == 1:
         return folder / cells[0]
     if cell not in cells:
-        which = f"there is no cell {cell[:80]!r}" if cell else "--cell is needed"
+        which = f"there is no cell {cell[:80]!r}" if cell else "--cell is missing"
         raise BadInputError(f"{which}: the run {run!r} has {', '.join(cells)}")
     return folder / cell
 
@@ -148,7 +148,7 @@ def by_kind(counts: Mapping[Namespace, int]) -> dict[str, int]:
     """Return the number of records of each kind."""
     kinds: Counter[str] = Counter()
     for namespace, count in counts.items():
-        kinds[place_of(namespace).kind] += count
+        kinds[parts_of(namespace).kind] += count
     return dict(kinds)
 
 
@@ -165,7 +165,7 @@ def lessons_by_space(records: Sequence[StoredRecord]) -> tuple[list[Lessons], in
     foreign = 0
     for record in records:
         try:
-            spaces.setdefault(place_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
+            spaces.setdefault(parts_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
         except ValidationError:
             # The record was edited by hand.
             foreign += 1
@@ -206,9 +206,9 @@ def found(store: ChromaStore, wanted: RecordFilter, query: str, limit: int) -> l
 
 def described(item: SearchItem | StoredRecord) -> dict[str, Any]:
     """Return a record as JSON."""
-    place = place_of(item.namespace)
+    parts = parts_of(item.namespace)
     return {
-        **place._asdict(),
+        **parts._asdict(),
         "namespace": list(item.namespace),
         "key": item.key,
         "value": item.value,

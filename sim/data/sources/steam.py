@@ -62,15 +62,15 @@ def _games_table(path: Path, given: SourceFiles, collector: Collector) -> None:
 def _records(path: Path, given: SourceFiles) -> Collector:
     rows = json_rows(path, given.progress)
     # The first good line shows which published file this is; the lines before it are counted like all others.
-    begun = []
+    read_rows = []
     for row in rows:
-        begun.append(row)
+        read_rows.append(row)
         if row is not None:
             break
-    first = begun[-1] or {}
+    first = read_rows[-1] or {}
     collector = Collector(hours="reviews" not in first)
     use = _reviewer if "reviews" in first else _owner if "items" in first else _review
-    collector.each(path, chain(begun, rows), use(collector))
+    collector.each(path, chain(read_rows, rows), use(collector))
     return collector
 
 

@@ -184,7 +184,7 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["study", "--out", "x", "--world", "tiny", "--memory", "half"], "memory.0: "),
         (["study", "--out", "x", "--world", "tiny", "--recall", "theirs"], "recall.0: "),
         (["study", "--out", "x", "--world", "tiny", "--visits-per-user", "0"], "--visits-per-user"),
-        (["study", "--out", "x", "--world", "tiny", "--set", "learn=off"], "--set learn: a study decides that itself"),
+        (["study", "--out", "x", "--world", "tiny", "--set", "learn=off"], "--set learn: a study sets this itself"),
         (["episode", "--set", "gama=0.1"], "--set: there is no setting 'gama': choose among gamma"),
         (["episode", "--set", "gamma=2"], "--set gamma: Input should be less than or equal to 1 (got '2')"),
         (["episode", "--set", "gamma"], "--set 'gamma': write NAME=VALUE"),
@@ -301,7 +301,7 @@ def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "billp: stopped; the same command goes on" and "Traceback" not in errors
+    assert errors.splitlines()[-1] == "billp: stopped; run the same command to resume" and "Traceback" not in errors
     assert [one.name for one in (home / "runs").iterdir()] == [".ended.unfinished"]
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < deadline:
@@ -323,7 +323,7 @@ def test_what_is_no_run_is_not_replaced(home: Path) -> None:
     (home / "runs" / "mine").mkdir(parents=True)
     (home / "runs" / "mine" / "notes.txt").write_text("keep me")
     args = ["study", "--world", "tiny", "--variants", "random", "--test", "1", "--out", "mine"]
-    assert "holds something else than a run" in refused(billp(home, *args))
+    assert "exists but is not a run" in refused(billp(home, *args))
     assert (home / "runs" / "mine" / "notes.txt").read_text() == "keep me"
 
 

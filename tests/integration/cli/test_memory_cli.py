@@ -32,7 +32,7 @@ from tests.stores import FakeEmbeddings
 
 DOCUMENT = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
 WIDTH = 100
-NOTHING_LEFT = "looked for again: none found"
+NOTHING_LEFT = "verified: none left"
 
 
 def lesson(user: str, visit: str, text: str, length: int) -> Record:
@@ -122,7 +122,7 @@ def test_a_memory_that_is_not_there_holds_nothing_and_is_not_made(tmp_path: Path
     home = tmp_path / "home"
     assert read(home, "list")["records"] == 0 and read(home, "show", "lessons") == []
     assert read(home, "search", "war") == [] and told(home, "export", "-") == ""
-    assert "nothing is remembered of user ann" in told(home, "forget", "--user", "ann")
+    assert "no records of user ann" in told(home, "forget", "--user", "ann")
     assert not home.exists()
 
 
@@ -166,7 +166,7 @@ def test_texts_of_others_do_not_steer_the_terminal(filled: Path) -> None:
     for command in (["list"], ["show", "lessons"], ["show", "profiles"], ["search", "red"]):
         assert "\x1b" not in told(filled, *command) and "\u202e" not in told(filled, *command)
     assert "[bold]x[/]" in told(filled, "show", "lessons")
-    assert "no lessons: 1" in told(filled, "show", "lessons")
+    assert "not lessons: 1" in told(filled, "show", "lessons")
 
 
 @pytest.mark.parametrize("flags", [[], ["--embeddings"]])
@@ -197,7 +197,7 @@ def test_nothing_is_written_unless_every_line_is_good(filled: Path, tmp_path: Pa
     first = json.loads(good.splitlines()[0])
     for bad, words in [
         ("no json", "line 10: Invalid JSON"),
-        (json.dumps(first), "line 10: the record of line 1 again"),
+        (json.dumps(first), "line 10: same namespace and key as line 1"),
         (json.dumps(first | {"key": "n", "namespace": ["lessons", "../..", "x"]}), "line 10: "),
         (json.dumps(first | {"key": "n", "embedding": "other"}), "line 10: the vectors are of the embedding other"),
         (json.dumps(first | {"key": "n", "vectors": [[1.0]]}), "(1 dimensions)"),
@@ -209,7 +209,7 @@ def test_nothing_is_written_unless_every_line_is_good(filled: Path, tmp_path: Pa
         assert words in refused(billp(other, "memory", "import", str(file)))
     file.write_bytes(b"\xff\n")
     assert "line 1 is not UTF-8" in refused(billp(other, "memory", "import", str(file)))
-    assert "is no file" in refused(billp(other, "memory", "import", str(tmp_path)))
+    assert "is not a file" in refused(billp(other, "memory", "import", str(tmp_path)))
     assert "No such file" in refused(billp(other, "memory", "import", str(tmp_path / "nowhere")))
     assert not other.exists()
 
@@ -224,9 +224,9 @@ def test_vectors_of_another_embedding_can_be_computed_anew(filled: Path, tmp_pat
 
 
 def test_an_export_that_cannot_be_written_leaves_what_was_there(filled: Path, tmp_path: Path) -> None:
-    assert "is no file" in refused(billp(filled, "memory", "export", str(tmp_path)))
-    assert "is no file" in refused(billp(filled, "memory", "export", os.devnull))
-    assert "is no folder" in refused(billp(filled, "memory", "export", str(tmp_path / "no" / "m.jsonl")))
+    assert "is not a file" in refused(billp(filled, "memory", "export", str(tmp_path)))
+    assert "is not a file" in refused(billp(filled, "memory", "export", os.devnull))
+    assert "is not a folder" in refused(billp(filled, "memory", "export", str(tmp_path / "no" / "m.jsonl")))
     (tmp_path / "m.jsonl").write_text("mine")
     (tmp_path / ".m.jsonl.new").mkdir()
     assert ".m.jsonl.new" in refused(billp(filled, "memory", "export", str(tmp_path / "m.jsonl")))
@@ -237,7 +237,7 @@ def test_what_was_put_there_by_hand_is_exported_and_named(filled: Path, tmp_path
     with ChromaStore(filled / "memory") as store:
         store.put(("lessons", "tiny", "2"), "odd", {"text": 3})
     run = billp(filled, "memory", "export", str(tmp_path / "m.jsonl"))
-    assert "records exported: 10" in run.stderr and "would refuse them: 1" in run.stderr
+    assert "records exported: 10" in run.stderr and "would refuse: 1" in run.stderr
     assert "line 8: " in refused(billp(tmp_path / "other", "memory", "import", str(tmp_path / "m.jsonl")))
 
 
@@ -293,16 +293,16 @@ def test_records_that_no_visit_writes_are_found_and_deleted(home: Path) -> None:
     why = {one["key"]: one["why"] for one in faults}
     assert "advantage: " in why["much"] and "ratings.1: " in why["profile"]
     assert why["unknown"] == "item_id: the world 'tiny' has no such item"
-    assert "not as visits write them: 8" in billp(home, "memory", "check").stdout
-    assert "say so with --yes" in billp(home, "memory", "check", "--remove").stderr
-    assert "not as visits write them: 8" in told(home, "check", "--remove", "--yes")
-    assert "records checked: 3; not as visits write them: 0" in told(home, "check")
+    assert "invalid: 8" in billp(home, "memory", "check").stdout
+    assert "add --yes" in billp(home, "memory", "check", "--remove").stderr
+    assert "invalid: 8" in told(home, "check", "--remove", "--yes")
+    assert "records checked: 3; invalid: 0" in told(home, "check")
 
 
 def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> None:
     before = told(filled, "export", "-", "--embeddings", "--user", "1")
     said = told(filled, "forget", "--user", "2", "--yes")
-    assert "records removed: 6" in said and NOTHING_LEFT in said and "profiles 1" in said
+    assert "records deleted: 6" in said and NOTHING_LEFT in said and "profiles 1" in said
     # Chroma's files must not contain the records either. Read the files before this process opens the memory: this
     # process has held the deleted records, and opening a memory writes bits of the process's memory into it.
     left = b"".join(files_below(filled / "memory").values())
@@ -324,7 +324,7 @@ def test_what_is_to_expire_still_does_after_others_were_forgotten(filled: Path) 
 
 
 def test_a_user_can_be_forgotten_in_one_space(filled: Path) -> None:
-    assert "records removed: 2" in told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
+    assert "records deleted: 2" in told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
     assert read(filled, "list", "--user", "2")["kinds"] == {"experiences": 1, "lessons": 2, "values": 1}
 
 
@@ -345,7 +345,7 @@ def test_nobody_is_forgotten_unless_somebody_says_so(filled: Path) -> None:
         finally:
             os.close(outer)
             os.close(inner)
-        assert run.returncode == code and "Remove them?" in run.stdout
+        assert run.returncode == code and "Delete them?" in run.stdout
     assert read(filled, "list", "--user", "2")["records"] == 0
 
 
@@ -359,10 +359,10 @@ def test_what_is_kept_elsewhere_is_named(filled: Path) -> None:
     for name, text in (contents | {f"runs/{name}": text for name, text in lines.items()}).items():
         (filled / name).parent.mkdir(parents=True)
         (filled / name).write_text(text + "\n")
-    said = [line for line in told(filled, "forget", "--user", "2", "--yes").splitlines() if "not removed" in line]
+    said = [line for line in told(filled, "forget", "--user", "2", "--yes").splitlines() if "not deleted" in line]
     assert len(said) == 4
-    assert "visits/mine: a visit of this user that was stopped" in said[0] and "--resume" in said[0]
-    assert "visits/unnamed: a visit of the first dev user" in said[1]
+    assert "visits/mine: a stopped visit of this user" in said[0] and "--resume" in said[0]
+    assert "visits/unnamed: a stopped visit of a world's first dev user" in said[1]
     assert "runs/.x.unfinished: visits of this user in cells/billp-0/visits.jsonl" in said[2] and "runs/demo" in said[3]
 
 
@@ -371,7 +371,7 @@ def test_a_studys_memory_is_read_and_stays_as_it_is(filled: Path) -> None:
         shutil.copytree(filled / "memory", filled / "runs" / "mine" / "memory" / cell)
     shutil.rmtree(filled / "memory")
     before = files_below(filled)
-    assert "--cell is needed: the run 'mine' has billp-0, reflexion-0" in refused(
+    assert "--cell is missing: the run 'mine' has billp-0, reflexion-0" in refused(
         billp(filled, "memory", "list", "--run", "mine")
     )
     of_cell = ["--run", "mine", "--cell", "billp-0"]
@@ -425,7 +425,7 @@ def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: 
         store.put(("notes", "tiny", "2"), "expired", {"text": "for a while"}, ttl=-1)
         (row,) = store._backend._collection(("notes", "tiny")).get()["ids"]
     said = told(home, "forget", "--user", "2", "--yes", **env)
-    assert "records removed: 6" in said and NOTHING_LEFT in said
+    assert "records deleted: 6" in said and NOTHING_LEFT in said
     with ChromaStore(server) as store:
         assert store._backend._collection(("notes", "tiny")).get(ids=[row])["ids"] == []
     assert told(home, "export", "-", **env) == told(filled, "export", "-", "--user", "1")

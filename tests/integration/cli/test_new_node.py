@@ -48,12 +48,12 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("Guard", "no role can be called"),
-        ("../guard", "no role can be called"),
-        ("class", "no role can be called"),
-        ("critic", "there is a role or variant"),
-        ("act_only", "there is a role or variant"),
-        ("json", "there is a module"),
+        ("Guard", "is no name for a role"),
+        ("../guard", "is no name for a role"),
+        ("class", "is no name for a role"),
+        ("critic", "a role or variant 'critic' already exists"),
+        ("act_only", "a role or variant 'act_only' already exists"),
+        ("json", "a module 'json' already exists"),
     ],
 )
 def test_a_name_that_would_not_work_is_refused(tmp_path: Path, name: str, told: str) -> None:
@@ -66,5 +66,5 @@ def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("mine")
     done = run(tmp_path, "graph.cli", "new-node", "guard", "--folder", "here")
-    assert done.returncode == 2 and "is there already" in done.stderr
+    assert done.returncode == 2 and "already exists" in done.stderr
     assert [file.name for file in (tmp_path / "here").iterdir()] == ["mine.txt"]

@@ -190,7 +190,7 @@ def test_a_cut_archive_leaves_one_line(
         (["--from", "steam"], "needs --path DIR"),
         (["--from", "amazon", "--path", "/nowhere"], "/nowhere holds none of these files"),
         (["--from", "tiny", "--path", "."], "takes no --path"),
-        (["--from", "csv", "--columns", "user"], "--columns 'user' does not say which is which"),
+        (["--from", "csv", "--columns", "user"], "--columns 'user' is no list of FIELD=COLUMN"),
         (["--from", "csv", "--columns", "colour=c"], "knows no 'colour'"),
         (["--from", "tiny", "--k-core", "80"], "no 80-core"),
         (["--from", "tiny", "--k-core", "-1"], "--k-core"),

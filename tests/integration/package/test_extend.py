@@ -147,6 +147,13 @@ def test_a_server_plays_the_tutorial_s_variant_and_keeps_what_it_remembers(home:
         drawn = client.get(f"/assistants/{assistant['assistant_id']}/graph").json()
         assert {"planner", "explorer", "explored"} <= {node["id"] for node in drawn["nodes"]}
         schemas = client.get(f"/assistants/{assistant['assistant_id']}/schemas").json()
+        # A request that names a file gets no graph, and the file is not run.
+        (folder / "evil.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.run').touch()\n")
+        for evil in ("./evil.py:variant", f"{folder}/evil.py:variant"):
+            refused = client.post("/runs/wait", json={"assistant_id": evil, "input": {"world": "tiny"}})
+            made = client.post("/assistants", json={"graph_id": evil, "context": {"variant": evil}})
+            assert 400 <= refused.status_code < 500 and 400 <= made.status_code < 500
+        assert not (folder / "evil.run").exists()
         prompt = schemas["context_schema"]["properties"]["explorer_prompt"]
         assert prompt["langgraph_nodes"] == ["explorer"] and prompt["langgraph_type"] == "prompt"
 
@@ -238,7 +245,7 @@ def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Pa
     ("entry", "content", "told"),
     [
         ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "variant = 1", "'int' object is not callable"),
+        ("broken", "variant = 1", "is no Variant, nor does it return one"),
         ("broken", "def variant(): return 1", "is no Variant"),
         ("billp", "variant = None", "there is another variant of that name"),
         ("Broken-one", "variant = None", "small letters"),

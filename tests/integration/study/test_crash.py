@@ -139,7 +139,7 @@ def test_a_visit_killed_at_random_moments_goes_on_where_it_was(home: Path) -> No
             resumed += 1
         else:
             # The kill came after the visit had ended.
-            assert "no visit was left unfinished" in run.stderr
+            assert "there is no unfinished visit" in run.stderr
         assert without_ids(home / "memory") == memory
         assert not any((home / "visits").iterdir())
     assert resumed

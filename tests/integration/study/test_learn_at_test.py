@@ -64,8 +64,8 @@ def test_each_cohort_of_test_visits_recalls_what_those_before_it_taught() -> Non
 
 def test_without_being_asked_nothing_is_learned_at_test() -> None:
     assert not StudySettings(world="tiny", variants=("billp",)).learn_at_test
-    stages = [stage for course in phases(load_world("tiny"), FROZEN, 0, remembers=True) for stage in course.stages]
-    assert [(stage.split, stage.learns) for stage in stages] == [("dev", False)]
+    batches = [batch for phase in phases(load_world("tiny"), FROZEN, 0, remembers=True) for batch in phase.batches]
+    assert [(batch.split, batch.learns) for batch in batches] == [("dev", False)]
     folder = run(FROZEN, "frozen")
     assert not any(line["records"] or line["lessons"] for line in lines(folder))
     assert stored(folder / "memory" / "billp-0") == set()

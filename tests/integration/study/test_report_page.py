@@ -41,7 +41,7 @@ INK = "getComputedStyle(document.querySelector('svg text')).fill"
 
 @pytest.fixture(scope="module")
 def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def quiet(cell: Cell, stage: str, done: int, total: int) -> None:
+    def quiet(cell: Cell, batch: str, done: int, total: int) -> None:
         pass
 
     base = tmp_path_factory.mktemp("reported") / "home"

@@ -40,8 +40,8 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[Cell, str, int, int]] = []
 
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        self.events.append((cell, stage, done, total))
+    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
+        self.events.append((cell, batch, done, total))
 
 
 def run(settings: StudySettings = SMALL, name: str = "a", concurrency: int = 4, processes: int = 2) -> Path:
@@ -234,7 +234,7 @@ def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, mo
 
     context = settings.context.model_copy(update={"lessons_k": 3, "planner_prompt": "x" * 200})
     others = (
-        r"'a' was begun with other settings \(cohort: 3, now 2; context.planner_prompt; context.lessons_k: 2, now 3\)"
+        r"'a' was started with other settings \(cohort: 3, now 2; context.planner_prompt; context.lessons_k: 2, now 3\)"
     )
     with pytest.raises(BadInputError, match=others):
         run(settings.model_copy(update={"cohort": 2, "context": context}))
@@ -271,15 +271,15 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
         usage=Usage(),
         records=[],
     )
-    stage = Batch("train", "train", ["1", "2"], 0, True, {})
+    batch = Batch("train", "train", ["1", "2"], 0, True, {})
     VisitLog(file).add(VisitResult(stage="train", number=0, output=output))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:30])
     done = VisitLog(file)
-    assert done.count("train") == 1 and done.missing(stage) == [1]
+    assert done.count("train") == 1 and done.missing(batch) == [1]
     done.add(VisitResult(stage="train", number=1, failed="no answer"))
-    assert VisitLog(file).outputs(stage) == [output] and VisitLog(file).failures(stage) == {1: "no answer"}
-    assert VisitLog(file).missing(stage) == VisitLog(file).missing(stage._replace(start=1, users=["2"])) == []
+    assert VisitLog(file).outputs(batch) == [output] and VisitLog(file).failures(batch) == {1: "no answer"}
+    assert VisitLog(file).missing(batch) == VisitLog(file).missing(batch._replace(start=1, users=["2"])) == []
     file.write_bytes(whole[:30])
     assert VisitLog(file).count("train") == 0 and file.read_bytes() == b""
 
@@ -301,9 +301,9 @@ def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_agai
     heard = Heard()
     run_study(settings, "a", concurrency=2, processes=1, progress=heard)
     assert [one.getMessage() for one in caplog.records if "damaged" in one.getMessage()] == [
-        f"line {number} of {file} is damaged: that visit is made again" for number in (2, 9)
+        f"line {number} of {file} is damaged: its visit runs again" for number in (2, 9)
     ]
-    assert {(stage, done) for _, stage, done, _ in heard.events} >= {("train", 5), ("train", 6), ("dev", 4), ("dev", 5)}
+    assert {(batch, done) for _, batch, done, _ in heard.events} >= {("train", 5), ("train", 6), ("dev", 4), ("dev", 5)}
     for name in ("results.json", "visits.jsonl"):
         assert (home / "runs" / "a" / name).read_bytes() == (whole / name).read_bytes()
 
@@ -322,7 +322,7 @@ def test_two_studies_of_one_name_do_not_run_at_once(home: Path) -> None:
         ({"variants": ("billp", "magic")}, "no variant 'magic'"),
         ({"variants": ("billp", "billp")}, "named twice"),
         ({"world": "mars"}, "no world 'mars'"),
-        ({"test": 10_000}, "dev users: ask for at most"),
+        ({"test": 10_000}, "dev users: --test can be"),
     ],
 )
 def test_what_there_is_not_is_refused_before_any_work(home: Path, changes: dict[str, Any], why: str) -> None:

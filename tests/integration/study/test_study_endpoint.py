@@ -37,7 +37,7 @@ def endpoint(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     shared_endpoint.cache_clear()
 
 
-def silent(cell: Cell, stage: str, done: int, total: int) -> None:
+def silent(cell: Cell, batch: str, done: int, total: int) -> None:
     pass
 
 
@@ -144,7 +144,7 @@ def test_a_budget_needs_prices_and_calls_from_here(endpoint: Endpoint) -> None:
     with pytest.raises(BadInputError, match="needs the price of openai:some-model"):
         run("x", max_cost=1.0)
     known = SETTINGS.model_copy(update={"context": Context(model="openai:gpt-4o-mini")})
-    with pytest.raises(BadInputError, match="not for those from a server"):
+    with pytest.raises(BadInputError, match="cannot limit the calls of a server"):
         run("x", known, max_cost=1.0, server="http://127.0.0.1:9")
     (row,) = run("x")["rows"]
     assert row["cost"] is None

@@ -235,9 +235,9 @@ def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path, mon
 def test_curves_are_of_dev_users_when_test_users_are_visited(home: Path) -> None:
     world = load_world("tiny")
     final = EVERYTHING.model_copy(update={"final": True})
-    stages = [stage for course in phases(world, final, 0, remembers=True) for stage in course.stages]
-    assert {stage.split for stage in stages if stage.name.startswith("curve")} == {"dev"}
-    assert {stage.split for stage in stages if not stage.name.startswith("curve")} == {"train", "test"}
+    batches = [batch for phase in phases(world, final, 0, remembers=True) for batch in phase.batches]
+    assert {batch.split for batch in batches if batch.name.startswith("curve")} == {"dev"}
+    assert {batch.split for batch in batches if not batch.name.startswith("curve")} == {"train", "test"}
 
 
 @pytest.mark.parametrize(("every", "after"), [(1, [0, 3, 6, 7]), (2, [0, 6]), (3, [0, 7]), (4, [0])])
@@ -245,8 +245,8 @@ def test_a_curve_has_a_point_before_the_first_cohort_and_after_every_so_many(
     home: Path, every: int, after: Sequence[int]
 ) -> None:
     settings = EVERYTHING.model_copy(update={"curve": every, "train": 7})
-    stages = next(phases(load_world("tiny"), settings, 0, remembers=True)).stages
-    assert [stage.about["train_visits"] for stage in stages if "train_visits" in stage.about] == after
+    batches = next(phases(load_world("tiny"), settings, 0, remembers=True)).batches
+    assert [batch.about["train_visits"] for batch in batches if "train_visits" in batch.about] == after
 
 
 def test_full_memory_is_always_among_the_controls_and_nothing_is_done_twice() -> None:
@@ -260,5 +260,5 @@ def test_full_memory_is_always_among_the_controls_and_nothing_is_done_twice() ->
 
 
 def test_more_users_for_a_curve_than_there_are_are_refused(home: Path) -> None:
-    with pytest.raises(BadInputError, match="dev users: ask for at most that many --curve-users"):
+    with pytest.raises(BadInputError, match="dev users: --curve-users can be \\d+ at most"):
         run(EVERYTHING.model_copy(update={"curve_users": 999}), "x")

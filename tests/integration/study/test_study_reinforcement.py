@@ -29,8 +29,8 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[Cell, str, int, int]] = []
 
-    def __call__(self, cell: Cell, stage: str, done: int, total: int) -> None:
-        self.events.append((cell, stage, done, total))
+    def __call__(self, cell: Cell, batch: str, done: int, total: int) -> None:
+        self.events.append((cell, batch, done, total))
 
 
 def run(settings: StudySettings, name: str, processes: int = 2) -> tuple[Path, Heard]:
@@ -63,7 +63,7 @@ def test_a_study_gives_the_same_bytes_again_policies_included(home: Path) -> Non
         assert row["training_steps"] == sum(of.training_steps for of in trained) >= 600
         assert row["training_visits"] == sum(of.training_visits for of in trained) > 0
         assert (row["visits"], row["usage"]["calls"], row["failed"]) == (10, 0, 0)
-        steps = [done for cell, stage, done, total in heard.events if cell == Cell(variant, 0) and stage == "train"]
+        steps = [done for cell, batch, done, total in heard.events if cell == Cell(variant, 0) and batch == "train"]
         assert steps and steps == sorted(steps) and steps[-1] <= 300
     assert_visits_are_of_the_saved_policies(home, one)
     console = Console(width=200, record=True)
@@ -100,7 +100,7 @@ def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(
     # One policy was not trained yet when the study was stopped.
     shutil.rmtree(home / "runs" / ".stopped.unfinished" / "policies" / "dqn-0")
     folder, heard = run(settings, "stopped")
-    assert {cell.variant for cell, stage, _, _ in heard.events if stage == "train"} == {"dqn"}
+    assert {cell.variant for cell, batch, _, _ in heard.events if batch == "train"} == {"dqn"}
     assert contents(folder) == contents(whole)
 
     with monkeypatch.context() as patch:
@@ -109,7 +109,7 @@ def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(
             run(settings, "anew")
     heard = Heard()
     run_study(settings, "anew", concurrency=2, processes=2, progress=heard, fresh=True)
-    assert {cell.variant for cell, stage, _, _ in heard.events if stage == "train"} == {"a2c", "dqn"}
+    assert {cell.variant for cell, batch, _, _ in heard.events if batch == "train"} == {"a2c", "dqn"}
 
 
 @pytest.mark.parametrize("module", ["torch", "stable_baselines3", "sb3_contrib"])

@@ -87,8 +87,8 @@ async def test_an_edit_out_of_bounds_fails_in_one_line_and_another_edit_mends_it
         await graph.ainvoke(None, thread())
     assert "\n" not in str(failed.value) and len(str(failed.value)) < 500
     field = next(iter(edit))
-    mended = {"__overwrite__": before[field]} if field == "steps" else before[field]
-    await graph.aupdate_state(thread(), {field: mended}, as_node="user")
+    corrected = {"__overwrite__": before[field]} if field == "steps" else before[field]
+    await graph.aupdate_state(thread(), {field: corrected}, as_node="user")
     output = await graph.ainvoke(None, thread())
     assert output["length_with_exit"] >= 1
 
@@ -194,8 +194,8 @@ async def test_an_account_keeps_so_many_records_and_the_visit_goes_on(
 async def test_records_out_of_bounds_are_passed_over_with_one_warning(
     store: ChromaStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = open_world_now("tiny")
-    item = place.world.catalogue[3]
+    opened = open_world_now("tiny")
+    item = opened.world.catalogue[3]
     good: dict[str, Any] = {
         "kind": "experiences", "visit": "v", "user_id": "9", "situation": "", "plan": "", "item_id": item.id,
         "title": INJECTED, "genres": [INJECTED], "recent": [], "predicted": 4.0, "distance": 0.5, "reward": 4.0,

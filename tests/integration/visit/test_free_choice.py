@@ -105,11 +105,11 @@ async def test_the_second_question_names_the_fault_and_a_good_title_is_taken(
 
 def two_titles_of_one_item() -> tuple[str, str]:
     """Return two titles that are not in the catalogue and are nearest to the same item."""
-    place = open_world_now("tiny")
+    opened = open_world_now("tiny")
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for genre in place.categories:
+    for genre in opened.categories:
         for title in (f"The {genre} Tale", f"A New {genre} Chronicle", f"Return of the {genre} Saga"):
-            found[place.nearest.ground(title).id].append(title)
+            found[opened.nearest.ground(title).id].append(title)
     first, second, *_ = next(titles for titles in found.values() if len(titles) > 1)
     return first, second
 
@@ -129,10 +129,10 @@ async def test_two_titles_that_mean_one_item_end_a_visit_only_in_the_originals_w
 
 
 async def test_what_a_person_has_seen_is_not_taken_from_them_as_new() -> None:
-    place = open_world_now("tiny")
-    seen, other = list(place.world.catalogue)[:2]
-    predicted = np.array([item == seen for item in place.world.catalogue], np.float32)
-    who = Visitor(place, "ann", (), (), predicted, seen=frozenset([seen.id]))
+    opened = open_world_now("tiny")
+    seen, other = list(opened.world.catalogue)[:2]
+    predicted = np.array([item == seen for item in opened.world.catalogue], np.float32)
+    who = Visitor(opened, "ann", (), (), predicted, seen=frozenset([seen.id]))
     ground = ChoiceResolver(who, VisitState(world="tiny"), FREE, [])
     assert ground.fault(other.title) is None
     assert ground.fault(seen.title) == f"the user has had {seen.title!r} already: name another item by its title"

@@ -12,7 +12,7 @@ from graph.episode import build_variant
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.lifecycle import MAX_TEXT
+from nodes.lifecycle import MAX_INPUT_TEXT
 from nodes.llm.prompting import read_facts
 from nodes.llm.rules import RulesModel
 from nodes.llm.text.tokens import encode
@@ -65,9 +65,11 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
         return inner(self, messages, *args, **kwargs)
 
     monkeypatch.setattr(RulesModel, "_generate", watched)
-    place = open_world_now("same")
-    users = place.world.split("train").users[:3] + place.world.split("dev").users[:1]
-    titles = [place.world.catalogue[2 * number].title for number, title in enumerate(HOSTILE) if len(title) <= MAX_TEXT]
+    opened = open_world_now("same")
+    users = opened.world.split("train").users[:3] + opened.world.split("dev").users[:1]
+    titles = [
+        opened.world.catalogue[2 * number].title for number, title in enumerate(HOSTILE) if len(title) <= MAX_INPUT_TEXT
+    ]
     async with ChromaStore(embeddings=shared_embeddings()) as store:
         compiled: Any = build_variant(variant).compile(store=store)
         for user_id in [*users, "newcomer"]:

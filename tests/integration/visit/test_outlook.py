@@ -33,13 +33,13 @@ async def store() -> AsyncIterator[ChromaStore]:
         yield store
 
 
-async def place() -> OpenWorld:
+async def opened() -> OpenWorld:
     return await open_world("tiny")
 
 
 async def experiences(count: int, *, visit: str = "other", user: str = "0", first: int = 0) -> list[Record]:
     """Return experiences in which the user left after every item close to a recent one by the logs model."""
-    world = (await place()).world
+    world = (await opened()).world
     rng = np.random.default_rng(first)
     made = []
     for number in range(first, first + count):
@@ -115,7 +115,7 @@ async def test_it_is_learned_anew_only_when_the_memory_has_changed(
 
 
 async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: ChromaStore) -> None:
-    world = await place()
+    world = await opened()
     await remember(store, "tiny", await experiences(30, visit="mine", user="1"))
     others = await experiences(30, visit="theirs", user="2", first=100)
     mine = RecallScope("tiny", "1", "mine", ("tiny",))
@@ -132,13 +132,13 @@ async def test_a_visit_learns_nothing_from_itself_and_nothing_unshared(store: Ch
 
 
 async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_left_out(store: ChromaStore) -> None:
-    world = await place()
+    world = await opened()
     shared, mine = await experiences(30, visit="theirs", user="2"), await experiences(30, user="1", first=100)
     await remember(store, "tiny", shared)
     await remember(store, "private:tiny", mine)
 
-    async def weights(asker: RecallScope) -> list[float]:
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+    async def weights(scope: RecallScope) -> list[float]:
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -155,7 +155,7 @@ async def test_private_experiences_teach_their_user_alone_and_own_ones_can_be_le
 async def test_an_entry_put_there_by_hand_is_passed_over(store: ChromaStore) -> None:
     await store.aput(("experiences", "tiny", "0"), "by hand", {"text": "hello"})
     assert (
-        await leave_risk_from_memory(store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True)
+        await leave_risk_from_memory(store, RecallScope("tiny", "1", "x", ("tiny",)), await opened(), begins=True)
         is None
     )
 
@@ -187,7 +187,7 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
 
     monkeypatch.setattr(tool, "fit_leave_risk", counted)
     world, mine, theirs = (
-        await place(),
+        await opened(),
         RecallScope("tiny", "1", "mine", ("tiny",)),
         RecallScope("tiny", "2", "theirs", ("tiny",)),
     )
@@ -203,13 +203,13 @@ async def test_a_visit_keeps_what_it_began_with_while_others_begin_and_write(
 async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a bound, a caller with many spaces would fill the server's memory with their fits."""
     monkeypatch.setattr(tool, "SEEN_KEPT", 60)
-    world = await place()
+    world = await opened()
     for number in range(5):
         await remember(store, f"space{number}", await experiences(25, first=100 * number))
 
     async def weights(number: int) -> list[float]:
-        asker = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+        scope = RecallScope(f"space{number}", "1", f"visit{number}", (f"space{number}",))
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         assert found is not None
         return [float(one) for one in found.weights]
 
@@ -222,7 +222,7 @@ async def test_what_is_kept_of_many_memories_is_bounded(store: ChromaStore, monk
 def test_it_is_learned_in_any_thread_and_event_loop() -> None:
     async def learn(store: ChromaStore) -> list[float]:
         found = await leave_risk_from_memory(
-            store, RecallScope("tiny", "1", "x", ("tiny",)), await place(), begins=True
+            store, RecallScope("tiny", "1", "x", ("tiny",)), await opened(), begins=True
         )
         assert found is not None
         return [float(one) for one in found.weights]
@@ -238,9 +238,9 @@ async def test_two_worlds_under_one_space_have_an_outlook_each(store: ChromaStor
     small = World.build("small", load_ratings("tiny", 1))
     small.save(home / "worlds" / "small")
     await remember(store, "shared", await experiences(40))
-    asker = RecallScope("shared", "1", "x", ("shared",))
-    for world in (await place(), await open_world("small"), await place()):
-        found = await leave_risk_from_memory(store, asker, world, begins=True)
+    scope = RecallScope("shared", "1", "x", ("shared",))
+    for world in (await opened(), await open_world("small"), await opened()):
+        found = await leave_risk_from_memory(store, scope, world, begins=True)
         expected = fit_leave_risk(
             PairFeatures(world.world.catalogue, world.world.logs), [RoundOutcome(1, (0,), 4.0, True)]
         )

@@ -259,9 +259,9 @@ async def test_a_user_lives_on_the_table_of_their_split(split: Any) -> None:
 
 
 async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None:
-    place = open_world_now("tiny")
+    opened = open_world_now("tiny")
     async with ChromaStore(embeddings=shared_embeddings()) as store:
-        for user_id in place.world.split("train").users[:4]:
+        for user_id in opened.world.split("train").users[:4]:
             compiled: Any = build_variant("billp").compile(store=store)
             await compiled.ainvoke(VisitInput(world="tiny", user_id=user_id, max_steps=8))
         saver = InMemorySaver(serde=serializer())
@@ -271,8 +271,8 @@ async def test_the_critic_and_the_reflector_are_told_what_memory_holds() -> None
         state: dict[str, Any] = (await compiled.aget_state(config)).values
         assert facts_of(state, "reflector")["lessons"] == [one.model_dump() for one in state["lessons"]] != []
         who = await visitor(VisitState.model_validate(state))
-        asker = RecallScope("tiny", state["user_id"], state["visit_id"], ("tiny",))
-        after = await recall_values(store, asker, who.situation(state["steps"]), Context().values_k)
+        scope = RecallScope("tiny", state["user_id"], state["visit_id"], ("tiny",))
+        after = await recall_values(store, scope, who.situation(state["steps"]), Context().values_k)
         told = facts_of(state, "critic")["values"]
         assert [one["target"] for one in told] == [round(one.record.target, 2) for one in after] != []
         lessons = await store.asearch(("lessons", "tiny", state["user_id"]))
@@ -305,8 +305,8 @@ async def test_a_model_that_repeats_itself_is_told_so(script: Any) -> None:
 
 
 def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
-    place = open_world_now("tiny")
-    items = list(place.world.catalogue)
+    opened = open_world_now("tiny")
+    items = list(opened.world.catalogue)
     steps = [
         Step(index=0, item_id=items[0].id, distance=None, reward=4.0),
         Step(index=1, item_id=items[1].id, distance=0.25, reward=5.0),
@@ -314,7 +314,7 @@ def test_the_memories_of_a_round_are_about_the_situation_before_it() -> None:
             index=2, item_id=items[2].id, title="C", distance=0.75, reward=4.0, value=1.0, next_value=3.0, advantage=1.5
         ),
     ]
-    who = Visitor(place, "u", (items[5],), (4.0,), np.zeros(len(items), np.float32))
+    who = Visitor(opened, "u", (items[5],), (4.0,), np.zeros(len(items), np.float32))
     state = VisitState(world="tiny", user_id="u", visit_id="v#1", steps=steps)
     memory = visit_memory(state, Runtime())
     experience, value = (one.value for one in memories(memory, state, who, steps[2], Context()))

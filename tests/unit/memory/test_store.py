@@ -192,7 +192,7 @@ class TestExactness:
                 answers.append([(key, -score) for score, _, key in sorted(scored)[:15]])
         return answers
 
-    @pytest.mark.parametrize(("limit", "few"), [(20_000, 0), (100, 2_000), (100, 0)], ids=["mirror", "few", "index"])
+    @pytest.mark.parametrize(("limit", "few"), [(20_000, 0), (100, 2_000), (100, 0)], ids=["cache", "few", "index"])
     def test_the_same_answer_in_any_order_and_process(
         self, folder: Path, limit: int, few: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:

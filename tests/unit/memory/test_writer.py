@@ -14,7 +14,7 @@ VECTOR = np.ones((1, 2), dtype=np.float32)
 
 
 def chunk(*keys: str, kind: str = "lessons", text: str = "{}") -> Chunk:
-    return Chunk((kind, "w"), heads=[Write((kind, "w", "u"), key, text, ("$",), VECTOR) for key in keys])
+    return Chunk((kind, "w"), main_rows=[Write((kind, "w", "u"), key, text, ("$",), VECTOR) for key in keys])
 
 
 class Disk:
@@ -34,7 +34,7 @@ class Disk:
             raise self.fault
 
     def keys(self) -> list[list[str]]:
-        return [[head.key for head in call.heads] for call in self.calls]
+        return [[write.key for write in call.main_rows] for call in self.calls]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_call_never_has_more_rows_than_a_chunk_may(disk: Disk) -> None:
 def test_two_writes_to_one_record_stay_apart_and_in_order(disk: Disk) -> None:
     written(disk, chunk("a", text="1"), chunk("b"), chunk("a", text="2"), chunk("c"))
     assert disk.keys() == [["first"], ["a", "b"], ["a", "c"]]
-    assert [call.heads[0].text for call in disk.calls[1:]] == ["1", "2"]
+    assert [call.main_rows[0].text for call in disk.calls[1:]] == ["1", "2"]
 
 
 def test_a_fault_reaches_everybody_whose_write_it_was(disk: Disk) -> None:

@@ -52,7 +52,7 @@ def test_whatever_distance_is_asked_for_the_front_has_the_best_predicted(pairs: 
 
 async def visit(home: Path, count: int) -> tuple[Visitor, list[Step]]:
     who = await visitor(VisitState(world="tiny"))
-    items = list(who.place.world.catalogue)[:count]
+    items = list(who.open_world.world.catalogue)[:count]
     return who, [Step(index=n, item_id=item.id, title=item.title) for n, item in enumerate(items)]
 
 
@@ -61,7 +61,7 @@ async def test_the_shortlist_never_holds_what_this_visit_had(home: Path) -> None
     for plan in ("", "Recommend Comedy."):
         for had in (0, 1, 5, 100):
             found = await shortlist(who, steps[:had], plan, 20)
-            assert len(found) == min(20, len(who.place.world.catalogue) - had)
+            assert len(found) == min(20, len(who.open_world.world.catalogue) - had)
             assert not {one.item_id for one in found} & {step.item_id for step in steps[:had]}
             assert len({one.item_id for one in found}) == len(found)
 
@@ -79,7 +79,7 @@ async def test_the_shortlist_offers_the_best_liked_and_the_farthest(home: Path) 
 
 async def test_the_shortlist_looks_for_what_the_plan_says(home: Path) -> None:
     who, steps = await visit(home, 5)
-    genres = list(count_categories(who.place.world.catalogue))
+    genres = list(count_categories(who.open_world.world.catalogue))
 
     async def share(plan: str, genre: str) -> float:
         found = await shortlist(who, steps, plan, 5)
@@ -99,8 +99,8 @@ async def test_where_all_items_were_had_they_come_again(home: Path) -> None:
 
 
 async def test_what_a_person_has_seen_is_passed_over_while_anything_else_is_left(home: Path) -> None:
-    place = await open_world("tiny")
-    items = list(place.world.catalogue)
+    opened = await open_world("tiny")
+    items = list(opened.world.catalogue)
 
     async def listed(rated: int) -> set[str]:
         profile = Profile(ratings={item.id: 4.0 for item in items[:rated]})

@@ -13,7 +13,7 @@ import pytest
 from chromadb.api.client import Client
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
-from memory.chroma.hnsw import HEADER, LINKS, ROWS, Header, holds_together
+from memory.chroma.hnsw import HEADER, LINK_LISTS, ROWS, Header, holds_together
 
 DIMENSION = 8
 ELEMENTS = 400
@@ -66,7 +66,7 @@ def put(place: int, number: int, form: str = "<I") -> Change:
 
 def sizes(index: Path) -> list[int]:
     """Return the offsets of the sizes of each element's lists."""
-    links, places, at = (index / LINKS).read_bytes(), [], 0
+    links, places, at = (index / LINK_LISTS).read_bytes(), [], 0
     while at < len(links):
         places.append(at)
         at += 4 + int(struct.unpack_from("<I", links, at)[0])
@@ -88,7 +88,7 @@ def test_where_nothing_is_laid_down_yet_nothing_is_torn(tmp_path: Path) -> None:
     assert holds_together(tmp_path) and holds_together(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("file", [HEADER, ROWS, LINKS])
+@pytest.mark.parametrize("file", [HEADER, ROWS, LINK_LISTS])
 def test_a_file_that_is_cut_is_found_out(index: Path, file: str) -> None:
     content = (index / file).read_bytes()
     for part in (0, 1, len(content) // 2, len(content) - 1):
@@ -101,27 +101,27 @@ def test_a_file_that_is_cut_is_found_out(index: Path, file: str) -> None:
 
 def test_a_size_that_is_torn_is_found_out_wherever_it_stands(index: Path) -> None:
     places = sizes(index)
-    content = (index / LINKS).read_bytes()
+    content = (index / LINK_LISTS).read_bytes()
     for place in random.Random(0).sample(places, 40):
         for size in (1, 4 * WIDTH + 4, 4 * WIDTH * (header(index).top + 1), 1_353_687_424, 2**32 - 1):
-            change(index / LINKS, put(place, size))
+            change(index / LINK_LISTS, put(place, size))
             assert not holds_together(index), (place, size)
-            (index / LINKS).write_bytes(content)
+            (index / LINK_LISTS).write_bytes(content)
     assert holds_together(index)
 
 
 def test_a_level_that_shifts_all_that_follows_is_found_out(index: Path) -> None:
-    links = (index / LINKS).read_bytes()
+    links = (index / LINK_LISTS).read_bytes()
     found = [place for place in sizes(index) if links[place : place + 4] == bytes(4)]
     for place in found[:-1:9]:
-        change(index / LINKS, put(place, 4 * WIDTH))
+        change(index / LINK_LISTS, put(place, 4 * WIDTH))
         assert not holds_together(index), place
-        (index / LINKS).write_bytes(links)
+        (index / LINK_LISTS).write_bytes(links)
 
 
 def first_above(index: Path) -> int:
     """Return the offset of the first list of links above layer 0."""
-    links = (index / LINKS).read_bytes()
+    links = (index / LINK_LISTS).read_bytes()
     return 4 + next(place for place in sizes(index) if links[place : place + 4] != bytes(4))
 
 
@@ -130,7 +130,7 @@ def first_below(index: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("file", "where", "most"), [(ROWS, first_below, 32), (LINKS, first_above, 16)], ids=["below", "above"]
+    ("file", "where", "most"), [(ROWS, first_below, 32), (LINK_LISTS, first_above, 16)], ids=["below", "above"]
 )
 def test_a_link_that_leads_nowhere_is_found_out(
     index: Path, file: str, where: Callable[[Path], int], most: int
@@ -143,9 +143,9 @@ def test_a_link_that_leads_nowhere_is_found_out(
 
 
 def test_a_link_to_an_element_that_is_not_in_the_layer_is_found_out(index: Path) -> None:
-    links = (index / LINKS).read_bytes()
+    links = (index / LINK_LISTS).read_bytes()
     low = next(number for number, place in enumerate(sizes(index)) if links[place : place + 4] == bytes(4))
-    change(index / LINKS, put(first_above(index) + 4, low))
+    change(index / LINK_LISTS, put(first_above(index) + 4, low))
     assert not holds_together(index)
 
 
@@ -169,5 +169,5 @@ def test_a_header_of_another_time_is_found_out(index: Path, how: Change) -> None
 
 def test_a_layout_that_is_not_known_is_left_to_chroma(index: Path) -> None:
     change(index / HEADER, put(0, 2))
-    (index / LINKS).unlink()
+    (index / LINK_LISTS).unlink()
     assert holds_together(index)

@@ -16,7 +16,7 @@ from langgraph.store.base import PutOp
 
 from memory.chroma import backend
 from memory.chroma.errors import BadStoreError, StoreError
-from memory.chroma.index_repair import OPEN, TO_MEND
+from memory.chroma.index_repair import OPEN_MARK, TO_REBUILD
 from memory.store import ChromaStore
 from tests.stores import FakeEmbeddings, chroma
 
@@ -73,7 +73,7 @@ def damaged(folder: Path, file: str, part: float) -> None:
     """Truncate a file of the index to a part of its size, and leave the folder marked as open, as a kill does."""
     cut = index_of(folder) / file
     cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * part)])
-    (folder / OPEN).touch()
+    (folder / OPEN_MARK).touch()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_unreadable_index_is_made_anew_and_said(
     caplog.clear()
     with chroma(folder) as store:
         assert store.search(WHERE, query="new")[0].score == 1.0
-    assert not caplog.messages and not {OPEN, TO_MEND} & {file.name for file in folder.iterdir()}
+    assert not caplog.messages and not {OPEN_MARK, TO_REBUILD} & {file.name for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -115,7 +115,7 @@ def test_a_torn_size_makes_no_file_of_gigabytes(folder: Path, closed: bool, capl
     content[:4] = (1_353_687_424).to_bytes(4, "little")
     links.write_bytes(content)
     if not closed:
-        (folder / OPEN).touch()
+        (folder / OPEN_MARK).touch()
     with chroma(folder) as store:
         assert whole(store)
         store.batch([PutOp(WHERE, str(number), {"texts": texts(number), "other": "x"}) for number in range(RECORDS)])
@@ -133,7 +133,7 @@ def test_one_index_of_several_is_made_anew(folder: Path, caplog: pytest.LogCaptu
 
 
 def test_after_a_kill_an_index_that_is_whole_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / OPEN).touch()
+    (folder / OPEN_MARK).touch()
     with chroma(folder) as store:
         assert whole(store)
     assert not caplog.messages
@@ -152,11 +152,11 @@ class Failing(FakeEmbeddings):
 
 
 def test_mending_that_was_interrupted_begins_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory.chroma.index_repair.PAGE", 40)
+    monkeypatch.setattr("memory.chroma.index_repair.ROWS_AT_ONCE", 40)
     damaged(folder, "data_level0.bin", 0.5)
     with pytest.raises(StoreError, match="killed"):
         ChromaStore(folder, embeddings=Failing())
-    assert (folder / TO_MEND).exists()
+    assert (folder / TO_REBUILD).exists()
     with chroma(folder) as store:
         assert whole(store)
 
@@ -170,7 +170,7 @@ def test_the_index_of_another_chroma_is_left_alone(tmp_path: Path) -> None:
     damaged(folder, "header.bin", 0.5)
     with pytest.raises(BadStoreError, match="holds other collections"):
         chroma(folder)
-    assert index_of(folder).exists() and not (folder / TO_MEND).exists()
+    assert index_of(folder).exists() and not (folder / TO_REBUILD).exists()
 
 
 def test_after_a_failure_of_chroma_the_next_opening_looks_at_its_indexes(
@@ -188,17 +188,17 @@ def test_after_a_failure_of_chroma_the_next_opening_looks_at_its_indexes(
     index.write_bytes(index.read_bytes()[:-9])
     with chroma(folder) as store:
         assert whole(store)
-    assert len(caplog.messages) == 1 and not (folder / OPEN).exists()
+    assert len(caplog.messages) == 1 and not (folder / OPEN_MARK).exists()
 
 
 def test_a_check_that_somebody_stops_condemns_no_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / OPEN).touch()
+    (folder / OPEN_MARK).touch()
     stopped = subprocess.CompletedProcess[str]([], -signal.SIGINT, "", "")
     with monkeypatch.context() as patched:
         patched.setattr("memory.chroma.index_check.subprocess.run", lambda *args, **kwargs: stopped)
         with pytest.raises(BadStoreError, match="could not be checked after a kill .*: try again"):
             chroma(folder)
-    assert index_of(folder).exists() and (folder / OPEN).exists() and not (folder / TO_MEND).exists()
+    assert index_of(folder).exists() and (folder / OPEN_MARK).exists() and not (folder / TO_REBUILD).exists()
     with chroma(folder) as store:
         assert whole(store)
 
@@ -207,7 +207,7 @@ def test_what_lies_in_the_working_directory_is_not_run(folder: Path, tmp_path: P
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "memory.py").write_text("raise SystemExit('a stranger')")
-    (folder / OPEN).touch()
+    (folder / OPEN_MARK).touch()
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); from tests.stores import chroma\n"
         "with chroma(sys.argv[2]) as store: print(len(store.records()))"
@@ -225,7 +225,7 @@ def test_a_text_without_direction_is_no_fault(tmp_path: Path, caplog: pytest.Log
 
     with ChromaStore(tmp_path / "memory", embeddings=Directionless()) as store:
         store.put(WHERE, "1", {"text": "none"}, index=["text"])
-    (tmp_path / "memory" / OPEN).touch()
+    (tmp_path / "memory" / OPEN_MARK).touch()
     with ChromaStore(tmp_path / "memory", embeddings=Directionless()) as store:
         assert store.get(WHERE, "1") is not None
     assert not caplog.messages
@@ -235,5 +235,5 @@ def test_the_mark_of_another_owner_is_left(folder: Path, tmp_path: Path) -> None
     with chroma(folder):
         folder.rename(tmp_path / "moved")
         folder.mkdir()
-        (folder / OPEN).touch()
-    assert (folder / OPEN).exists()
+        (folder / OPEN_MARK).touch()
+    assert (folder / OPEN_MARK).exists()

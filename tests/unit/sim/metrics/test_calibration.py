@@ -108,15 +108,15 @@ def test_visits_without_rewards_are_refused() -> None:
         judge({"user_id": "a", "steps": [{"next_value": 1.0, "left": True}]})
 
 
-def foreseen(user: str, risks: list[float | None], left: bool) -> dict[str, Any]:
+def with_risks(user: str, risks: list[float | None], left: bool) -> dict[str, Any]:
     """Return a visit from the risk of each step; with `left`, the user left at the last step."""
     of = visit(user, [(None, 4.0)] * len(risks), left)
     return of | {"steps": [step | {"risk": risk} for step, risk in zip(of["steps"], risks, strict=True)]}
 
 
 def test_risks_are_held_against_how_often_users_left_in_groups_of_like_risk() -> None:
-    visits = [foreseen(str(user), [0.1, 0.1, 0.1, 0.3], user < 6) for user in range(10)]
-    low, high = judge_risks([*visits, foreseen("x", [None], True)]) or []
+    visits = [with_risks(str(user), [0.1, 0.1, 0.1, 0.3], user < 6) for user in range(10)]
+    low, high = judge_risks([*visits, with_risks("x", [None], True)]) or []
     assert [low["risk"], high["risk"]] == pytest.approx([0.1, 0.3])
     assert [(one["left"], one["rounds"]) for one in (low, high)] == [(0.0, 30), (0.6, 10)]
     # Wilson: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n); 0 to z²/(n + z²) if every user stayed.
@@ -128,12 +128,12 @@ def test_risks_are_held_against_how_often_users_left_in_groups_of_like_risk() ->
 
 def test_risks_that_differ_make_eight_groups_of_the_same_size() -> None:
     rng = np.random.default_rng(0)
-    found = judge_risks([foreseen(str(user), list(rng.random(8)), True) for user in range(30)]) or []
+    found = judge_risks([with_risks(str(user), list(rng.random(8)), True) for user in range(30)]) or []
     assert [one["rounds"] for one in found] == [30] * 8
     assert [one["risk"] for one in found] == sorted(one["risk"] for one in found)
 
 
 def test_without_an_outlook_there_is_no_reliability() -> None:
-    assert judge_risks([foreseen("a", [None, None], True), visit("b", [(1.0, 4.0)], False)]) is None
+    assert judge_risks([with_risks("a", [None, None], True), visit("b", [(1.0, 4.0)], False)]) is None
     with pytest.raises(BadInputError, match="fields of VisitOutput"):
         judge_risks([{"user_id": "a", "steps": [{"risk": "high", "reward": 4.0, "left": True}]}])

@@ -168,7 +168,7 @@ def test_an_episode_against_the_rule_is_named(write: Callable[..., Path], bad: d
 
 def test_another_reward_or_sign_or_title_is_named(files: list[Path], write: Callable[..., Path]) -> None:
     rewards = write("rewards", f"user_id,item,reward,matrix\n1,Doom,3.0000001,{TABLE}\n")
-    assert ["'Doom' is given 3.0" in line for line in contradictions(check(rewards, files[1]))] == [True]
+    assert ["'Doom' has reward 3.0" in line for line in contradictions(check(rewards, files[1]))] == [True]
     twice = write("twice", f"user_id,item,reward,matrix\n1,Doom,3,{TABLE}\n1,Doom,4,{TABLE}\n1,Doom,4,other\n")
     assert len(contradictions(check(twice))) == 1
     sign = write("sign", lines([*CREDITED, CREDITED[0] | {"v_next": -0.5}]))

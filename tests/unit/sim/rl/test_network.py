@@ -14,7 +14,7 @@ from sim.errors import BadInputError
 from sim.policies.base import Knowledge, visit_rng
 from sim.policies.rollout import play
 from sim.rl.environment import Observer, RecommendEnv
-from sim.rl.network import LAYERS, MANIFEST, Layer, NetworkPolicy, Training, read_training
+from sim.rl.network import LAYERS, POLICY_MANIFEST, Layer, NetworkPolicy, Training, read_training
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
@@ -133,7 +133,7 @@ def test_what_is_saved_comes_back_and_has_the_same_bytes_again(world: World, tmp
     )
     for layer, former in zip(again.layers, policy.layers, strict=True):
         assert (layer.weights == former.weights).all() and (layer.biases == former.biases).all()
-    for name in (MANIFEST, LAYERS):
+    for name in (POLICY_MANIFEST, LAYERS):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"one", "two"}
 
@@ -152,9 +152,9 @@ def rewrite(folder: Path, **arrays: Any) -> None:
     import hashlib
 
     np.savez(folder / LAYERS, allow_pickle=True, **arrays)
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / POLICY_MANIFEST).read_text())
     manifest["checksum"] = hashlib.sha256((folder / LAYERS).read_bytes()).hexdigest()
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / POLICY_MANIFEST).write_text(json.dumps(manifest))
 
 
 class Hostile:
@@ -169,10 +169,10 @@ def a(*shape: int) -> Any:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda folder: (folder / MANIFEST).unlink(), "No such file"),
+        (lambda folder: (folder / POLICY_MANIFEST).unlink(), "No such file"),
         (lambda folder: (folder / LAYERS).unlink(), "No such file"),
-        (lambda folder: (folder / MANIFEST).write_text("{"), "JSON"),
-        (lambda folder: (folder / MANIFEST).write_text('{"format": "else"}'), "format: "),
+        (lambda folder: (folder / POLICY_MANIFEST).write_text("{"), "JSON"),
+        (lambda folder: (folder / POLICY_MANIFEST).write_text('{"format": "else"}'), "format: "),
         (lambda folder: (folder / LAYERS).write_bytes(b"PK"), "checksum"),
         (lambda folder: rewrite(folder, weights_0=a(8, 9)), "no archive of the layers"),
         (lambda folder: rewrite(folder, **dict.fromkeys(NAMES, np.array([Hostile()]))), "no archive of the layers"),

@@ -1,0 +1,57 @@
+"""Command `billp episode`."""
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from graph.console import JsonOption, MaxStepsOption, ModelOption, SeedOption, SetOption, WorldOption, err, out
+
+# Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
+
+
+def episode_command(
+    user: Annotated[str, typer.Option("--user", help="Id of the user; the world's first dev user if not given.")] = "",
+    world: WorldOption = "",
+    variant: Annotated[str, typer.Option(help="Variant of the agent: its name, or FILE.py:NAME.")] = "billp",
+    model: ModelOption = "rules",
+    seed: SeedOption = 0,
+    max_steps: MaxStepsOption = 20,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(help="Title that the user liked before, for a user unknown to the world. Repeatable."),
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Read and write the memory in BILLP_HOME/memory.")] = True,
+    assignments: SetOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the last stopped visit, with the settings it was started with.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one visit, and show it round by round."""
+    from graph.cli.progress import EpisodeView, narrate
+    from graph.context_overrides import context_of
+    from graph.local_run import LocalVisit, resume_episode, run_episode
+    from graph.variant_files import load_variants
+    from graph.variants import settings_schema
+    from nodes.state import VisitInput
+
+    (variant,) = load_variants([variant])
+    view = EpisodeView(err if as_json else out, quiet=as_json)
+    if resume:
+        started, output = asyncio.run(resume_episode(view))
+    else:
+        visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
+        context = context_of(model, assignments or [], schema=settings_schema([variant]))
+        started = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
+        output = asyncio.run(run_episode(started, view))
+    used = started.context.model
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"model": used, "variant": started.variant, **output.model_dump(mode="json")}, ensure_ascii=False
+            )
+        )
+    else:
+        narrate(out, output, used)

@@ -1,0 +1,42 @@
+"""Command `billp recommend`."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from graph.console import MaxStepsOption, ModelOption, WorldOption, checked, out
+
+# Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
+
+
+def recommend_command(
+    user: Annotated[
+        str, typer.Option("--user", help="Your name, under which profile and memories are saved.")
+    ] = "guest",
+    world: WorldOption = "",
+    like: Annotated[list[str] | None, typer.Option(help="Title that you like. Repeatable.")] = None,
+    wishes: Annotated[str, typer.Option(help="Your wishes in your own words, such as 'slow films, no horror'.")] = "",
+    model: ModelOption = "rules",
+    max_steps: MaxStepsOption = 20,
+    server: Annotated[
+        str, typer.Option(help="URL of a LangGraph server that runs the visit; this process if not given.")
+    ] = "",
+) -> None:
+    """Be the user: get recommendations, and rate them."""
+    from graph.cli.person import converse, local_conversation, server_conversation
+    from graph.cli.progress import ask_person
+    from nodes.context import Context
+    from nodes.llm.models import check_model
+
+    context = checked(lambda: Context(model=model))
+    if not server:
+        check_model(model)
+    given = {"world": world, "user_id": user, "history": like or [], "wishes": wishes, "max_steps": max_steps}
+
+    async def visit() -> dict[str, Any]:
+        async with server_conversation(server, context) if server else local_conversation(context) as conversation:
+            return await converse(conversation, given, lambda question: ask_person(out, question))
+
+    output = asyncio.run(visit())
+    out.print(f"{output['length']} rounds. Your ratings and comments are saved for your next visit.", highlight=False)
