@@ -182,7 +182,7 @@ def test_admitting_numpys_own_names_would_not_be_enough(name: str) -> None:
     [None, 7, "text", [1.0], {"a": 1}, np.float64(1.0), np.array(["a"]), np.array([1 + 2j]), np.zeros(2, "f8,i4")],
 )
 def test_whatever_is_no_array_of_numbers_is_refused(tmp_path: Path, thing: Any) -> None:
-    with pytest.raises(BadInputError, match="no NumPy array|something else than"):
+    with pytest.raises(BadInputError, match="does not contain a NumPy array"):
         read_array(stored(tmp_path, pickle.dumps(thing)))
 
 
@@ -191,7 +191,7 @@ def test_an_array_whose_size_is_not_that_of_its_shape_is_refused(tmp_path: Path)
     pickle.dump(np.zeros((2, 3)), data, 4)
     changed = data.getvalue().replace(b"K\x02K\x03\x86", b"K\x02K\x04\x86")
     assert changed != data.getvalue()
-    with pytest.raises(BadInputError, match="size is not that of its shape"):
+    with pytest.raises(BadInputError, match="size differs from its shape"):
         read_array(stored(tmp_path, changed))
 
 
