@@ -64,13 +64,10 @@ def check_whole(context: Context) -> None:
     off = [part for part in PARTS if without_part(context, part) == context]
     if off:
         sets = ", ".join(setting_of(part) for part in off)
-        raise BadInputError(
-            f"--set {sets}: --ablate switches off {', '.join(off)} itself, to measure what that is worth: leave one of "
-            "the two out"
-        )
+        raise BadInputError(f"--set {sets}: --ablate switches off {', '.join(off)} itself: leave out one of the two")
     if not context.share_memory:
         # The users of the comparison visit for the first time and have no memories of their own.
         raise BadInputError(
-            "--set share_memory=false leaves users nothing to recall, so --ablate cannot measure what memories are "
-            "worth: leave one of the two out"
+            "--set share_memory=false leaves nothing to recall, so --ablate cannot measure the worth of memories: "
+            "leave out one of the two"
         )

@@ -144,7 +144,7 @@ def next_round(state: VisitState) -> str:
     """Return the label of the edge after a finished round."""
     check_state(state)
     if not state.steps:
-        raise BadInputError("no round was played: one of the nodes of a round has to append a `Step`")
+        raise BadInputError("the visit has no rounds: add a node that appends a `Step` to `steps`")
     return "visit over" if state.left or len(state.steps) >= state.max_steps else "next round"
 
 

@@ -24,7 +24,7 @@ def check_state(state: VisitState) -> None:
     state.check_types()
     check_limits(state)
     if len(state.steps) > MAX_STEPS:
-        raise BadInputError(f"steps: a visit has at most {MAX_STEPS:,} rounds, and these are more")
+        raise BadInputError(f"steps: there are more than {MAX_STEPS:,} rounds; remove some")
     for place, step in enumerate(state.steps):
         if step.index != place:
             raise BadInputError(f"steps: round {place} is missing or out of order: the rounds count from 0")
@@ -38,8 +38,8 @@ def check_owner(state: VisitState, account: Account | None) -> None:
     """
     if account is not None and state.profile is not None and state.user_id != account.name:
         raise BadInputError(
-            f"user_id: the state names {state.user_id[:80]!r}, and {account.name[:80]!r} is signed in: "
-            "a person's visit is their own"
+            f"user_id: the visit belongs to {state.user_id[:80]!r}, but {account.name[:80]!r} is signed in: "
+            "start a visit of your own"
         )
 
 

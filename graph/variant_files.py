@@ -60,7 +60,7 @@ def _load(given: str, server: str) -> str:
     file, _, attribute = given.rpartition(":")
     path = Path(file)
     if not attribute.isidentifier() or path.suffix != ".py":
-        raise BadInputError(f"{given[:200]!r} names no variant in a file: write FILE.py:NAME")
+        raise BadInputError(f"{given[:200]!r} does not name a variant in a file: write FILE.py:NAME")
     if server:
         raise BadInputError(
             f"{given[:200]!r}: a server plays the graphs of its own langgraph.json: name the file there, "

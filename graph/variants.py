@@ -98,9 +98,9 @@ def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
     """Return the variant; for a function, the variant that it returns."""
     variant = loaded() if callable(loaded) else loaded
     if not isinstance(variant, Variant):
-        raise BadInputError("it is no Variant, nor does it return one")
+        raise BadInputError("it is not a Variant and does not return one")
     if not variant.step:
-        raise BadInputError("it has no node")
+        raise BadInputError("it has no nodes")
     names = [node.__name__ for node in variant.nodes]
     if len({*names}) < len(names):
         raise BadInputError(f"two of its nodes have the same name ({', '.join(names)})")

@@ -27,7 +27,7 @@ from nodes.prompt_facts import (
 from nodes.shortlist import shortlist, with_former
 from nodes.state import Candidate, ExperienceView, Proposal, VisitState
 from nodes.tools.categories import random_categories
-from nodes.tools.grounding import looks_like_no_item
+from nodes.tools.grounding import is_sentence, looks_like_no_item
 from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import visit_memory
 from sim.catalogue import Catalogue
@@ -145,8 +145,10 @@ class ChoiceResolver:
             return None
         if had := self._grounder.named(text):
             return f"the user has had {shown(had.item.title)!r} already: name another {self._noun} by its title"
+        if self._listed:
+            return "there is no such item: name one candidate by its title"
         # Without candidates the Actor cannot know the catalogue, so an unknown title is accepted.
-        return "there is no such item: name one candidate by its title" if self._listed else None
+        return "a sentence, not a title: name one item by its title" if is_sentence(text) else None
 
     def fallback(self) -> str:
         """Return the title to use if no reply names an item: the best candidate, else the best predicted item."""

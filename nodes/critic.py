@@ -35,7 +35,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
         BadInputError: The visit has no round yet.
     """
     if not state.steps:
-        raise BadInputError("there is no round to judge: a user has to stand before the Critic")
+        raise BadInputError("there is no round to judge: put a user before the Critic")
     context = settings(runtime)
     who = await visitor(state)
     last = state.steps[-1]

@@ -77,7 +77,7 @@ def check_input(state: VisitStart) -> VisitState:
     state.check_types()
     check_limits(state)
     if len(state.wishes) > MAX_WISHES:
-        raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are taken")
+        raise BadInputError(f"the wishes have {len(state.wishes):,} characters: at most {MAX_WISHES:,} are allowed")
     given = {name: getattr(state, name) for name in ("user_id", "history", "seed", "max_steps")}
     return VisitState(world=state.world or default_world(), **given)
 
@@ -89,19 +89,19 @@ def check_limits(visit: VisitInput) -> None:
         BadInputError: The identity breaks a limit.
     """
     if visit.seed >= 2**63:
-        raise BadInputError("seed has more than 63 bits")
+        raise BadInputError("seed is too large: choose one below 2**63")
     if any("\0" in text for text in (visit.world, visit.user_id)):
-        raise BadInputError("a name holds a character that no name can hold")
+        raise BadInputError("a name contains a NUL character: remove it")
     if not 1 <= visit.max_steps <= MAX_STEPS:
         raise BadInputError(f"max_steps is {visit.max_steps}: it must be between 1 and {MAX_STEPS:,}")
     if visit.seed < 0:
         raise BadInputError(f"seed is {visit.seed}: it must be 0 or more")
     if len(visit.history) > MAX_HISTORY:
-        raise BadInputError(f"the history has {len(visit.history):,} titles: at most {MAX_HISTORY:,} are taken")
+        raise BadInputError(f"the history has {len(visit.history):,} titles: at most {MAX_HISTORY:,} are allowed")
     if any(len(text) > MAX_INPUT_TEXT for text in (visit.world, visit.user_id, *visit.history)):
-        raise BadInputError(f"a name or title is longer than {MAX_INPUT_TEXT} characters")
+        raise BadInputError(f"a name or title is longer than {MAX_INPUT_TEXT} characters: shorten it")
     if (length := sum(map(len, visit.history))) > MAX_HISTORY_TEXT:
-        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are taken")
+        raise BadInputError(f"the history has {length:,} characters: at most {MAX_HISTORY_TEXT:,} are allowed")
 
 
 async def finish(state: VisitState) -> dict[str, Any]:

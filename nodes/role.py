@@ -125,9 +125,12 @@ class Role(Generic[AnswerT, StateT, ContextT]):
         looks_back: bool = False,
     ) -> None:
         if not ENTRY_NAME.fullmatch(name):
-            raise BadInputError(f"no role can be called {name[:80]!r}: use small letters, digits and _, a letter first")
+            raise BadInputError(
+                f"{name[:80]!r} is not a valid name of a role: "
+                "use lower-case letters, digits and _, starting with a letter"
+            )
         if f"{name}_prompt" in Context.model_fields:
-            raise BadInputError(f"there is a role {name!r} already: choose another name")
+            raise BadInputError(f"the role {name!r} exists already: choose another name")
         kinds = dict(recalls or {})
         schema, own_settings = _classes_of_view((facts, apply, *filter(None, [saves])))
         with_own = _settings_class(name, prompt, kinds, own_settings)

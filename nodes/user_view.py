@@ -123,7 +123,7 @@ def _person(opened: OpenWorld, user_id: str, profile: Profile, had: set[str]) ->
 
 def known_titles(opened: OpenWorld, titles: Sequence[str]) -> list[Item]:
     """Return the items named by a list of titles, without the titles that the catalogue lacks."""
-    return [item for title in titles if (item := opened.fresh.titled(title))]
+    return [match.item for title in titles if (match := opened.fresh.named(title))]
 
 
 def brought_history(opened: OpenWorld, user_id: str, titles: Sequence[str]) -> tuple[Item, ...]:
@@ -136,9 +136,12 @@ def brought_history(opened: OpenWorld, user_id: str, titles: Sequence[str]) -> t
     if not history:
         world = opened.world
         if user_id in world.users:
-            raise BadInputError(f"no title of the history of user {user_id!r} is in the catalogue of {world.name!r}")
+            raise BadInputError(
+                f"no title of the history of user {user_id!r} is in the catalogue of {world.name!r}: "
+                "leave the history out"
+            )
         raise BadInputError(
-            f"user {user_id!r} is not known in world {world.name!r}: name one of its {len(world.users)} users "
-            f"(such as {', '.join(world.split('dev').users[:3])}), or bring a history of titles that it has"
+            f"user {user_id!r} is unknown in world {world.name!r}: choose one of its {len(world.users)} users "
+            f"(such as {', '.join(world.split('dev').users[:3])}), or give a history of titles from its catalogue"
         )
     return history

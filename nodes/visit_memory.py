@@ -142,7 +142,7 @@ class VisitMemory:
         """
         for one in records:
             if (one.value.visit, one.value.user_id) != (self.scope.visit, self.scope.user_id):
-                raise BadInputError("a record names another visit or user than this one: make it by VisitMemory.record")
+                raise BadInputError("a record belongs to another visit or user: create it with VisitMemory.record")
 
     async def write(self, records: Sequence[Record]) -> None:
         """Write records at once; an account that may not share keeps at most `ACCOUNT_RECORDS` of a kind."""
@@ -159,7 +159,12 @@ class VisitMemory:
             prefix = (*prefix, escape(self.scope.user_id))
         full = await self.store.asearch(prefix, offset=ACCOUNT_RECORDS - 1, limit=1, refresh_ttl=False)
         if full:
-            _log.warning("the account %r has %d %s: no more are kept", self.account.name, ACCOUNT_RECORDS, kind)
+            _log.warning(
+                "the account %r has reached the limit of %d %s: new ones are not saved",
+                self.account.name,
+                ACCOUNT_RECORDS,
+                kind,
+            )
         return not full
 
 

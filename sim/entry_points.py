@@ -42,7 +42,9 @@ class Registry(Mapping[str, T]):
             BadInputError: The object is unsuitable, or the name is invalid or that of another object.
         """
         if not ENTRY_NAME.fullmatch(name):
-            raise BadInputError(f"its name {name[:80]!r} has to be of small letters, digits and _, a letter first")
+            raise BadInputError(
+                f"its name {name[:80]!r} is invalid: use lower-case letters, digits and _, starting with a letter"
+            )
         if name in self._own or name in self._installed:
             raise BadInputError(f"there is another {self._what} {name!r}: choose another name")
         self._added[name] = self._checked(loaded)
@@ -65,7 +67,7 @@ class Registry(Mapping[str, T]):
         for entry in sorted(entry_points(group=self._group), key=lambda one: one.name):
             try:
                 if not ENTRY_NAME.fullmatch(entry.name):
-                    raise BadInputError("its name has to be of small letters, digits and _")
+                    raise BadInputError("its name is invalid: use lower-case letters, digits and _")
                 if entry.name in self._own or entry.name in found:
                     raise BadInputError(f"there is another {self._what} of that name")
                 found[entry.name] = self._checked(entry.load())

@@ -13,6 +13,7 @@ from graph.cli.local_model import local_model_command
 from graph.cli.memory.commands import memory as memory_commands
 from graph.cli.new_node import new_node_command
 from graph.cli.recommend import recommend_command
+from graph.cli.report import report_command
 from graph.cli.study import study_command
 from graph.cli.world import worlds
 from memory.chroma.errors import BadStoreError, StoreError
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("episode")(episode_command)
 app.command("recommend")(recommend_command)
 app.command("study")(study_command)
+app.command("report")(report_command)
 app.command("new-node")(new_node_command)
 app.command("local-model")(local_model_command)
 app.add_typer(worlds, name="world")

@@ -50,7 +50,7 @@ def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
     """Return the recalled lessons, sorted by the number of a variant's visits that recalled them, highest first."""
     by_variant: dict[str, list[_VisitFigures]] = {}
     for visit in visits:
-        by_variant.setdefault(visit.variant, []).append(_figures(visit))
+        by_variant.setdefault(visit["variant"], []).append(_figures(visit))
     found = [
         LessonEffect(
             variant,
@@ -72,16 +72,16 @@ def most_telling(lessons: Iterable[LessonEffect]) -> LessonEffect | None:
 
 def _figures(visit: ShownVisit) -> _VisitFigures:
     return _VisitFigures(
-        frozenset(lesson.text for lesson in visit.lessons),
-        visit.total_reward,
-        _mean([step.distance for step in visit.steps]),
-        _mean([_new_genres(visit.steps, position) for position in range(1, len(visit.steps))]),
+        frozenset(lesson["text"] for lesson in visit["lessons"]),
+        visit["total_reward"],
+        _mean([step["distance"] for step in visit["steps"]]),
+        _mean([_new_genres(visit["steps"], position) for position in range(1, len(visit["steps"]))]),
     )
 
 
 def _new_genres(steps: Sequence[ShownStep], position: int) -> float:
-    before = {genre for step in steps[max(0, position - WINDOW) : position] for genre in step.genres}
-    return float(len(set(steps[position].genres) - before))
+    before = {genre for step in steps[max(0, position - WINDOW) : position] for genre in step["genres"]}
+    return float(len(set(steps[position]["genres"]) - before))
 
 
 def _kind(seen: Sequence[_VisitFigures]) -> VisitGroup:

@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from graph.report.schema import CurvePoint, Interval, ShownReliability, ShownStep
+from graph.report.schema import CurvePoint, ShownStep
+from sim.metrics.calibration import ReliabilityBin
+from sim.metrics.summary import LeaveReasons
 
 # Inches; the width of a phone, so that letters keep their size there.
 WIDTH = 4.2
@@ -26,7 +28,13 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e0
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":")
-END_COLOURS = {"repeat": PURPLE, "similar": ORANGE, "disliked": RED, "chose": SKY, "stayed": BLUE}
+END_COLOURS: dict[Literal["repeat", "similar", "disliked", "chose", "stayed"], str] = {
+    "repeat": PURPLE,
+    "similar": ORANGE,
+    "disliked": RED,
+    "chose": SKY,
+    "stayed": BLUE,
+}
 # Maximum number of genres that a reader can tell apart in one plot.
 GENRES_DRAWN = 24
 # Narrower parts of a bar have no room for a label.
@@ -99,16 +107,17 @@ def draw_rewards(totals: Mapping[str, Sequence[float]], agents: frozenset[str]) 
     )
 
 
-def draw_ends(ends: Mapping[str, Mapping[str, int]]) -> Picture:
+def draw_ends(ends: Mapping[str, LeaveReasons]) -> Picture:
     """Draw the reasons why visits ended, as shares of each variant's visits."""
     variants = list(ends)
-    reasons = [reason for reason in END_COLOURS if any(counts.get(reason) for counts in ends.values())]
+    reasons = [reason for reason in END_COLOURS if any(counts[reason] for counts in ends.values())]
 
     def draw(axes: Axes) -> None:
         begin = np.zeros(len(variants))
+        totals = [sum(counts[reason] for reason in END_COLOURS) for counts in ends.values()]
         for reason in reasons:
-            counts = np.array([ends[variant].get(reason, 0) for variant in variants])
-            shares = counts / np.maximum([sum(ends[variant].values()) for variant in variants], 1)
+            counts = np.array([ends[variant][reason] for variant in variants])
+            shares = counts / np.maximum(totals, 1)
             bars = axes.barh(variants, shares, left=begin, color=END_COLOURS[reason], height=0.72, label=reason)
             labels = [str(n) if share >= LEAST_LABELLED else "" for n, share in zip(counts, shares, strict=True)]
             colour = "#ffffff" if reason == "stayed" else "#000000"
@@ -121,7 +130,7 @@ def draw_ends(ends: Mapping[str, Mapping[str, int]]) -> Picture:
         _legend_above(axes, len(reasons))
 
     texts = [
-        f"{variant}: {', '.join(f'{counts[reason]} {reason}' for reason in reasons if counts.get(reason))}"
+        f"{variant}: {', '.join(f'{counts[reason]} {reason}' for reason in reasons if counts[reason])}"
         for variant, counts in ends.items()
     ]
     return _picture("ends", draw, f"Bars of why visits ended. {'; '.join(texts)}.", len(variants) + 1)
@@ -132,23 +141,23 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
 
     def draw(axes: Axes) -> None:
         for number, (variant, points) in enumerate(curves.items()):
-            visits = [point.train_visits for point in points]
-            low, high = zip(*(point.total_reward_ci for point in points), strict=True)
-            line = _line(axes, number, variant, visits, [point.total_reward for point in points])
+            visits = [point["train_visits"] for point in points]
+            low, high = zip(*(point["total_reward_ci"] for point in points), strict=True)
+            line = _line(axes, number, variant, visits, [point["total_reward"] for point in points])
             axes.fill_between(visits, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel="train visits", ylabel="total reward (mean, 95% interval)", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend_above(axes, 3)
 
     texts = [
-        f"{variant} from {points[0].total_reward:.1f} after {points[0].train_visits} train visits "
-        f"to {points[-1].total_reward:.1f} after {points[-1].train_visits}"
+        f"{variant} from {points[0]['total_reward']:.1f} after {points[0]['train_visits']} train visits "
+        f"to {points[-1]['total_reward']:.1f} after {points[-1]['train_visits']}"
         for variant, points in curves.items()
     ]
     return _picture("curves", draw, f"Learning curves. {'; '.join(texts)}.", 9)
 
 
-def draw_worth(parts: Mapping[str, tuple[float, Interval]]) -> Picture:
+def draw_worth(parts: Mapping[str, tuple[float, tuple[float, float]]]) -> Picture:
     """Draw the worth of each part of the agent, with its interval."""
 
     def draw(axes: Axes) -> None:
@@ -172,19 +181,19 @@ def draw_visit(steps: Sequence[ShownStep]) -> Picture:
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height))
         top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.8, 0.17 * max(len(genres), 1) + 0.2])
-        top.plot(rounds, [step.reward for step in steps], color=BLUE, marker="o", ms=2.5, lw=1)
+        top.plot(rounds, [step["reward"] for step in steps], color=BLUE, marker="o", ms=2.5, lw=1)
         top.set(ylabel="reward", ylim=(0.8, 5.2), yticks=[1, 3, 5])
         for line, genre in enumerate(genres):
-            spans = [(number - 0.5, 1.0) for number, step in zip(rounds, steps, strict=True) if genre in step.genres]
+            spans = [(number - 0.5, 1.0) for number, step in zip(rounds, steps, strict=True) if genre in step["genres"]]
             axes.broken_barh(spans, (line - 0.38, 0.76), facecolors=ORANGE)
         _name_lines(axes, genres, first=0)
         axes.set(xlabel="round", xlim=(0.5, len(steps) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if steps[-1].left:
+        if steps[-1]["left"]:
             for each in (top, axes):
                 each.axvline(len(steps), color=RED, linestyle=":", lw=1.5)
         svg = _svg("visit", figure)
-    texts = [f"{genre} in {sum(genre in step.genres for step in steps)}" for genre in genres]
+    texts = [f"{genre} in {sum(genre in step['genres'] for step in steps)}" for genre in genres]
     return Picture(svg, f"Genres over {len(steps)} rounds of one visit: {', '.join(texts)}.", width)
 
 
@@ -212,16 +221,16 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
     return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(texts)}.", 9)
 
 
-def draw_reliability(outlooks: Mapping[str, Sequence[ShownReliability]]) -> Picture:
+def draw_reliability(outlooks: Mapping[str, Sequence[ReliabilityBin]]) -> Picture:
     """Draw the leave risk predicted by the outlook against the share of users who left, with its intervals."""
 
     def draw(axes: Axes) -> None:
         for number, (variant, points) in enumerate(outlooks.items()):
-            risks = [point.risk for point in points]
-            line = _line(axes, number, variant, risks, [point.left for point in points])
-            low, high = zip(*(point.left_ci for point in points), strict=True)
+            risks = [point["risk"] for point in points]
+            line = _line(axes, number, variant, risks, [point["left"] for point in points])
+            low, high = zip(*(point["left_ci"] for point in points), strict=True)
             axes.vlines(risks, low, high, color=line.get_color(), alpha=0.6, linewidth=1.2)
-        most = max(max(point.risk, point.left) for points in outlooks.values() for point in points)
+        most = max(max(point["risk"], point["left"]) for points in outlooks.values() for point in points)
         axes.plot([0, most], [0, most], color=FAINT, linestyle="--", label="as said")
         axes.set(xlabel="risk that the outlook named", ylabel="rounds after which users left")
         for axis in (axes.xaxis, axes.yaxis):
@@ -233,16 +242,16 @@ def draw_reliability(outlooks: Mapping[str, Sequence[ShownReliability]]) -> Pict
     return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(texts)}.", 9)
 
 
-def _reliability_in_words(point: ShownReliability) -> str:
-    low, high = point.left_ci
-    return f"{point.left:.1%} ({low:.1%} to {high:.1%}) left at {point.risk:.1%}"
+def _reliability_in_words(point: ReliabilityBin) -> str:
+    low, high = point["left_ci"]
+    return f"{point['left']:.1%} ({low:.1%} to {high:.1%}) left at {point['risk']:.1%}"
 
 
 def _main_genres(steps: Sequence[ShownStep]) -> list[str]:
     """Return the most frequent genres of a visit, in order of first occurrence."""
     counts: dict[str, int] = {}
     for step in steps:
-        for genre in step.genres:
+        for genre in step["genres"]:
             counts[genre] = counts.get(genre, 0) + 1
     most = sorted(counts, key=lambda genre: -counts[genre])[:GENRES_DRAWN]
     return [genre for genre in counts if genre in most]

@@ -1,128 +1,87 @@
-"""Schema of results.json and visits.jsonl for reports; fields missing from older studies are allowed."""
+"""Schema of results.json and visits.jsonl, as far as a report shows them."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NotRequired
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from graph.ablation import Part
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
+from sim.errors import BadInputError
+from sim.metrics.calibration import PredictionQuality, ReliabilityBin
+from sim.metrics.diversity import Variety
+from sim.metrics.summary import PairedDifference, Summary
 
-Interval = tuple[float, float]
 JsonMapping = Mapping[str, Any]
 
 
-class Difference(BaseModel):
-    """Difference in total reward between two variants, paired by user."""
+class CurvePoint(TypedDict):
+    """Total reward of dev users after a number of train visits."""
 
-    difference: float
-    ci: Interval
-
-
-class ShownPrediction(BaseModel):
-    """Accuracy of the Critic's values."""
-
-    steps: int
-    auc: float | None = None
-    auc_ci: Interval | None = None
-    rank_correlation: float | None = None
-    rank_correlation_ci: Interval | None = None
-
-
-class CurvePoint(BaseModel):
-    """Total reward of a variant after a number of train visits."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    cohorts: int
     train_visits: int
     total_reward: float
-    """Mean over dev users."""
-    total_reward_ci: Interval
+    total_reward_ci: list[float]
 
 
-class Return(BaseModel):
+class Return(TypedDict):
     """Total reward of returning users at one of their visits."""
 
     recall: str
     visit: int
     total_reward: float
-    total_reward_ci: Interval
+    total_reward_ci: list[float]
 
 
-class ShownReliability(BaseModel):
-    """Rounds of similar predicted leave risk."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    risk: float
-    """Mean predicted risk of leaving, 0 to 1."""
-    left: float
-    """Share of the rounds after which the user left."""
-    left_ci: Interval
-    rounds: int
-
-
-class ShownRow(BaseModel):
+class Row(Summary, Variety):
     """Row of a variant, possibly without a part or with a changed memory."""
 
     variant: str
-    """Name of the variant."""
-    without: Part | None = None
-    """Part of the agent that is switched off."""
-    memory: str = "full"
-    agent: bool = False
-    """Whether roles play the variant; false for the policy of a baseline."""
+    without: Part | None
+    memory: str
     split: str
-    visits: int
-    failed: int = 0
-    length: float
-    length_with_exit: float
-    mean_reward: float
-    total_reward: float
-    total_reward_ci: Interval
-    prompt_tokens_per_step: float
-    calls_per_step: float
-    leave_reasons: dict[str, int]
+    failed: int
     usage: Usage
-    cost: float | None = None
-    minus_billp: Difference | None = None
-    minus_full: Difference | None = None
-    gap_closed: float | None = None
-    distinct_items: int | None = None
-    tail_share: float | None = None
-    repeats: float | None = None
-    tuning_visits: int | None = None
-    training_steps: int | None = None
-    critic: ShownPrediction | None = None
-    reliability: list[ShownReliability] | None = None
-    curve: list[CurvePoint] = []
-    returning: list[Return] = []
+    cost: float | None
+    minus_billp: PairedDifference | None
+    minus_full: PairedDifference | None
+    gap_closed: float | None
+    tuning_visits: int
+    training_steps: int
+    training_visits: int
+    critic: PredictionQuality | None
+    reliability: list[ReliabilityBin] | None
+    curve: NotRequired[list[CurvePoint]]
+    returning: NotRequired[list[Return]]
 
 
-class ShownSettings(BaseModel):
+class ShownSettings(TypedDict):
     """Settings of a study that a report shows."""
 
     train: int
     seeds: int
     cohort: int
     max_steps: int
-    learn_at_test: bool = False
+    visits_per_user: int
+    recall: list[str]
+    learn_at_test: bool
     context: Context
 
 
-class Results(BaseModel):
-    """Results of a study."""
+class Results(TypedDict):
+    """Content of results.json."""
 
     world: str
     model: str
     note: str
     settings: ShownSettings
-    rows: list[ShownRow]
+    rows: list[Row]
 
 
-class ShownStep(BaseModel):
+class ShownStep(TypedDict):
     """Round of a visit."""
 
     plan: str
@@ -134,29 +93,74 @@ class ShownStep(BaseModel):
     left: bool
 
 
-class ShownLesson(BaseModel):
+class ShownLesson(TypedDict):
     """Lesson that a visit recalled."""
 
     text: str
 
 
-class ShownVisit(BaseModel):
-    """Visit of a dev or test user."""
+class ShownVisit(TypedDict):
+    """Visit of a dev or test user: a line of visits.jsonl."""
 
     variant: str
+    without: Part | None
+    memory: str
+    split: str
     seed: int
     user_id: str
     length: int
     total_reward: float
     leave_reason: str | None
-    lessons: list[ShownLesson] = []
+    lessons: list[ShownLesson]
     steps: list[ShownStep]
+
+
+RESULTS_SCHEMA = TypeAdapter(Results)
+_VISIT = TypeAdapter(ShownVisit)
 
 
 def shown_visits(lines: Iterable[JsonMapping]) -> Iterator[ShownVisit]:
     """Yield visits one at a time, so that the rounds of a large study are in memory only once."""
     for line in lines:
-        yield ShownVisit.model_validate(line)
+        yield _VISIT.validate_python(line)
+
+
+def read_results(file: Path) -> Results:
+    """Read results.json.
+
+    Raises:
+        BadInputError: The file is damaged or from another version.
+        OSError: The file cannot be read.
+    """
+    try:
+        return RESULTS_SCHEMA.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BadInputError(_unreadable(file, error)) from error
+
+
+def read_visits(file: Path) -> list[JsonMapping]:
+    """Read and check visits.jsonl.
+
+    Raises:
+        BadInputError: A line is damaged or from another version.
+        OSError: The file cannot be read.
+    """
+    lines: list[JsonMapping] = []
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                _VISIT.validate_json(line)
+            except ValidationError as error:
+                raise BadInputError(_unreadable(file, error, f", line {number}")) from error
+            lines.append(json.loads(line))
+    return lines
+
+
+def _unreadable(file: Path, error: ValidationError, place: str = "") -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    why = f"{where}: {first['msg']}" if where else first["msg"]
+    return f"{file}{place} is damaged or from another version ({why}): run the study again"
 
 
 # Baselines that follow a rule, fixed or tuned; the gap to `oracle` starts at the best of them.

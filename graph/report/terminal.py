@@ -1,13 +1,13 @@
 """Tables of a study's results for the terminal."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, part_worth, setting_of
-from graph.report.schema import best_rule
+from graph.report.columns import COMPARISON_COLUMNS, MAIN_COLUMNS, Column, shown_columns
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -29,25 +29,13 @@ def results_table(results: Mapping[str, Any]) -> Table:
         pad_edge=False,
         padding=(0, 0),
     )
-    table.add_column("variant", no_wrap=True)
-    for heading in (
-        "length",
-        "reward\n(mean)",
-        "total reward\n(95% interval)",
-        "tokens\n/step",
-        "calls\n/step",
-        "ended",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = shown_columns(MAIN_COLUMNS, results["rows"])
+    _add_columns(table, columns)
+    table.add_column("ended", justify="right", no_wrap=True)
     for row in results["rows"]:
-        low, high = row["total_reward_ci"]
         table.add_row(
             _label(row),
-            f"{row['length']:.1f}",
-            f"{row['mean_reward']:.2f}",
-            f"{row['total_reward']:.1f} ({low:.0f} to {high:.0f})",
-            f"{row['prompt_tokens_per_step']:.0f}",
-            f"{row['calls_per_step']:.1f}",
+            *(column.narrow_cell(row) for column in columns),
             "/".join(str(row["leave_reasons"][reason]) for reason in ends),
         )
     return table
@@ -55,69 +43,19 @@ def results_table(results: Mapping[str, Any]) -> Table:
 
 def comparison_table(results: Mapping[str, Any]) -> Table:
     """Return the comparison of the variants as a table, 80 columns wide; columns without values are left out."""
-    rows = results["rows"]
-    shown = [one for one in _COMPARISONS if any(one.show(row) for row in rows)]
-    legend = " ".join(one.legend for one in shown).replace("BEST_RULE", str(best_rule(rows)))
+    columns = shown_columns(COMPARISON_COLUMNS, results["rows"])
+    legend = " ".join(f"{column.name}: {column.legend}" for column in columns)
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    table.add_column("variant", no_wrap=True)
-    for one in shown:
-        table.add_column(one.heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(_label(row), *(one.show(row) for one in shown))
+    _add_columns(table, columns)
+    for row in results["rows"]:
+        table.add_row(_label(row), *(column.narrow_cell(row) for column in columns))
     return table
 
 
-class _Comparison(NamedTuple):
-    """Column of the comparison table."""
-
-    heading: str
-    legend: str
-    show: Callable[[Mapping[str, Any]], str]
-    """Function that returns the text of a row's cell; empty if missing."""
-
-
-def _show_difference(row: Mapping[str, Any]) -> str:
-    against = row["minus_billp"]
-    return f"{against['difference']:+.1f} ({against['ci'][0]:+.0f} to {against['ci'][1]:+.0f})" if against else ""
-
-
-def _show_gap(row: Mapping[str, Any]) -> str:
-    return "" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"
-
-
-def _show_prediction(what: str) -> Callable[[Mapping[str, Any]], str]:
-    def show(row: Mapping[str, Any]) -> str:
-        value = (row["critic"] or {}).get(what)
-        return "" if value is None else f"{value:.2f}"
-
-    return show
-
-
-_COMPARISONS = (
-    _Comparison(
-        "minus billp\n(95% interval)", "minus billp: difference in total reward, paired by user.", _show_difference
-    ),
-    _Comparison(
-        "gap\nclosed", "gap closed: how far from BEST_RULE, the best rule here, to the oracle (100%).", _show_gap
-    ),
-    _Comparison(
-        "items", "items: different ones recommended, in all visits together.", lambda row: str(row["distinct_items"])
-    ),
-    _Comparison(
-        "tail",
-        "tail: share of recommendations from the less popular half of the catalogue.",
-        lambda row: f"{row['tail_share']:.0%}",
-    ),
-    _Comparison("repeats", "repeats: rounds a visit with an item it had before.", lambda row: f"{row['repeats']:.1f}"),
-    _Comparison(
-        "critic\nAUC", "critic AUC: of low values for leaving at that round (0.5 is chance).", _show_prediction("auc")
-    ),
-    _Comparison(
-        "critic\nrank",
-        "critic rank: correlation of values with the return still to come.",
-        _show_prediction("rank_correlation"),
-    ),
-)
+def _add_columns(table: Table, columns: list[Column]) -> None:
+    table.add_column("variant", no_wrap=True)
+    for column in columns:
+        table.add_column(column.narrow or column.heading, justify="right", no_wrap=True)
 
 
 def returning_table(results: Mapping[str, Any]) -> Table | None:

@@ -128,9 +128,9 @@ def _members(text: str) -> _Pairs:
         members = json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         # Not chained: the message of the cause may contain a token.
-        raise AccountsError(f"{VARIABLE} is no JSON: {FORM}") from None
+        raise AccountsError(f"{VARIABLE} is not JSON: {FORM}") from None
     if not isinstance(members, _Pairs) or not members:
-        raise AccountsError(f"{VARIABLE} is no JSON object with an entry for each account: {FORM}")
+        raise AccountsError(f"{VARIABLE} is not a JSON object with an entry for each account: {FORM}")
     return members
 
 
@@ -139,15 +139,15 @@ def _checked_token(number: int, token: str) -> str:
         return _TOKEN.validate_python(token)
     except ValidationError:
         raise AccountsError(
-            f"{VARIABLE}: the token of entry {number} has to be of {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII "
-            f"characters, and has {len(token)}"
+            f"{VARIABLE}: the token of entry {number} must have {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII "
+            f"characters, but has {len(token)}"
         ) from None
 
 
 def _account(number: int, value: object) -> AccountEntry:
     if isinstance(value, _Pairs):
         if len({key for key, _ in value}) < len(value):
-            raise AccountsError(f"{VARIABLE}: entry {number} says something twice")
+            raise AccountsError(f"{VARIABLE}: entry {number} contains a key twice: remove one of them")
         value = dict(value)
     try:
         return _ENTRY.validate_python(value)

@@ -58,7 +58,7 @@ def serve_local_model(weights: Path, port: int, ready: Callable[[str], None]) ->
         # Keep the object until the process ends, because the server stops with it.
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
-        raise BillpError(f"llama.cpp does not start ({error}): is there memory for it, half a gigabyte?") from error
+        raise BillpError(f"llama.cpp does not start ({error}): free half a gigabyte of memory") from error
     try:
         ready(f"{server.listening_address}/v1")
         signal.pause()
@@ -74,13 +74,13 @@ def check_weights(weights: Path) -> None:
         BadInputError: The file is missing, or it holds other data.
     """
     if not weights.is_file():
-        raise BadInputError(f"there are no weights at {weights}: `make local-model` puts them there")
+        raise BadInputError(f"there are no weights at {weights}: run `make local-model` to fetch them")
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != WEIGHTS_SHA256:
         raise BadInputError(
-            f"{weights} does not hold the weights known here (sha256 {digest[:12]}…), so it is not opened: "
-            "where it should, delete it, and run `make local-model`"
+            f"{weights} has unknown contents (sha256 {digest[:12]}…), so it is not opened: "
+            "delete it and run `make local-model`"
         )
 
 

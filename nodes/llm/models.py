@@ -35,9 +35,13 @@ def chat_model(name: str, temperature: float) -> BaseChatModel:
     except BillpError:
         raise
     except Exception as error:  # Third-party code may raise any error, and its message may hold a key.
-        raise BadInputError(f"the model {name!r} cannot be made ({type(error).__name__})") from None
+        raise BadInputError(
+            f"the model {name!r} cannot be created ({type(error).__name__}): check the package that provides it"
+        ) from None
     if not isinstance(made, BaseChatModel):
-        raise BadInputError(f"what makes the model {name!r} returned none of LangChain's chat models")
+        raise BadInputError(
+            f"the function for the model {name!r} did not return a chat model of LangChain: correct its package"
+        )
     return made
 
 
@@ -74,7 +78,7 @@ def _openai(model: str, temperature: float) -> BaseChatModel:
 
 def _checked(loaded: Provider) -> Provider:
     if not callable(loaded):
-        raise BadInputError("it is no function that makes a model")
+        raise BadInputError("it is not a function that returns a chat model")
     return loaded
 
 

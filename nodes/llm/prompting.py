@@ -196,7 +196,7 @@ def read_facts(text: str) -> Facts:
     except ValueError:
         facts = None
     if not isinstance(facts, dict):
-        raise BadInputError("the prompt holds no fenced JSON block of facts, which the model `rules` reads")
+        raise BadInputError("the prompt has no fenced JSON block of facts, which the model `rules` needs")
     return {key: _entries(value) for key, value in facts.items()}
 
 

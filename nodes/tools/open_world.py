@@ -57,7 +57,9 @@ def checked_name(name: str, kind: str) -> str:
         BadInputError: The name is invalid.
     """
     if not WORLD_NAME.fullmatch(name):
-        raise BadInputError(f"{name[:80]!r} is no name of a {kind}: use small letters, digits, `-` and `_`")
+        raise BadInputError(
+            f"{name[:80]!r} is not a valid name of a {kind}: use lower-case letters, digits, `-` and `_`"
+        )
     return name
 
 

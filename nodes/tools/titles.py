@@ -1,4 +1,4 @@
-"""Title matching: the titles of a catalogue in a text, as the whole text, inside prose, or misspelt.
+"""Title matching: a text that is a title of the catalogue, as written, normalised or misspelt.
 
 Titles and texts become keys: folded words that keep the differences between two titles. A key is looked up as written
 first, then with numbers and articles in one spelling. Numbers and years must always agree.
@@ -9,14 +9,14 @@ import re
 import threading
 import unicodedata
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from rapidfuzz import fuzz, process
 
 from sim.catalogue import Catalogue
 
-WordKind = Literal["exact", "normalized", "contained", "fuzzy"]
+WordKind = Literal["exact", "normalized", "fuzzy"]
 WordPositions = tuple[int, ...]
 
 # Most characters of a text that are read: longer replies ramble, and every step below is linear in this number.
@@ -46,45 +46,18 @@ _PREFIX = re.compile(
     r"^\W*(?:next |final |my )?(?:item|title|recommendation|recommend|answer|action)(?: \d+)?\s*[:=\[]", re.I
 )
 _SENTENCE_START = re.compile(r"^i (?:would |will |can )?(?:recommend|suggest|propose|choose|pick)\s+", re.I)
-LIST_LINE = re.compile(r"^[ \t]*(?:[-*•]|\d{1,3}[.)])[ \t]*\S", re.MULTILINE)
 _QUOTES_AND_SPACE = re.compile(r"[\s\"“”'‘’`«»*]+")
-_ENTRY_EDGE = re.compile(r"[,;|/•\n:)]")
 
 ARTICLES = frozenset({"the", "a", "an"})
-_ROMAN = "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi"
-_SPELT = "one two three four five six seven eight nine ten eleven twelve"
 _NUMBERS = {
     name: str(number)
-    for names in (_ROMAN, _SPELT, "first second third fourth fifth")
+    for names in (
+        "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi",
+        "one two three four five six seven eight nine ten eleven twelve",
+        "first second third fourth fifth",
+    )
     for number, name in enumerate(names.split(), start=1)
 }
-# "I" alone is a word far more often than a number.
-_NUMERALS = frozenset(_ROMAN.split()) - {"i"}
-# Nouns for the items of a catalogue: alone they never make a text a title.
-NOUNS = frozenset(
-    f"{noun}{ending}"
-    for noun in "item game movie film book title product show album song series genre category".split()
-    for ending in ("", "s")
-) | {"categories"}
-LINKS = frozenset("and or then also plus nor to with for of in on by from at".split())
-# Right after one of these verbs, even a short or common word with a capital is a title: "I recommend Heat".
-_VERBS = frozenset("recommend recommending suggest suggesting choose pick propose".split())
-CUES = _VERBS | frozenset("try play watch read item title answer".split())
-# Words that occur in sentences, but not in a list of titles.
-_PROSE = frozenset(
-    "i you we they he she it is are was were be would should could will can because since as so this that these those "
-    "user users likes liked enjoyed enjoy enjoys next my your their his her let lets recommend recommending "
-    "recommended suggest suggesting try has have had great good based what which who if but not".split()
-)
-# Words that are also titles, but far more often plain words, with or without a capital.
-_COMMON = frozenset(
-    "home time life world love night day dark light fire water storm dream dreams war wars peace heart mind link space "
-    "earth city town park road river house island forest heat speed power force energy hope fear fate luck gold "
-    "king queen hero heroes legend story stories journey escape adventure mystery murder horror comedy drama fantasy "
-    "romance music sound silence black white blue green good great best fun free online play player players challenge "
-    "hello thanks sure okay here there note reason thought plan step answer because however first next last "
-    "monday tuesday wednesday thursday friday saturday sunday english steam netflix amazon".split()
-)
 
 
 class Found(NamedTuple):
@@ -93,60 +66,6 @@ class Found(NamedTuple):
     kind: WordKind
     score: float
     positions: WordPositions
-
-
-class Span(NamedTuple):
-    """Words of a line, from `start` to before `end`, that form the key of a title."""
-
-    start: int
-    end: int
-    key: str
-
-
-class Word(NamedTuple):
-    """Folded word, and whether it started with a capital or a digit."""
-
-    key: str
-    capital: bool
-
-
-class WordLine(NamedTuple):
-    """Words of a line, and the gaps before, between and after them: one gap more than words."""
-
-    words: list[Word]
-    gaps: list[str]
-
-    def outside(self, spans: Sequence[Span]) -> list[tuple[int, Word]]:
-        """Return the words outside all spans, each with its place."""
-        inside = {place for span in spans for place in range(span.start, span.end)}
-        return [(place, word) for place, word in enumerate(self.words) if place not in inside]
-
-    def is_prose(self, spans: Sequence[Span]) -> bool:
-        """Return whether a line is a sentence; a title has capitals in its small words too ("What Her Dog Knew")."""
-        return any(
-            word.key in _PROSE and (not word.capital or word.key == "i" or place == 0)
-            for place, word in self.outside(spans)
-        )
-
-    def is_quoted(self, span: Span) -> bool:
-        """Return whether quotes, asterisks or brackets surround a span."""
-        opened = re.search(r"[\"“«*\[`]\s*$", self.gaps[span.start])
-        return bool(opened and re.match(r"\s*[.,!?]?[\"”»*\]`]", self.gaps[span.end]))
-
-    def is_entry(self, span: Span) -> bool:
-        """Return whether a span is one whole entry of a list, like "Braid" in "Portal 2, Braid and Fez"."""
-        before, behind = self.words[max(0, span.start - 1) : span.start], self.words[span.end : span.end + 1]
-        numbered = span.start == 1 and self.words[0].key.isdigit()
-        opens = numbered or _is_edge(before, self.gaps[span.start])
-        return opens and _is_edge(behind, self.gaps[span.end])
-
-    def leader(self, span: Span) -> Word | None:
-        """Return the word right before a span, with only space between; None if missing."""
-        return self.words[span.start - 1] if span.start and not self.gaps[span.start].strip() else None
-
-
-def _is_edge(neighbour: Sequence[Word], gap: str) -> bool:
-    return all(word.key in ("and", "or") for word in neighbour) or bool(_ENTRY_EDGE.search(gap))
 
 
 def _clean(text: str) -> str:
@@ -161,6 +80,11 @@ def _clean(text: str) -> str:
 
 def _fold(word: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, with their case, without the brackets at its end."""
+    return _WORD.findall(_clean(_without_brackets(text[:LONGEST_TEXT])[0]))
 
 
 def normalize(text: str) -> str:
@@ -232,19 +156,6 @@ def symbols(text: str) -> str:
     return _QUOTES_AND_SPACE.sub("", html.unescape(text[:LONGEST_TEXT])).rstrip(",;")
 
 
-def _line(text: str) -> WordLine:
-    """Split a cleaned line into words and gaps."""
-    line = WordLine([], [])
-    end = 0
-    for found in _WORD.finditer(text):
-        word = found.group()
-        line.words.append(Word(_fold(word), word[0].isupper() or word[0].isdigit()))
-        line.gaps.append(text[end : found.start()])
-        end = found.end()
-    line.gaps.append(text[end:])
-    return line
-
-
 class _Forms:
     """Index of item positions by the forms of their titles."""
 
@@ -287,7 +198,6 @@ class Titles:
                 _add(self._symbols, [symbols(item.title)], position)
         self.genres = frozenset(key for genre in catalogue.genres for key in _genre_keys(genre))
         self._fuzzy = self._loose.keys()
-        self._longest = max((len(key.split()) for key in self._plain.keys()), default=0)
 
     def whole(self, text: str) -> Found | None:
         """Return the title that equals the whole text, as written or normalised; None if missing."""
@@ -320,78 +230,6 @@ class Titles:
                 if key in index:
                     return Found("normalized", score, index[key])
         return None
-
-    def contained(self, text: str) -> list[Found]:
-        """Return the titles inside a longer text: those after a word such as "recommend" first, then by place."""
-        found: list[tuple[bool, Found]] = []
-        for line, spans in self.lines(text):
-            prose = line.is_prose(spans)
-            length = len(" ".join(word.key for word in line.words))
-            for span in spans:
-                score = 0.9 if prose else min(0.9, len(span.key) / length)
-                cued = any(word.key in CUES for word in line.words[max(0, span.start - 4) : span.start])
-                found.append((not cued, Found("contained", score, self._plain.get(span.key))))
-        return [entry for _, entry in sorted(found, key=lambda entry: entry[0])]
-
-    def lines(self, text: str) -> Iterator[tuple[WordLine, list[Span]]]:
-        """Yield the lines of a text, each with the spans of its titles."""
-        for written in _clean(text).splitlines():
-            line = _line(written)
-            yield line, self._spans(line)
-
-    def _spans(self, line: WordLine) -> list[Span]:
-        """Return the titles in a line without overlaps, in the order of the line; the longer title wins."""
-        words, spans = line.words, []
-        for start in range(len(words)):
-            key = ""
-            for end in range(start + 1, min(len(words), start + self._longest) + 1):
-                key = f"{key} {words[end - 1].key}" if key else words[end - 1].key
-                if self._plain.get(key) and self._is_named(line, Span(start, end, key)):
-                    spans.append(Span(start, end, key))
-        taken = [False] * len(words)
-        chosen = []
-        for span in sorted(spans, key=lambda span: (-len(span.key), span.start)):
-            if not any(taken[span.start : span.end]):
-                taken[span.start : span.end] = [True] * (span.end - span.start)
-                chosen.append(span)
-        return sorted(chosen)
-
-    def _is_named(self, line: WordLine, span: Span) -> bool:
-        """Return whether words that form a title are meant as one; "I love home cooking" names no game "Home"."""
-        if line.is_quoted(span):
-            return True
-        if self._is_piece(line, span):
-            return False
-        inside, leader = line.words[span.start : span.end], line.leader(span)
-        content = [word for word in inside if word.key not in ARTICLES | LINKS | _PROSE | NOUNS | self.genres]
-        introduced = leader is not None and leader.key in _VERBS
-        if introduced and len(inside) > 2 and inside[0].capital and inside[-1].capital:
-            return True  # "I recommend To Have and Have Not": all of its words are small
-        if not content or len(span.key) < (2 if introduced else 4) or span.key in self.genres:
-            return False
-        capital = content[0].capital and inside[-1].capital
-        if line.is_entry(span):
-            return (capital and span.key not in _COMMON) or len(content) > 1
-        if len(inside) - (inside[0].key in ARTICLES) == 1:
-            # One word is a title only if the words around it are not capitalised and it does not start the sentence.
-            follower = line.words[span.end : span.end + 1] if not line.gaps[span.end].strip() else []
-            alone = leader is not None and not content[0].key.isdigit() and not any(word.capital for word in follower)
-            sure = content[0].key not in _COMMON or introduced
-            return capital and alone and sure and line.is_prose([span])
-        return capital or (len(content) > 1 and len(span.key) >= 8)
-
-    def _is_piece(self, line: WordLine, span: Span) -> bool:
-        """Return whether a span is only a part of another title, which the catalogue lacks."""
-        gap = line.gaps[span.end].strip()
-        follower = line.words[span.end].key if span.end < len(line.words) else ""
-        if not gap and (follower.isdigit() or follower in _NUMERALS):
-            return True  # "Crusader Kings III" is not "Crusader Kings"
-        if _YEAR.match(f"{gap}{follower})") and not (span.key in self._plain.full or span.key in self._plain.short):
-            return True  # another year means another film
-        leader = line.leader(span)
-        if leader is None or leader.key in _PROSE | CUES | ARTICLES | LINKS:
-            return False
-        return leader.capital and line.words[span.start].capital  # "Defense Grid 2" is not "Grid 2"
 
     def similar(self, text: str) -> Found | None:
         """Return the title that a text misspells; never a title with other numbers, because that is a sequel."""

@@ -87,7 +87,7 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     """
     who = await visitor(state)
     if state.profile is None:
-        raise BadInputError("there is no profile: the node `greet` has to begin a person's visit")
+        raise BadInputError("there is no profile: start a person's visit with the node `greet`")
     item = proposed_item(state.proposal, who)
     step = describe_round(state, who, item)
     answer = interrupt(question(state, step, state.profile), response_schema=Answer)

@@ -39,7 +39,7 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
         BadInputError: The proposal is missing, or the catalogue does not know its id.
     """
     if proposal is None or not (proposal.item_id or proposal.title or proposal.text):
-        raise BadInputError("there is no proposal: a node before the user has to make one")
+        raise BadInputError("there is no proposal: put a node that makes one before the user")
     catalogue = who.open_world.world.catalogue
     title = proposal.title or proposal.text
     if not proposal.item_id:

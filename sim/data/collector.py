@@ -60,7 +60,7 @@ class Collector:
                 if not good and bad >= HOPELESS_AFTER:
                     break
         if not good:
-            raise BadInputError(f"{path} has no line that can be used ({bad} tried); check that it is the right file")
+            raise BadInputError(f"{path} has no usable line ({bad} tried); check that it is the right file")
         if bad:
             self.left_out[f"malformed lines of {path.name}"] += bad
 
@@ -76,13 +76,15 @@ class Collector:
             raise Malformed
         if self._hours:
             if not 0 <= value < math.inf:
-                raise BadInputError(f"{value:g} hours of play of item {item_id[:40]!r} are none; correct the source")
+                raise BadInputError(
+                    f"{value:g} is not a number of hours of play (item {item_id[:40]!r}); correct the source"
+                )
             if value == 0:
                 self.left_out["items never played"] += 1
                 return
         elif not LOWEST_RATING <= value <= HIGHEST_RATING:
             raise BadInputError(
-                f"the rating {value:g} of item {item_id[:40]!r} lies outside {LOWEST_RATING:g}-{HIGHEST_RATING:g}; "
+                f"the rating {value:g} of item {item_id[:40]!r} is outside {LOWEST_RATING:g}-{HIGHEST_RATING:g}; "
                 "rescale or remove it in the source"
             )
         self._rows[0].append(self._users.setdefault(user_id, len(self._users)))

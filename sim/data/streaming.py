@@ -45,12 +45,12 @@ def lines(path: Path, progress: ReadProgress, *, fallback: str | None = None) ->
         while line := text.readline(LONGEST_LINE + 1):
             number += 1
             if len(line) > LONGEST_LINE:
-                raise BadInputError(f"{path} line {number} is longer than 2 MiB, so it is no record; check the file")
+                raise BadInputError(f"{path} line {number} is longer than 2 MiB, so it is not a record; check the file")
             if number % _LINES_A_REPORT == 0:
                 progress(path.name, raw.tell(), size)
             yield _decoded(line, path, number, fallback).rstrip("\r\n")
         if not number:
-            raise BadInputError(f"{path} is empty; take the file as it was published")
+            raise BadInputError(f"{path} is empty; use the file as it was published")
         progress(path.name, size, size)
 
 
@@ -86,7 +86,7 @@ def table_rows(
         # The line ends are restored, because a quoted column may contain some.
         yield from csv.reader((line + "\n" for line in rest), delimiter=delimiter)
     except csv.Error as error:
-        raise BadInputError(f"{path} is no table: {error}; check its quotation marks") from error
+        raise BadInputError(f"{path} is not a table: {error}; check its quotation marks") from error
 
 
 class Columns:
@@ -148,7 +148,7 @@ def find_file(folder: Path, names: Iterable[str]) -> Path:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
-    raise BadInputError(f"{folder} holds none of these files: {', '.join(names)}; give the folder with --path")
+    raise BadInputError(f"{folder} contains none of these files: {', '.join(names)}; give the folder with --path")
 
 
 def number(text: Any) -> float:
@@ -173,9 +173,9 @@ def unharmed(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInputError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+        raise BadInputError(f"{path} is damaged or incomplete ({error}); download it again") from error
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}; name a file that is there") from error
+        raise BadInputError(f"{path} cannot be read: {error.strerror}; choose another file") from error
 
 
 @contextmanager

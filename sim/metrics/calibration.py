@@ -5,11 +5,12 @@ user stays or leaves. The same holds for `risk`, the leave-risk model's probabil
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sim.arrays import Doubles, Positions
 from sim.errors import BadInputError

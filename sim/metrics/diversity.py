@@ -1,10 +1,10 @@
 """Diversity: variety of the recommendations in a set of visits."""
 
 from collections.abc import Iterable
-from typing import TypedDict
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sim.errors import BadInputError
 from sim.world import World
@@ -53,7 +53,7 @@ def variety(visits: Iterable[object], tail: frozenset[str]) -> Variety:
     except ValidationError as error:
         raise BadInputError(f"{error.errors()[0]['msg']}; give visits with the fields of VisitOutput") from error
     if not items:
-        raise BadInputError("there are no visits to look at; run at least one")
+        raise BadInputError("there are no visits to measure; run at least one")
     recommended = [item for visit in items for item in visit]
     return Variety(
         distinct_items=len(set(recommended)),

@@ -1,10 +1,10 @@
 """Study metrics: means over visits, with bootstrap intervals over users."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypedDict
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import TypedDict
 
 from sim.errors import BadInputError
 from sim.leave import LeaveReason

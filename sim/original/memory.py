@@ -73,13 +73,15 @@ def read_memory(path: Path) -> list[Tried] | list[Judged]:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = f" ({str(fault['loc'][0])[:80]!r})" if fault["loc"] else ""
-        raise BadInputError(f"{path} is no memory of the original: {fault['msg']}{where}") from error
+        raise BadInputError(f"{path} is not a memory of the original: {fault['msg']}{where}") from error
 
 
 def _history(path: Path, key: str) -> str:
     found = _HISTORY.fullmatch(key)
     if found is None:
-        raise BadInputError(f"{path}: {key[:80]!r} is no situation; write 'The user viewing history is [title,title]'")
+        raise BadInputError(
+            f"{path}: {key[:80]!r} is not a situation; write 'The user viewing history is [title,title]'"
+        )
     return found[1]
 
 
@@ -94,7 +96,9 @@ def titles(history: str, catalogue: Catalogue | None) -> list[str]:
     """
     parts = history.split(",")
     if len(parts) > MAX_TITLES:
-        raise BadInputError(f"a situation has {len(parts)} titles ({history[:60]!r} …): at most {MAX_TITLES} are taken")
+        raise BadInputError(
+            f"a situation has {len(parts)} titles ({history[:60]!r} …): at most {MAX_TITLES} are allowed"
+        )
     return list(_titles(parts, catalogue))
 
 

@@ -1,7 +1,8 @@
 """Safe reader of a NumPy array in a pickle: it runs no code of the file.
 
 A pickle is a program that names functions and calls them. Here, the few names that NumPy writes for an array refer to
-classes that only store their arguments. Every other name is refused before any call.
+classes that only store their arguments. Every other name is refused before any call. To admit NumPy's own functions by
+name is not enough: `numpy.ndarray` takes the bytes of a file for addresses of objects, and the process crashes.
 """
 
 import math
@@ -38,7 +39,7 @@ class _Kept:
     __slots__ = ()
 
     def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("a state where none belongs")
+        raise pickle.UnpicklingError("a state for an object without one")
 
 
 class _NdarrayType(_Kept):
@@ -47,7 +48,7 @@ class _NdarrayType(_Kept):
     __slots__ = ()
 
     def __init__(self) -> None:
-        raise pickle.UnpicklingError("an array that is made by hand")
+        raise pickle.UnpicklingError("a call of numpy.ndarray")
 
 
 class _Dtype(_Kept):
@@ -57,13 +58,13 @@ class _Dtype(_Kept):
 
     def __init__(self, code: str, align: object = False, copy: object = False) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise pickle.UnpicklingError("values that are no numbers")
+            raise pickle.UnpicklingError("values that are not numbers")
         self.code = code
         self.order = "|"
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError("a type of numbers that NumPy does not write")
+            raise pickle.UnpicklingError("a type that NumPy does not write")
         self.order = state[1]
 
     def real(self) -> np.dtype[Any]:
@@ -98,10 +99,10 @@ def _filled(data: object, dtype: object, shape: object, order: object) -> NDArra
     if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
         raise pickle.UnpicklingError("an array that NumPy does not write")
     if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise pickle.UnpicklingError("an array without a shape")
+        raise pickle.UnpicklingError("an invalid shape")
     real = dtype.real()
     if math.prod(shape) * real.itemsize != len(data):
-        raise pickle.UnpicklingError("an array whose size is not that of its shape")
+        raise pickle.UnpicklingError("an array whose size differs from its shape")
     return np.frombuffer(data, dtype=real).reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -121,7 +122,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type[_Kept]:
         if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it names {f'{module}.{name}'[:100]!r}")
+            raise pickle.UnpicklingError(f"the name {f'{module}.{name}'[:100]!r}")
         return _STAND_INS[module, name]
 
 
@@ -138,9 +139,9 @@ def read_array(path: Path) -> NDArray[Any]:
         except _FAULTS as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise BadInputError(
-                f"{path} is refused, as it holds something else than a NumPy array of numbers: {why}; take another file"
+                f"{path} does not contain a NumPy array of numbers ({why}); use another file"
             ) from error
     values = getattr(found, "values", None)
     if not isinstance(found, _Array | _FromBuffer) or values is None:
-        raise BadInputError(f"{path} holds no NumPy array of numbers; take another file")
+        raise BadInputError(f"{path} does not contain a NumPy array of numbers; use another file")
     return np.asarray(values)

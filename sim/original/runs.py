@@ -180,7 +180,7 @@ def _kind(path: Path, first: str) -> str:
     if first.lstrip().startswith("{"):
         return "grounded"
     raise BadInputError(
-        f"{path} is no file of recorded runs: it starts like none of the six kinds (docs/worlds.md lists them)"
+        f"{path} is not a file of recorded runs: its start matches none of the six kinds (docs/worlds.md lists them)"
     )
 
 

@@ -108,14 +108,14 @@ def _check_files(dataset: DatasetName, folder: Path) -> None:
 def _read_json(path: Path, adapter: TypeAdapter[T]) -> T:
     try:
         if path.stat().st_size > MAX_JSON:
-            raise BadInputError(f"{path} is larger than {MAX_JSON:,} bytes; take the authors' file")
+            raise BadInputError(f"{path} is larger than {MAX_JSON:,} bytes; use the authors' file")
         return adapter.validate_json(path.read_bytes())
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in fault["loc"])[:100]
-        raise BadInputError(f"{path}: {where + ': ' if where else ''}{fault['msg']}; take the authors' file") from error
+        raise BadInputError(f"{path}: {where + ': ' if where else ''}{fault['msg']}; use the authors' file") from error
 
 
 def _catalogue(folder: Path, maps: _DataMaps) -> Catalogue:
@@ -128,7 +128,7 @@ def _catalogue(folder: Path, maps: _DataMaps) -> Catalogue:
     for title, column in maps.item2id_dict.items():
         if maps.id2item_dict.get(str(column)) != title:
             raise BadInputError(
-                f"{folder / 'datamaps.json'}: the id of {title!r} is not that of its title; take another file"
+                f"{folder / 'datamaps.json'}: item2id and id2item_dict differ for {title!r}; use the authors' file"
             )
     return Catalogue(
         make_item(str(column), title, _genre_names(folder, str(title), genres.get(str(title))))
@@ -147,7 +147,7 @@ def _genre_names(folder: Path, title: str, value: object) -> list[str]:
             value = None
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise BadInputError(
-            f"{folder / 'list_genre.json'}: the genres of {title[:80]!r} are no list of names; correct it"
+            f"{folder / 'list_genre.json'}: the genres of {title[:80]!r} are not a list of names; correct them"
         )
     return list(dict.fromkeys(name for name in value if name.strip()))
 
@@ -238,18 +238,18 @@ def _mapped(path: Path) -> Numbers:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
-        raise BadInputError(f"{path} is no whole .npy file of numbers; take the authors' file") from error
+        raise BadInputError(f"{path} is not a complete .npy file of numbers; use the authors' file") from error
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from error
     if array.dtype.kind != "f":
-        raise BadInputError(f"{path} holds {array.dtype}, not floating numbers; take the authors' file")
+        raise BadInputError(f"{path} holds {array.dtype}, not floating numbers; use the authors' file")
     return array
 
 
 def _check_finite(path: Path, values: Numbers, rows: NDArray[np.intp]) -> None:
     for start in range(0, len(rows), _BLOCK):
         if not np.isfinite(values[rows[start : start + _BLOCK]]).all():
-            raise BadInputError(f"{path} holds values that are no finite numbers; take the authors' file")
+            raise BadInputError(f"{path} contains values that are not finite numbers; use the authors' file")
 
 
 def _logs_model(
@@ -268,7 +268,7 @@ def _logs_model(
         items.append(np.concatenate([had, unseen]))
         ratings.append(np.repeat([ASSUMED_RATING, UNSEEN_RATING], [len(had), len(unseen)]))
     if not popularity.any():
-        raise BadInputError("no history names an item of datamaps.json; take the files of one data set")
+        raise BadInputError("no history names an item of datamaps.json; use files of the same data set")
     model = fit(
         np.concatenate(rows),
         np.concatenate(items),

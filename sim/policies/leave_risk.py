@@ -69,7 +69,9 @@ class LeaveRiskModel:
         """
         found = np.asarray(weights, dtype=np.float64)
         if found.shape != _PRIOR.shape or not np.isfinite(found).all():
-            raise BadInputError("the weights are not those of an outlook; learn it anew (a study does with `--fresh`)")
+            raise BadInputError(
+                "the weights are not those of a leave-risk model; train it again (`billp study --fresh`)"
+            )
         return cls(pairs, found)
 
     def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:

@@ -78,7 +78,9 @@ def play(
         raise BadInputError(f"max_steps is {max_steps}; give at least 1")
     user = world.users.get(user_id)
     if user is None or user.split != split_name:
-        raise BadInputError(f"{user_id!r} is no user of the split {split_name!r}; take one of world.split(...).users")
+        raise BadInputError(
+            f"{user_id!r} is not a user of the split {split_name!r}; choose one of world.split(...).users"
+        )
     split = world.split(split_name)
     knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
     choose = policy.begin_with_truth(split, user) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)

@@ -168,7 +168,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
             BadInputError: There is no active visit, or no such position in the catalogue.
         """
         if self._user is None:
-            raise BadInputError("no visit is under way: call reset() first, and again when a visit is over")
+            raise BadInputError("no visit is running: call reset() first, and again after each visit")
         if not 0 <= action < len(self._ids):
             raise BadInputError(f"there is no action {action}; positions run from 0 to {len(self._ids) - 1}")
         position = int(action)
@@ -202,7 +202,10 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         if "user_id" not in options:
             return self._pool[int(self.np_random.integers(len(self._pool)))]
         if options["user_id"] not in self._pool:
-            raise BadInputError(f"{options['user_id']!r} is none of the {len(self._pool)} users who may visit")
+            raise BadInputError(
+                f"{options['user_id']!r} is not one of the {len(self._pool)} users of this environment; "
+                "choose one of them"
+            )
         return str(options["user_id"])
 
 
@@ -215,7 +218,9 @@ def _pool(known: Sequence[str], users: Sequence[str] | None, split: str) -> tupl
     pool = tuple(known if users is None else users)
     strangers = sorted(set(pool) - set(known))
     if strangers:
-        raise BadInputError(f"{strangers[0]!r} is no user of the split {split!r}; take some of world.split(...).users")
+        raise BadInputError(
+            f"{strangers[0]!r} is not a user of the split {split!r}; choose some of world.split(...).users"
+        )
     if not pool:
         raise BadInputError(f"there is no user to visit in the split {split!r}; name at least one")
     return pool

@@ -188,4 +188,4 @@ def _read_layers(file: Path, data: bytes, count: int) -> tuple[Layer, ...]:
 
 
 def _unusable(file: Path, why: str) -> BadInputError:
-    return BadInputError(f"{file} cannot be used: {why}; train the policy anew (a study does so with `--fresh`)")
+    return BadInputError(f"{file} cannot be used: {why}; train the policy again (`billp study --fresh`)")

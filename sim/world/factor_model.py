@@ -166,7 +166,7 @@ def fit(
     settings = settings or FitSettings()
     values = np.asarray(ratings, dtype=np.float64)
     if not values.size:
-        raise BadInputError("there are no ratings to fit; take a source with more ratings")
+        raise BadInputError("there are no ratings to fit; use a source with more ratings")
     rng = np.random.default_rng(seed)
     mean = float(values.mean())
     features = _genre_features(np.asarray(genres, dtype=np.float64))

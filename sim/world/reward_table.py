@@ -41,7 +41,7 @@ class GivenTable:
         """
         row = self.rows[user_row]
         if row < 0:
-            raise BadInputError("this table of rewards was given without that user; take the split the user belongs to")
+            raise BadInputError("this reward table does not contain the user; use the split of the user")
         return np.array(self.rewards[row])
 
     def fold_in(self, positions: ArrayLike, ratings: ArrayLike) -> NoReturn:
@@ -50,7 +50,7 @@ class GivenTable:
         Raises:
             BadInputError: Always.
         """
-        raise BadInputError("the rewards of this world are given for its own users alone; name one of them as the user")
+        raise BadInputError("this world has rewards for its own users only; choose one of them")
 
     def distances(self, position: int) -> Numbers:
         """Return the distances of one item to every item, shape (n_items,)."""

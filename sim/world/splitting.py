@@ -44,7 +44,7 @@ def keep_rated(ratings: Ratings, at_least: int = MIN_RATINGS) -> Ratings:
     counts = np.bincount(ratings.items, minlength=len(ratings.catalogue))
     kept = (counts >= at_least)[ratings.items]
     if not kept.any():
-        raise BadInputError(f"no item has {at_least} ratings or more; take a source with more ratings")
+        raise BadInputError(f"no item has {at_least} ratings or more; use a source with more ratings")
     return _chosen(ratings, kept, "ratings of rare items")
 
 
@@ -60,7 +60,7 @@ def keep_core(ratings: Ratings, k: int) -> Ratings:
         for rows in (ratings.users, ratings.items):
             enough &= (np.bincount(rows[kept], minlength=int(rows.max()) + 1) >= k)[rows]
         if not enough.any():
-            raise BadInputError(f"the ratings have no {k}-core; give a smaller --k-core or take a source with more")
+            raise BadInputError(f"the ratings have no {k}-core; give a smaller --k-core or use a source with more")
         if (enough == kept).all():
             return _chosen(ratings, kept, f"ratings outside the {k}-core")
         kept = enough
@@ -79,7 +79,7 @@ def cut_ratings(ratings: Ratings, *, seed: int, how: CutName = "random") -> Rati
     """
     n_users = len(ratings.user_ids)
     if n_users < MIN_USERS:
-        raise BadInputError(f"{n_users} users are too few to be cut in three; take a source with at least {MIN_USERS}")
+        raise BadInputError(f"{n_users} users are too few to be split in three; use a source with at least {MIN_USERS}")
     # Users and ratings have separate generators, so that `how` does not change the users' splits.
     for_ratings, for_users = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
     order = for_ratings.permutation(len(ratings))

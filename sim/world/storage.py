@@ -70,7 +70,7 @@ def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda 
         BadInputError: `path` holds something other than a world, or cannot be written.
     """
     if _is_foreign(path):
-        raise BadInputError(f"{path} holds something else than a world, so it is not replaced; choose another name")
+        raise BadInputError(f"{path} is not a world, so it is not replaced; choose another name")
     try:
         with atomic_folder(path) as fresh:
             checksums = {name: _write_file(fresh / name, [data]) for name, data in _files_of(contents).items()}
@@ -79,7 +79,7 @@ def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda 
             add(fresh)
     except OSError as error:
         raise BadInputError(
-            f"the world cannot be written to {path}: {error.strerror}; free or choose the place"
+            f"the world cannot be written to {path}: {error.strerror}; free some space or choose another folder"
         ) from error
 
 
@@ -300,7 +300,7 @@ def _mapped(path: Path, name: str, manifest: _WorldManifest, shape: tuple[int, .
 def _unusable(path: Path, name: str, why: str) -> BadInputError:
     given = name in (*_GIVEN_REWARDS.values(), *_GIVEN_PAIRS.values())
     command = f"billp world {'import-original' if given else 'build'} {path.name}"
-    return BadInputError(f"{path / name} cannot be used: {why}; make it again with: {command}")
+    return BadInputError(f"{path / name} cannot be used: {why}; rebuild it with: {command}")
 
 
 def _why(error: OSError) -> str:

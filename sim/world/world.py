@@ -341,7 +341,9 @@ def check_name(name: str) -> None:
         BadInputError: The name is invalid.
     """
     if not WORLD_NAME.fullmatch(name):
-        raise BadInputError(f"{name!r} is no name for a world; use up to 64 small letters, digits, `-` and `_`")
+        raise BadInputError(
+            f"{name!r} is not a valid name of a world; use up to 64 lower-case letters, digits, `-` and `_`"
+        )
 
 
 def _fit_models(ratings: Ratings, cut: RatingSplit, settings: WorldSettings) -> dict[ModelName, FactorModel]:

@@ -92,7 +92,7 @@ def test_what_a_strangers_function_raises_is_told_without_its_words(monkeypatch:
         raise KeyError("sk-secret")
 
     monkeypatch.setitem(models.OWN, "stock", broken)
-    with pytest.raises(BadInputError, match=r"the model 'stock:x' cannot be made \(KeyError\)") as caught:
+    with pytest.raises(BadInputError, match=r"the model 'stock:x' cannot be created \(KeyError\)") as caught:
         chat_model("stock:x", 0.5)
     assert caught.value.__cause__ is None
 

@@ -66,7 +66,7 @@ def _own_table(file: str) -> dict[str, Price]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise BadInputError(f"{TABLE} names {file}, which is no table of prices: {where} {fault['msg']}") from error
+        raise BadInputError(f"{TABLE} names {file}, which is not a table of prices: {where} {fault['msg']}") from error
 
 
 @lru_cache(maxsize=64)

@@ -130,7 +130,7 @@ def shared_endpoint() -> Endpoint:
         raise BadInputError("an LLM needs OPENAI_API_KEY or OPENAI_BASE_URL in the environment (.env.example)")
     parts = settings.parts
     if "address" in given and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise BadInputError("OPENAI_BASE_URL is no address: it looks like http://127.0.0.1:8080/v1 (.env.example)")
+        raise BadInputError("OPENAI_BASE_URL is not an address: write it like http://127.0.0.1:8080/v1 (.env.example)")
     if parts.query or parts.fragment:
-        raise BadInputError("OPENAI_BASE_URL must end with its path: a key after a `?` would be logged (.env.example)")
+        raise BadInputError("OPENAI_BASE_URL must not contain `?` or `#`: a key in it would be logged (.env.example)")
     return Endpoint(settings)

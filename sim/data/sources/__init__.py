@@ -17,7 +17,7 @@ def _own_sources() -> dict[str, Source]:
 
 def _checked(loaded: Source) -> Source:
     if not isinstance(loaded, Source):
-        raise BadInputError("it is no Source")
+        raise BadInputError("it is not a Source")
     return loaded
 
 

@@ -32,7 +32,7 @@ def table(given: SourceFiles, seed: int) -> Ratings:
     del seed
     for name in given.columns:
         if name not in TABLE_COLUMNS:
-            raise BadInputError(f"--columns knows no {name!r}; it maps some of: {', '.join(TABLE_COLUMNS)}")
+            raise BadInputError(f"--columns has no column {name!r}; choose among: {', '.join(TABLE_COLUMNS)}")
     if given.ratings is None or given.items is None:
         raise BadInputError("the source 'csv' needs --ratings FILE and --items FILE")
     collector = Collector()
@@ -79,13 +79,13 @@ def _parquet(path: Path, progress: ReadProgress) -> Iterator[TableRow]:
                 yield file.schema_arrow.names
                 done, total = 0, file.metadata.num_rows
                 if not total:
-                    raise BadInputError(f"{path} is empty; take a table with rows")
+                    raise BadInputError(f"{path} is empty; use a table with rows")
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
                     yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
                     done += len(batch)
                     progress(path.name, done, total)
         except ArrowException as error:
-            raise BadInputError(f"{path} is no Parquet file, or damaged ({error}); fetch it again") from error
+            raise BadInputError(f"{path} is damaged or not a Parquet file ({error}); download it again") from error
 
 
 def _time(value: Any) -> float:

@@ -27,7 +27,7 @@ def test_the_authors_files_become_a_world_in_which_visits_run(home: Path, tmp_pa
         for step in output["steps"]:
             assert step["reward"] == float(rewards[int(step["item_id"])])
     newcomer = billp(home, "episode", "--world", "books", "--user", "someone", "--history", "Game 1")
-    assert "its own users alone" in refused(newcomer)
+    assert "its own users only" in refused(newcomer)
 
 
 def test_a_hostile_pickle_is_refused_and_nothing_is_left(home: Path, tmp_path: Path) -> None:

@@ -456,7 +456,7 @@ def test_memories_of_the_original_are_recalled_in_visits(home: Path, tmp_path: P
 def test_a_file_that_is_no_memory_of_the_original_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (actor, _) = write_recorded(tmp_path, {"Doom": {"x": 1}}, {})
-    assert "is no situation" in refused(billp(home, "memory", "import-recorded", str(actor), "--space", "tiny"))
+    assert "is not a situation" in refused(billp(home, "memory", "import-recorded", str(actor), "--space", "tiny"))
     assert "--space" in refused(billp(home, "memory", "import-recorded", str(actor)))
     assert "--space" in refused(billp(home, "memory", "import-recorded", str(actor), "--space", ""))
     assert "there is no world 'mars'" in refused(

@@ -143,8 +143,8 @@ def refused(home: Path, args: list[str], monkeypatch: pytest.MonkeyPatch, capsys
         ("movies.csv", "empty", "movies.csv is empty"),
         ("ratings.csv", "columns", "no column 'movieId', it has: userId, film"),
         ("movies.csv", "columns", "no column 'movieId', it has: film"),
-        ("ratings.csv", "range", "the rating 11 of item '1' lies outside 0.5-5"),
-        ("ratings.csv", "nan", "the rating nan of item '1' lies outside 0.5-5"),
+        ("ratings.csv", "range", "the rating 11 of item '1' is outside 0.5-5"),
+        ("ratings.csv", "nan", "the rating nan of item '1' is outside 0.5-5"),
         ("ratings.csv", "one user", "ratings"),
         ("movies.csv", "no genres", "0 genres"),
         ("movies.csv", "unknown", "no rated item is among the items described"),
@@ -180,7 +180,7 @@ def test_a_cut_archive_leaves_one_line(
         data = gzip.compress((tables / name).read_bytes())
         (tmp_path / f"{name}.gz").write_bytes(data[: len(data) * 2 // 3])
     args = ["world", "build", "mine", "--from", "movielens", "--path", str(tmp_path)]
-    assert "ratings.csv.gz is damaged or cut short" in refused(tmp_path / "home", args, monkeypatch, capsys)
+    assert "ratings.csv.gz is damaged or incomplete" in refused(tmp_path / "home", args, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_cut_archive_leaves_one_line(
         (["--from", "amazon", "--path", "/nowhere"], "/nowhere holds none of these files"),
         (["--from", "tiny", "--path", "."], "takes no --path"),
         (["--from", "csv", "--columns", "user"], "--columns 'user' is no list of FIELD=COLUMN"),
-        (["--from", "csv", "--columns", "colour=c"], "knows no 'colour'"),
+        (["--from", "csv", "--columns", "colour=c"], "has no column 'colour'"),
         (["--from", "tiny", "--k-core", "80"], "no 80-core"),
         (["--from", "tiny", "--k-core", "-1"], "--k-core"),
     ],

@@ -200,7 +200,7 @@ def named(tmp_path: Path, group: str, entry: str, content: str) -> Path:
     ("entry", "content", "told"),
     [
         ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "it = 1", "it is no Source"),
+        ("broken", "it = 1", "it is not a Source"),
         ("tiny", "it = 1", "there is another source of that name"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_source_that_cannot_be_loaded_is_named_and_left_out(
     ("content", "told"),
     [
         ("raise RuntimeError('no\\nlicence')", "model broken of the package their-package is left out: no licence"),
-        ("it = 1", "it is no function that makes a model"),
+        ("it = 1", "it is not a function that returns a chat model"),
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, content: str, told: str) -> None:
@@ -245,11 +245,11 @@ def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Pa
     ("entry", "content", "told"),
     [
         ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "variant = 1", "is no Variant, nor does it return one"),
-        ("broken", "def variant(): return 1", "is no Variant"),
+        ("broken", "variant = 1", "is not a Variant and does not return one"),
+        ("broken", "def variant(): return 1", "is not a Variant"),
         ("billp", "variant = None", "there is another variant of that name"),
-        ("Broken-one", "variant = None", "small letters"),
-        ("broken", "from graph.variants import Variant\nvariant = Variant(())", "it has no node"),
+        ("Broken-one", "variant = None", "lower-case letters"),
+        ("broken", "from graph.variants import Variant\nvariant = Variant(())", "it has no nodes"),
         (
             "broken",
             "from graph.variants import VARIANTS, Variant\nvariant = Variant(VARIANTS['billp'].step[:1] * 2)",

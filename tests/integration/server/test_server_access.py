@@ -393,7 +393,7 @@ async def test_requests_of_an_account_are_bounded_by_the_minute_and_those_of_oth
     ("variables", "why"),
     [
         ({"BILLP_TOKENS": ""}, "BILLP_TOKENS is not set"),
-        ({"BILLP_TOKENS": '{"a-short-token": "ann"}'}, "the token of entry 1 has to be of 16"),
+        ({"BILLP_TOKENS": '{"a-short-token": "ann"}'}, "the token of entry 1 must have 16"),
         ({"BILLP_SERVER_VISITS_AT_ONCE": "none"}, "BILLP_SERVER_VISITS_AT_ONCE cannot be used"),
     ],
 )

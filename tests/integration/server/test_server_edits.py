@@ -80,7 +80,7 @@ async def test_nobody_becomes_another_by_editing_a_thread(
         )
         shown = json.dumps([started, answered, (await bob.get(f"/threads/{thread}/state")).json()])
         assert OF_ANN not in shown
-        assert "the state names 'ann', and 'bob' is signed in" in shown
+        assert "the visit belongs to 'ann', but 'bob' is signed in" in shown
         assert await remembered(ann) == before
 
 

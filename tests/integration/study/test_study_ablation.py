@@ -166,7 +166,7 @@ def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopp
     [
         ("lessons_k=0", "--ablate switches off lessons itself"),
         ("grounding=nearest", "--ablate switches off freshness itself"),
-        ("share_memory=false", "--ablate cannot measure what memories are worth"),
+        ("share_memory=false", "--ablate cannot measure the worth of memories"),
     ],
 )
 def test_a_part_that_a_setting_has_switched_off_is_refused_in_one_line(home: Path, setting: str, why: str) -> None:

@@ -60,7 +60,7 @@ BAD_EDITS: list[tuple[dict[str, Any], str]] = [
     ({"steps": [step(0, genres=["x"] * 10_000)]}, "steps: .*genres: .*at most 100"),
     ({"steps": [step(0, usage={"calls": -1})]}, r"steps: .*usage\.calls"),
     ({"identity": {"world": "tiny", "max_steps": 10**9}}, "max_steps is 1000000000"),
-    ({"identity": {"world": "tiny", "history": ["x"] * 2_000}}, "at most 1,000 are taken"),
+    ({"identity": {"world": "tiny", "history": ["x"] * 2_000}}, "at most 1,000 are allowed"),
     ({"identity": {"world": "tiny", "user_id": "x" * 1_000}}, "longer than 500"),
     ({"plan": "x" * 20_000}, "plan: .*at most 10000"),
     ({"value": 1e308}, "value: .*less than or equal to 5"),

@@ -124,7 +124,7 @@ async def test_a_user_the_world_does_not_know_brings_titles() -> None:
     titles = [item.title for item in open_world_now("tiny").world.catalogue][:3]
     output = await visit(user_id="newcomer", history=[titles[0].upper(), titles[1], "no such film at all"])
     assert output.user_id == "newcomer" and output.steps
-    with pytest.raises(BadInputError, match="'newcomer' is not known in world 'tiny'"):
+    with pytest.raises(BadInputError, match="'newcomer' is unknown in world 'tiny'"):
         await visit(user_id="newcomer")
 
 
@@ -137,7 +137,7 @@ async def test_a_user_the_world_does_not_know_brings_titles() -> None:
         ({"history": ["x"] * 2000}, "2,000 titles"),
         ({"seed": -1}, "seed is -1"),
         ({"user_id": "nobody"}, "'nobody' is not known"),
-        ({"world": "../../etc"}, "no name of a world"),
+        ({"world": "../../etc"}, "not a valid name of a world"),
         ({"world": "mars"}, "no world 'mars'"),
         ({"user_id": "x" * 5000}, "longer than 500"),
     ],

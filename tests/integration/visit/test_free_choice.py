@@ -18,7 +18,7 @@ from tests.integration.visit.test_roles import TINY, facts_of, run, script
 __all__ = ["script"]
 pytestmark = pytest.mark.usefixtures("home")
 FREE = Context(choices="free")
-UNKNOWN = "A film that no catalogue has"
+UNKNOWN = "A Film That No Catalogue Has"
 ROLE = {"act_only": "actor", "merge_plan_and_act": "plan_and_act"}
 
 
@@ -86,12 +86,21 @@ async def test_no_reply_without_an_item_ends_a_visit(reply: str, grounding: Any,
     assert predicted == sorted(predicted, reverse=True) and len(set(items)) == len(items)
 
 
-async def test_the_second_question_names_the_fault_and_a_good_title_is_taken(script: Any) -> None:
-    replies = iter(["Stop", writing(UNKNOWN)])
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        ("Stop", "a stop word: name one item by its title"),
+        ("I recommend something calm because they like it", "a sentence, not a title: name one item by its title"),
+    ],
+)
+async def test_the_second_question_names_the_fault_and_a_good_title_is_taken(
+    reply: str, fault: str, script: Any
+) -> None:
+    replies = iter([writing(reply), writing(UNKNOWN)])
     model = script(lambda facts: next(replies))
     state = await run("act_only", VisitInput(world="tiny", max_steps=1), FREE)
     assert state["exchange"]["actor"].outcome == "asked_again" and state["steps"][0].proposed == UNKNOWN
-    assert "a stop word: name one item by its title" in model.prompts[1]
+    assert fault in model.prompts[1]
 
 
 def two_titles_of_one_item() -> tuple[str, str]:

@@ -237,8 +237,8 @@ def test_its_settings_come_with_it_and_are_checked() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("Hunch", {}, "no role can be called 'Hunch'"),
-        ("planner", {}, "there is a role 'planner' already"),
+        ("Hunch", {}, "'Hunch' is not a valid name of a role"),
+        ("planner", {}, "the role 'planner' exists already"),
         ("other", {"recalls": {Lesson: 2}}, "Lesson is recalled by a built-in role"),
     ],
 )

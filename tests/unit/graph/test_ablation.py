@@ -25,7 +25,7 @@ def test_each_part_is_switched_off_by_one_setting_and_not_twice(part: Part) -> N
 
 def test_parts_are_measured_whatever_else_is_set() -> None:
     check_whole(context_of("rules", ["lessons_k=7", "explore=0.1", "outlook=true"]))
-    with pytest.raises(BadInputError, match="share_memory=false leaves users nothing to recall"):
+    with pytest.raises(BadInputError, match="share_memory=false leaves nothing to recall"):
         check_whole(Context(share_memory=False))
 
 

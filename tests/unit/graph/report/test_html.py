@@ -33,8 +33,21 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
         "total_reward": 7.0,
         "total_reward_ci": [6.0, 8.0],
         "prompt_tokens_per_step": 100.0,
+        "cached_tokens_per_step": 0.0,
+        "completion_tokens_per_step": 4.0,
         "calls_per_step": 2.0,
         "leave_reasons": ENDS,
+        "distinct_items": 4,
+        "tail_share": 0.5,
+        "repeats": 0.0,
+        "minus_billp": None,
+        "minus_full": None,
+        "gap_closed": None,
+        "tuning_visits": 0,
+        "training_steps": 0,
+        "training_visits": 0,
+        "critic": None,
+        "reliability": None,
     } | more
 
 
@@ -50,12 +63,14 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
         "length": 2,
         "total_reward": total,
         "leave_reason": "similar",
+        "lessons": [],
         "steps": [step | {"left": False}, step | {"left": True}],
     } | more
 
 
 def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
-    settings = {"train": 4, "seeds": 1, "cohort": 2, "max_steps": 9, "context": Context(**context).model_dump()}
+    settings = {"train": 4, "seeds": 1, "cohort": 2, "max_steps": 9, "visits_per_user": 1, "recall": ["own"]}
+    settings |= {"learn_at_test": False, "context": Context(**context).model_dump()}
     return {"world": "tiny", "model": "rules", "note": "No LLM.", "settings": settings, "rows": list(rows)}
 
 

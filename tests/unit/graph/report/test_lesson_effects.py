@@ -7,6 +7,9 @@ from graph.report.schema import ShownLesson, ShownStep, ShownVisit
 def visit(total: float, *lessons: str, variant: str = "billp", steps: list[ShownStep] | None = None) -> ShownVisit:
     return ShownVisit(
         variant=variant,
+        without=None,
+        memory="full",
+        split="dev",
         seed=0,
         user_id="1",
         length=1,

@@ -39,8 +39,8 @@ def test_a_table_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
         ('{"m": {"input": -1, "output": 2}}', "m.input"),
         ('{"m": {"input": "NaN", "output": 2}}', "m.input"),
         ('{"m": {"input": 1}}', "m.output"),
-        ("[1]", "no table of prices"),
-        ("{", "no table of prices"),
+        ("[1]", "not a table of prices"),
+        ("{", "not a table of prices"),
     ],
 )
 def test_a_bad_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:

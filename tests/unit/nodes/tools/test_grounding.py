@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
-from nodes.tools.grounding import Grounder, looks_like_no_item
+from nodes.tools.grounding import Grounder, is_sentence, looks_like_no_item
 from nodes.tools.titles import normalize
 from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
@@ -169,51 +169,25 @@ def test_spelling_variants_are_normalised(grounder: Grounder, text: str, title: 
     assert match.named == match.item
 
 
-@pytest.mark.parametrize(
-    ("text", "title"),
-    [
-        ("I recommend Portal 2 because the user likes puzzles", "Portal 2"),
-        ("Because the user liked Braid, I recommend Portal 2 next.", "Portal 2"),
-        ("I would recommend Braid to this user.", "Braid"),
-        ("I recommend To Have and Have Not to them", "To Have and Have Not"),
-        ("I recommend The Italian Job (1969) because it is fast", "Italian Job, The (1969)"),
-        ("I recommend The Italian Job because it is fast", "Italian Job, The (1969)"),
-        ("I recommend Home because it is calm", "Home"),
-        ("I recommend The Postman because the user likes drama", "Postman, The"),
-        ('They should try "Home" now', "Home"),
-        ("i recommend stardew valley, it is calm", "Stardew Valley"),
-        ("Crusader Kings II would be a good choice", "Crusader Kings II"),
-        ("Portal 2, Braid", "Portal 2"),
-        ("1. Braid\n2. Portal 2", "Braid"),
-        ("My choice is Papers, Please since it is short", "Papers, Please"),
-        ("The next item should be The Matrix.", "Matrix, The (1999)"),
-    ],
-)
-def test_a_title_inside_prose_is_found(grounder: Grounder, text: str, title: str) -> None:
-    match = grounder.match(text)
-    assert (match.item.title, match.kind) == (title, "contained")
+SENTENCES = [
+    "I recommend Portal 2 because the user likes puzzles",
+    "Because the user liked Braid, I recommend Portal 2 next.",
+    "I would recommend Braid to this user.",
+    "I recommend To Have and Have Not to them, as they like drama",
+    "I recommend The Italian Job (1969) because it is fast",
+    'They should try the calm "Home" now',
+    "i recommend stardew valley, it is calm",
+    "Crusader Kings II would be a good choice",
+    "My choice is Papers, Please since it is short",
+    "I think it is a good idea to play 4 of them at home with E",
+    "The user should feel at Home in this world",
+]
 
 
-def test_of_several_titles_the_first_that_was_not_had_is_taken(grounder: Grounder) -> None:
-    text = "Portal 2, Braid and Stardew Valley"
-    assert grounder.ground(text).title == "Portal 2"
-    assert grounder.ground(text, avoid=ids("Portal 2")).title == "Braid"
-    assert grounder.ground(text, avoid=ids("Portal 2", "Braid")).title == "Stardew Valley"
-    match = grounder.match(text, avoid=ids("Portal 2", "Braid", "Stardew Valley"))
-    assert (match.kind, match.named) == ("semantic", CATALOGUE[0])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I think it is a good idea to play 4 of them at home with E",
-        "The user should feel at Home in this world",
-        "Home is where the user plays",
-        "Is it fun? ... I do not know!!!",
-        "It would be an E rated item",
-    ],
-)
-def test_short_and_common_titles_never_match_in_prose(grounder: Grounder, text: str) -> None:
+@pytest.mark.parametrize("text", SENTENCES)
+def test_a_sentence_names_no_title(grounder: Grounder, text: str) -> None:
+    assert is_sentence(text)
+    assert grounder.named(text) is None
     assert grounder.match(text).kind == "semantic"
 
 
@@ -225,6 +199,7 @@ def test_short_and_common_titles_never_match_in_prose(grounder: Grounder, text: 
         ("Portal2", "Portal 2"),
         ("Crusadr Kings II", "Crusader Kings II"),
         ("I recommend Stardw Valley", "Stardew Valley"),
+        ("to have and hvae not", "To Have and Have Not"),
         ("Warhamer 40,000: Dawn of War", "Warhammer 40,000: Dawn of War"),
     ],
 )
@@ -270,13 +245,16 @@ def test_a_title_that_was_had_is_named_and_replaced_by_a_near_item_without_an_em
         ("...", "..."),
         ("I recommend Stardew Valley.", "Stardew Valley"),
         ("the user liked Braid, and then Stardew Valley a lot", None),
+        ("Portal 2: the board game", None),
         ("Portal 3", None),
         ("", None),
     ],
 )
-def test_a_title_is_told_from_a_text_that_only_contains_one(grounder: Grounder, text: str, title: str | None) -> None:
-    item = grounder.titled(text)
-    assert (item and item.title) == title
+def test_a_text_names_an_item_only_if_the_whole_text_is_its_title(
+    grounder: Grounder, text: str, title: str | None
+) -> None:
+    match = grounder.named(text)
+    assert (match and match.item.title) == title
 
 
 def test_nearest_mode_takes_exact_titles_or_the_nearest_embedding_whatever_was_had() -> None:
@@ -396,6 +374,14 @@ def test_text_that_names_no_single_item_is_told_in_words(text: str, reason: str 
     assert looks_like_no_item(text, CATALOGUE) == reason
 
 
+@pytest.mark.parametrize(
+    "title",
+    ["The Lord of the Rings", "Flower of My Secret, The (La flor de mi secreto)", "stardew valley", "", "Тихий дон"],
+)
+def test_a_title_is_no_sentence(title: str) -> None:
+    assert not is_sentence(title)
+
+
 def test_stop_words_and_genres_that_are_titles_are_items() -> None:
     catalogue = Catalogue(
         [
@@ -512,6 +498,14 @@ def test_recorded_groundings_that_kept_the_title_agree(steam: Catalogue, steam_g
         match = steam_grounder.match(text)
         assert normalize(match.item.title) == normalize(title)
         assert match.kind in ("exact", "normalized")
+
+
+@pytest.mark.shared_data
+def test_no_recorded_title_is_taken_for_a_sentence_or_a_list(steam: Catalogue) -> None:
+    pairs = json.loads(recorded("grounding_train.json").read_text(encoding="utf-8"))
+    assert not any(map(is_sentence, pairs))
+    reasons = {looks_like_no_item(text, steam) for text in pairs}
+    assert reasons == {None, "a bare genre", "a kind of item, not a title"}
 
 
 @pytest.mark.shared_data

@@ -242,7 +242,7 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     assert triples(load_ratings("csv", 0, given)) == triples(read_csv(folder))
     assert load_ratings("csv", 0, given).catalogue == read_csv(folder).catalogue
     (folder / "r.parquet").write_bytes(b"PAR1" + bytes(100))
-    with pytest.raises(BadInputError, match=r"r\.parquet is no Parquet file"):
+    with pytest.raises(BadInputError, match=r"r\.parquet is damaged or not a Parquet file"):
         load_ratings("csv", 0, given)
 
 
@@ -296,8 +296,8 @@ def test_a_source_is_told_what_it_does_not_take(tmp_path: Path) -> None:
         ("movielens", SourceFiles(path=tmp_path, columns={"user": "u"}), "takes no --columns; it takes --path"),
         ("steam", SourceFiles(), "needs --path DIR, or --ratings FILE and --items FILE"),
         ("csv", SourceFiles(ratings=tmp_path), "needs --ratings FILE and --items FILE"),
-        ("csv", SourceFiles(columns={"stars": "u"}), "knows no 'stars'"),
-        ("amazon", SourceFiles(path=tmp_path), "holds none of these files: Books.jsonl"),
+        ("csv", SourceFiles(columns={"stars": "u"}), "has no column 'stars'"),
+        ("amazon", SourceFiles(path=tmp_path), "contains none of these files: Books.jsonl"),
     ]
     for source, one, words in given:
         with pytest.raises(BadInputError, match=words):
@@ -314,10 +314,10 @@ def cut_gzip(folder: Path) -> None:
 BAD: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "empty ratings": ("", ITEMS, r"r\.csv is empty"),
     "empty items": (R, "", r"i\.csv is empty"),
-    "header only": ("user,item,rating\n", ITEMS, "no line that can be used"),
+    "header only": ("user,item,rating\n", ITEMS, "no usable line"),
     "wrong columns": ("u,i,r\n1,2,3\n", ITEMS, "no column 'user', it has: u, i, r"),
     "wrong columns of items": (R, "item,name\n1,Emma\n", "no column 'title'"),
-    "too high": (R + "c,1,7,1\n", ITEMS, "rating 7 of item '1' lies outside 0.5-5"),
+    "too high": (R + "c,1,7,1\n", ITEMS, "rating 7 of item '1' is outside 0.5-5"),
     "too low": (R + "c,1,0,1\n", ITEMS, "rating 0 of item"),
     "not a number": (R + "c,1,NaN,1\n", ITEMS, "rating nan of item"),
     "infinite": (R + "c,1,inf,1\n", ITEMS, "rating inf of item"),
@@ -350,7 +350,7 @@ def no_gzip(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (cut_gzip, "damaged or cut short"),
+        (cut_gzip, "damaged or incomplete"),
         (bomb, "line 1 is longer"),
         (no_gzip, "damaged"),
         (Path.rmdir, "cannot be read"),

@@ -147,21 +147,21 @@ def test_a_visit_is_that_of_the_authors_environment(files: Path, tmp_path: Path)
 
 def test_rewards_are_given_for_the_users_of_a_table_alone(files: Path) -> None:
     world = imported(files)
-    with pytest.raises(BadInputError, match="split the user belongs to"):
+    with pytest.raises(BadInputError, match="split of the user"):
         world.split("train").rewards("40")
-    with pytest.raises(BadInputError, match="its own users alone"):
+    with pytest.raises(BadInputError, match="its own users only"):
         world.split("test").rewards("somebody", ["1", "2"])
 
 
 @pytest.mark.parametrize("name", ["train_rewards.npy", "test_distances.npy"])
-@pytest.mark.parametrize("how", ["missing", "changed", "cut short"])
+@pytest.mark.parametrize("how", ["missing", "changed", "incomplete"])
 def test_a_damaged_table_is_refused(files: Path, tmp_path: Path, name: str, how: str) -> None:
     imported(files).save(tmp_path / "old")
     path = tmp_path / "old" / name
     data = path.read_bytes()
     path.unlink()
     if how != "missing":
-        path.write_bytes(data[:-8] + (b"" if how == "cut short" else b"8" * 8))
+        path.write_bytes(data[:-8] + (b"" if how == "incomplete" else b"8" * 8))
     with pytest.raises(BadInputError, match=f"{name} cannot be used.*import-original old"):
         World.load(tmp_path / "old")
 
@@ -224,12 +224,12 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "NaN reward": (REWARDS, np.full((90, 40), np.nan), "finite"),
     "whole rewards": (REWARDS, np.ones((90, 40), int), "floating"),
     "rewards as objects": (REWARDS, np.array([[None]]), REWARDS),
-    "rewards cut short": (REWARDS, b"\x93NUMPY\x01\x00", REWARDS),
+    "rewards incomplete": (REWARDS, b"\x93NUMPY\x01\x00", REWARDS),
     "empty rewards": (REWARDS, b"", REWARDS),
     "empty distances": (DISTANCES, b"", DISTANCES),
     "distances of others": (DISTANCES, np.ones((3, 3)), "40 x 40"),
     "NaN distance": (DISTANCES, np.full((40, 40), np.nan), "finite"),
-    "distances as list": (DISTANCES, [[0.0]], "no NumPy array"),
+    "distances as list": (DISTANCES, [[0.0]], "contain a NumPy array"),
     "hostile distances": (DISTANCES, Runs(), "names 'builtins.eval'"),
 }
 
@@ -245,7 +245,7 @@ def test_a_faulty_file_is_named_in_one_line(files: Path, name: str) -> None:
 
 
 def test_a_name_that_is_no_folder_is_refused(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="no name for a world"):
+    with pytest.raises(BadInputError, match="not a valid name of a world"):
         import_original("../up", "steam", files, tmp_path)
 
 

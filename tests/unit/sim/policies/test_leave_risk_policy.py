@@ -53,12 +53,12 @@ def test_what_is_kept_gives_the_same_visits(world: World) -> None:
     )
     assert play(policy, world, "dev", user) == play(again, world, "dev", user)
     for weights in ([1.0] * 5, [float("nan")] * 6):
-        with pytest.raises(BadInputError, match="not those of an outlook"):
+        with pytest.raises(BadInputError, match="not those of a leave-risk model"):
             LeaveRiskModel.of(PairFeatures(world.catalogue, world.logs), weights)
 
 
 def test_only_train_users_may_teach_it_and_no_visit_is_no_outlook(world: World) -> None:
-    with pytest.raises(BadInputError, match="no user of the split 'train'"):
+    with pytest.raises(BadInputError, match="not a user of the split 'train'"):
         learn_leave_risk_policy(world, world.split("dev").users[:1], cohort=4, explore=0.3)
     policy, steps = learn_leave_risk_policy(world, [], cohort=4, explore=0.3)
     assert policy.outlook is None and steps == 0

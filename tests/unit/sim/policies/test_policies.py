@@ -237,7 +237,7 @@ def test_a_visit_longer_than_the_catalogue_goes_on_with_repeats_that_are_allowed
             ("best", "dev", None, 5),
             f"choose one of: {', '.join(POLICIES)}",
         ),
-        (("greedy", "test", None, 5), "no user of the split 'test'"),
+        (("greedy", "test", None, 5), "not a user of the split 'test'"),
         (("greedy", "dev", "nobody", 5), "'nobody' is no user"),
         (("greedy", "dev", None, 0), "at least 1"),
     ],

@@ -216,7 +216,7 @@ def test_the_guard_notices_who_may_read_a_table(world: World) -> None:
     [
         ({"split": "evening"}, "there is no split 'evening'"),
         ({"users": []}, "no user to visit"),
-        ({"users": ["nobody"]}, "'nobody' is no user of the split 'train'"),
+        ({"users": ["nobody"]}, "'nobody' is not a user of the split 'train'"),
         ({"max_steps": 0}, "at least 1"),
         ({"world": "/nowhere"}, "/nowhere"),
     ],
@@ -238,5 +238,5 @@ def test_a_step_needs_a_visit_and_an_item(world: World) -> None:
         with pytest.raises(BadInputError, match="positions run from 0"):
             env.step(np.int64(action))
     env.step(np.int64(0))
-    with pytest.raises(BadInputError, match="when a visit is over"):
+    with pytest.raises(BadInputError, match="after each visit"):
         env.step(np.int64(1))

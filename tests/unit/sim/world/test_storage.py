@@ -97,11 +97,11 @@ def test_an_existing_world_is_replaced_and_nothing_else_left(saved: Path) -> Non
 def test_what_is_no_world_is_not_replaced(world: World, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("dear diary")
-    with pytest.raises(BadInputError, match="something else than a world"):
+    with pytest.raises(BadInputError, match="is not a world"):
         world.save(tmp_path / "notes")
     assert (tmp_path / "notes" / "diary.txt").read_text() == "dear diary"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInputError, match="something else than a world"):
+    with pytest.raises(BadInputError, match="is not a world"):
         world.save(tmp_path / "file")
 
 

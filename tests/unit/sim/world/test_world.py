@@ -215,7 +215,7 @@ def test_faulty_requests_are_refused(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b", "x" * 65])
 def test_names_that_are_no_folder_names_are_refused(ratings: Ratings, name: str) -> None:
-    with pytest.raises(BadInputError, match="no name for a world"):
+    with pytest.raises(BadInputError, match="not a valid name of a world"):
         World.build(name, ratings)
 
 
