@@ -53,6 +53,8 @@ class _Guard:
 
 
 _guard = _Guard()
+# Commands started so far by this test process.
+starts: list[Command] = []
 
 
 def start(command: Command, **options: Any) -> subprocess.Popen[Any]:
@@ -64,6 +66,7 @@ def start(command: Command, **options: Any) -> subprocess.Popen[Any]:
     """
     process = subprocess.Popen(command, start_new_session=True, **options)
     _guard.tell("+", process.pid)
+    starts.append(command)
     return process
 
 
@@ -77,6 +80,8 @@ def end(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGTERM, p
     """
     if process.poll() is None:
         kill(process, sign)
+        # A stopped process obeys no signal but SIGKILL.
+        kill(process, signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
     kill(process, signal.SIGKILL)
@@ -91,13 +96,19 @@ def kill(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGKILL) 
 
 
 @contextmanager
-def started(command: Command, **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """Run a command while the block runs; arguments as for `start`."""
+def started(command: Command, sign: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Run a command while the block runs.
+
+    Args:
+        command: Program and arguments.
+        sign: First signal at the end of the block.
+        options: Further arguments of `subprocess.Popen`.
+    """
     process = start(command, **options)
     try:
         yield process
     finally:
-        end(process)
+        end(process, sign)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
@@ -120,7 +131,8 @@ def run(
         subprocess.CalledProcessError: It failed, and `check` is set.
     """
     pipes: dict[str, Any] = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-    with started(command, text=True, **pipes | options) as process:
+    # A command that takes too long is killed at once.
+    with started(command, signal.SIGKILL, text=True, **pipes | options) as process:
         stdout, stderr = process.communicate(typed, timeout=timeout)
     done = subprocess.CompletedProcess(list(map(str, command)), process.returncode, stdout, stderr)
     if check:

@@ -5,36 +5,37 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests import processes
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
-PATIENCE = 60.0
 # Started by the guard itself, or a class of `subprocess` that is named and not called.
 ALLOWED = {"processes.py"}
 # A test run that starts a group of two processes, says their ids, and waits.
 PROGRAM = """
-import sys, time
+import signal, time
 from tests.processes import start
-child = "import subprocess, sys; other = subprocess.Popen(['sleep', '1000']); print(other.pid, flush=True); other.wait()"
-process = start([sys.executable, '-c', child], stdout=-1, text=True)
+# A shell may have started this program with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+process = start(['sh', '-c', 'sleep 1000 & echo $!; wait'], stdout=-1, text=True)
 print(process.pid, process.stdout.readline().strip(), flush=True)
 time.sleep(1000)
 """
 
 
-def gone(pid: int) -> None:
-    """Wait until a process has ended."""
-    stat, deadline = Path(f"/proc/{pid}/stat"), time.monotonic() + PATIENCE
+def gone(pid: int) -> bool:
+    """Return whether a process has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     # An ended process whose parent has not read its exit code is a zombie, Z.
-    while stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z":
-        assert time.monotonic() < deadline, f"process {pid} goes on"
-        time.sleep(0.02)
+    return stat.rsplit(")", 1)[1].split()[0] == "Z"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
@@ -44,15 +45,13 @@ def test_no_process_outlives_the_test_process(sign: signal.Signals) -> None:
         leader, child = map(int, process.stdout.readline().split())
         assert os.getpgid(child) == leader != os.getpgid(process.pid)
         process.send_signal(sign)
-        process.wait(30)
-        gone(leader)
-        gone(child)
+        until(lambda: gone(process.pid) and gone(leader) and gone(child), "the end of the three processes")
 
 
 def test_a_command_ends_with_its_children() -> None:
     with processes.started(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
-    gone(child)
+    until(lambda: gone(child), "the end of the child")
     assert process.returncode == -signal.SIGTERM
     with pytest.raises(subprocess.TimeoutExpired):
         processes.run(["sleep", "1000"], timeout=0.01)
@@ -66,7 +65,11 @@ def test_input_output_and_exit_code_of_a_command_are_returned() -> None:
 
 
 def test_all_tests_start_processes_in_this_way() -> None:
-    starts = re.compile(r"\bsubprocess\.(run|call|check_call|check_output|Popen)\(|os\.(system|fork|spawn\w*)\(")
+    starts = re.compile(
+        r"\bsubprocess\.(run|call|check_call|check_output|getoutput|getstatusoutput|Popen)\("
+        r"|\bfrom subprocess import|\bcreate_subprocess_(exec|shell)\(|\bsubprocess_(exec|shell)\("
+        r"|\bos\.(system|popen|fork\w*|spawn\w+|posix_spawn\w*)\(|\bpty\.(fork|spawn)\("
+    )
     found = [
         f"{file.relative_to(TESTS)}: {line.strip()}"
         for file in TESTS.rglob("*.py")
