@@ -53,8 +53,6 @@ class _Guard:
 
 
 _guard = _Guard()
-# Commands started so far by this test process.
-starts: list[Command] = []
 
 
 def start(command: Command, **options: Any) -> subprocess.Popen[Any]:
@@ -66,7 +64,6 @@ def start(command: Command, **options: Any) -> subprocess.Popen[Any]:
     """
     process = subprocess.Popen(command, start_new_session=True, **options)
     _guard.tell("+", process.pid)
-    starts.append(command)
     return process
 
 
