@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
+
+from tests.processes import started
 
 PATIENCE = 60.0
 EXECUTABLE = shutil.which("chromium")
@@ -41,13 +44,9 @@ def browser(profile: Path) -> Iterator[str]:
     """Start Chromium with an empty profile, and yield the address of its DevTools."""
     assert EXECUTABLE is not None
     command = [EXECUTABLE, *QUIET, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            listening = (line for line in process.stderr if line.startswith("DevTools listening on "))
-            yield next(listening).rsplit(" ", 1)[1].strip()
-        finally:
-            process.kill()
+    with started(command, signal.SIGKILL, stderr=subprocess.PIPE, text=True) as process:
+        listening = (line for line in process.stderr if line.startswith("DevTools listening on "))
+        yield next(listening).rsplit(" ", 1)[1].strip()
 
 
 def open_page(devtools: str, page: Path, width: int, questions: tuple[str, ...], *, dark: bool = False) -> Visited:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.servers import GUARDED, ChromaServer, Server, serving
+from tests.servers import GUARDED, ChromaServer, Server, serving, serving_chroma
 
 # Nothing leaves the machine, not even from processes that the tests start.
 os.environ.update(LANGGRAPH_CLI_NO_ANALYTICS="1", LANGSMITH_TRACING="false", ANONYMIZED_TELEMETRY="False")
@@ -23,6 +24,11 @@ for name in (
     "LANGSMITH_API_KEY",
 ):
     os.environ.pop(name, None)
+
+
+# No test is about the time of an example: on a busy machine one may take long, and drawing it too.
+settings.register_profile("billp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("billp")
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +72,8 @@ def guarded(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
     """Chroma server, shared by the tests; a test that needs an empty one empties it."""
-    server = ChromaServer(tmp_path_factory.mktemp("chroma"))
-    try:
-        server.wait()
+    with serving_chroma(tmp_path_factory.mktemp("chroma")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import http.client
 import ssl
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from tests.processes import run
 
 
 class ReverseProxy:
@@ -80,14 +81,13 @@ class ReverseProxy:
 def self_signed(folder: Path) -> tuple[Path, Path]:
     """Create a certificate for 127.0.0.1; return the server's file, with the key, and the clients' file."""
     certificate, both = folder / "ca.pem", folder / "server.pem"
-    subprocess.run(
+    run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
             *("-keyout", str(both), "-out", str(certificate), "-days", "2"),
             *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
         ],
         check=True,
-        capture_output=True,
     )
     both.write_bytes(both.read_bytes() + certificate.read_bytes())
     return both, certificate

@@ -1,6 +1,5 @@
 """Real server processes on free loopback ports: LangGraph Server as started by `make dev`, and `chroma run`."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -8,9 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +16,15 @@ import httpx
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.processes import end, kill, start, started
+from tests.waiting import until
+
 ROOT = Path(__file__).resolve().parents[1]
 LANGGRAPH = Path(sys.executable).with_name("langgraph")
-START_SECONDS = 90
 TOKEN_OF = {"ann": "token-of-ann-0123456789", "bob": "token-of-bob-0123456789"}
 # Ann may share: her visits teach, and she may write memories that others recall.
 TOKENS: dict[str, Any] = {TOKEN_OF["ann"]: {"name": "ann", "share": True}, TOKEN_OF["bob"]: "bob"}
 OPEN, GUARDED = "langgraph.json", "langgraph.auth.json"
-DEADLINE = 30.0
 
 
 def free_port() -> int:
@@ -36,22 +33,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(
-    folder: Path, home: Path, port: int, *, jobs: int = 10, configuration: str = OPEN, **settings: Any
-) -> subprocess.Popen[bytes]:
-    """Start a server on a copy of a configuration, so that its own files stay out of the checkout."""
-    folder.mkdir()
-    for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
-        (folder / name).symlink_to(ROOT / name)
-    changed = json.loads((ROOT / configuration).read_text(encoding="utf-8")) | settings
-    (folder / "langgraph.json").write_text(json.dumps(changed), encoding="utf-8")
-    return develop(folder, home, port, jobs=jobs)
-
-
 def develop(folder: Path, home: Path, port: int, *, jobs: int = 10, **environment: str) -> subprocess.Popen[bytes]:
     """Start `langgraph dev` in a folder with a `langgraph.json`."""
     with (folder / "log").open("w") as log:
-        return subprocess.Popen(
+        return start(
             [
                 *(LANGGRAPH, "dev", "--no-browser", "--no-reload", "--n-jobs-per-worker", str(jobs)),
                 *("--host", "127.0.0.1", "--port", str(port)),
@@ -60,21 +45,15 @@ def develop(folder: Path, home: Path, port: int, *, jobs: int = 10, **environmen
             env=os.environ | {"BILLP_HOME": str(home), "BILLP_TOKENS": json.dumps(TOKENS)} | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
 
-async def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the server answers; return False if it ends or takes too long."""
-    async with httpx.AsyncClient() as client:
-        for _ in range(START_SECONDS * 5):
-            if process.poll() is not None:
-                return False
-            try:
-                return (await client.get(f"{url}/ok")).status_code == 200
-            except httpx.TransportError:
-                await asyncio.sleep(0.2)
-    return False
+def answers(url: str) -> bool:
+    """Return whether a server answers at an address."""
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def last_words(log: Path) -> str:
@@ -85,7 +64,7 @@ class Server(NamedTuple):
     """Running server."""
 
     url: str
-    pid: int
+    process: subprocess.Popen[bytes]
     log: Path
 
     def http(self, name: str = "", **headers: str) -> httpx.AsyncClient:
@@ -104,62 +83,77 @@ def authorization(name: str) -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path, built_home: Path, **settings: Any) -> Iterator[Server]:
-    """Run a server while the block runs.
+    """Run a server while the block runs, with a copy of a home folder.
 
     Args:
         folder: Empty folder for the server's files.
         built_home: Home folder with the required worlds, which is copied.
-        settings: Number of `jobs` at once, the `configuration` to start from (OPEN, or GUARDED with authentication),
-            and further entries of the configuration, such as `env`.
+        settings: As for `deployed`.
     """
     shutil.copytree(built_home, folder / "home")
-    port = free_port()
-    process = start(folder / "deployment", folder / "home", port, **settings)
-    with answering(process, port, folder / "deployment" / "log") as server:
+    with deployed(folder / "deployment", folder / "home", **settings) as server:
         yield server
 
 
 @contextmanager
-def answering(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator[Server]:
-    """Wait for a started server, and end it after the block."""
+def deployed(
+    folder: Path, home: Path, *, jobs: int = 10, configuration: str = OPEN, **settings: Any
+) -> Iterator[Server]:
+    """Run a server while the block runs, on a copy of a configuration, so that its files stay out of the checkout.
+
+    Args:
+        folder: Folder to create for the server's files.
+        home: Home folder.
+        jobs: Runs at once.
+        configuration: Configuration to start from: OPEN, or GUARDED with authentication.
+        settings: Further entries of the configuration, such as `env`.
+    """
+    folder.mkdir()
+    for name in ("graph", "nodes", "memory", "sim", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    changed = json.loads((ROOT / configuration).read_text(encoding="utf-8")) | settings
+    (folder / "langgraph.json").write_text(json.dumps(changed), encoding="utf-8")
+    with developing(folder, home, jobs=jobs) as server:
+        yield server
+
+
+@contextmanager
+def developing(folder: Path, home: Path, **options: Any) -> Iterator[Server]:
+    """Run `langgraph dev` while the block runs, in a folder with a `langgraph.json`."""
+    port, log = free_port(), folder / "log"
+    process = develop(folder, home, port, **options)
     url = f"http://127.0.0.1:{port}"
     try:
-        assert asyncio.run(answers(url, process)), last_words(log)
-        yield Server(url, process.pid, log)
+        until(lambda: process.poll() is not None or answers(f"{url}/ok"), f"the server at {url}")
+        assert process.poll() is None, last_words(log)
+        yield Server(url, process, log)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        end(process)
 
 
-class ChromaServer:
-    """`chroma run` on a free loopback port."""
+class ChromaServer(NamedTuple):
+    """Running `chroma run`."""
 
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        program = str(Path(sys.executable).with_name("chroma"))
-        self.process = subprocess.Popen(
-            [program, "run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    url: str
+    process: subprocess.Popen[bytes]
 
-    def wait(self) -> None:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        end = time.monotonic() + DEADLINE
-        while True:
-            try:
-                direct.open(f"{self.url}/api/v2/heartbeat", timeout=1).close()
-                return
-            except (urllib.error.URLError, OSError):
-                assert self.process.poll() is None, "chroma run ended at once"
-                assert time.monotonic() < end, "chroma run did not answer in time"
-                time.sleep(0.05)
+    def hang(self) -> None:
+        """Stop the server from answering, with its connections open."""
+        kill(self.process, signal.SIGSTOP)
 
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def go_on(self) -> None:
+        """Let a stopped server answer again."""
+        kill(self.process, signal.SIGCONT)
+
+
+@contextmanager
+def serving_chroma(folder: Path) -> Iterator[ChromaServer]:
+    """Run a Chroma server on a free loopback port while the block runs, with its records in a folder."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    program = Path(sys.executable).with_name("chroma")
+    command = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(lambda: process.poll() is not None or answers(f"{url}/api/v2/heartbeat"), f"the Chroma server at {url}")
+        assert process.poll() is None, "chroma run ended at once"
+        yield ChromaServer(url, process)

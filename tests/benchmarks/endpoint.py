@@ -39,6 +39,7 @@ from nodes.llm.prompting import build_messages
 from nodes.llm.prompts import default_prompt
 from nodes.state import VisitInput
 from nodes.tools.open_world import default_world, load_world, open_world
+from tests.processes import started
 
 LATENCY = 0.2
 VISITS = 100
@@ -79,12 +80,8 @@ class Measured(NamedTuple):
 def endpoint() -> Iterator[str]:
     """Start an endpoint in its own process and yield its address."""
     command = [sys.executable, "-m", "tests.scripted", str(LATENCY)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
 
 
 async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency: int) -> Measured:

@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +23,7 @@ from langgraph_sdk.client import LangGraphClient
 from rich.console import Console
 
 from nodes.tools.open_world import close_worlds, open_world_now
+from tests.processes import run
 from tests.servers import Server, serving
 
 CONCURRENT = 200
@@ -79,19 +79,19 @@ async def visit_at_once(url: str, visit: dict[str, Any], count: int, **run: Any)
 
 def memory_of(pid: int) -> float:
     """Return the resident memory of a process in megabytes."""
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    shown = run(["ps", "-o", "rss=", "-p", str(pid)], check=True)
     return int(shown.stdout) / 1024
 
 
 async def memory_over(server: Server, count: int, one: Callable[[int], Awaitable[Any]]) -> list[float]:
     """Run an operation `count` times, ten at once; return the server's megabytes at the start and after each tenth."""
-    sizes = [memory_of(server.pid)]
+    sizes = [memory_of(server.process.pid)]
     for sample in range(SAMPLES):
         size = max(1, count // SAMPLES // AT_ONCE)
         for turn in range(size):
             start = (sample * size + turn) * AT_ONCE
             await asyncio.gather(*(one(number) for number in range(start, start + AT_ONCE)))
-        sizes.append(memory_of(server.pid))
+        sizes.append(memory_of(server.process.pid))
     return sizes
 
 

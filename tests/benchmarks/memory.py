@@ -6,7 +6,6 @@ Each size runs in its own process. Vectors have 384 dimensions and form clusters
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from rich.table import Table
 from memory.chroma.layout import ImportedRecord
 from memory.search.vectors import Vector, unit
 from memory.store import ChromaStore
+from tests.processes import run
 
 DIMENSION = 384
 USERS = 1_000
@@ -158,8 +158,9 @@ def main() -> None:
         return
     sizes = [10_000, 100_000, *([1_000_000] if os.environ.get("FULL") == "1" else [])]
     command = [sys.executable, "-m", "tests.benchmarks.memory"]
-    runs = [subprocess.run([*command, str(size)], stdout=subprocess.PIPE, text=True, check=True) for size in sizes]
-    columns = [json.loads(run.stdout) for run in runs]
+    # The largest size takes longer than any command of a test.
+    runs = [run([*command, str(size)], timeout=3_600, check=True, stderr=None) for size in sizes]
+    columns = [json.loads(done.stdout) for done in runs]
     table = Table("measured", *(f"{size:,}" for size in sizes), title=f"{os.cpu_count()} cores, {DIMENSION} dimensions")
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))

@@ -5,7 +5,6 @@ import doctest
 import inspect
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,8 @@ from langgraph.store.base import PutOp
 from memory.chroma.errors import BadRecordError
 from memory.chroma.layout import CHUNK
 from memory.store import ChromaStore
-from tests.servers import ChromaServer
+from tests.processes import run
+from tests.servers import serving_chroma
 from tests.stores import DIMENSION
 
 ROOT = Path(__file__).parents[2]
@@ -93,12 +93,8 @@ async def test_writes_from_many_tasks_all_arrive(ours: ChromaStore) -> None:
 def own_url(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of an empty server, since the shared test server is bound to another embedding."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ChromaServer(tmp_path_factory.mktemp("chroma"))
-    try:
-        server.wait()
+    with serving_chroma(tmp_path_factory.mktemp("chroma")) as server:
         yield server.url
-    finally:
-        server.stop()
 
 
 SLOW = PutOp(("a", "b"), "k", {"text": "slow"})
@@ -183,6 +179,6 @@ def test_the_examples_of_its_documentation_run_as_they_stand(
 def test_the_example_for_other_projects_runs_as_it_stands(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "memory.md").read_text(encoding="utf-8"), re.DOTALL)
     here = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True)
-    assert run.stdout == "{'text': 'likes tea'}\n", run.stderr
+    done = run([sys.executable, "-c", code], cwd=tmp_path, env=here)
+    assert done.stdout == "{'text': 'likes tea'}\n", done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["my-memory"]

@@ -62,7 +62,7 @@ async def test_without_the_guard_an_edited_state_does_reach_another_person(monke
     assert any("identity, profile: reached lessons/people:tiny/ann" in fault for fault in faults)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(users=IDS)
 def test_without_shared_memory_a_user_recalls_their_own_alone(users: list[str]) -> None:
     async def check() -> None:

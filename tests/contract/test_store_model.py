@@ -158,14 +158,14 @@ LIMITS = pytest.mark.parametrize("limit", [20_000, 2], ids=["cache", "index"])
 
 
 @LIMITS
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(done=steps([None]))
 def test_any_sequence_of_operations_is_answered_as_by_langgraphs_store(limit: int, done: list[Any]) -> None:
     check(limit, done)
 
 
 @LIMITS
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(done=steps(LIVES))
 def test_and_so_is_one_with_times_to_live(limit: int, done: list[Any]) -> None:
     check(limit, done)
@@ -176,7 +176,7 @@ def test_and_so_is_one_with_times_to_live(limit: int, done: list[Any]) -> None:
     key=st.text(),
     label=st.text(min_size=1).filter(lambda text: "." not in text and "\x00" not in text),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_json_comes_back_as_it_was(value: dict[str, Any], key: str, label: str) -> None:
     with chroma() as store:
         store.put(("u", label), key, value)

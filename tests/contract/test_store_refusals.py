@@ -25,6 +25,7 @@ from langgraph.store.base import (
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
 from memory.store import ChromaStore
 from tests.stores import DIMENSION, OURS, Clock, FakeEmbeddings, chroma
+from tests.waiting import PATIENCE
 
 PLACE = ("a", "b")
 DEEP: Any = []
@@ -246,18 +247,18 @@ def test_closing_ends_a_sweep_that_is_under_way(
 
     def slow(*args: Any) -> Any:
         amid.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE)
         return sweep(*args)
 
     monkeypatch.setattr(store.backend, "sweep", slow)
     store.start_ttl_sweeper(0.0001)
-    assert amid.wait(20)
+    assert amid.wait(PATIENCE)
     closing = threading.Thread(target=store.close, daemon=True)
     closing.start()
     while not store.closed:
         closing.join(0.01)
     go_on.set()
-    closing.join(20)
+    closing.join(PATIENCE)
     assert not closing.is_alive() and not caplog.records
     with pytest.raises(StoreError, match="is closed"):
         store.get(PLACE, "0")

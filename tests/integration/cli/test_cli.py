@@ -2,38 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from graph.cli import main
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def billp(home: Path, *args: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graph.cli", *args],
-        env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"} | env,
-        cwd=ROOT.parent if home.parent.is_file() else home.parent,
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def refused(run: subprocess.CompletedProcess[str]) -> str:
-    """Check that a command was refused as bad usage, and return its one line."""
-    assert run.returncode == 2, run.stderr
-    assert run.stdout == ""
-    assert run.stderr.count("\n") == 1 and run.stderr.startswith("billp: "), run.stderr
-    return run.stderr
+from tests.commands import BILLP, ROOT, billp, billp_process, environment_of, refused
+from tests.processes import started
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -197,21 +176,28 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["jump"], "No such command"),
     ],
 )
-def test_bad_usage_gets_one_line_and_leaves_nothing(
-    home: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Run in this process: with so many cases, starting a process would take longer than finding the error.
+def test_bad_usage_gets_one_line_and_leaves_nothing(home: Path, args: list[str], words: str) -> None:
     before = sorted(home.rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["billp", *args])
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    shown = capsys.readouterr()
-    assert words in refused(subprocess.CompletedProcess(args, int(str(ended.value)), shown.out, shown.err))
+    assert words in refused(billp(home, *args))
     assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["world", "list"], 0),
+        (["recommend", "--server", "http://127.0.0.1:9"], 1),
+        (["episode", "--world", "mars"], 2),
+        (["--help"], 0),
+    ],
+)
+def test_the_program_prints_and_ends_as_in_the_test_process(home: Path, args: list[str], code: int) -> None:
+    # The other tests run commands in the process, so this one compares with the program that users start.
+    program, here = billp_process(home, *args), billp(home, *args)
+    assert program.returncode == here.returncode == code
+    # The help names the program by how this process was started.
+    shown, expected = (re.sub(r"^Usage: .* \[", "Usage: billp [", one.stdout) for one in (program, here))
+    assert (shown, program.stderr) == (expected, here.stderr)
 
 
 def test_a_user_without_history_is_refused(home: Path) -> None:
@@ -270,7 +256,8 @@ def test_an_unwritable_folder_is_named(home: Path, tmp_path: Path) -> None:
 
 
 def test_debug_shows_where_an_error_came_from(home: Path) -> None:
-    run = billp(home, "--debug", "episode", "--world", "mars")
+    # A process of its own: Python prints the traceback as it ends.
+    run = billp_process(home, "--debug", "episode", "--world", "mars")
     assert "Traceback" in run.stderr and run.returncode == 1
 
 
@@ -284,29 +271,33 @@ def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
 
 def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
     args = ["study", "--world", "tiny", "--train", "400", "--test", "12", "--seeds", "2", "--variants", "billp,react"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graph.cli", *args, "--out", "ended"],
-        env=os.environ | {"BILLP_HOME": str(home)},
+    # A process of its own, since it gets a signal.
+    with started(
+        [*BILLP, *args, "--out", "ended"],
+        env=environment_of(home),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )
-    # The study is under way when a cell has opened its memory.
-    deadline = time.monotonic() + 60
-    while not list(home.glob("runs/.ended.unfinished/memory/*/chroma.sqlite3")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "billp: stopped; run the same command to resume" and "Traceback" not in errors
-    assert [one.name for one in (home / "runs").iterdir()] == [".ended.unfinished"]
-    with pytest.raises(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
+    ) as process:
+        # The study is under way when a cell has opened its memory.
+        memories = "runs/.ended.unfinished/memory/*/chroma.sqlite3"
+        until(lambda: process.poll() is not None or [*home.glob(memories)])
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 130
+        assert errors.splitlines()[-1] == "billp: stopped; run the same command to resume" and "Traceback" not in errors
+        assert [one.name for one in (home / "runs").iterdir()] == [".ended.unfinished"]
+        until(lambda: group_is_gone(process.pid), "the end of the workers")
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_an_endpoint_that_does_not_answer_is_named_in_one_line(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands for the authors' files and for recorded runs, run as a user runs them."""
+"""Commands for the authors' files and for recorded runs, run in this process."""
 
 import json
 import pickle
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.integration.cli.test_cli import billp, refused
+from tests.commands import billp, refused
 from tests.original_files import write_original
 
 

@@ -1,13 +1,12 @@
 """Commands that only look at files import nothing heavy, so that they answer at once."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.commands import ROOT, environment_of
+from tests.processes import run
 
 HEAVY = ("chromadb", "matplotlib", "onnxruntime", "langgraph", "openai", "scipy")
 PROGRAM = """
@@ -25,10 +24,7 @@ sys.exit(code)
 
 @pytest.mark.parametrize("command", [["--help"], ["world", "list"], ["study", "--help"], ["memory", "--help"]])
 def test_a_command_that_only_looks_imports_nothing_heavy(home: Path, command: list[str]) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *command],
-        cwd=ROOT, env=os.environ | {"BILLP_HOME": str(home)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    imported = run.stderr.rpartition("imported: ")[2].split()
+    done = run([sys.executable, "-c", PROGRAM, *command], cwd=ROOT, env=environment_of(home))
+    assert done.returncode == 0, done.stderr
+    imported = done.stderr.rpartition("imported: ")[2].split()
     assert "graph" in imported and not {*HEAVY} & {*imported}

@@ -1,37 +1,29 @@
-"""Commands of `billp memory`, run in this process: starting a process takes longer than most of them."""
+"""Commands of `billp memory`."""
 
-import io
 import json
 import os
 import pty
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from langgraph.store.base import PutOp
-from rich.console import Console
 
-import graph.cli.memory.commands
-from graph.cli import main
 from memory.recall import write_ops
 from memory.records import Experience, Lesson, Record, Statement, Value, record
 from memory.store import ChromaStore
 from nodes.tools.open_world import open_world_now
-from tests.integration.cli.test_cli import ROOT, refused
-from tests.integration.cli.test_cli import billp as billp_apart
-from tests.servers import ChromaServer
+from tests.commands import BILLP, ROOT, billp, environment_of, refused
+from tests.processes import run
+from tests.servers import serving_chroma
 from tests.stores import FakeEmbeddings
 
 DOCUMENT = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
-WIDTH = 100
 NOTHING_LEFT = "verified: none left"
 
 
@@ -57,22 +49,6 @@ RECORDS = [
     record(Value(visit="a", user_id="2", situation="Doom (Action)", distance=None, target=-1.5), 0),
 ]
 PROFILE = PutOp(("profiles", "people:tiny", "2"), "profile", {"text": "no war", "ratings": {"1": 4.0}}, False)
-
-
-def billp(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command, and return its output and exit code."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
-        patch.chdir(home.parent)
-        patch.setattr(sys, "argv", ["billp", *args])
-        patch.setattr(graph.cli.memory.commands, "out", Console(width=WIDTH))
-        for name, value in ({"BILLP_HOME": str(home)} | env).items():
-            patch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            main()
-    code = ended.value.code
-    assert isinstance(code, int)
-    return subprocess.CompletedProcess(args, code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture
@@ -337,15 +313,12 @@ def test_nobody_is_forgotten_unless_somebody_says_so(filled: Path) -> None:
         outer, inner = pty.openpty()
         try:
             os.write(outer, f"{answer}\n".encode())
-            run = subprocess.run(
-                [sys.executable, "-m", "graph.cli", "memory", "forget", "--user", "2"],
-                env=os.environ | {"BILLP_HOME": str(filled), "PYTHONPATH": str(ROOT)},
-                stdin=inner, capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
+            # A process of its own, since it asks at a terminal alone.
+            done = run([*BILLP, "memory", "forget", "--user", "2"], env=environment_of(filled), stdin=inner)
         finally:
             os.close(outer)
             os.close(inner)
-        assert run.returncode == code and "Delete them?" in run.stdout
+        assert done.returncode == code and "Delete them?" in done.stdout
     assert read(filled, "list", "--user", "2")["records"] == 0
 
 
@@ -380,8 +353,8 @@ def test_a_studys_memory_is_read_and_stays_as_it_is(filled: Path) -> None:
     assert read(filled, "search", "war", *of_cell)
     assert told(filled, "export", "-", *of_cell).count("\n") == 9
     assert files_below(filled) == before
-    for run, cell in (("mine", "../../../memory"), ("nope", ""), ("../x", ""), ("", "billp-0")):
-        assert refused(billp(filled, "memory", "list", *["--run", run][: 2 * bool(run)], "--cell", cell))
+    for name, cell in (("mine", "../../../memory"), ("nope", ""), ("../x", ""), ("", "billp-0")):
+        assert refused(billp(filled, "memory", "list", *["--run", name][: 2 * bool(name)], "--cell", cell))
     assert "No such option" in refused(billp(filled, "memory", "forget", "--user", "2", "--run", "mine"))
     shutil.rmtree(filled / "runs" / "mine" / "memory" / "reflexion-0")
     assert read(filled, "list", "--run", "mine")["records"] == 9
@@ -406,12 +379,8 @@ def test_memories_that_cannot_be_used_are_refused_with_one_line(filled: Path, tm
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ChromaServer(tmp_path / "server")
-    try:
-        server.wait()
+    with serving_chroma(tmp_path / "server") as server:
         yield server.url
-    finally:
-        server.stop()
 
 
 def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: str) -> None:
@@ -447,7 +416,7 @@ def test_memories_of_the_original_are_recalled_in_visits(home: Path, tmp_path: P
     shown = read(home, "show", "experiences", "--user", "recorded")
     assert {one["value"]["item_id"] for one in shown} == {catalogue[2].id, ""}
     for variant in ("billp", "billp_outlook"):
-        run = billp_apart(home, "episode", "--world", "tiny", "--max-steps", "2", "--variant", variant)
+        run = billp(home, "episode", "--world", "tiny", "--max-steps", "2", "--variant", variant)
         assert run.returncode == 0, run.stderr
     told(home, "forget", "--user", "recorded", "--yes")
     assert read(home, "list", "--user", "recorded")["records"] == 0
@@ -486,7 +455,7 @@ def test_the_document_shows_what_the_commands_print(home: Path, tmp_path: Path) 
         command.split()[2] for command, _ in commands if command.startswith("billp memory")
     }
     for command, expected in commands:
-        run = (billp if "memory" in command else billp_apart)(home, *shlex.split(command)[1:], BILLP_HOME="home")
+        run = billp(home, *shlex.split(command)[1:], BILLP_HOME="home")
         assert run.returncode == 0, f"{command}: {run.stderr}"
         if f"$ {command}" in DOCUMENT:
             said = run.stdout + (run.stderr if "export" in command else "")

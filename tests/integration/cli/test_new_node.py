@@ -1,27 +1,19 @@
 """`billp new-node`: the written role passes lint, type checks and its own tests unchanged."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.servers import answering, develop, free_port
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MYPYPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+from tests.commands import ROOT, billp, refused
+from tests.processes import run
+from tests.servers import developing
 
 
 def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> None:
-    made = run(tmp_path, "graph.cli", "new-node", "fairness_guard")
+    made = billp(tmp_path / "home", "new-node", "fairness_guard")
     assert made.returncode == 0, made.stderr
     folder = tmp_path / "fairness_guard"
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
@@ -34,12 +26,15 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
     }
     assert all(f"fairness_guard/{file}" in made.stdout for file in files)
     for check in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", "-q"]):
-        done = run(folder, *check)
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "MYPYPATH": str(ROOT)}
+        done = run([sys.executable, "-m", *check], cwd=folder, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "10 passed" in done.stdout
-    port = free_port()
-    process = develop(folder, tmp_path / "home", port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
-    with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    path = f"{folder}{os.pathsep}{ROOT}"
+    with (
+        developing(folder, tmp_path / "home", PYTHONPATH=path) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
         asked = {"assistant_id": "fairness_guard", "input": {"world": "tiny", "max_steps": 3}}
         output = client.post("/runs/wait", json=asked).json()
         assert all(step["outcomes"]["fairness_guard"] == "ok" for step in output["steps"])
@@ -57,14 +52,12 @@ def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> N
     ],
 )
 def test_a_name_that_would_not_work_is_refused(tmp_path: Path, name: str, told: str) -> None:
-    done = run(tmp_path, "graph.cli", "new-node", name)
-    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
+    assert told in refused(billp(tmp_path / "home", "new-node", name))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("mine")
-    done = run(tmp_path, "graph.cli", "new-node", "guard", "--folder", "here")
-    assert done.returncode == 2 and "already exists" in done.stderr
+    assert "already exists" in refused(billp(tmp_path / "home", "new-node", "guard", "--folder", "here"))
     assert [file.name for file in (tmp_path / "here").iterdir()] == ["mine.txt"]

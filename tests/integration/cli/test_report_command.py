@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.test_cli import billp, refused
+from tests.commands import billp, refused
 
 STUDY = ("study", "--world", "tiny", "--train", "2", "--test", "2", "--variants", "act_only,random", "--max-steps", "5")
 

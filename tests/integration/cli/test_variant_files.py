@@ -3,9 +3,7 @@
 import ast
 import asyncio
 import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,8 @@ from graph.variants import VARIANTS, settings_schema
 from nodes.context import Context
 from nodes.state import VisitInput
 from sim.errors import BadInputError
+from tests import commands
+from tests.commands import Run, refused
 from tests.examples import indented_code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,16 +49,12 @@ def write(name: str, text: str = MOOD) -> str:
     return f"./{name}:variant"
 
 
-def billp(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "graph.cli", *args]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 2 and done.stdout == "", done.stderr
-    assert done.stderr.startswith("billp: ") and done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+def billp(home: Path, *args: str) -> Run:
+    """Run a command that knows no file of an earlier one."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(VARIANTS, "_added", {})
+        patched.setattr("graph.variant_files._loaded", {})
+        return commands.billp(home, *args)
 
 
 def test_a_study_plays_a_variant_of_a_file_in_worker_processes(home: Path) -> None:

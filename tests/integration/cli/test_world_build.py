@@ -1,23 +1,19 @@
-"""`billp world build` on files, run as a user runs it: its output, and one line for invalid files."""
+"""`billp world build` on files: its output, and one line for invalid files."""
 
 import gzip
 import json
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from graph.cli import main
 from sim.data.sources import load_ratings
 from sim.data.streaming import LONGEST_LINE
 from sim.world import World
+from tests.commands import BILLP, ROOT, Run, billp, environment_of, refused
+from tests.processes import run
 
-ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = "user=userId,item=movieId,rating=rating,time=timestamp"
 
 
@@ -36,28 +32,27 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build(folder: Path, home: Path, *args: str, most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        # A limit on file size simulates a full disk.
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
+def arguments(folder: Path, *args: str) -> list[str]:
     files = ["--ratings", str(folder / "ratings.csv"), "--items", str(folder / "movies.csv"), "--columns", COLUMNS]
-    return subprocess.run(
-        [sys.executable, "-m", "graph.cli", "world", "build", "mine", "--from", "csv", *files, *args],
-        env=os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": str(ROOT)},
-        preexec_fn=limit,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return ["world", "build", "mine", "--from", "csv", *files, *args]
+
+
+def build(folder: Path, home: Path, *args: str) -> Run:
+    return billp(home, *arguments(folder, *args))
+
+
+def build_on_a_full_disk(folder: Path, home: Path, most_bytes: int, *args: str) -> Run:
+    # A process of its own: a limit on file size, which simulates a full disk, holds for a whole process.
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    return run([*BILLP, *arguments(folder, *args)], env=environment_of(home), cwd=ROOT, preexec_fn=limit)
 
 
 def test_a_world_is_built_from_tables_and_described(tables: Path, tmp_path: Path) -> None:
-    run = build(tables, tmp_path, "--json", "--k-core", "5")
-    assert run.returncode == 0, run.stderr
-    shown = json.loads(run.stdout)
+    built = build(tables, tmp_path, "--json", "--k-core", "5")
+    assert built.returncode == 0, built.stderr
+    shown = json.loads(built.stdout)
     assert (shown["items"], shown["ratings"], sum(shown["users"].values())) == (120, 2700, 60)
     assert shown["left_out"] == {"malformed lines of ratings.csv": 1, "ratings given twice": 1}
     assert sum(shown["histogram"].values()) == 2700 and set(shown["histogram"]) <= {f"{n / 2:g}" for n in range(1, 11)}
@@ -72,7 +67,7 @@ def test_a_world_is_built_from_tables_and_described(tables: Path, tmp_path: Path
 
 
 def test_the_summary_is_readable(tables: Path, tmp_path: Path) -> None:
-    run = build(tables, tmp_path)
+    shown = build(tables, tmp_path).stdout
     for line in (
         "left out  1 malformed lines of ratings.csv, 1 ratings given twice",
         "ratings   0.5: ",
@@ -80,18 +75,16 @@ def test_the_summary_is_readable(tables: Path, tmp_path: Path) -> None:
         "RMSE      logs ",
         "dev users: random ",
     ):
-        assert line in run.stdout
+        assert line in shown
 
 
 @pytest.mark.parametrize("most_bytes", [1_000, 20_000, 100_000])
 def test_a_full_disk_leaves_what_was_there(tables: Path, tmp_path: Path, most_bytes: int) -> None:
-    run = build(tables, tmp_path, most_bytes=most_bytes)
-    assert run.returncode == 2 and run.stdout == ""
-    assert run.stderr.count("\n") == 1 and "cannot be written" in run.stderr, run.stderr
+    assert "cannot be written" in refused(build_on_a_full_disk(tables, tmp_path, most_bytes))
     assert not list(tmp_path.rglob("*.*")) and not list(tmp_path.glob("worlds/*"))
     assert build(tables, tmp_path).returncode == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert build(tables, tmp_path, "--seed", "1", most_bytes=most_bytes).returncode == 2
+    assert build_on_a_full_disk(tables, tmp_path, most_bytes, "--seed", "1").returncode == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -119,21 +112,11 @@ def spoil(folder: Path, name: str, case: str) -> None:
         path.mkdir()
 
 
-def refused(home: Path, args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command in this process, check that it prints one line and leaves no files, and return the line."""
-    monkeypatch.setenv("BILLP_HOME", str(home))
-    monkeypatch.setattr(sys, "argv", ["billp", *args])
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    shown = capsys.readouterr()
-    assert ended.value.code == 2 and shown.out == ""
-    assert shown.err.count("\n") == 1 and shown.err.startswith("billp: "), shown.err
+def refused_and_nothing_left(home: Path, *args: str) -> str:
+    """Check that a command is refused and leaves no files, and return its one line."""
+    line = refused(billp(home, *args))
     assert not home.exists()
-    return shown.err
+    return line
 
 
 @pytest.mark.parametrize(
@@ -154,33 +137,21 @@ def refused(home: Path, args: list[str], monkeypatch: pytest.MonkeyPatch, capsys
         ("ratings.csv", "folder", "cannot be read"),
     ],
 )
-def test_bad_tables_leave_one_line(
-    tables: Path,
-    tmp_path: Path,
-    name: str,
-    case: str,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_tables_leave_one_line(tables: Path, tmp_path: Path, name: str, case: str, words: str) -> None:
     folder = tmp_path / "bad"
     shutil.copytree(tables, folder)
     spoil(folder, name, case)
-    files = ["--ratings", str(folder / "ratings.csv"), "--items", str(folder / "movies.csv"), "--columns", COLUMNS]
-    line = refused(tmp_path / "home", ["world", "build", "mine", "--from", "csv", *files], monkeypatch, capsys)
-    assert words in line
-    folders = ["world", "build", "mine", "--from", "movielens", "--path", str(folder)]
-    refused(tmp_path / "home", folders, monkeypatch, capsys)
+    assert words in refused_and_nothing_left(tmp_path / "home", *arguments(folder))
+    folders = ("world", "build", "mine", "--from", "movielens", "--path", str(folder))
+    refused_and_nothing_left(tmp_path / "home", *folders)
 
 
-def test_a_cut_archive_leaves_one_line(
-    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cut_archive_leaves_one_line(tables: Path, tmp_path: Path) -> None:
     for name in ("ratings.csv", "movies.csv"):
         data = gzip.compress((tables / name).read_bytes())
         (tmp_path / f"{name}.gz").write_bytes(data[: len(data) * 2 // 3])
-    args = ["world", "build", "mine", "--from", "movielens", "--path", str(tmp_path)]
-    assert "ratings.csv.gz is damaged or incomplete" in refused(tmp_path / "home", args, monkeypatch, capsys)
+    args = ("world", "build", "mine", "--from", "movielens", "--path", str(tmp_path))
+    assert "ratings.csv.gz is damaged or incomplete" in refused_and_nothing_left(tmp_path / "home", *args)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +167,5 @@ def test_a_cut_archive_leaves_one_line(
         (["--from", "tiny", "--k-core", "-1"], "--k-core"),
     ],
 )
-def test_bad_options_leave_one_line(
-    tmp_path: Path, args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert words in refused(tmp_path / "home", ["world", "build", "mine", *args], monkeypatch, capsys)
+def test_bad_options_leave_one_line(tmp_path: Path, args: list[str], words: str) -> None:
+    assert words in refused_and_nothing_left(tmp_path / "home", "world", "build", "mine", *args)

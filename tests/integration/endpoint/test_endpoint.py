@@ -3,12 +3,15 @@
 import asyncio
 import random
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
+from tenacity import AsyncRetrying
 
 from graph.checkpoints import serializer
 from graph.episode import build_variant
@@ -290,15 +293,19 @@ async def test_a_reply_that_trickles_for_ever_is_given_up(endpoint: Endpoint, mo
 async def test_the_server_says_how_long_to_wait_and_otherwise_waits_grow(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("nodes.llm.endpoint.client.AsyncRetrying", partial(AsyncRetrying, sleep=wait))
     set_up(monkeypatch, BILLP_FIRST_WAIT="0.05")
     busy = Failure(429, headers={"retry-after": "0.4"})
     endpoint.script = failing([busy, Failure(500), Failure(500), Failure(500)])
     await visit("act_only", VisitInput(world="tiny", max_steps=1))
-    times = [asked.at for asked in endpoint.asked]
-    waits = [after - before for before, after in zip(times, times[1:], strict=False)]
-    assert waits[0] >= 0.4
+    assert len(waits) == 4 and 0.4 <= waits[0] < 1
     # Waits double from 0.05, and jitter takes off at most half: 0.1 after the second attempt, 0.4 after the fourth.
-    assert waits[1] >= 0.05 and waits[2] >= 0.1 and waits[3] >= 0.2
+    assert 0.05 <= waits[1] <= 0.1 <= waits[2] <= 0.2 <= waits[3] <= 0.4
 
 
 @pytest.mark.parametrize(
@@ -382,16 +389,23 @@ async def test_of_200_visits_with_three_calls_in_ten_failing_none_is_lost(
 async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
     variable: str, a_minute: int, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A clock that stands still: each wait is the time of a call's turn.
+    turns: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        turns.append(seconds)
+
+    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.asyncio", SimpleNamespace(sleep=wait))
     set_up(monkeypatch, **{f"BILLP_{variable}_PER_MINUTE": str(a_minute)})
     endpoint.script = lambda asked: Reply(by_rules(asked).text, prompt_tokens=90, completion_tokens=10)
     given = VisitInput(world="tiny", max_steps=3)
     # A short prompt, so that the estimated tokens are close to the tokens that the server reports.
     context = Context(model="openai:x", actor_prompt="Choose.", shortlist_size=1, prompt_tokens=300)
     await asyncio.gather(*(visit("act_only", given, context) for _ in range(3)))
-    times = sorted(asked.at for asked in endpoint.asked)
-    # One request or 100 tokens a call allow ten calls a second, one each 0.1 s.
-    assert len(times) == 9
-    assert times[-1] - times[0] >= 0.75
+    assert len(endpoint.asked) == 9
+    # One request or 100 tokens a call allow ten calls a second, one each 0.1 s; the first need not wait.
+    assert max(turns) == pytest.approx(0.8, abs=0.1)
 
 
 # Settings in the environment.

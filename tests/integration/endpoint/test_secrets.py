@@ -2,8 +2,6 @@
 
 import base64
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,9 @@ from graph.episode import build_variant
 from nodes.context import Context
 from nodes.llm.endpoint.settings import EndpointError, shared_endpoint
 from nodes.state import VisitInput
+from tests.commands import environment_of
 from tests.integration.endpoint.test_endpoint import FAULTS, QUICK, failing, set_up
+from tests.processes import run
 from tests.scripted import Asked, Endpoint, Failure, Script, by_rules, serving, without_schemas
 
 KEY = "sk-recognisable-0123456789"
@@ -143,20 +143,14 @@ def test_no_secret_is_printed_or_kept(
 ) -> None:
     endpoint.script = way_of(way)
     line = "import logging; logging.basicConfig(level='INFO'); from graph.cli import main; main()"
-    run = subprocess.run(
-        [sys.executable, "-c", line, *command, *ARGUMENTS],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "BILLP_HOME": str(home)},
-        cwd=tmp_path,
-        timeout=120,
-    )
-    assert run.returncode == code, run.stderr
+    # A process of its own, since it logs by settings of the whole process and may end with a traceback.
+    done = run([sys.executable, "-c", line, *command, *ARGUMENTS], env=environment_of(home), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
     assert endpoint.asked
     if code == 1:
-        assert "the endpoint of the model openai:x failed" in run.stderr
+        assert "the endpoint of the model openai:x failed" in done.stderr
     texts = [file.read_bytes().decode("utf-8", "replace") for file in home.rglob("*") if file.is_file()]
-    for text in (run.stdout, run.stderr, *texts):
+    for text in (done.stdout, done.stderr, *texts):
         assert found_in(text, endpoint) == []
 
 

@@ -1,9 +1,7 @@
 """A Chroma server that hangs: every wait is limited, and every waiting call fails with one line."""
 
 import asyncio
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -15,47 +13,35 @@ from langgraph.store.base import PutOp
 
 from memory.chroma.errors import BadStoreError, NoAnswerError, StoreError
 from memory.store import ChromaStore
-from tests.servers import ChromaServer
+from tests.processes import started
+from tests.servers import ChromaServer, serving_chroma
 from tests.stores import chroma
 
 ROOT = Path(__file__).parents[3]
 NAMED = r"The memory at {url} failed \(no answer within 1 seconds\): check that .* increase BILLP_CHROMA_SECONDS\.$"
-FOR_ALL = 20
-"""Longest duration of each step in seconds, on a busy machine too. Without a limit on the wait it would never end."""
+FOR_ALL = 180
+"""Seconds after which a step will never end. Without the limits under test it would take at least 600."""
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChromaServer]:
     """Server of this test alone, which may stop it."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ChromaServer(tmp_path / "chroma")
-    try:
-        server.wait()
+    with serving_chroma(tmp_path / "chroma") as server:
         yield server
-    finally:
-        let_go(server)
-        server.stop()
-
-
-def hang(server: ChromaServer) -> None:
-    os.kill(server.process.pid, signal.SIGSTOP)
-
-
-def let_go(server: ChromaServer) -> None:
-    os.kill(server.process.pid, signal.SIGCONT)
 
 
 async def test_all_who_wait_are_told_at_once_and_it_goes_on_when_the_server_does(server: ChromaServer) -> None:
     async with chroma(server.url, seconds=1) as store:
         await store.aput(("a", "b"), "k", {"n": 1})
-        hang(server)
+        server.hang()
         # One after another, each would take a second or more.
         waiting = [store.aget(("a", "b"), "k"), *(store.aput(("a", f"{n}"), "k", {}) for n in range(30))]
         failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), FOR_ALL)
         for error in failed:
             assert isinstance(error, NoAnswerError)
             assert re.fullmatch(NAMED.format(url=re.escape(server.url)), str(error)) and "\n" not in str(error)
-        let_go(server)
+        server.go_on()
         await store.aput(("a", "b"), "k", {"n": 2})
         item = await store.aget(("a", "b"), "k")
         assert item and item.value == {"n": 2}
@@ -85,7 +71,7 @@ def test_a_store_is_closed_and_frees_those_who_wait_while_the_server_hangs(
     for thread in threads:
         thread.start()
     begun.wait()
-    hang(server)
+    server.hang()
     closing = threading.Thread(target=store.close, daemon=True)
     closing.start()
     for thread in (closing, *threads):
@@ -97,7 +83,7 @@ def test_a_store_is_closed_and_frees_those_who_wait_while_the_server_hangs(
 
 
 def test_a_server_that_hangs_as_it_is_opened_is_named(server: ChromaServer) -> None:
-    hang(server)
+    server.hang()
     with pytest.raises(BadStoreError, match=rf"{server.url} does not answer within 1 seconds.*BILLP_CHROMA_SECONDS"):
         chroma(server.url, seconds=1)
 
@@ -112,16 +98,12 @@ print("open", flush=True)
 input()
 threading.Thread(target=store.get, args=(("a", "b"), "k"), daemon=True).start()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout and process.stdout.readline() == "open\n"
-            hang(server)
-            process.communicate("go\n", timeout=FOR_ALL)
-            assert process.returncode == 0
-        finally:
-            process.kill()
+    command = [sys.executable, "-c", code]
+    with started(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "open\n"
+        server.hang()
+        process.communicate("go\n", timeout=FOR_ALL)
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "1e9"])

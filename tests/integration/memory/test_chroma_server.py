@@ -17,7 +17,7 @@ from langgraph.store.base import PutOp
 
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
 from memory.store import ChromaStore
-from tests.servers import ChromaServer
+from tests.servers import serving_chroma
 from tests.stores import FakeEmbeddings, chroma
 
 
@@ -74,13 +74,9 @@ def test_another_embedding_is_refused(store: ChromaStore, chroma_url: str) -> No
 def test_credentials_are_sent_and_never_named(chroma_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with tempfile.TemporaryDirectory() as folder:
-        own = ChromaServer(Path(folder))
-        try:
-            own.wait()
+        with serving_chroma(Path(folder)) as own:
             store = chroma(own.url.replace("//", "//me:p%40ss@"))
             store.put(("a", "b"), "k", {})
-        finally:
-            own.stop()
         with pytest.raises(
             StoreError, match=rf"The memory at {own.url} failed \(.*\): check that the server runs"
         ) as caught:

@@ -13,6 +13,7 @@ from typing import Any
 from memory.chroma import backend
 from memory.store import ChromaStore
 from tests.stores import chroma
+from tests.waiting import PATIENCE
 
 KILLS = 50
 TASKS = 8
@@ -72,7 +73,7 @@ def run_and_kill(folder: Path, round_: int, seconds: float) -> list[list[tuple[i
     process.start()
     said.close()
     acknowledged: list[list[tuple[int, int | None]]] = [[] for _ in range(TASKS)]
-    assert heard.poll(60) and heard.recv() == "open"
+    assert heard.poll(PATIENCE) and heard.recv() == "open"
     process.join(seconds)
     if round_ % 2:
         await_index(folder)

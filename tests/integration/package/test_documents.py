@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -19,7 +18,9 @@ from graph.cli import app
 from nodes.tools.open_world import embed_labels
 from sim.data.sources import load_ratings
 from sim.world import World
+from tests import processes
 from tests.architecture import diagram
+from tests.commands import BILLP, Run
 from tests.scripted import by_rules, serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,7 +130,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(line: str, folder: Path, address: str) -> subprocess.CompletedProcess[str]:
+def run(line: str, folder: Path, address: str) -> Run:
     """Run a command of `billp`, with few visits and the small worlds."""
     line = re.sub(r"\b(rules|cut)-N\b", r"\1-1", line.replace("openai:NAME", "openai:some-model"))
     line = re.sub(r"--seed N\b", "--seed 1", line.replace(" NAME", " named"))
@@ -143,14 +144,7 @@ def run(line: str, folder: Path, address: str) -> subprocess.CompletedProcess[st
         environment["OPENAI_BASE_URL"] = address
     if words[1:4] == ["world", "build", "movielens"]:
         words += ["--from", "tiny"]
-    return subprocess.run(
-        [sys.executable, "-m", "graph.cli", *words[1:]],
-        cwd=folder,
-        env=bare() | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return processes.run([*BILLP, *words[1:]], cwd=folder, env=bare() | environment)
 
 
 def bare() -> dict[str, str]:
@@ -163,10 +157,10 @@ def check(line: str) -> None:
     """Check that the files and options named by a command exist; raise if one is missing."""
     program, *words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     if program == "make":
-        dry = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
+        dry = processes.run(["make", "--dry-run", *words], cwd=ROOT)
         assert dry.returncode == 0, dry.stderr
     elif words[:1] == ["-c"]:
-        assert subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True).returncode == 0
+        assert processes.run([sys.executable, *words], cwd=ROOT).returncode == 0
     elif program == "python":
         assert words[0] == "-m" and importlib.util.find_spec(words[1]), line
     elif program == "pip":
@@ -208,15 +202,8 @@ def test_code_runs_as_it_stands(name: str, folder: Path) -> None:
             # The code reads the results of a study with the extra `rl`;
             # tests/integration/study/test_study_reinforcement.py runs it.
             continue
-        run = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=folder,
-            env=bare(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert run.returncode == 0, run.stderr
+        done = processes.run([sys.executable, "-c", code], cwd=folder, env=bare())
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_document_is_in_the_index() -> None:

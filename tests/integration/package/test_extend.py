@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +13,9 @@ import chromadb
 import httpx
 import pytest
 
-from tests.servers import answering, develop, free_port
+from tests import processes
+from tests.commands import Run
+from tests.servers import developing
 
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -45,16 +46,16 @@ def install(folder: Path) -> None:
     (told / "entry_points.txt").write_text("\n".join(groups))
 
 
-def run(folder: Path, home: Path, *command: str, **given: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, home: Path, *command: str, **given: str) -> Run:
     environment = os.environ | {"BILLP_HOME": str(home), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | given
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return processes.run(command, cwd=folder, env=environment)
 
 
-def billp(folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def billp(folder: Path, home: Path, *arguments: str) -> Run:
     return run(folder, home, sys.executable, "-m", "graph.cli", *arguments)
 
 
-def run_line(folder: Path, home: Path, line: str) -> subprocess.CompletedProcess[str]:
+def run_line(folder: Path, home: Path, line: str) -> Run:
     """Run a shell command of the tutorial."""
     words = line.split()
     given = []
@@ -131,9 +132,11 @@ def test_a_server_plays_the_tutorial_s_variant_and_keeps_what_it_remembers(home:
     folder = packaged(tmp_path)
     content = {block.file: block.text for block in blocks()}
     (folder / "langgraph.json").write_text(content["langgraph.json"], encoding="utf-8")
-    port = free_port()
-    process = develop(folder, home, port, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
-    with answering(process, port, folder / "log") as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    path = f"{folder}{os.pathsep}{ROOT}"
+    with (
+        developing(folder, home, PYTHONPATH=path) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
         asked = {"assistant_id": "explorer", "input": {"world": "tiny", "max_steps": 6}}
         thread = client.post("/threads", json={}).json()["thread_id"]
         given = asked | {"context": {"explorer_prompt": "Say one."}}

@@ -1,13 +1,13 @@
 """Claims of the README, compared with the code and files."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from graph.episode import graph
+from tests.processes import run
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,9 +24,9 @@ def test_the_diagram_is_the_one_that_langgraph_draws() -> None:
 
 def test_the_code_runs_as_it_stands(home: Path) -> None:
     for code in blocks("python"):
-        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 0, run.stderr
-        assert "rounds; the last plan:" in run.stdout
+        done = run([sys.executable, "-c", code], cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        assert "rounds; the last plan:" in done.stdout
 
 
 def test_the_verbs_named_are_those_of_the_makefile() -> None:

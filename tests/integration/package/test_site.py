@@ -1,7 +1,6 @@
 """Site of the documents and the API reference, built as `make docs` builds it."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.processes import run
 
 pytest.importorskip("mkdocstrings", reason="needs the extra `docs`")
 
@@ -21,7 +22,7 @@ FETCHED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"?(?:htt
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    built = run(command, cwd=ROOT)
     assert built.returncode == 0, built.stderr
     return folder
 

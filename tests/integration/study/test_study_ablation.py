@@ -20,7 +20,7 @@ from nodes.context import Context
 from nodes.tools.open_world import load_world
 from sim.metrics import paired, summarize
 from sim.metrics.calibration import judge_risks
-from tests.integration.cli.test_cli import billp
+from tests.commands import billp
 from tests.integration.study.test_study import Heard, disk_full
 
 SMALL = StudySettings(world="tiny", variants=("random",), ablate=True, train=6, test=4, cohort=3, max_steps=8)

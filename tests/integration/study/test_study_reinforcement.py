@@ -1,9 +1,7 @@
 """Study with reinforcement learning baselines: the same bytes on repetition, and saved policies."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from sim.policies.rollout import play
 from sim.rl.network import NetworkPolicy, read_training
 from sim.rl.training import RECIPES
 from sim.world import World
+from tests import processes
+from tests.commands import ROOT, environment_of, refused
 
-ROOT = Path(__file__).resolve().parents[3]
 SMALL = StudySettings(
     world="tiny", variants=("dqn", "random", "a2c", "maskable_ppo"), seeds=2, test=5, max_steps=15, rl_steps=300
 )
@@ -116,10 +115,7 @@ def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(
 def test_without_the_extra_the_command_says_how_to_install_it(home: Path, module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from graph.cli import main; main()"
     args = ["study", "--world", "tiny", "--variants", "random,a2c", "--out", "x"]
-    environment = {**os.environ, "BILLP_HOME": str(home)}
-    run = subprocess.run(
-        [sys.executable, "-c", code, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 2 and run.stdout == ""
-    assert run.stderr.count("\n") == 1 and "pip install 'billp[rl]'" in run.stderr
+    # A process of its own: a module that is imported already cannot be missing.
+    done = processes.run([sys.executable, "-c", code, *args], cwd=ROOT, env=environment_of(home))
+    assert "pip install 'billp[rl]'" in refused(done)
     assert not (home / "runs").exists()

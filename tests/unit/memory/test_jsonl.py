@@ -96,7 +96,7 @@ def test_vectors_are_taken_as_they_stand_unless_they_are_to_be_computed_anew() -
 @given(value=st.dictionaries(st.text(max_size=5), st.recursive(st.none() | st.booleans() | st.integers() | st.text()
        | st.floats(allow_nan=False, allow_infinity=False), st.lists, max_leaves=5), max_size=4),
        key=st.text(min_size=1, max_size=20), user=st.text(max_size=20))  # fmt: skip
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_record_survives(value: dict[str, Any], key: str, user: str) -> None:
     with ChromaStore(embeddings=FakeEmbeddings()) as store:
         label = escape(user.replace("\x00", ""))

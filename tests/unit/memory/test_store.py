@@ -10,8 +10,11 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,40 +23,29 @@ from chromadb.api.models.Collection import Collection
 from langgraph.store.base import BaseStore, PutOp
 
 import memory.store
-from graph.conformance.stalls import longest_stall
 from memory.chroma.backend import Backend
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
-from memory.chroma.layout import CHUNK, is_main_row
+from memory.chroma.layout import CHUNK, Chunk, is_main_row
 from memory.search.scoring import exact_scores
 from memory.store import ChromaStore, create_store
+from tests.processes import run, started
 from tests.stores import DIMENSION, FakeEmbeddings, chroma
 
 
-class Script:
-    """Python program in a process of its own that uses the fakes of this file."""
+@contextmanager
+def script(body: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a Python program in a process of its own, with the fakes of this file, while the block runs."""
+    head = "import sys\nfrom tests.unit.memory.test_store import *\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(body), *args]
+    # A pipe that stays open: an inherited input at its end would let a script that waits for input finish.
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with started(command, signal.SIGKILL, cwd=Path(__file__).parents[3], text=True, **pipes) as process:
+        yield process
 
-    def __init__(self, body: str, *args: str) -> None:
-        head = "import sys\nfrom tests.unit.memory.test_store import *\n"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", head + textwrap.dedent(body), *args],
-            # A pipe that stays open: an inherited input at its end would let a script that waits for input finish.
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-        )
 
-    def line(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def __enter__(self) -> "Script":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
 
 
 def listing(store: BaseStore) -> list[tuple[Any, ...]]:
@@ -76,12 +68,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Disk of 6 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True)
+    mounted = run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk])
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted: {mounted.stderr.strip()}")
     yield disk
     # Lazily, since Chroma's threads close their files a moment after Chroma is closed.
-    subprocess.run(["umount", "-l", disk], check=True)
+    run(["umount", "-l", disk], check=True)
 
 
 class TestPersistence:
@@ -148,10 +140,8 @@ class TestPersistence:
                 store.put(("k", "w"), str(number), value, index=["many[*]"])
                 print(number, flush=True)
         """
-        with Script(body, str(folder)) as writer:
-            done = [writer.line() for _ in range(5)][-1]
-            os.kill(writer.process.pid, signal.SIGKILL)
-            writer.process.wait()
+        with script(body, str(folder)) as writer:
+            done = [line_of(writer) for _ in range(5)][-1]
         with chroma(folder) as store:
             records = store.search(("k", "w"), limit=1000)
             assert int(done) + 2 <= len(records)
@@ -212,8 +202,8 @@ class TestExactness:
             with chroma(sys.argv[1], exact_limit=int(sys.argv[2])) as store:
                 print(json.dumps(TestExactness().answers(store)))
         """
-        with Script(body, str(folder / "2"), str(limit)) as other:
-            given_answers.append([[tuple(found) for found in answer] for answer in json.loads(other.line())])
+        with script(body, str(folder / "2"), str(limit)) as other:
+            given_answers.append([[tuple(found) for found in answer] for answer in json.loads(line_of(other))])
         assert given_answers[1:] == given_answers[:1] * 3
         for answer, expected in zip(given_answers[0], self.expected(), strict=True):
             assert [key for key, _ in answer] == [key for key, _ in expected]
@@ -252,15 +242,13 @@ class TestRefusals:
             print("open", flush=True)
             sys.stdin.read()
         """
-        with Script(body, str(folder)) as holder:
-            assert holder.line() == "open"
+        with script(body, str(folder)) as holder:
+            assert line_of(holder) == "open"
             with pytest.raises(BadStoreError, match="in use by another process"):
                 chroma(folder)
-            assert holder.process.poll() is None
-            os.kill(holder.process.pid, signal.SIGKILL)
-            holder.process.wait()
-            with chroma(folder) as store:
-                assert store.search(())[0].value == {"n": 1}
+            assert holder.poll() is None
+        with chroma(folder) as store:
+            assert store.search(())[0].value == {"n": 1}
 
     @pytest.mark.parametrize(("name", "dimension"), [("another", DIMENSION), ("fake", 8)])
     def test_another_embedding_is_refused(self, folder: Path, name: str, dimension: int) -> None:
@@ -340,7 +328,7 @@ class TestRefusals:
         ):
             for kept in range(5_000):
                 store.put(("a", "b"), str(kept), {"text": f"text {kept}", "long": "x" * 5_000}, index=["text"])
-        subprocess.run(["mount", "-o", "remount,size=30m", small_disk], check=True)
+        run(["mount", "-o", "remount,size=30m", small_disk], check=True)
         with chroma(small_disk / "memory") as store:
             store.put(("a", "b"), "after", {"text": "room again"}, index=["text"])
             keys = {item.key for item in store.search(("a", "b"), limit=9_999)}
@@ -383,20 +371,79 @@ def test_a_filter_that_means_nothing_is_refused(query: str | None, wanted: dict[
         store.search(("a", "b"), query=query, filter=wanted)
 
 
-async def test_a_hundred_at_once_leave_the_loop_free(folder: Path) -> None:
-    async def visit(store: ChromaStore, number: int) -> None:
-        await store.asearch(("k", "w", f"u{number}"), query=f"text {number}")
-        await store.aput(("k", "w", f"u{number}"), "new", {"t": f"new {number}"}, ["t"])
-        await store.asearch(("k", "w"), query=f"text {number}")
+class Shares:
+    """Shares of work between which the event loop may run other tasks.
 
-    async with ChromaStore(folder, embeddings=FakeEmbeddings(dimension=384)) as store:
-        ops = [PutOp(("k", "w", f"u{n % 99}"), str(n), {"t": f"text {n}"}, ["t"]) for n in range(3000)]
-        await store.abatch(ops)
-        one_call = [PutOp(("k", "w", "u1"), str(n), {"t": f"text {n}"}, ["t"]) for n in range(CHUNK)]
-        alone = min([await longest_stall(store.abatch(one_call)) for _ in range(10)])
-        stalls = [await longest_stall(asyncio.gather(*(visit(store, n) for n in range(100)))) for _ in range(10)]
-    # The minimum, since other load may slow some runs. On a slow machine the bound is a few calls to Chroma.
-    assert min(stalls) < max(0.05, 3 * alone), (stalls, alone)
+    Args:
+        patch: Patches that count the work; a store opened from now on is counted.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.calls: list[int | str] = []
+        """Rows of each call to Chroma, which blocks all threads, and "pause" for each pause of its thread."""
+        self.prepared: Counter[int] = Counter()
+        """Values turned into JSON, by pass of the loop."""
+        self.embedded_by: set[int] = set()
+        """Threads that embedded documents."""
+        self._loop, self._passes = asyncio.get_running_loop(), 0
+        write, text = Backend.write, memory.store.value_text
+
+        def noted_write(backend: Backend, chunk: Chunk) -> None:
+            self.calls.append(len(chunk.heads) + len(chunk.extras))
+            write(backend, chunk)
+
+        def noted_text(*args: Any) -> str:
+            self.prepared[self._passes] += 1
+            return text(*args)
+
+        def pause(seconds: float) -> None:
+            assert seconds > 0
+            self.calls.append("pause")
+
+        patch.setattr(Backend, "write", noted_write)
+        patch.setattr(memory.store, "value_text", noted_text)
+        patch.setattr("memory.writer.time", SimpleNamespace(sleep=pause))
+        self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._passes += 1
+        self._loop.call_soon(self._pass)
+
+    def embeddings(self) -> FakeEmbeddings:
+        """Return embeddings that note the threads in which they run."""
+
+        class Noted(FakeEmbeddings):
+            def embed_documents(_, texts: list[str]) -> list[list[float]]:  # noqa: N805
+                self.embedded_by.add(threading.get_ident())
+                return super().embed_documents(texts)
+
+        return Noted()
+
+    def check(self, rows: int) -> None:
+        """Check that so many rows were written in small shares, and that the loop embedded none of them itself."""
+        assert sum(self.calls[::2]) == rows and max(self.calls[::2]) <= CHUNK  # type: ignore[arg-type, type-var]
+        assert {*self.calls[1::2]} == {"pause"}
+        assert self.embedded_by and threading.get_ident() not in self.embedded_by
+
+
+async def test_a_hundred_at_once_write_few_rows_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = Shares(monkeypatch)
+    async with ChromaStore(folder, embeddings=shares.embeddings()) as store:
+        put = [store.aput(("k", "w", f"u{n}"), "new", {"t": f"new {n}", "u": f"{n}"}, ["t", "u"]) for n in range(100)]
+        await asyncio.gather(*put)
+        assert len(await store.asearch(("k", "w"), limit=1000)) == 100
+    shares.check(200)
+    # Waiting writes join into one call.
+    assert len(shares.calls) < 100
+
+
+async def test_a_cohort_is_written_few_rows_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = Shares(monkeypatch)
+    async with ChromaStore(folder, embeddings=shares.embeddings()) as store:
+        await store.abatch([PutOp(("k", "w", f"u{n % 9}"), str(n), {"t": f"text {n}"}, ["t"]) for n in range(600)])
+        assert len(await store.asearch(("k", "w"), limit=1000)) == 600
+    shares.check(600)
+    assert sum(shares.prepared.values()) == 600 and max(shares.prepared.values()) <= memory.store.PREPARED_AT_ONCE
 
 
 async def test_no_two_reads_are_answered_in_one_pass_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,14 +468,6 @@ async def test_no_two_reads_are_answered_in_one_pass_of_the_loop(monkeypatch: py
         count()
         await asyncio.gather(*(store.asearch(("a", "b"), query=f"{n}") for n in range(50)))
     assert len(seen) == 50 and len(set(seen)) == 50
-
-
-async def test_the_loop_goes_on_while_a_cohort_is_written(folder: Path) -> None:
-    async with ChromaStore(folder, embeddings=FakeEmbeddings(dimension=384)) as store:
-        ops = [PutOp(("k", "w", f"u{n % 9}"), str(n), {"t": f"text {n}", "long": "x" * 400}, ["t"]) for n in range(600)]
-        # The minimum of three, since other load may slow one of them.
-        assert min([await longest_stall(store.abatch(ops)) for _ in range(3)]) < 0.25
-        assert len(await store.asearch(("k", "w"), limit=1000)) == 600
 
 
 async def test_what_is_loaded_is_read_without_a_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from memory.chroma.errors import StoreError
 from memory.chroma.layout import CHUNK, Chunk, Write
 from memory.writer import Writer
+from tests.waiting import PATIENCE
 
 VECTOR = np.ones((1, 2), dtype=np.float32)
 
@@ -29,7 +30,7 @@ class Disk:
     def write(self, chunk: Chunk) -> None:
         self.calls.append(chunk)
         self.reached.set()
-        assert self.open.wait(10)
+        assert self.open.wait(PATIENCE)
         if self.fault and len(self.calls) > 1:
             raise self.fault
 
@@ -47,12 +48,12 @@ def written(disk: Disk, *waiting: Chunk, cancel: int | None = None) -> list[Base
     with ThreadPoolExecutor(1) as worker:
         writer = Writer(worker, disk.write)
         first = writer.submit(chunk("first"))
-        assert disk.reached.wait(10)
+        assert disk.reached.wait(PATIENCE)
         futures = [writer.submit(one) for one in waiting]
         if cancel is not None:
             assert futures.pop(cancel).cancel()
         disk.open.set()
-        first.result(10)
+        first.result(PATIENCE)
         return [future.exception(10) for future in futures]
 
 

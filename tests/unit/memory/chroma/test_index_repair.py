@@ -18,6 +18,7 @@ from memory.chroma import backend
 from memory.chroma.errors import BadStoreError, StoreError
 from memory.chroma.index_repair import OPEN_MARK, TO_REBUILD
 from memory.store import ChromaStore
+from tests.processes import run
 from tests.stores import DIMENSION, FakeEmbeddings, chroma
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -214,9 +215,7 @@ def test_what_lies_in_the_working_directory_is_not_run(folder: Path, tmp_path: P
         "import sys; sys.path.insert(0, sys.argv[1]); from tests.stores import chroma\n"
         "with chroma(sys.argv[2]) as store: print(len(store.records()))"
     )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program, str(ROOT), str(folder)], cwd=elsewhere, capture_output=True, text=True
-    )
+    done = run([sys.executable, "-P", "-c", program, ROOT, folder], cwd=elsewhere)
     assert done.returncode == 0 and int(done.stdout) == RECORDS + 1, done.stderr
 
 

@@ -17,6 +17,7 @@ from memory.chroma.errors import StoreError
 from memory.chroma.local import LocalBackend
 from memory.store import ChromaStore
 from tests.stores import DIMENSION, Clock, chroma
+from tests.waiting import PATIENCE
 
 Model = dict[tuple[str, ...], dict[str, Any]]
 CALLS = ("get", "query", "upsert", "update", "delete")
@@ -128,7 +129,7 @@ class Interleaving:
             answer = call(*args, **kwargs)
             self.strangers.append(call.__name__)
             self._begun.set()
-            assert self._over.wait(20)
+            assert self._over.wait(PATIENCE)
             return answer
 
         return stopped
@@ -137,7 +138,7 @@ class Interleaving:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
-            assert self._begun.wait(20)
+            assert self._begun.wait(PATIENCE)
 
     def _run(self) -> None:
         self._other()
@@ -152,7 +153,7 @@ class Interleaving:
         if self._thread is None:
             return None
         self._over.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return answer, answers[0]
 
@@ -253,17 +254,17 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
             if threading.current_thread() is worker:
                 # The collection exists and is about to be loaded.
                 amid.set()
-                assert go_on.wait(20)
+                assert go_on.wait(PATIENCE)
                 return get_rows(*args, **kwargs)
             rows = get_rows(*args, **kwargs)
             go_on.set()
-            assert written.wait(20)
+            assert written.wait(PATIENCE)
             return rows
 
         def late(*args: Any) -> Any:
             if not writer.ident:
                 writer.start()
-                assert amid.wait(20)
+                assert amid.wait(PATIENCE)
             return answer(*args)
 
         def queued(*args: Any, **kwargs: Any) -> Any:
@@ -278,7 +279,7 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
             patch.setattr(store.worker, "submit", queued)
             OTHER[read].ask(store)
             go_on.set()
-            writer.join(20)
+            writer.join(PATIENCE)
         item = store.get(NEW, "k")
         assert item and store.list_namespaces() == [OLD, NEW]
         store.delete(NEW, "k")
@@ -336,7 +337,7 @@ def test_a_record_that_loses_its_vectors_amid_a_search_is_found_once(monkeypatch
         def late(self: RecordCache, *args: Any) -> Any:
             writer = threading.Thread(target=store.put, args=(OLD, "k", {"x": "two"}, False))
             writer.start()
-            writer.join(20)
+            writer.join(PATIENCE)
             return unindexed(self, *args)
 
         with monkeypatch.context() as patch:

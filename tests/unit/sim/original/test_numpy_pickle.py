@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInputError
 from sim.original.numpy_pickle import read_array
+from tests.processes import PATIENCE, started
 
 
 def stored(tmp_path: Path, data: bytes) -> Path:
@@ -173,8 +174,10 @@ Unpickler(sys.stdin.buffer).load()
 @pytest.mark.parametrize("name", forged())
 def test_admitting_numpys_own_names_would_not_be_enough(name: str) -> None:
     data = pickle.dumps(forged()[name])
-    run = subprocess.run([sys.executable, "-c", BY_NAMES_ALONE], input=data, capture_output=True)  # noqa: S603
-    assert -run.returncode in (signal.SIGSEGV, signal.SIGBUS), run.stderr
+    pipes: dict[str, Any] = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with started([sys.executable, "-c", BY_NAMES_ALONE], **pipes) as process:
+        _, errors = process.communicate(data, timeout=PATIENCE)
+        assert -process.returncode in (signal.SIGSEGV, signal.SIGBUS), errors
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sim.policies.tuning import DIVERSE_GREEDY, TUNING_USERS, Family, Tuned, tun
 from sim.world import LogsModel, World
 from sim.world.data import ModelName
 from tests.unit.sim.policies.test_policies import Forbidden
+from tests.waiting import PATIENCE
 
 FAMILIES = {name: policy for name, policy in POLICIES.items() if isinstance(policy, Family)}
 
@@ -127,7 +128,7 @@ def test_processes_that_name_one_file_tune_once(world: World, tmp_path: Path) ->
     for other in others:
         other.start()
     for other in others:
-        other.join(60)
+        other.join(PATIENCE)
         assert other.exitcode == 0
     written = file.stat().st_mtime_ns
     assert tune_once(DIVERSE_GREEDY, world, file) == tune(DIVERSE_GREEDY, world)

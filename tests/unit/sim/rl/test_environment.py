@@ -1,6 +1,5 @@
 """Gymnasium environment: its contract, its observations, and its limits."""
 
-import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -20,6 +19,7 @@ from sim.rl.environment import ENVIRONMENT, Observer, RecommendEnv
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
+from tests import processes
 from tests.unit.sim.policies.test_policies import Forbidden, reachable
 
 
@@ -69,7 +69,7 @@ def test_it_is_registered_by_its_import_alone(folder: Path) -> None:
         f"import gymnasium; env = gymnasium.make('sim.rl.environment:{ENVIRONMENT}', world={str(folder)!r}); "
         "env.reset()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    processes.run([sys.executable, "-c", code], check=True)
 
 
 def test_stable_baselines3_takes_it_and_its_masks(folder: Path) -> None:
