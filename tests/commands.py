@@ -126,8 +126,8 @@ def _messages() -> Iterator[None]:
             warnings.resetwarnings()
             for category in QUIET:
                 warnings.simplefilter("ignore", category)
-            warnings.showwarning = show
-            yield
+            with patch.object(warnings, "showwarning", show):
+                yield
     finally:
         for logger, level in levels:
             logger.setLevel(level)

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 # Seconds after which a command that `run` waits for is killed.
@@ -30,7 +29,16 @@ for group in groups:
     except ProcessLookupError:
         pass
 """
-Command = Sequence[str | Path]
+Command = Sequence[object]
+"""Program and arguments; paths and numbers are written as text."""
+
+
+class Process(subprocess.Popen[Any]):
+    """Process whose streams are known to be pipes where a test reads or writes them."""
+
+    stdin: Any
+    stdout: Any
+    stderr: Any
 
 
 class _Guard:
@@ -55,14 +63,14 @@ class _Guard:
 _guard = _Guard()
 
 
-def start(command: Command, **options: Any) -> subprocess.Popen[Any]:
+def start(command: Command, **options: Any) -> Process:
     """Start a command as the leader of a process group; `end` it when the test is done with it.
 
     Args:
         command: Program and arguments.
         options: Further arguments of `subprocess.Popen`.
     """
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    process = Process([*map(str, command)], start_new_session=True, **options)
     _guard.tell("+", process.pid)
     return process
 
@@ -93,7 +101,7 @@ def kill(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGKILL) 
 
 
 @contextmanager
-def started(command: Command, sign: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+def started(command: Command, sign: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[Process]:
     """Run a command while the block runs.
 
     Args:

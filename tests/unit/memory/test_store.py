@@ -25,7 +25,7 @@ from langgraph.store.base import BaseStore, PutOp
 import memory.store
 from memory.chroma.backend import Backend
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
-from memory.chroma.layout import CHUNK, Chunk, is_main_row
+from memory.chroma.layout import CHUNK, Chunk, is_main_row, value_text
 from memory.search.scoring import exact_scores
 from memory.store import ChromaStore, create_store
 from tests.processes import run, started
@@ -379,17 +379,17 @@ class Shares:
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.calls: list[int | str] = []
+        self.calls: list[Any] = []
         """Rows of each call to Chroma, which blocks all threads, and "pause" for each pause of its thread."""
         self.prepared: Counter[int] = Counter()
         """Values turned into JSON, by pass of the loop."""
         self.embedded_by: set[int] = set()
         """Threads that embedded documents."""
         self._loop, self._passes = asyncio.get_running_loop(), 0
-        write, text = Backend.write, memory.store.value_text
+        write, text = Backend.write, value_text
 
         def noted_write(backend: Backend, chunk: Chunk) -> None:
-            self.calls.append(len(chunk.heads) + len(chunk.extras))
+            self.calls.append(len(chunk.main_rows) + len(chunk.vector_rows))
             write(backend, chunk)
 
         def noted_text(*args: Any) -> str:
@@ -421,7 +421,7 @@ class Shares:
 
     def check(self, rows: int) -> None:
         """Check that so many rows were written in small shares, and that the loop embedded none of them itself."""
-        assert sum(self.calls[::2]) == rows and max(self.calls[::2]) <= CHUNK  # type: ignore[arg-type, type-var]
+        assert sum(self.calls[::2]) == rows and max(self.calls[::2]) <= CHUNK
         assert {*self.calls[1::2]} == {"pause"}
         assert self.embedded_by and threading.get_ident() not in self.embedded_by
 
