@@ -1,13 +1,13 @@
 """Claims of the README, compared with the code and files."""
 
+import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from graph.episode import graph
-from tests.processes import run
+from tests.commands import billp_process
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,11 +22,16 @@ def test_the_diagram_is_the_one_that_langgraph_draws() -> None:
     assert [block.strip() for block in blocks("mermaid")] == [graph.get_graph().draw_mermaid().strip()]
 
 
-def test_the_code_runs_as_it_stands(home: Path) -> None:
-    for code in blocks("python"):
-        done = run([sys.executable, "-c", code], cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        assert "rounds; the last plan:" in done.stdout
+def test_the_role_plays_by_the_command_beside_it(home: Path, tmp_path: Path) -> None:
+    (code,), text = blocks("python"), (ROOT / "README.md").read_text(encoding="utf-8")
+    (file, name) = re.findall(r"`billp episode --variant \./(\w+\.py):(\w+)`", text)[0]
+    (tmp_path / file).write_text(code, encoding="utf-8")
+    command = ("episode", "--world", "tiny", "--variant", f"./{file}:{name}", "--no-memory", "--json")
+    run = billp_process(home, *command)
+    assert run.returncode == 0, run.stderr
+    steps = json.loads(run.stdout)["steps"]
+    assert len(steps) > 3
+    assert ["Recommend something short." in step["plan"] for step in steps] == [step["index"] > 2 for step in steps]
 
 
 def test_the_verbs_named_are_those_of_the_makefile() -> None:
