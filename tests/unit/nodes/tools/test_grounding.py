@@ -321,14 +321,15 @@ def test_labels_are_embedded_once_even_by_many_threads_at_once() -> None:
             assert all_started.wait(PATIENCE)
             return super().embed_documents(texts)
 
-    def ground() -> None:
-        started.wait(PATIENCE)
-        grounder.ground("something else")
-
     embeddings = Slow()
     grounder = Grounder(CATALOGUE, embeddings)
     grounder.ground("Portal 2")
     assert embeddings.documents == 0
+
+    def ground() -> None:
+        started.wait(PATIENCE)
+        grounder.ground("something else")
+
     threads = [threading.Thread(target=ground) for _ in range(8)]
     for thread in threads:
         thread.start()
