@@ -45,6 +45,7 @@ def browser(profile: Path) -> Iterator[str]:
     assert EXECUTABLE is not None
     command = [EXECUTABLE, *QUIET, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     with started(command, signal.SIGKILL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         listening = (line for line in process.stderr if line.startswith("DevTools listening on "))
         yield next(listening).rsplit(" ", 1)[1].strip()
 

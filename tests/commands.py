@@ -116,8 +116,8 @@ def _signals() -> Iterator[None]:
 def _messages() -> Iterator[None]:
     """Print log messages and warnings to standard error as Python does by default, and keep the settings of both."""
 
-    def show(message: Warning | str, category: type[Warning], name: str, line: int, *_: Any) -> None:
-        sys.stderr.write(warnings.formatwarning(message, category, name, line))
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
     loggers = [one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger)]
     levels = [(one, one.level) for one in loggers]

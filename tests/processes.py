@@ -100,6 +100,12 @@ def kill(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGKILL) 
         os.killpg(process.pid, sign)
 
 
+def line_of(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a process prints to its pipe, without the line break; empty if it has ended."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
 @contextmanager
 def started(command: Command, sign: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[Process]:
     """Run a command while the block runs.

@@ -16,7 +16,7 @@ import httpx
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.processes import end, kill, start, started
+from tests.processes import Command, end, kill, start, started
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,7 @@ def serving_chroma(folder: Path) -> Iterator[ChromaServer]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = Path(sys.executable).with_name("chroma")
-    command = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+    command: Command = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until(lambda: process.poll() is not None or answers(f"{url}/api/v2/heartbeat"), f"the Chroma server at {url}")
         assert process.poll() is None, "chroma run ended at once"

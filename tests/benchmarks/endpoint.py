@@ -39,7 +39,7 @@ from nodes.llm.prompting import build_messages
 from nodes.llm.prompts import default_prompt
 from nodes.state import VisitInput
 from nodes.tools.open_world import default_world, load_world, open_world
-from tests.processes import started
+from tests.processes import line_of, started
 
 LATENCY = 0.2
 VISITS = 100
@@ -81,7 +81,7 @@ def endpoint() -> Iterator[str]:
     """Start an endpoint in its own process and yield its address."""
     command = [sys.executable, "-m", "tests.scripted", str(LATENCY)]
     with started(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline().strip()
+        yield line_of(process)
 
 
 async def measure(one: Callable[[int], Awaitable[int]], number: int, concurrency: int) -> Measured:

@@ -42,7 +42,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_test_process(sign: signal.Signals) -> None:
     with processes.started([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        leader, child = map(int, process.stdout.readline().split())
+        leader, child = map(int, processes.line_of(process).split())
         assert os.getpgid(child) == leader != os.getpgid(process.pid)
         process.send_signal(sign)
         until(lambda: gone(process.pid) and gone(leader) and gone(child), "the end of the three processes")
@@ -50,7 +50,7 @@ def test_no_process_outlives_the_test_process(sign: signal.Signals) -> None:
 
 def test_a_command_ends_with_its_children() -> None:
     with processes.started(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as process:
-        child = int(process.stdout.readline())
+        child = int(processes.line_of(process))
     until(lambda: gone(child), "the end of the child")
     assert process.returncode == -signal.SIGTERM
     with pytest.raises(subprocess.TimeoutExpired):

@@ -19,7 +19,7 @@ import pytest
 from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.tools import open_world
 from tests.commands import CONSOLES, ROOT, billp, billp_process, refused
-from tests.processes import started
+from tests.processes import line_of, started
 
 DEAD = "http://127.0.0.1:9/v1"
 VISIT = ("episode", "--world", "tiny", "--max-steps", "2", "--json")
@@ -118,9 +118,9 @@ def test_each_command_has_the_embedding_of_its_own_environment(home: Path) -> No
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_test_run_that_is_stopped_during_a_command_stops(tmp_path: Path, sign: signal.Signals) -> None:
-    command = [sys.executable, "-c", STOPPED, tmp_path / "home"]
+    command = [sys.executable, "-c", STOPPED, str(tmp_path / "home")]
     with started(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
+        assert line_of(process) == "ready"
         process.send_signal(sign)
         assert process.communicate(timeout=180) == ("", None)
         assert process.returncode == -sign

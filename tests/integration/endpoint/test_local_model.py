@@ -20,7 +20,7 @@ from nodes.state import VisitOutput
 from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 from tests.commands import billp, refused
-from tests.processes import run, started
+from tests.processes import Command, line_of, run, started
 
 ROOT = Path(__file__).resolve().parents[3]
 BILLP = Path(sys.executable).with_name("billp")
@@ -59,13 +59,13 @@ asyncio.run(main(**json.loads(sys.argv[1])))
 @contextmanager
 def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve the model on a free port, and yield its address and process."""
-    command = [BILLP, "local-model", WEIGHTS, "--port", "0"]
+    command: Command = [BILLP, "local-model", WEIGHTS, "--port", "0"]
     with (
         log.open("w") as errors,
         started(command, signal.SIGKILL, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         # If the server does not start, the process ends and this read returns.
-        found = re.search(r"http://127\.0\.0\.1:\d+/v1", process.stdout.readline())
+        found = re.search(r"http://127\.0\.0\.1:\d+/v1", line_of(process))
         assert found, log.read_text()
         yield found[0], process
 

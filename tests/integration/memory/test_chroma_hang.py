@@ -13,7 +13,7 @@ from langgraph.store.base import PutOp
 
 from memory.chroma.errors import BadStoreError, NoAnswerError, StoreError
 from memory.store import ChromaStore
-from tests.processes import started
+from tests.processes import line_of, started
 from tests.servers import ChromaServer, serving_chroma
 from tests.stores import chroma
 
@@ -100,7 +100,7 @@ threading.Thread(target=store.get, args=(("a", "b"), "k"), daemon=True).start()
 """
     command = [sys.executable, "-c", code]
     with started(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "open\n"
+        assert line_of(process) == "open"
         server.hang()
         process.communicate("go\n", timeout=FOR_ALL)
         assert process.returncode == 0

@@ -304,11 +304,11 @@ def test_labels_are_embedded_once_even_by_many_threads_at_once() -> None:
     grounder.ground("Portal 2")
     assert embeddings.documents == 0
 
-    def ask() -> None:
+    def ground() -> None:
         started.wait(PATIENCE)
         grounder.ground("something else")
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=ground) for _ in range(8)]
     for thread in threads:
         thread.start()
     started.wait(PATIENCE)
