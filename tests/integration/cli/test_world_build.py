@@ -159,7 +159,7 @@ def test_a_cut_archive_leaves_one_line(tables: Path, tmp_path: Path) -> None:
     [
         (["--from", "csv"], "needs --ratings FILE and --items FILE"),
         (["--from", "steam"], "needs --path DIR"),
-        (["--from", "amazon", "--path", "/nowhere"], "/nowhere holds none of these files"),
+        (["--from", "amazon", "--path", "/nowhere"], "/nowhere contains none of these files"),
         (["--from", "tiny", "--path", "."], "takes no --path"),
         (["--from", "csv", "--columns", "user"], "--columns 'user' is no list of FIELD=COLUMN"),
         (["--from", "csv", "--columns", "colour=c"], "has no column 'colour'"),

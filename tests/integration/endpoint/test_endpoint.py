@@ -416,7 +416,7 @@ async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
     [
         ({"OPENAI_BASE_URL": ""}, "needs OPENAI_API_KEY or OPENAI_BASE_URL"),
         ({"OPENAI_BASE_URL": "localhost:8080"}, "OPENAI_BASE_URL is not an address"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1/v1?key=hidden"}, "OPENAI_BASE_URL must not contain `?` or `#`"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1/v1?key=hidden"}, "OPENAI_BASE_URL must not contain"),
         ({"BILLP_CALL_ATTEMPTS": "0"}, "^BILLP_CALL_ATTEMPTS: .*greater than or equal to 1"),
         ({"BILLP_TOKENS_PER_MINUTE": "many"}, "^BILLP_TOKENS_PER_MINUTE: "),
     ],

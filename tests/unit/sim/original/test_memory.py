@@ -79,7 +79,7 @@ def test_the_same_entry_is_the_same_record_wherever_it_stands(tmp_path: Path) ->
         ("", "Invalid JSON"),
         ("[]", "an object"),
         ({}, "0 entries"),
-        ({"Doom": "2"}, "'Doom' is no situation"),
+        ({"Doom": "2"}, "'Doom' is not a situation"),
         ({situation("a"): "good"}, "valid number.*history is"),
         ({situation("a"): "7.5"}, "less than or equal to 5"),
         ({situation("a"): float("nan")}, "finite|equal to"),

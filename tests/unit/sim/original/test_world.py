@@ -230,7 +230,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "distances of others": (DISTANCES, np.ones((3, 3)), "40 x 40"),
     "NaN distance": (DISTANCES, np.full((40, 40), np.nan), "finite"),
     "distances as list": (DISTANCES, [[0.0]], "contain a NumPy array"),
-    "hostile distances": (DISTANCES, Runs(), "names 'builtins.eval'"),
+    "hostile distances": (DISTANCES, Runs(), "the name 'builtins.eval'"),
 }
 
 

@@ -238,7 +238,7 @@ def test_a_visit_longer_than_the_catalogue_goes_on_with_repeats_that_are_allowed
             f"choose one of: {', '.join(POLICIES)}",
         ),
         (("greedy", "test", None, 5), "not a user of the split 'test'"),
-        (("greedy", "dev", "nobody", 5), "'nobody' is no user"),
+        (("greedy", "dev", "nobody", 5), "'nobody' is not a user"),
         (("greedy", "dev", None, 0), "at least 1"),
     ],
 )

@@ -230,7 +230,7 @@ def test_a_step_needs_a_visit_and_an_item(world: World) -> None:
     env = RecommendEnv(patient(world), max_steps=1)
     with pytest.raises(BadInputError, match="reset"):
         env.step(np.int64(0))
-    for options, message in [({"user": "1"}, "no option 'user'"), ({"user_id": "nobody"}, "'nobody' is none")]:
+    for options, message in [({"user": "1"}, "no option 'user'"), ({"user_id": "nobody"}, "'nobody' is not one of")]:
         with pytest.raises(BadInputError, match=message):
             env.reset(options=options)
     env.reset(seed=0)
