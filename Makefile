@@ -50,10 +50,18 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 	$(BIN)/billp world build movielens
 	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
 
-# By files, since what the tests of a file share is made once for each process; a few of them start servers, so few processes.
-# In the order of their folders: the longest files have few tests, and would come last, for one process alone.
-test: $(VENV)/.dev $(WEIGHTS) lint ## Run lint, types and all tests.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# By files, because the tests of a file share fixtures; with few processes, because some tests start servers.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/.dev lint ## Run lint, types and the quick tests (6 minutes on two cores).
+	$(PYTEST) -m "not slow" $(ARGS)
+
+# Kills, servers, a local model, whole packages and large worlds.
+test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (20 minutes on two cores).
+	@echo "The slow tests follow. They take a quarter of an hour on two cores."
+	$(PYTEST) -m slow $(ARGS)
+
+coverage: $(VENV)/.dev $(WEIGHTS) ## Measure which branches all tests cover; pages go to build/coverage (40 minutes).
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
 # PyTorch as most indexes have it comes with CUDA, several gigabytes that nothing here uses.
 test-rl: $(VENV)/.dev ## Run the tests that need the extra `rl`, on PyTorch's CPU build.
@@ -97,4 +105,4 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine (CONFIG=langgraph.auth.json: with accounts).
 	$(BIN)/langgraph dev --config $(CONFIG) --n-jobs-per-worker 10
 
-.PHONY: help demo test test-rl lint format docs bench bench-memory load dev local-model
+.PHONY: help demo test test-all test-rl coverage lint format docs bench bench-memory load dev local-model

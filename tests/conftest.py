@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.processes import end_with_parent
 from tests.servers import GUARDED, ChromaServer, Server, serving, serving_chroma
 
 # Nothing leaves the machine, not even from processes that the tests start.
@@ -29,6 +30,27 @@ for name in (
 # No test is about the time of an example: on a busy machine one may take long, and drawing it too.
 settings.register_profile("billp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("billp")
+
+# Inherited tests that take long. Contracts are for other packages too, which do not know the mark `slow`.
+SLOW_CONTRACTS = {
+    "test_a_state_that_names_another_account_reaches_nothing_of_its_own",
+    "test_a_text_has_the_same_vector_in_whatever_company",
+    "test_many_threads_may_ask_at_once",
+    "test_the_longest_visit_holds_up_no_other",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes of pytest-xdist end with the one that started them."""
+    if hasattr(config, "workerinput"):
+        end_with_parent()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the inherited tests that take long."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in SLOW_CONTRACTS:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,28 @@ def test_no_process_outlives_the_test_process(sign: signal.Signals) -> None:
         until(lambda: gone(process.pid) and gone(leader) and gone(child), "the end of the three processes")
 
 
+WAITING = """
+from tests.processes import start
+def test_that_waits():
+    process = start(['sleep', '1000'])
+    open({file!r}, 'w').write(f'{{process.pid}}\\n')
+    process.wait()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_test_run_in_several_processes(tmp_path: Path, sign: signal.Signals) -> None:
+    file, test = tmp_path / "pid", tmp_path / "test_waiting.py"
+    test.write_text(WAITING.format(file=str(file)))
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "1", test]
+    with processes.started(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        until(lambda: file.exists() and file.read_text().endswith("\n"), "the start of the waiting process")
+        process.send_signal(sign)
+        until(lambda: gone(int(file.read_text())), "the end of the waiting process")
+
+
 def test_a_command_ends_with_its_children() -> None:
     with processes.started(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as process:
         child = int(processes.line_of(process))
