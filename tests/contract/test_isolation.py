@@ -48,6 +48,7 @@ async def fill(store: ChromaStore, users: list[str]) -> None:
 PERSON = ["planner", "actor", "person", "critic", "reflector", "finish"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", PERSON)
 @pytest.mark.usefixtures("home")
 async def test_a_person_who_edits_their_visit_reaches_nothing_of_another(node: str) -> None:

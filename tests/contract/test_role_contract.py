@@ -87,6 +87,7 @@ BROKEN: dict[Any, tuple[Any, type[Exception]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", BROKEN, ids=lambda role: role.__name__)
 def test_a_role_that_breaks_the_contract_is_found_out(role: Any, home: Path) -> None:
     planner, *rest = VARIANTS["billp"].step

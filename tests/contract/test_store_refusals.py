@@ -68,6 +68,7 @@ REFUSED: dict[str, tuple[Op, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 async def test_a_caller_s_mistake_is_a_value_error_and_changes_nothing(ours: ChromaStore, case: str) -> None:
     op, said = REFUSED[case]
@@ -130,6 +131,7 @@ NO_JSON: dict[str, dict[Any, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [None, False, ["x"], ["$"], ["x", "y[*].z"]], ids=str)
 @pytest.mark.parametrize("value", NO_JSON)
 def test_a_value_that_is_no_json_is_named(ours: ChromaStore, value: str, index: Any) -> None:

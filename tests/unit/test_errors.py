@@ -40,6 +40,7 @@ def exceptions() -> Iterator[type[BaseException]]:
                     yield one
 
 
+@pytest.mark.slow
 def test_each_fault_reaches_clients_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     # The module of the authentication asks for accounts as it is loaded.
     monkeypatch.setenv("BILLP_TOKENS", json.dumps(TOKENS))

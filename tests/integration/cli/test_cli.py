@@ -83,6 +83,7 @@ def test_a_server_that_is_not_there_is_named(home: Path) -> None:
     assert "no LangGraph server answers at http://127.0.0.1:9" in run.stderr
 
 
+@pytest.mark.slow
 def test_worlds_are_built_listed_and_shown(home: Path) -> None:
     assert billp(home, "world", "build", "mine", "--from", "tiny", "--seed", "3").returncode == 0
     listed = json.loads(billp(home, "world", "list", "--json").stdout)
@@ -101,6 +102,7 @@ def test_a_world_that_users_never_leave_for_dislike_warns(home: Path) -> None:
     assert json.loads(by_user.stdout)["leave_shares"]["random"]["disliked"] > 0.02
 
 
+@pytest.mark.slow
 def test_any_setting_of_the_roles_can_be_given_to_a_visit_and_a_study(home: Path, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.md"
     prompt.write_text("Plan the next round. ☂\n", encoding="utf-8")
@@ -117,6 +119,7 @@ def test_any_setting_of_the_roles_can_be_given_to_a_visit_and_a_study(home: Path
     assert visits["1"] < visits["8"]
 
 
+@pytest.mark.slow
 def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
     run = billp(
         home,
@@ -182,6 +185,7 @@ def test_bad_usage_gets_one_line_and_leaves_nothing(home: Path, args: list[str],
     assert sorted(home.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code"),
     [
@@ -255,6 +259,7 @@ def test_an_unwritable_folder_is_named(home: Path, tmp_path: Path) -> None:
     assert blocked.read_text() == ""
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_came_from(home: Path) -> None:
     # A process of its own: Python prints the traceback as it ends.
     run = billp_process(home, "--debug", "episode", "--world", "mars")
@@ -269,6 +274,7 @@ def test_the_default_world_is_built_on_first_use(tmp_path: Path) -> None:
     shutil.rmtree(home)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_ended_leaves_no_process_and_no_run(home: Path) -> None:
     args = ["study", "--world", "tiny", "--train", "400", "--test", "12", "--seeds", "2", "--variants", "billp,react"]
     # A process of its own, since it gets a signal.
@@ -300,6 +306,7 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_does_not_answer_is_named_in_one_line(home: Path) -> None:
     dead = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
     args = ["--world", "tiny", "--model", "openai:none"]

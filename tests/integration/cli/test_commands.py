@@ -67,6 +67,7 @@ def state() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code"),
     [
@@ -90,6 +91,7 @@ def test_a_command_leaves_this_process_as_it_was(home: Path, args: tuple[str, ..
         asyncio.get_running_loop()
 
 
+@pytest.mark.slow
 def test_a_world_built_anew_is_opened_anew(home: Path) -> None:
     visit = ("episode", "--world", "mine", "--max-steps", "4", "--no-memory", "--json")
     shown = []

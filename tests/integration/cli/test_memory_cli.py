@@ -221,6 +221,7 @@ def statement(visit: str, number: int, **fields: Any) -> Record:
     return record(Statement(visit=visit, user_id="2", number=number, **fields), number)
 
 
+@pytest.mark.slow
 def test_what_a_person_said_is_shown_exported_and_forgotten_one_by_one(filled: Path, tmp_path: Path) -> None:
     said = [
         statement("x#1", 0, said="wish", text="slow films"),
@@ -275,6 +276,7 @@ def test_records_that_no_visit_writes_are_found_and_deleted(home: Path) -> None:
     assert "records checked: 3; invalid: 0" in told(home, "check")
 
 
+@pytest.mark.slow
 def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> None:
     before = told(filled, "export", "-", "--embeddings", "--user", "1")
     said = told(filled, "forget", "--user", "2", "--yes")
@@ -288,6 +290,7 @@ def test_a_user_is_forgotten_and_nobody_else(filled: Path, tmp_path: Path) -> No
     assert [path.name for path in filled.iterdir()] == ["memory"]
 
 
+@pytest.mark.slow
 def test_what_is_to_expire_still_does_after_others_were_forgotten(filled: Path) -> None:
     with ChromaStore(filled / "memory") as store:
         store.put(("notes", "tiny", "1"), "k", {"text": "for now"}, ttl=60)
@@ -299,11 +302,13 @@ def test_what_is_to_expire_still_does_after_others_were_forgotten(filled: Path) 
     assert [lifetime.minutes for _, lifetime in after if lifetime] == [60]
 
 
+@pytest.mark.slow
 def test_a_user_can_be_forgotten_in_one_space(filled: Path) -> None:
     assert "records deleted: 2" in told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
     assert read(filled, "list", "--user", "2")["kinds"] == {"experiences": 1, "lessons": 2, "values": 1}
 
 
+@pytest.mark.slow
 def test_nobody_is_forgotten_unless_somebody_says_so(filled: Path) -> None:
     before = told(filled, "export", "-")
     assert "--yes" in refused(billp(filled, "memory", "forget", "--user", "2"))
@@ -322,6 +327,7 @@ def test_nobody_is_forgotten_unless_somebody_says_so(filled: Path) -> None:
     assert read(filled, "list", "--user", "2")["records"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_kept_elsewhere_is_named(filled: Path) -> None:
     visit = {"variant": "billp", "visit": {"world": "tiny", "user_id": "2"}, "context": {}}
     lines = {"demo/visits.jsonl": '{"user_id": "2"}', ".x.unfinished/cells/billp-0/visits.jsonl": '{"user_id":"2"}',
@@ -383,6 +389,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield server.url
 
 
+@pytest.mark.slow
 def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: str) -> None:
     file, env = tmp_path / "m.jsonl", {"BILLP_CHROMA_URL": server}
     told(filled, "export", str(file), "--embeddings")
@@ -401,6 +408,7 @@ def test_a_memory_on_a_server_is_the_same(filled: Path, tmp_path: Path, server: 
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_memories_of_the_original_are_recalled_in_visits(home: Path, tmp_path: Path) -> None:
     from sim.world import World
 
@@ -447,6 +455,7 @@ def shape(printed: str) -> list[str]:
     return [" ".join(re.sub(r"-?\d+(\.\d+)?", "#", line).split()) for line in printed.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_document_shows_what_the_commands_print(home: Path, tmp_path: Path) -> None:
     history = "The user viewing history is [a,b]"
     write_recorded(tmp_path, {history: {"c": 1}}, {history: "2"})

@@ -12,6 +12,7 @@ from tests.processes import run
 from tests.servers import developing
 
 
+@pytest.mark.slow
 def test_what_it_writes_passes_lint_types_and_tests_at_once(tmp_path: Path) -> None:
     made = billp(tmp_path / "home", "new-node", "fairness_guard")
     assert made.returncode == 0, made.stderr

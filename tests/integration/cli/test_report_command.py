@@ -25,6 +25,7 @@ def home(studied: Path, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.slow
 def test_a_page_is_rebuilt_as_the_study_wrote_it(home: Path) -> None:
     folder = home / "runs" / "s"
     files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
@@ -50,6 +51,7 @@ def test_an_unfinished_run_has_no_page_yet(home: Path) -> None:
     assert "the run 's' is unfinished: run its `billp study` command again to finish it" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [

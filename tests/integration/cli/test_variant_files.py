@@ -57,6 +57,7 @@ def billp(home: Path, *args: str) -> Run:
         return commands.billp(home, *args)
 
 
+@pytest.mark.slow
 def test_a_study_plays_a_variant_of_a_file_in_worker_processes(home: Path) -> None:
     given = ("--world", "tiny", "--train", "2", "--test", "2", "--cohort", "2", "--max-steps", "4", "--processes", "2")
     variants = f"act_only,{write('mood.py')}"
@@ -134,6 +135,7 @@ def test_two_variants_of_one_name_and_the_name_of_a_baseline_are_refused() -> No
         check_variants(load_variants([write("greedy.py")]))
 
 
+@pytest.mark.slow
 def test_a_study_is_gone_on_with_by_the_same_file_only(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def study() -> Path:
         names = load_variants([write("mood.py", Path("kept.py").read_text())])

@@ -78,6 +78,7 @@ def test_the_summary_is_readable(tables: Path, tmp_path: Path) -> None:
         assert line in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most_bytes", [1_000, 20_000, 100_000])
 def test_a_full_disk_leaves_what_was_there(tables: Path, tmp_path: Path, most_bytes: int) -> None:
     assert "cannot be written" in refused(build_on_a_full_disk(tables, tmp_path, most_bytes))

@@ -355,6 +355,7 @@ async def test_a_visit_has_only_so_many_failures(endpoint: Endpoint, monkeypatch
     assert len(endpoint.asked) == 12
 
 
+@pytest.mark.slow
 async def test_of_200_visits_with_three_calls_in_ten_failing_none_is_lost(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

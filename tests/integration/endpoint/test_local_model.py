@@ -22,6 +22,8 @@ from sim.errors import BadInputError
 from tests.commands import billp, refused
 from tests.processes import Command, line_of, run, started
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 BILLP = Path(sys.executable).with_name("billp")
 WEIGHTS = ROOT / ".billp/models/SmolLM2-135M-Instruct.Q4_1.gguf"

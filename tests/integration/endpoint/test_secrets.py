@@ -87,6 +87,7 @@ class Traced(AsyncCallbackHandler):
         self.heard.append(repr((error, error.__cause__)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("way", [*ENDING_WELL, *ENDING_ILL])
 async def test_no_secret_is_in_logs_checkpoints_traces_and_errors(
@@ -129,6 +130,7 @@ async def test_the_key_is_the_authorization_where_the_address_holds_none(
     assert {asked.headers["authorization"] for asked in endpoint.asked} == {f"Bearer {KEY}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "way", "code"),
     [

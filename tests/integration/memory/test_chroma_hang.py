@@ -17,6 +17,8 @@ from tests.processes import line_of, started
 from tests.servers import ChromaServer, serving_chroma
 from tests.stores import chroma
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 NAMED = r"The memory at {url} failed \(no answer within 1 seconds\): check that .* increase BILLP_CHROMA_SECONDS\.$"
 FOR_ALL = 180

@@ -15,6 +15,8 @@ from tests.commands import billp
 from tests.proxies import ReverseProxy, self_signed
 from tests.stores import FakeEmbeddings, chroma
 
+pytestmark = pytest.mark.slow
+
 UNTOLD = "s3cret-of-the-proxy"
 HEADERS = {"X-Api-Key": UNTOLD}
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")

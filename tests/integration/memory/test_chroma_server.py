@@ -40,6 +40,7 @@ def test_stores_on_one_server_see_each_others_writes(store: ChromaStore, chroma_
         assert store.search(()) == [] and store.list_namespaces() == []
 
 
+@pytest.mark.slow
 def test_search_is_exact_with_ties_by_key(store: ChromaStore) -> None:
     store.batch([PutOp(("a", "b", f"u{n % 3}"), f"{n:03d}", {"t": f"{n % 20}"}, ["t"]) for n in range(300)])
     found = store.search(("a", "b"), query="7", limit=6)
@@ -135,6 +136,7 @@ async def test_large_records_that_are_put_at_once_are_kept_as_each_alone_is(stor
             assert item and item.value == value
 
 
+@pytest.mark.slow
 async def test_a_record_too_large_for_the_server_is_named_and_takes_no_other_along(store: ChromaStore) -> None:
     huge = {"text": '"' * 25_000_000}
     waiting = [store.aput(("a", "b"), "huge", huge, index=False)]
@@ -146,6 +148,7 @@ async def test_a_record_too_large_for_the_server_is_named_and_takes_no_other_alo
     assert sorted(item.key for item in await store.asearch(("a", "b"))) == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_rows_that_a_server_takes_one_by_one_alone_are_written_so(
     store: ChromaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

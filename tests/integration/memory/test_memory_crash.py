@@ -10,10 +10,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memory.chroma import backend
 from memory.store import ChromaStore
 from tests.stores import chroma
 from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
 
 KILLS = 50
 TASKS = 8

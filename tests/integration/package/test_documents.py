@@ -176,6 +176,7 @@ def check(line: str) -> None:
         pytest.fail(f"{line}: run it, or say why it is not run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_shown_is_one_that_works(document: Path, folder: Path, address: str) -> None:
     for line, in_text in shown(document):

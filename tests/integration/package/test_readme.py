@@ -22,6 +22,7 @@ def test_the_diagram_is_the_one_that_langgraph_draws() -> None:
     assert [block.strip() for block in blocks("mermaid")] == [graph.get_graph().draw_mermaid().strip()]
 
 
+@pytest.mark.slow
 def test_the_role_plays_by_the_command_beside_it(home: Path, tmp_path: Path) -> None:
     (code,), text = blocks("python"), (ROOT / "README.md").read_text(encoding="utf-8")
     (file, name) = re.findall(r"`billp episode --variant \./(\w+\.py):(\w+)`", text)[0]

@@ -10,6 +10,8 @@ import pytest
 from tests import processes
 from tests.commands import Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("graph", "memory", "nodes", "sim")
 

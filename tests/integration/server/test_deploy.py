@@ -28,6 +28,8 @@ from sim.world import World
 from tests.processes import run
 from tests.servers import LANGGRAPH, ROOT, ChromaServer, deployed, free_port, serving_chroma
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)

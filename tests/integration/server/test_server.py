@@ -50,6 +50,7 @@ def server(url: str) -> LangGraphClient:
 TINY: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 
+@pytest.mark.slow
 async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: LangGraphClient, url: str) -> None:
     # One server for all checks: starting a server takes longer than all of them.
     assistant = (await server.assistants.search(graph_id="episode"))[0]["assistant_id"]
@@ -172,6 +173,7 @@ async def check_mcp(url: str) -> None:
         assert "total_reward" in result["content"][0]["text"]
 
 
+@pytest.mark.slow
 async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Server) -> None:
     ann, bob = guarded.client("ann"), guarded.client("bob")
     async with guarded.http() as stranger:

@@ -15,6 +15,8 @@ from tests.commands import billp
 from tests.processes import end
 from tests.servers import GUARDED, ROOT, TOKEN_OF, Server, develop, free_port, serving
 
+pytestmark = pytest.mark.slow
+
 STUDIO = {"x-auth-scheme": "langsmith"}
 TINY = {"world": "tiny", "max_steps": 1}
 LESSON = Lesson(visit="v", user_id="1", situation="", text="stay", length=3, total_reward=9.0).model_dump()

@@ -15,6 +15,8 @@ from tests.processes import kill
 from tests.servers import ChromaServer, Server, deployed, serving_chroma
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 180
 """Seconds to wait for a slow machine; not a limit under test, and less than a wait for Chroma."""
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 BIG = "x" * 10_000_000
 SLOW = 1.0
 """Seconds from which a request is compared with a plain visit whose body is as long."""

@@ -9,6 +9,8 @@ import pytest
 from tests.benchmarks.load import CONCURRENT, visit_at_once
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 2}
 MILLISECONDS = 500
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -11,6 +11,8 @@ from langgraph_sdk.client import LangGraphClient
 from nodes.llm.prompting import read_facts
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 

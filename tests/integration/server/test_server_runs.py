@@ -9,6 +9,8 @@ from langgraph_sdk import get_client
 
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -12,6 +12,8 @@ from tests import scripted
 from tests.scripted import Endpoint
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
+
 VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 2}
 SCRIPTED = {"model": "openai:scripted"}
 ROLES = {"planner", "actor", "critic", "reflector"}

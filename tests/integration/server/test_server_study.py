@@ -22,6 +22,8 @@ from tests.processes import kill, started
 from tests.servers import deployed, free_port, serving_chroma
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 STUDY = ("study", "--world", "tiny", "--variants", "billp,random", "--train", "6", "--test", "5")
 SMALL = ("--cohort", "3", "--max-steps", "15", "--concurrency", "4")
 BESIDES = ("--memory", "shuffled", "--visits-per-user", "2", "--recall", "own")

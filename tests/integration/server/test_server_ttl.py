@@ -4,10 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from langgraph_sdk import get_client
 
 from memory.store import ChromaStore
 from tests.servers import serving
+
+pytestmark = pytest.mark.slow
 
 SETTING = {"path": "./memory/store.py:create_store", "ttl": {"default_ttl": 90, "sweep_interval_minutes": 1}}
 

@@ -24,6 +24,8 @@ from tests.commands import BILLP, ROOT, billp, environment_of
 from tests.processes import kill, started
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 STUDY = ("study", "--world", "tiny", "--variants", "billp,reflexion,diverse_greedy", "--processes", "2")
 SMALL = ("--train", "4", "--test", "2", "--cohort", "2", "--max-steps", "15", "--out", "run")
 BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "1", "--visits-per-user", "2", "--recall", "shared")

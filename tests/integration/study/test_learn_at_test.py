@@ -17,7 +17,7 @@ from nodes.context import Context
 from nodes.tools.open_world import load_world
 from tests.integration.study.test_study import Heard, disk_full, shown
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 FROZEN = StudySettings(world="tiny", variants=("billp", "act_only"), train=0, test=7, cohort=3, max_steps=8)
 GROWING = FROZEN.model_copy(update={"learn_at_test": True})
 FILES = ("results.json", "visits.jsonl", "report.html")

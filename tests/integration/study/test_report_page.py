@@ -15,6 +15,8 @@ from graph.study.settings import Cell, StudySettings
 from tests.chromium import browser, needs_chromium, open_page
 from tests.hostile import HOSTILE
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ("billp", "act_only", "random", "greedy", "diverse_greedy", "oracle")
 STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 SECTIONS = [

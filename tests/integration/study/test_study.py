@@ -53,6 +53,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads((folder / "results.json").read_text(encoding="utf-8")), [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_results_are_the_same_bytes_at_any_concurrency_and_number_of_processes(home: Path) -> None:
     one = run(name="one", concurrency=1, processes=1)
     many = run(name="many", concurrency=16, processes=2)
@@ -76,6 +77,7 @@ def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return run()
 
 
+@pytest.mark.slow
 def test_results_hold_what_the_design_names(studied: Path) -> None:
     results, visits = read(studied)
     assert set(results) == {"world", "model", "note", "settings", "rows"}
@@ -107,6 +109,7 @@ def test_each_line_is_a_visit_with_its_variant_split_and_seed(studied: Path) -> 
     assert trained == {variant: 0 if variant in POLICIES else 6 for variant in VARIANTS}
 
 
+@pytest.mark.slow
 def test_each_visit_tells_which_lessons_it_recalled(studied: Path) -> None:
     _, visits = read(studied)
     written = {
@@ -175,6 +178,7 @@ def test_the_visits_that_tuning_took_are_shown(studied: Path) -> None:
             assert (row["tuning_visits"], row["parameters"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_study_of_one_variant_has_nothing_to_compare_it_with(home: Path) -> None:
     results, _ = read(run(SMALL.model_copy(update={"variants": ("random",)})))
     (row,) = results["rows"]
@@ -201,6 +205,7 @@ def test_memories_are_of_train_users_only(studied: Path) -> None:
     assert {split[one["user_id"]] for one in memories} == {"train"}
 
 
+@pytest.mark.slow
 def test_a_cohort_recalls_what_earlier_cohorts_learned_and_nothing_of_its_own(home: Path) -> None:
     def plans(settings: StudySettings) -> list[list[str]]:
         _, visits = read(run(settings))
@@ -219,6 +224,7 @@ def disk_full(*_: object) -> None:
     raise OSError("disk full")
 
 
+@pytest.mark.slow
 def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     former = run(SMALL.model_copy(update={"variants": ("random",)}))
     before = (former / "results.json").read_bytes()
@@ -247,6 +253,7 @@ def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, mo
     assert {one.name for one in former.parent.iterdir()} == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_an_unfinished_study_is_thrown_away_when_asked(home: Path) -> None:
     unfinished = home / "runs" / ".a.unfinished"
     (unfinished / "cells" / "random-0").mkdir(parents=True)
@@ -284,6 +291,7 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
     assert VisitLog(file).count("train") == 0 and file.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -331,6 +339,7 @@ def test_what_there_is_not_is_refused_before_any_work(home: Path, changes: dict[
     assert not (home / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_final_study_visits_test_users(home: Path) -> None:
     results, visits = read(run(SMALL.model_copy(update={"variants": ("random",), "final": True})))
     assert results["rows"][0]["split"] == "test"
@@ -373,6 +382,7 @@ def test_the_comparison_fits_a_terminal_and_names_the_best_rule(studied: Path) -
     assert f"{rows['act_only']['gap_closed']:.0%}" in line
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_command(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from sim.metrics.calibration import judge_risks
 from tests.commands import billp
 from tests.integration.study.test_study import Heard, disk_full
 
+pytestmark = pytest.mark.slow
+
 SMALL = StudySettings(world="tiny", variants=("random",), ablate=True, train=6, test=4, cohort=3, max_steps=8)
 FILES = ("results.json", "visits.jsonl", "report.html")
 Line = dict[str, Any]

@@ -19,6 +19,8 @@ from nodes.tools.open_world import load_world
 from sim.errors import BadInputError
 from tests.scripted import Asked, Endpoint, Failure, Reply, by_rules, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL = "openai:some-model"
 SETTINGS = StudySettings(
     world="tiny", variants=("billp",), train=4, test=3, cohort=2, max_steps=6, context=Context(model=MODEL)

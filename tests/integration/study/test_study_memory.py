@@ -14,6 +14,8 @@ from memory.embeddings import shared_embeddings
 from memory.records import Record
 from memory.store import ChromaStore
 
+pytestmark = pytest.mark.slow
+
 
 class Stopped(Exception):
     """Simulated kill."""

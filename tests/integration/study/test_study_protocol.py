@@ -23,6 +23,8 @@ from sim.errors import BadInputError
 from sim.metrics import paired, summarize
 from tests.integration.study.test_study import Heard, disk_full, shown
 
+pytestmark = pytest.mark.slow
+
 PLAIN = StudySettings(
     world="tiny", variants=("act_only", "no_macro", "billp", "random"), train=6, test=4, cohort=3, max_steps=10
 )

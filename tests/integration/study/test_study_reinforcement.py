@@ -19,6 +19,8 @@ from sim.world import World
 from tests import processes
 from tests.commands import ROOT, environment_of, refused
 
+pytestmark = pytest.mark.slow
+
 SMALL = StudySettings(
     world="tiny", variants=("dqn", "random", "a2c", "maskable_ppo"), seeds=2, test=5, max_steps=15, rl_steps=300
 )

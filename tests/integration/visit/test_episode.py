@@ -86,6 +86,7 @@ async def test_the_same_visit_twice_is_the_same_and_is_remembered_once(store: Ch
     assert len(kept) == 2 * len(first.steps) + 1
 
 
+@pytest.mark.slow
 async def test_what_is_remembered_is_recalled_and_changes_what_is_done(store: ChromaStore) -> None:
     users = open_world_now("tiny").world.split("dev").users[:6]
     before = [await visit(store, context=Context(learn="off"), user_id=one) for one in users]
@@ -136,7 +137,7 @@ async def test_a_user_the_world_does_not_know_brings_titles() -> None:
         ({"history": "Heat"}, "^history: "),
         ({"history": ["x"] * 2000}, "2,000 titles"),
         ({"seed": -1}, "seed is -1"),
-        ({"user_id": "nobody"}, "'nobody' is not known"),
+        ({"user_id": "nobody"}, "user 'nobody' is unknown"),
         ({"world": "../../etc"}, "not a valid name of a world"),
         ({"world": "mars"}, "no world 'mars'"),
         ({"user_id": "x" * 5000}, "longer than 500"),

@@ -100,6 +100,7 @@ def structure(value: Any) -> Any:
     return "text" if isinstance(value, str) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both", ["billp", "merge_plan_and_act", "billp_llm_user"], indirect=True)
 async def test_hostile_titles_change_no_prompt_and_no_recommendation(both: tuple[Played, Played]) -> None:
     harmless, evil = both
@@ -123,6 +124,7 @@ async def test_hostile_titles_change_no_prompt_and_no_recommendation(both: tuple
     assert len(shown) > len(HOSTILE)
 
 
+@pytest.mark.slow
 async def test_a_prompt_keeps_to_its_budget_however_long_titles_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

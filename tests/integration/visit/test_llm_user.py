@@ -234,6 +234,7 @@ async def test_a_resume_without_settings_goes_on_with_the_same_kind_of_user() ->
 # Studies with an LLM as the user.
 
 
+@pytest.mark.slow
 def test_a_study_holds_both_kinds_of_user_in_one_table(home: Path) -> None:
     variants = ("billp", "billp_llm_user")
     settings = StudySettings(world="tiny", variants=variants, train=2, test=8, cohort=2, max_steps=30)

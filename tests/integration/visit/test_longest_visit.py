@@ -33,6 +33,7 @@ def timed_end(monkeypatch: pytest.MonkeyPatch, timed: Timed) -> None:
     monkeypatch.setattr(graph.episode, "finish", timed(finish))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 async def test_no_node_of_a_variant_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variant = VARIANTS[name]
@@ -45,6 +46,7 @@ async def test_no_node_of_a_variant_does(name: str, monkeypatch: pytest.MonkeyPa
     assert not slow(await longest_turns(build, variant.settings()), build_variant(name).nodes)
 
 
+@pytest.mark.slow
 async def test_no_node_of_recommend_does(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(timed: Timed) -> Graph:
         timed_end(monkeypatch, timed)

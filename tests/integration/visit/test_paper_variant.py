@@ -157,6 +157,7 @@ def study(settings: StudySettings, name: str) -> Path:
     return run_study(settings, name, concurrency=4, processes=2, progress=Heard())
 
 
+@pytest.mark.slow
 def test_a_study_uses_them_for_the_cells_of_that_variant_alone(home: Path) -> None:
     folder = study(STUDY, "plain")
     titles = {item.title for item in open_world_now("tiny").world.catalogue}
@@ -171,6 +172,7 @@ def test_a_study_uses_them_for_the_cells_of_that_variant_alone(home: Path) -> No
     assert "choices" not in json.loads((own / "results.json").read_text())["rows"][1]["settings"]
 
 
+@pytest.mark.slow
 def test_a_study_is_not_gone_on_with_where_something_else_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
         patch.setattr("graph.study.run._write_json_lines", disk_full)
@@ -185,6 +187,7 @@ def test_every_variant_is_built_with_the_settings_that_it_names() -> None:
         assert build_variant(name).context_schema is variant.context
 
 
+@pytest.mark.slow
 def test_a_visit_by_the_originals_settings_comes_out_the_same_twice(home: Path) -> None:
     outputs = [[VisitOutput.model_validate(line) for line in lines(study(STUDY, name), PAPER)] for name in ("a", "b")]
     assert outputs[0] == outputs[1]

@@ -20,6 +20,7 @@ def world() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(("variant", "calls", "most"), [("billp", 3, 2_000), ("merge_plan_and_act", 2, 1_700)])
 async def test_a_round_keeps_to_the_aims(variant: str, calls: int, most: int) -> None:

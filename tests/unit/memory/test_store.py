@@ -182,6 +182,7 @@ class TestExactness:
                 answers.append([(key, -score) for score, _, key in sorted(scored)[:15]])
         return answers
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("limit", "few"), [(20_000, 0), (100, 2_000), (100, 0)], ids=["cache", "few", "index"])
     def test_the_same_answer_in_any_order_and_process(
         self, folder: Path, limit: int, few: int, monkeypatch: pytest.MonkeyPatch
@@ -315,6 +316,7 @@ class TestRefusals:
             chroma(folder)
         assert "\n" not in str(caught.value) and tree(folder) == before
 
+    @pytest.mark.slow
     def test_a_full_disk_is_named_and_takes_nothing_that_was_kept(self, small_disk: Path) -> None:
         kept = 0
         with (

@@ -1,5 +1,7 @@
 """Effects of lessons, compared with values computed by hand."""
 
+import pytest
+
 from graph.report.lesson_effects import VisitGroup, most_telling, recalled_lessons
 from graph.report.schema import ShownLesson, ShownStep, ShownVisit
 
@@ -41,6 +43,7 @@ def test_a_lesson_is_held_against_the_visits_of_its_variant_that_did_not_recall_
     ]
 
 
+@pytest.mark.slow
 def test_distance_and_new_genres_are_means_over_visits() -> None:
     # New genres: B in the second round; none in the third; the sixth round no longer sees the first.
     long = [

@@ -78,6 +78,7 @@ def damaged(folder: Path, file: str, part: float) -> None:
     (folder / OPEN_MARK).touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "part"),
     [

