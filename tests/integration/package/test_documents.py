@@ -20,7 +20,7 @@ from sim.data.sources import load_ratings
 from sim.world import World
 from tests import processes
 from tests.architecture import diagram
-from tests.commands import BILLP, Run
+from tests.commands import Run, billp
 from tests.scripted import by_rules, serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,8 +130,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
 def run(line: str, folder: Path, address: str) -> Run:
-    """Run a command of `billp`, with few visits and the small worlds."""
+    """Run a command of `billp`, with few visits and the small worlds; once, however many documents show it."""
     line = re.sub(r"\b(rules|cut)-N\b", r"\1-1", line.replace("openai:NAME", "openai:some-model"))
     line = re.sub(r"--seed N\b", "--seed 1", line.replace(" NAME", " named"))
     line = re.sub(r"--user \d+", "--user 3", line.replace("--from movielens", "--from tiny"))
@@ -144,7 +145,7 @@ def run(line: str, folder: Path, address: str) -> Run:
         environment["OPENAI_BASE_URL"] = address
     if words[1:4] == ["world", "build", "movielens"]:
         words += ["--from", "tiny"]
-    return processes.run([*BILLP, *words[1:]], cwd=folder, env=bare() | environment)
+    return billp(folder / ".billp", *words[1:], **environment)
 
 
 def bare() -> dict[str, str]:
