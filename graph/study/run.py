@@ -189,7 +189,7 @@ def _start_of(settings: StudySettings) -> StudyStart:
 
 
 def _same(former: StudyStart | None, started: StudyStart) -> bool:
-    """Compare by stored values: the class of the settings is made anew for each reading."""
+    """Compare by stored values: the class of the settings is created again at each reading."""
     if former is None:
         return False
     stored = StudyStart.model_validate_json(started.model_dump_json())
