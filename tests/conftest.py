@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and item.originalname in SLOW_CONTRACTS:
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def no_variants_of_files() -> Iterator[None]:
+    """Forget the variants of files that a test has loaded."""
+    yield
+    if "graph.variant_files" in sys.modules:
+        sys.modules["graph.variants"].VARIANTS._added.clear()
+        sys.modules["graph.variant_files"]._loaded.clear()
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ class RoleContract:
     def test_the_longest_visit_holds_up_no_other(self) -> None:
         """Work that grows with the number of rounds belongs in a thread: on the event loop it delays all visits.
 
-        The test measures the processor time of the loop's thread, which does not grow on a busy machine.
+        The test compares the processor time of the loop's thread with that of other work on the same rounds.
         """
         variant = self._variant
 

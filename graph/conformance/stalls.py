@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+import json
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -27,8 +28,8 @@ Build = Callable[[Callable[[Node], Node]], Graph]
 
 STALL = 0.5
 """Maximum pause of the event loop in seconds; a blocking call to a model takes longer, one to a disk no less."""
-LONGEST_TURN = 0.05
-"""Maximum processor time, in seconds, of one turn of a role on the event loop in the longest visit."""
+LONGEST_TURN = 2.0
+"""Maximum processor time of one turn of a role on the event loop in the longest visit, relative to `_reference`."""
 MEASUREMENTS = 3
 """Maximum number of measurements; the shortest counts, because garbage collection may delay the others."""
 
@@ -57,11 +58,12 @@ async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.
 
 
 async def longest_turns(build: Build, context: Context, answer: dict[str, Any] | None = None) -> dict[str, float]:
-    """Return the longest turn of each node on the event loop, in seconds of processor time.
+    """Return the longest turn of each node on the event loop.
 
     Turns are measured in the last round of the longest visit and after it, and at the start of another visit on the
-    same thread. The shortest of several measurements counts. Together with processor time, this excludes other work of
-    the process and of the machine.
+    same thread. They are ratios: processor time of the turn to that of writing all rounds of the visit as JSON once, on
+    the same machine at the same moment. A turn that takes the rounds one by one stays near 1 at most; a turn that
+    compares them with each other takes many times as long. The shortest of several measurements counts.
 
     Args:
         build: Function that builds the graph.
@@ -93,26 +95,36 @@ async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, 
 
             # Collect the garbage of building the state now, so that it does not count for the node.
             gc.collect()
-            longest = await longest_stall(work(), time.thread_time)
-            turns[node.__name__] = max(longest, turns[node.__name__])
+            turn = await longest_stall(work(), time.thread_time)
+            turns[node.__name__] = max(turn, turns[node.__name__])
             return update
 
         return timed_node
 
     builder = build(timed)
     first = next(iter(builder.nodes))
+    longest = await longest_state(MAX_STEPS - 1, seed)
     async with ChromaStore() as store:
         graph: Any = builder.compile(checkpointer=InMemorySaver(serde=serializer(nodes)), store=store)
         config = {"configurable": {"thread_id": "one"}}
         visit = {"world": "tiny", "max_steps": MAX_STEPS, "seed": seed}
         await graph.ainvoke(visit, config, context=context, interrupt_after=[first])
-        await graph.aupdate_state(config, await longest_state(MAX_STEPS - 1, seed), as_node=first)
+        await graph.aupdate_state(config, longest, as_node=first)
         await graph.ainvoke(None, config, context=context)
         if answer is not None:
             await graph.ainvoke(Command(resume=answer), config, context=context)
         visit["history"] = await longest_history(seed)
         await graph.ainvoke(visit, config, context=context, interrupt_after=[first])
-    return dict(turns)
+    reference = _reference(longest["steps"])
+    return {name: turn / reference for name, turn in turns.items()}
+
+
+def _reference(steps: Sequence[Step]) -> float:
+    """Return the processor time, in seconds, of writing rounds as JSON once."""
+    gc.collect()
+    start = time.thread_time()
+    json.dumps([step.model_dump(mode="json") for step in steps])
+    return time.thread_time() - start
 
 
 async def longest_history(seed: int) -> list[str]:

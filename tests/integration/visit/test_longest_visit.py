@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def slow(turns: dict[str, float], expected: Iterable[str]) -> dict[str, float]:
-    """Return the nodes that block the event loop too long, with their seconds."""
+    """Return the nodes that block the event loop too long, with their turns relative to the reference."""
     assert list(turns) == list(expected)
     return {name: turn for name, turn in turns.items() if turn >= LONGEST_TURN}
 
