@@ -95,7 +95,7 @@ def announcing(node: Node) -> Node:
     @wraps(node)
     async def announced(*args: Any, **kwargs: Any) -> dict[str, Any]:
         update = await node(*args, **kwargs)
-        for step in update.get("steps", []):
+        for step in update.get("steps") or args[0].steps[-1:]:
             fields = {"index", "plan", "title", "genres", "reward", "advantage", "left"}
             get_stream_writer()({"round": step.model_dump(include=fields)})
         return update

@@ -115,13 +115,16 @@ async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show:
         stream: Any = graph.astream(
             None if started else visit, config, context=episode.context, stream_mode=["updates", "values"]
         )
+        finished = False
         # Close the stream before the checkpointer: a write that is interrupted would leave the SQLite file locked.
         async with aclosing(stream):
             async for mode, content in stream:
                 if mode == "values":
                     final = content
-                elif last in content:
-                    show(content[last]["steps"][-1])
+                    if finished:
+                        show(content["steps"][-1])
+                # The last node of a round may have changed no field of the round.
+                finished = mode == "updates" and last in content
     output = VisitOutput.model_validate(final)
     shutil.rmtree(folder)
     return output

@@ -106,8 +106,8 @@ def _module(path: Path, stem: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # Foreign code may raise anything.
         del sys.modules[name]
         lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(path)]
-        place = f"{path.name}, line {lines[-1]}" if lines else path.name
-        raise BadInputError(f"{path} cannot be loaded: {place}: {type(error).__name__}: {_one_line(error)}") from error
+        line = f"line {lines[-1]}: " if lines else ""
+        raise BadInputError(f"{path} cannot be loaded: {line}{type(error).__name__}: {_one_line(error)}") from error
     return module
 
 

@@ -18,6 +18,7 @@ from nodes.outlook import outlook
 from nodes.plan_and_act import plan_and_act
 from nodes.planner import planner
 from nodes.reflector import reflector
+from nodes.role import Role
 from nodes.state import VisitState
 from nodes.users.llm import llm_user
 from nodes.users.profile import OLD_KIND
@@ -96,6 +97,10 @@ def forgetful(node: Node) -> Node:
 
 def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
     """Return the variant; for a function, the variant that it returns."""
+    if isinstance(loaded, Role):
+        raise BadInputError(
+            f"it is a role: put it into a variant, as in VARIANTS['billp'].before('actor', {loaded.__name__})"
+        )
     variant = loaded() if callable(loaded) else loaded
     if not isinstance(variant, Variant):
         raise BadInputError("it is not a Variant and does not return one")

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from nodes.context import Context
 from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
+from nodes.llm.rules import Rules, RulesModel
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
 
@@ -71,6 +72,7 @@ async def ask_role(
     *,
     fallback: Callable[[], AnswerT],
     check: Callable[[AnswerT], str | None] = lambda _: None,
+    rules: Rules | None = None,
     rounds_listed: int | None = ROUNDS_LISTED,
     looks_back: bool = False,
 ) -> tuple[AnswerT, dict[str, Any]]:
@@ -86,6 +88,7 @@ async def ask_role(
         schema: Schema of the answer.
         fallback: Function that returns the answer if the model gives no usable one when asked twice.
         check: Function that returns the fault of a well-formed answer in words, or None.
+        rules: Rules of the role for the model `rules`; None for the registered ones.
         rounds_listed: Most rounds that the prompt lists; None for all that fit.
         looks_back: Whether the question is about the last round in the state instead of the next one.
 
@@ -93,6 +96,8 @@ async def ask_role(
         The answer, and the state update with the exchange and the usage.
     """
     model = await role_model(context, role)
+    if rules is not None and isinstance(model, RulesModel):
+        model = RulesModel(rules=rules)
     prompt = getattr(context, f"{role}_prompt")
 
     def built() -> list[BaseMessage]:

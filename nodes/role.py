@@ -6,6 +6,7 @@ case: recall records, collect facts, ask the role's model, change fields of the 
 
 import asyncio
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -20,7 +21,6 @@ from memory.records import Experience, Lesson, Memory, Record, Statement, Value
 from nodes.ask import ask_role, settings
 from nodes.context import Context, model_field, prompt_field, temperature_field
 from nodes.llm.prompting import Facts
-from nodes.llm.rules import register_rules
 from nodes.state import VisitState
 from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
@@ -68,6 +68,8 @@ class View(Generic[StateT_co, ContextT_co]):
 
         The user's own records come first, then those of the most similar situations.
         """
+        if kind not in self._recalled:
+            raise BadInputError(f"no {kind.__name__} is recalled: name the class in `recalls` of the role")
         return self._recalled[kind]
 
     def record(self, kind: type[Memory], number: int, **fields: Any) -> Record:
@@ -129,19 +131,30 @@ class Role(Generic[AnswerT, StateT, ContextT]):
                 f"{name[:80]!r} is not a valid name of a role: "
                 "use lower-case letters, digits and _, starting with a letter"
             )
+        for function in filter(None, (facts, rules, apply, check, fallback, saves)):
+            if inspect.iscoroutinefunction(function):
+                raise BadInputError(f"{function.__name__} of the role {name!r} is async: write a plain function")
         if f"{name}_prompt" in Context.model_fields:
             raise BadInputError(f"the role {name!r} exists already: choose another name")
         kinds = dict(recalls or {})
         schema, own_settings = _classes_of_view((facts, apply, *filter(None, [saves])))
         with_own = _settings_class(name, prompt, kinds, own_settings)
-        otherwise = fallback or rules
         writes_records = saves
+
+        def played(told: Facts) -> AnswerT:
+            reply = rules(told)
+            if not isinstance(reply, answer):
+                raise BadInputError(
+                    f"the rules of the role {name!r} returned {type(reply).__name__}: return {answer.__name__}"
+                )
+            return reply
 
         async def play(state: StateT, runtime: Runtime[ContextT]) -> dict[str, Any]:
             view = await _view(state, runtime, kinds)
             told = await asyncio.to_thread(facts, view)
             if told is None:
                 return {}
+            _check_facts(name, told)
             reply, said = await ask_role(
                 name,
                 state,
@@ -149,7 +162,8 @@ class Role(Generic[AnswerT, StateT, ContextT]):
                 lambda: told,
                 answer,
                 check=lambda one: check(one, told),
-                fallback=lambda: otherwise(told),
+                fallback=lambda: (fallback or played)(told),
+                rules=lambda given: played(given).model_dump(mode="json"),
                 looks_back=looks_back,
             )
             learnt = {}
@@ -160,14 +174,21 @@ class Role(Generic[AnswerT, StateT, ContextT]):
         _describe(play, name, apply, schema, with_own)
         # The object takes the function's name and annotations, from which a graph reads the state and the settings.
         update_wrapper(cast(Callable[..., Any], self), play)
+        self._fields = {*schema.model_fields}
         self._play: Callable[..., Awaitable[dict[str, Any]]] = play
-        register_rules(name)(lambda told: rules(told).model_dump(mode="json"))
         if saves is not None:
             writes_memory(self)
 
     async def __call__(self, state: VisitState, runtime: Runtime[Any]) -> dict[str, Any]:
         """Play the role: return the changed fields of the state."""
-        return await self._play(state, runtime)
+        update = await self._play(state, runtime)
+        # LangGraph drops such fields without a word.
+        if undeclared := {*update} - self._fields:
+            raise BadInputError(
+                f"the role {self.__name__!r} returned {', '.join(sorted(undeclared))}, which is no field of the state: "
+                "add it to a subclass of VisitState, and write `View[ItsState]` in the annotations"
+            )
+        return update
 
 
 def saves_records(
@@ -185,6 +206,15 @@ def saves_records(
     schema, own_settings = _classes_of_view((records,))
     _describe(play, records.__name__, records, schema, own_settings)
     return writes_memory(play)
+
+
+def _check_facts(name: str, told: Facts) -> None:
+    try:
+        json.dumps(told)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"the facts of the role {name!r} are not JSON: return JSON only ({error})") from error
+    if not isinstance(told, dict):
+        raise BadInputError(f"the facts of the role {name!r} are {type(told).__name__}: return a dict")
 
 
 async def _view(state: StateT, runtime: Runtime[ContextT], kinds: Mapping[type[Memory], int]) -> View[StateT, ContextT]:

@@ -286,7 +286,13 @@ def register_rules(role: str) -> Callable[[Rules], Rules]:
 
 
 class RulesModel(BaseChatModel):
-    """Chat model that answers by the rules above; it has no state, so the same prompt gets the same answer."""
+    """Chat model that answers by rules; it has no state, so the same prompt gets the same answer.
+
+    Args:
+        rules: Rules of one role; None for those that are registered under the role's name.
+    """
+
+    rules: Rules | None = None
 
     @property
     def _llm_type(self) -> str:
@@ -301,7 +307,7 @@ class RulesModel(BaseChatModel):
     ) -> ChatResult:
         # The first human message holds the facts, also when the model is asked again.
         facts = read_facts(next((one.text for one in messages if one.type == "human"), ""))
-        play = RULES.get(facts.get("role", ""))
+        play = self.rules or RULES.get(facts.get("role", ""))
         if play is None:
             raise BadInputError(f"the model `rules` has no rules for the role {facts.get('role')!r}")
         text = json.dumps(play(facts), ensure_ascii=False)

@@ -1,6 +1,7 @@
 """Role as an object: settings, state and memory that come with it, repair and fallback of its answers, its contract."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +24,7 @@ from graph.extend import (
     Memory,
     Record,
     Role,
+    Step,
     Variant,
     View,
     VisitInput,
@@ -31,6 +33,7 @@ from graph.extend import (
     round_facts,
     saves_records,
 )
+from graph.local_run import LocalVisit, run_episode
 from graph.role_schemas import state_fields_of
 from memory.records import Lesson
 from memory.store import ChromaStore
@@ -176,12 +179,59 @@ async def test_a_checked_fault_is_told_and_then_the_rules_answer_by_the_same_fac
 async def test_a_fallback_of_its_own_takes_the_place_of_the_rules(script: Any) -> None:
     other = Role("hunch", "Say.", Feeling, facts=lambda _: {"rounds": []}, rules=rules,
                  apply=apply, fallback=lambda told: Feeling(feeling=f"lost {told}"))  # fmt: skip
-    try:
-        script(lambda _: "{")
-        state = await visited(VARIANTS["act_only"].before("actor", other), rounds=1)
-        assert state["feelings"] == ["lost {'rounds': []}"]
-    finally:
-        RULES["hunch"] = lambda told: rules(told).model_dump()
+    script(lambda _: "{")
+    state = await visited(VARIANTS["act_only"].before("actor", other), rounds=1)
+    assert state["feelings"] == ["lost {'rounds': []}"]
+
+
+@pytest.mark.usefixtures("home")
+async def test_two_roles_of_one_name_answer_by_their_own_rules() -> None:
+    def twin(feeling: str) -> Variant:
+        role = Role("twin", "Say.", Feeling, facts=lambda _: {"rounds": []}, apply=apply,
+                    rules=lambda _: Feeling(feeling=feeling))  # fmt: skip
+        return VARIANTS["act_only"].before("actor", role)
+
+    for feeling, variant in [(feeling, twin(feeling)) for feeling in ("bold", "shy")]:
+        assert (await visited(variant, rounds=1))["feelings"] == [feeling]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"apply": lambda *_: {"feelngs": []}}, "the role 'odd' returned feelngs, which is no field of the state"),
+        ({"facts": lambda _: {"a": {1}}}, "the facts of the role 'odd' are not JSON"),
+        ({"facts": lambda _: ["a"]}, "the facts of the role 'odd' are list: return a dict"),
+        ({"rules": lambda _: {"feeling": "x"}}, "the rules of the role 'odd' returned dict: return Feeling"),
+        ({"facts": lambda view: {"a": view.recalled(Lesson)}}, "no Lesson is recalled: name the class in `recalls`"),
+    ],
+)
+async def test_what_a_role_does_wrong_is_named_with_the_role(changes: dict[str, Any], words: str) -> None:
+    parts: dict[str, Any] = {"facts": lambda _: {"least": 0, "rounds": []}, "rules": rules, "apply": apply} | changes
+    odd: Any = Role("odd", "Say.", Feeling, **parts)
+    with pytest.raises(BadInputError, match=re.escape(words)):
+        await visited(VARIANTS["act_only"].before("actor", odd), rounds=1)
+
+
+def test_a_function_that_would_have_to_be_awaited_is_refused() -> None:
+    async def late(_: Any) -> Facts:
+        return {}
+
+    with pytest.raises(BadInputError, match="late of the role 'late_role' is async: write a plain function"):
+        Role("late_role", "Say.", Feeling, facts=late, rules=rules, apply=apply)  # type: ignore[arg-type]
+
+
+async def test_a_visit_is_shown_whatever_the_last_role_of_a_round_returns(home: Path) -> None:
+    shown: list[Step] = []
+    variant = VARIANTS["act_only"].after("user", hunch)
+    VARIANTS.add("hunch_last", variant)
+    visit = VisitInput(world="tiny", max_steps=3)
+    local = LocalVisit(variant="hunch_last", visit=visit, context=variant.settings(), remember=False)
+    output = await run_episode(local, shown.append)
+    assert [step.index for step in shown] == [step.index for step in output.steps]
+    graph: Any = compiled("hunches", variant)
+    events = [event async for event in graph.astream(visit, stream_mode="custom")]
+    assert [event["round"]["index"] for event in events] == [step.index for step in output.steps]
 
 
 @pytest.mark.usefixtures("home")
@@ -243,10 +293,8 @@ def test_its_settings_come_with_it_and_are_checked() -> None:
     ],
 )
 def test_a_role_that_would_not_work_is_refused(name: str, changes: dict[str, Any], told: str) -> None:
-    before = {**RULES}
     with pytest.raises(BadInputError, match=told):
         Role(name, "Say.", Feeling, facts=facts, rules=rules, apply=apply, **changes)
-    assert before == RULES
 
 
 class UnrelatedState(VisitState):
