@@ -42,7 +42,6 @@ from memory.records import Memory, Record
 from nodes.ask import ask_role, settings
 from nodes.context import Context, prompt_field
 from nodes.llm.prompting import Facts
-from nodes.llm.rules import register_rules
 from nodes.prompt_facts import history_facts, round_facts
 from nodes.role import Role, View, saves_records
 from nodes.state import Step, VisitInput, VisitState
@@ -71,7 +70,6 @@ __all__ = [
     "compiled",
     "history_facts",
     "prompt_field",
-    "register_rules",
     "round_facts",
     "saves_records",
     "settings",

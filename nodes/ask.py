@@ -88,7 +88,7 @@ async def ask_role(
         schema: Schema of the answer.
         fallback: Function that returns the answer if the model gives no usable one when asked twice.
         check: Function that returns the fault of a well-formed answer in words, or None.
-        rules: Rules of the role for the model `rules`; None for the registered ones.
+        rules: Rules of the role for the model `rules`; None for those of a built-in role.
         rounds_listed: Most rounds that the prompt lists; None for all that fit.
         looks_back: Whether the question is about the last round in the state instead of the next one.
 

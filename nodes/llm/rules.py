@@ -275,21 +275,11 @@ RULES: dict[str, Rules] = {
 }
 
 
-def register_rules(role: str) -> Callable[[Rules], Rules]:
-    """Return a decorator that registers a function as the rules of a role: from the facts to a reply, a JSON object."""
-
-    def known(rules: Rules) -> Rules:
-        RULES[role] = rules
-        return rules
-
-    return known
-
-
 class RulesModel(BaseChatModel):
     """Chat model that answers by rules; it has no state, so the same prompt gets the same answer.
 
     Args:
-        rules: Rules of one role; None for those that are registered under the role's name.
+        rules: Rules of one role; None for those of the built-in roles.
     """
 
     rules: Rules | None = None
@@ -309,7 +299,9 @@ class RulesModel(BaseChatModel):
         facts = read_facts(next((one.text for one in messages if one.type == "human"), ""))
         play = self.rules or RULES.get(facts.get("role", ""))
         if play is None:
-            raise BadInputError(f"the model `rules` has no rules for the role {facts.get('role')!r}")
+            raise BadInputError(
+                f"the model `rules` has no rules for the role {facts.get('role')!r}: give `ask_role` its rules"
+            )
         text = json.dumps(play(facts), ensure_ascii=False)
         prompt_tokens = sum(count_tokens(message.text) for message in messages)
         completion_tokens = count_tokens(text)
