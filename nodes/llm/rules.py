@@ -276,13 +276,10 @@ RULES: dict[str, Rules] = {
 
 
 class RulesModel(BaseChatModel):
-    """Chat model that answers by rules; it has no state, so the same prompt gets the same answer.
-
-    Args:
-        rules: Rules of one role; None for those of the built-in roles.
-    """
+    """Chat model that answers by rules; it has no state, so the same prompt gets the same answer."""
 
     rules: Rules | None = None
+    """Rules of one role; None for those of the built-in roles."""
 
     @property
     def _llm_type(self) -> str:
