@@ -50,17 +50,19 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 	$(BIN)/billp world build movielens
 	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
 
-# By files, because the tests of a file share fixtures; with few processes, because some tests start servers.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# By files, because the tests of a file share fixtures; with few processes, because some tests start servers. In the order
+# of their folders: the longest files have few tests, and would come last, for one process alone.
+ORDER ?= -p no:randomly
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ORDER)
 test: $(VENV)/.dev lint ## Run lint, types and the quick tests (6 minutes on two cores).
 	$(PYTEST) -m "not slow" $(ARGS)
 
 # Kills, servers, a local model, whole packages and large worlds.
-test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (20 minutes on two cores).
-	@echo "The slow tests follow. They take a quarter of an hour on two cores."
+test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (half an hour on two cores).
+	@echo "The slow tests follow. They take almost half an hour on two cores."
 	$(PYTEST) -m slow $(ARGS)
 
-coverage: $(VENV)/.dev $(WEIGHTS) ## Measure which branches all tests cover; pages go to build/coverage (40 minutes).
+coverage: $(VENV)/.dev $(WEIGHTS) ## Measure which branches all tests cover; pages go to build/coverage.
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
 # PyTorch as most indexes have it comes with CUDA, several gigabytes that nothing here uses.

@@ -184,7 +184,7 @@ async def test_with_authentication_nobody_reaches_what_is_anothers(guarded: Serv
     assert asked["__interrupt__"][0]["value"]["round"] == 1
     await ann.runs.wait(thread, "recommend", command={"resume": {"rating": 5, "comment": "between us"}})
     # The name comes from the token; the name in the input is ignored.
-    said = (await ann.store.search_items(("statements", "people:tiny", "ann")))["items"]
+    said = (await ann.store.search_items(("statements", "people:tiny", "ann"), limit=1_000))["items"]
     assert "between us" in [item["value"]["text"] for item in said]
 
     for forbidden in (
