@@ -16,6 +16,7 @@ from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.rules import Rules, RulesModel
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
+from sim.errors import BadInputError
 
 ModelKey = tuple[str, float]
 
@@ -101,7 +102,13 @@ async def ask_role(
     prompt = getattr(context, f"{role}_prompt")
 
     def built() -> list[BaseMessage]:
-        return build_messages(prompt, {"role": role, **facts()}, context.prompt_tokens, rounds_listed)
+        given = facts()
+        if not isinstance(given, dict):
+            raise BadInputError(f"the facts of the role {role!r} are {type(given).__name__}: return a dict")
+        try:
+            return build_messages(prompt, {"role": role, **given}, context.prompt_tokens, rounds_listed)
+        except TypeError as error:
+            raise BadInputError(f"the facts of the role {role!r} are not JSON: return JSON only ({error})") from error
 
     messages = await asyncio.to_thread(built)
     reply = await ask(

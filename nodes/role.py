@@ -6,7 +6,6 @@ case: recall records, collect facts, ask the role's model, change fields of the 
 
 import asyncio
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -154,7 +153,6 @@ class Role(Generic[AnswerT, StateT, ContextT]):
             told = await asyncio.to_thread(facts, view)
             if told is None:
                 return {}
-            _check_facts(name, told)
             reply, said = await ask_role(
                 name,
                 state,
@@ -206,15 +204,6 @@ def saves_records(
     schema, own_settings = _classes_of_view((records,))
     _describe(play, records.__name__, records, schema, own_settings)
     return writes_memory(play)
-
-
-def _check_facts(name: str, told: Facts) -> None:
-    try:
-        json.dumps(told)
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"the facts of the role {name!r} are not JSON: return JSON only ({error})") from error
-    if not isinstance(told, dict):
-        raise BadInputError(f"the facts of the role {name!r} are {type(told).__name__}: return a dict")
 
 
 async def _view(state: StateT, runtime: Runtime[ContextT], kinds: Mapping[type[Memory], int]) -> View[StateT, ContextT]:

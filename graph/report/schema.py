@@ -149,17 +149,19 @@ def read_visits(file: Path) -> list[JsonMapping]:
     with file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
-                _VISIT.validate_json(line)
-            except ValidationError as error:
+                lines.append(json.loads(line))
+                _VISIT.validate_python(lines[-1])
+            except ValueError as error:
                 raise BadInputError(_unreadable(file, error, f", line {number}")) from error
-            lines.append(json.loads(line))
     return lines
 
 
-def _unreadable(file: Path, error: ValidationError, place: str = "") -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    why = f"{where}: {first['msg']}" if where else first["msg"]
+def _unreadable(file: Path, error: ValueError, place: str = "") -> str:
+    why = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        why = f"{where}: {first['msg']}" if where else first["msg"]
     return f"{file}{place} is damaged or from another version ({why}): run the study again"
 
 

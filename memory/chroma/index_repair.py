@@ -5,7 +5,7 @@ to time, which do not. A record holds its texts and the paths of the indexed one
 collections to rebuild are listed in a file next to the database until they are done, so a rebuild interrupted by a kill
 or a full disk starts again at the next opening.
 
-Only unreadable indexes are dropped. To drop all of them after each kill takes four times as long as to check them, pays
+Only unreadable indexes are dropped. To drop all of them after each kill takes longer than to check them, pays
 for each embedding again, and misses the indexes of a killed Chroma server, which leaves no mark in its folder. The
 check has two parts, since each misses what the other finds. `hnsw` finds files that contradict each other: their
 vectors can often be read, and the next write crashes or fills the disk. `index_check` reads all vectors, and finds

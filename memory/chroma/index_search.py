@@ -85,10 +85,7 @@ def _rank(
 
 
 def search_few(collection: Table, query: Vector, records: Sequence[StoredRecord]) -> list[Scored]:
-    """Return a small number of indexed `records` with their exact scores, in any order.
-
-    Of 25,000 records the 25 of one user take 11 ms, by the index 112 ms; ten that a filter finds take 0.2 s, not 1.6 s.
-    """
+    """Return a small number of indexed `records` with their exact scores, in any order."""
     owners = {row: record for record in records for row in (record.main_row, *record.vector_rows)}
     ids = list(owners)
     vectors: dict[str, Vector] = {}
