@@ -25,7 +25,7 @@ from sim.atomic_files import FolderInUseError, can_write, locked_folder, write_a
 from sim.errors import BadInputError
 
 VISIT_FILE = "visit.json"
-CHECKPOINTS = "checkpoints.sqlite"
+VISIT_CHECKPOINTS = "checkpoints.sqlite"
 
 
 class LocalVisit(BaseModel):
@@ -70,7 +70,7 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
     async with _memory(episode.remember) as store:
         with locked_folder(folder):
             write_atomic(folder / VISIT_FILE, episode.model_dump_json())
-            output = await _run(episode, folder.name, folder / CHECKPOINTS, store, show)
+            output = await _run(episode, folder.name, folder / VISIT_CHECKPOINTS, store, show)
             shutil.rmtree(folder)
             return output
 
@@ -87,7 +87,7 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
             if (episode := _read_visit(file)) is not None:
                 _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
-                    output = await _run(episode, file.parent.name, file.parent / CHECKPOINTS, store, show)
+                    output = await _run(episode, file.parent.name, file.parent / VISIT_CHECKPOINTS, store, show)
                     shutil.rmtree(file.parent)
                     return episode, output
     raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")

@@ -256,7 +256,7 @@ def test_an_unwritable_folder_is_named(home: Path, tmp_path: Path) -> None:
     for command in (
         ["world", "build", "tiny"],
         ["episode", "--world", "tiny"],
-        ["study", "--out", "x", "--world", "tiny"],
+        ["study", "--out", "x", "--world", "tiny", "--test", "4"],
     ):
         assert str(blocked) in refused(billp(blocked / "home", *command))
     assert blocked.read_text() == ""
