@@ -7,6 +7,8 @@ CONFIG ?= langgraph.json
 LOWEST = $(VENV)-lowest
 WEIGHTS = .billp/models/SmolLM2-135M-Instruct.Q4_1.gguf
 export LANGGRAPH_CLI_NO_ANALYTICS = 1
+# If tracing is on, `langgraph dev` makes a client of LangSmith; without this, its exit would wait for the thread of that client.
+export LANGSMITH_USE_DAEMON = true
 
 .DEFAULT_GOAL := help
 
