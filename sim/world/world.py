@@ -236,6 +236,10 @@ class World:
         # world.
         return self
 
+    def __reduce__(self) -> tuple[type["World"], tuple[WorldData]]:
+        """Pickle the contents, from which everything else follows."""
+        return World, (self._contents,)
+
     @cached_property
     def logs(self) -> LogsModel:
         """The logs model, which a recommender may use."""
