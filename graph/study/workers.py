@@ -31,6 +31,8 @@ from sim.errors import BillpError
 from sim.policies.rollout import play
 
 CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
+# Modules that the fork server imports for the workers.
+PRELOADED = (__name__,)
 # Seconds between two checks for worker reports.
 PAUSE = 0.1
 
@@ -59,16 +61,18 @@ def run_cells(
     cells: Sequence[Cell], work: Work, processes: int, progress: StudyProgress
 ) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
     """Run cells in worker processes, and yield the visits of each cell when it ends."""
-    # Fork would copy locks held by threads of Chroma and onnxruntime.
-    spawn = multiprocessing.get_context("spawn")
-    events = spawn.SimpleQueue()
+    # Fork would copy locks held by threads of Chroma and onnxruntime. The fork server has no such threads, and imports
+    # modules once for all workers.
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload([*PRELOADED])
+    events = forkserver.SimpleQueue()
     limited = work.max_cost is not None and not work.settings.context.scripted
-    budget = Budget(work.max_cost or 0.0, spawn.Value("d", work.spent)) if limited else None
+    budget = Budget(work.max_cost or 0.0, forkserver.Value("d", work.spent)) if limited else None
     files = tuple(map(str, loaded_files(work.settings.variants).values()))
-    given = (events, home().absolute(), budget, files)
+    given = (events, dict(os.environ) | {"BILLP_HOME": str(home().absolute())}, budget, files)
     with (
         _listening(events, progress),
-        ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
+        ProcessPoolExecutor(processes, forkserver, initializer=_set_up_worker, initargs=given) as pool,
     ):
         running = {pool.submit(_run_cell, cell, work): cell for cell in cells}
         spent: BudgetSpentError | None = None
@@ -117,9 +121,11 @@ def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
 _events: list[Any] = []
 
 
-def _set_up_worker(events: Any, base: Path, budget: Budget | None, files: Sequence[str]) -> None:
+def _set_up_worker(events: Any, environment: dict[str, str], budget: Budget | None, files: Sequence[str]) -> None:
     _events[:] = [events]
-    os.environ["BILLP_HOME"] = str(base)
+    # The fork server keeps the environment that it was started with, in which earlier studies ran too.
+    os.environ.clear()
+    os.environ.update(environment)
     # Before the first cell arrives, whose settings need the classes of its variant.
     load_variants(files)
     if budget is not None:
