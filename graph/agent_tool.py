@@ -22,7 +22,7 @@ from memory.chroma.errors import StoreError
 from nodes.context import Context
 from nodes.lifecycle import MAX_INPUT_TEXT, MAX_WISHES
 from nodes.prompt_facts import shown
-from nodes.state import DEFAULT_STEPS, RecommendInput, Step, VisitOutput, first_fault
+from nodes.state import DEFAULT_STEPS, GUEST, RecommendInput, Step, VisitOutput, first_fault
 from nodes.users.person import reasons
 from sim.errors import BillpError
 
@@ -86,9 +86,9 @@ def billp_tool(
     graph. The tool is asynchronous: run the agent by `ainvoke` or `astream`.
 
     The model never names the user. In a visit of a person this is the account signed in to the server, else `user_id`
-    in the `configurable` of the run, else a guest; a simulated user is `user_id` in `configurable`, else the world's
-    first dev user. In a visit of a person, each item interrupts the agent's graph, which needs a checkpointer, and is
-    answered there by `Command(resume={"rating": 4})`.
+    in the `configurable` of the run, else a guest; a simulated user is `user_id` in `configurable`, else a guest with
+    the given history, else the world's first dev user. In a visit of a person, each item interrupts the agent's graph,
+    which needs a checkpointer, and is answered there by `Command(resume={"rating": 4})`.
 
     The model reads invalid arguments, and faults that stop a visit, as one line. An invalid answer of a person fails
     the run, and the question stays open.
@@ -115,6 +115,9 @@ def billp_tool(
     async def visit(**given: Any) -> str:
         config = ensure_config()
         user = config["configurable"].get(USER_ID)
+        if user is None and given.get("history"):
+            # The predictions for a user of the world would not follow the history.
+            user = GUEST
         asked = {"world": world, **({} if user is None else {"user_id": user}), **given}
         config["recursion_limit"] = most_steps
         try:

@@ -68,7 +68,7 @@ async def test_an_agent_gets_the_titles_reasons_and_rewards_of_a_visit_as_json()
     liked = [item.title for item in open_world_now("tiny").world.catalogue][:2]
     agent = agent_calling(billp_tool(world="tiny"), {"history": liked, "max_steps": 4})
     message = result(await agent.ainvoke(ASKED, thread()))
-    visit = await episode.ainvoke(VisitInput(world="tiny", history=liked, max_steps=4))
+    visit = await episode.ainvoke(VisitInput(world="tiny", user_id="guest", history=liked, max_steps=4))
     assert message.status == "success" and len(str(message.content)) < 1000
     told = json.loads(str(message.content))
     assert told.keys() == {"items", "left"} and told["left"] is visit["left"]
@@ -98,7 +98,7 @@ def test_a_model_is_told_the_arguments_of_its_own_and_no_more() -> None:
         ({"history": ["x"] * 51}, "history: List should have at most 50 items"),
         ({"user_id": "ann"}, "user_id: Extra inputs are not permitted"),
         ({"world": "../../etc"}, "world: Extra inputs are not permitted"),
-        ({"history": ["no\nsuch\ntitle"]}, "leave the history out"),
+        ({"history": ["no\nsuch\ntitle"]}, "or give a history of titles from its catalogue"),
     ],
 )
 async def test_a_model_reads_each_of_its_mistakes_in_one_line(arguments: dict[str, Any], told: str) -> None:
