@@ -114,11 +114,11 @@ def billp_tool(
 
     async def visit(**given: Any) -> str:
         config = ensure_config()
-        user = config["configurable"].get(USER_ID)
-        if user is None and given.get("history"):
+        user = _named_user(config["configurable"], is_person)
+        if not user and given.get("history"):
             # The predictions for a user of the world would not follow the history.
             user = GUEST
-        asked = {"world": world, **({} if user is None else {"user_id": user}), **given}
+        asked = {"world": world, **({"user_id": user} if user else {}), **given}
         config["recursion_limit"] = most_steps
         try:
             output = await graph.ainvoke(schema.model_validate(asked), config, context=context)
@@ -141,6 +141,13 @@ def billp_tool(
         handle_tool_error=True,
         handle_validation_error=refusal,
     )
+
+
+def _named_user(configurable: dict[str, Any], is_person: bool) -> Any:
+    """Return the user that the configuration of a run names; empty if it names none."""
+    user, account = configurable.get(USER_ID), configurable.get("langgraph_auth_user")
+    # LangGraph's server writes the account's name there if the client writes none. No account is a user of a world.
+    return "" if account is not None and user == account.identity and not is_person else user
 
 
 _RESULT = 'Returns JSON: "items" with title, why and reward (rating from 1 to 5) of each, and whether the user "left".'

@@ -118,6 +118,13 @@ async def test_the_run_names_a_simulated_user() -> None:
     assert refused.status == "error" and "user 'nobody' is unknown in world 'tiny'" in refused.content
 
 
+async def test_an_account_is_no_simulated_user() -> None:
+    agent = agent_calling(billp_tool(world="tiny"), {"max_steps": 3})
+    # LangGraph's server writes the account's name under both keys.
+    told = result(await agent.ainvoke(ASKED, thread(user_id="ann", langgraph_auth_user=SignedIn("ann"))))
+    assert told.status == "success" and len(json.loads(str(told.content))["items"]) == 3
+
+
 async def test_each_item_asks_the_person_and_the_agent_gets_their_ratings() -> None:
     agent = agent_calling(billp_tool(recommend, world="tiny"), {"wishes": "romance", "max_steps": 9})
     questions = [(await agent.ainvoke(ASKED, thread()))["__interrupt__"][0].value]
