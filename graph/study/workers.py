@@ -164,7 +164,7 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     try:
         if cell.variant in BASELINES:
             return _run_baseline(cell, work)
-        return asyncio.run(_run_agent(cell, work))
+        return asyncio.run(run_agent(cell, work))
     except (BillpError, StoreError, OSError):
         raise
     except Exception as error:
@@ -187,7 +187,8 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     return lines
 
 
-async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
+async def run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    """Run the unfinished visits of an agent's cell, and return the lines of all its visits."""
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
     log = VisitLog(folder / VISITS)
