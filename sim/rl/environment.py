@@ -199,7 +199,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
             self._user = None
         return observation, 0.0 if reaction.left else reaction.reward, reaction.left, truncated, info
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Return the visit so far as text, a line for each round; None without a `render_mode`."""
         if self.render_mode is None:
             return None

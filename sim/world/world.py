@@ -238,8 +238,8 @@ class World:
         return self
 
     def __reduce__(self) -> tuple[type["World"], tuple[WorldData]]:
-        """Pickle the contents, from which everything else follows."""
-        return World, (self._contents,)
+        """Pickle the data, from which everything else follows."""
+        return World, (self.data,)
 
     @cached_property
     def logs(self) -> LogsModel:
