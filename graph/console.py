@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -34,11 +35,17 @@ SUBSTITUTES = {"→": "->", "…": "...", "–": "-", "·": "*", "‘": "'", "�
 
 
 def show_any_text() -> None:
-    """Let standard output and error write every text, with substitutes for the characters that their encodings lack."""
+    """Let standard output and error write every text, with substitutes for the characters that their encodings lack.
+
+    A closed stream is opened to nowhere.
+    """
+    # The next file that is opened would get the number of a closed stream, and output of libraries.
+    sys.stdout, sys.stderr = (
+        open(os.devnull, "w") if stream is None else stream for stream in (sys.stdout, sys.stderr)
+    )  # noqa: SIM115
     codecs.register_error(READABLE, _readable)
     codecs.register(_readable_ascii)
     for stream in (sys.stdout, sys.stderr):
-        # Closed streams are None.
         if isinstance(stream, io.TextIOWrapper):
             is_ascii = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding=READABLE_ASCII if is_ascii else stream.encoding, errors=READABLE)

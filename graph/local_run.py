@@ -21,10 +21,11 @@ from nodes.lifecycle import check_input
 from nodes.llm.models import chat_model
 from nodes.state import Step, VisitInput, VisitOutput, VisitStart
 from nodes.user_view import visitor
-from sim.atomic_files import FolderInUseError, locked_folder, write_atomic
+from sim.atomic_files import FolderInUseError, can_write, locked_folder, write_atomic
 from sim.errors import BadInputError
 
 VISIT_FILE = "visit.json"
+CHECKPOINTS = "checkpoints.sqlite"
 
 
 class LocalVisit(BaseModel):
@@ -46,6 +47,8 @@ class LocalVisit(BaseModel):
 async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> VisitOutput:
     """Run a visit.
 
+    A visit without memory needs no home that can be written; there it cannot be resumed.
+
     Args:
         episode: The visit.
         show: Called with each round when the round ends.
@@ -60,12 +63,16 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
         chat_model(model, episode.context.temperature)
     # Check the input before the memory is opened, so that an invalid input leaves no files.
     await visitor(check_input(VisitStart.model_validate(episode.visit.model_dump())))
+    # Each visit has its own folder, which shows an unfinished visit and is deleted when the visit ends.
+    folder = _visits() / str(uuid4())
+    if not episode.remember and not can_write(folder):
+        return await _run(episode, folder.name, None, None, show)
     async with _memory(episode.remember) as store:
-        # Each visit has its own folder, which shows an unfinished visit and is deleted when the visit ends.
-        folder = _visits() / str(uuid4())
         with locked_folder(folder):
             write_atomic(folder / VISIT_FILE, episode.model_dump_json())
-            return await _run(episode, folder, store, show)
+            output = await _run(episode, folder.name, folder / CHECKPOINTS, store, show)
+            shutil.rmtree(folder)
+            return output
 
 
 async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, VisitOutput]:
@@ -80,7 +87,9 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
             if (episode := _read_visit(file)) is not None:
                 _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
-                    return episode, await _run(episode, file.parent, store, show)
+                    output = await _run(episode, file.parent.name, file.parent / CHECKPOINTS, store, show)
+                    shutil.rmtree(file.parent)
+                    return episode, output
     raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")
 
 
@@ -103,14 +112,16 @@ def _visits() -> Path:
     return home() / "visits"
 
 
-async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show: Callable[[Step], None]) -> VisitOutput:
-    """Run or resume a visit; delete its folder after success."""
+async def _run(
+    episode: LocalVisit, thread: str, checkpoints: Path | None, store: BaseStore | None, show: Callable[[Step], None]
+) -> VisitOutput:
+    """Run or resume a visit on a thread; without a file of checkpoints it cannot be resumed."""
     variant, visit = episode.variant, episode.visit
     last = VARIANTS[variant].step[-1].__name__
-    async with checkpointer(folder / "checkpoints.sqlite", VARIANTS[variant].nodes) as saver:
+    async with checkpointer(checkpoints or Path(":memory:"), VARIANTS[variant].nodes) as saver:
         graph = build_variant(variant).compile(checkpointer=saver, store=store)
         # A thread of its own, so that the visit recalls the memories of the user's earlier visits.
-        config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
+        config: RunnableConfig = {"configurable": {"thread_id": thread}}
         started = await saver.aget_tuple(config) is not None
         stream: Any = graph.astream(
             None if started else visit, config, context=episode.context, stream_mode=["updates", "values"]
@@ -125,9 +136,7 @@ async def _run(episode: LocalVisit, folder: Path, store: BaseStore | None, show:
                         show(content["steps"][-1])
                 # The last node of a round may have changed no field of the round.
                 finished = mode == "updates" and last in content
-    output = VisitOutput.model_validate(final)
-    shutil.rmtree(folder)
-    return output
+    return VisitOutput.model_validate(final)
 
 
 @asynccontextmanager

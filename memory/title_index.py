@@ -49,7 +49,8 @@ def prime_labels(
     Args:
         labels: Text to embed for each item.
         embeddings: Embedding of the labels.
-        file: File of the vectors. If it does not hold them yet, they are computed and written to it.
+        file: File of the vectors. If it does not hold them yet, they are computed, and written to it if its folder
+            allows that.
         progress: Called with the number of labels embedded so far.
 
     Raises:
@@ -62,7 +63,8 @@ def prime_labels(
             parts += embeddings.embed_documents(list(labels[start : start + LABELS_AT_ONCE]))
             progress(len(parts))
         vectors = np.asarray(parts, dtype=np.float32)
-        _write(file, labels, embeddings.name, vectors)
+        if os.access(file.parent, os.W_OK):
+            _write(file, labels, embeddings.name, vectors)
     embeddings.prime(labels, vectors)
 
 

@@ -25,6 +25,12 @@ _ATTEMPTS = 5
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
+def can_write(path: Path) -> bool:
+    """Return whether this process may create or change `path`, as far as permissions tell."""
+    existing = next((one for one in (path, *path.absolute().parents) if os.path.lexists(one)), path)
+    return (existing.is_dir() or existing == path) and os.access(existing, os.W_OK)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder. It replaces `path` if the block succeeds and is deleted if it fails.

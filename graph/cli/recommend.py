@@ -1,11 +1,13 @@
 """Command `billp recommend`."""
 
 import asyncio
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from graph.console import MaxStepsOption, ModelOption, WorldOption, checked, out
+from sim.errors import BadInputError
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
@@ -30,6 +32,8 @@ def recommend_command(
     from nodes.llm.models import check_model
     from nodes.llm.tracing import bound_traces
 
+    if sys.stdin is None:
+        raise BadInputError("standard input is closed: answer in a terminal, or write the answers into a pipe")
     context = checked(lambda: Context(model=model))
     if not server:
         check_model(model)

@@ -13,6 +13,7 @@ from memory.title_index import CatalogueIndex, prime_labels
 from nodes.llm.text.tokens import load_table
 from nodes.tools.categories import count_categories
 from nodes.tools.grounding import Grounder
+from sim.atomic_files import can_write
 from sim.data.sources import SOURCES, available, load_ratings
 from sim.errors import BadInputError
 from sim.world import World
@@ -78,7 +79,9 @@ def load_world(name: str) -> World:
             f"`billp world build {name} --from SOURCE` makes one ({', '.join(sorted(SOURCES))})"
         )
     world = World.build(name, load_ratings(name, 0))
-    world.save(folder)
+    # A home that only allows reads is enough for visits without memory.
+    if can_write(folder):
+        world.save(folder)
     return world
 
 

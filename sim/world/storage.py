@@ -186,11 +186,11 @@ def _arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _is_foreign(path: Path) -> bool:
     """Return whether `path` exists and is neither an empty folder nor a world."""
+    if not os.path.lexists(path):
+        return False
     try:
         names = [entry.name for entry in path.iterdir()]
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     return bool(names) and MANIFEST not in names
 

@@ -342,7 +342,7 @@ def agreed(question: str) -> bool:
     """
     from sim.errors import BadInputError
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise BadInputError(f"{question}; no terminal to ask for confirmation: add --yes to delete them")
     return typer.confirm(f"{question}. Delete them?")
 

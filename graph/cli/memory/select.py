@@ -1,6 +1,8 @@
 """Selection of a memory and of its records, for `billp memory`."""
 
+import os
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,6 +95,11 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
     if cell:
         raise BadInputError("--cell needs a study: name it with --run")
     where = configured()
+    # Chroma writes even when it reads, so a folder that may not be written is copied.
+    if "://" not in where and Path(where).is_dir() and not os.access(where, os.W_OK):
+        with _copied(Path(where)) as store:
+            yield store
+        return
     with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
         yield store
 
@@ -131,6 +138,9 @@ def _copied(folder: Path) -> Iterator[ChromaStore]:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "memory").resolve()
         shutil.copytree(folder, copy)
+        for path in (copy, *copy.rglob("*")):
+            # A copy has the permissions of its original.
+            path.chmod(path.stat().st_mode | stat.S_IRWXU)
         try:
             store = ChromaStore(copy)
         except BadStoreError as error:

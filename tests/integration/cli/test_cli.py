@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from nodes.tools.open_world import open_world_now
 from tests import processes
 from tests.commands import BILLP, ROOT, billp, billp_process, environment_of, refused
-from tests.processes import started
+from tests.processes import Command, started
 from tests.waiting import until
 
 
@@ -370,3 +371,61 @@ def test_an_argument_in_another_encoding_than_the_locale_s_is_refused_in_one_lin
     environment = environment_of(home, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     done = processes.run([*BILLP, "recommend", "--user", "Zo\u00e9"], env=environment, cwd=home.parent)
     assert "the argument Zoe is not in the locale's encoding" in refused(done)
+
+
+def without_rights(command: Command) -> list[str]:
+    """Return a command that may not write where it lacks permission, for root too."""
+    if os.geteuid():
+        return [*map(str, command)]
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write anywhere, and setpriv is not installed")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner", *map(str, command)]
+
+
+@pytest.fixture
+def locked_home(home: Path) -> Iterator[Path]:
+    """Home with a memory and a world, in which nothing may be written."""
+    assert billp(home, "episode", "--world", "tiny", "--max-steps", "1").returncode == 0
+    folders = [home, *(path for path in home.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield home
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("episode", "--world", "tiny", "--max-steps", "1", "--no-memory"), "1 rounds"),
+        (("memory", "list"), "records 3 (experiences 1, lessons 1, values 1)"),
+    ],
+)
+def test_a_home_that_may_only_be_read_is_enough_for_what_writes_nothing(
+    locked_home: Path, command: tuple[str, ...], shown: str
+) -> None:
+    environment = environment_of(locked_home)
+    done = processes.run(without_rights([*BILLP, *command]), env=environment, cwd=locked_home.parent)
+    assert (done.returncode, done.stderr) == (0, "") and shown in done.stdout
+
+
+def test_a_visit_without_memory_needs_no_home(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    visit = billp(home, "episode", "--world", "tiny", "--max-steps", "1", "--no-memory")
+    assert visit.returncode == 0 and "1 rounds" in visit.stdout, visit.stderr
+    assert "Not a directory" in refused(billp(home, "world", "build", "tiny"))
+
+
+def test_a_person_who_cannot_answer_is_told_so_in_one_line(home: Path) -> None:
+    closed = processes.run(["sh", "-c", 'exec "$@" <&-', "sh", *BILLP, "recommend"], env=environment_of(home))
+    assert refused(closed) == (
+        "billp: standard input is closed: answer in a terminal, or write the answers into a pipe\n"
+    )
+
+
+def test_a_visit_is_run_with_closed_output(home: Path) -> None:
+    command = [*BILLP, "episode", "--world", "tiny", "--max-steps", "1"]
+    closed = processes.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], env=environment_of(home))
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
+    assert (home / "memory").is_dir()
