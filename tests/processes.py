@@ -88,6 +88,16 @@ def start(command: Command, **options: Any) -> Process:
     return process
 
 
+@contextmanager
+def guarded(group: int) -> Iterator[None]:
+    """Let the guard kill a process group if this process is gone before the block ends, which ends the group itself."""
+    _guard.tell("+", group)
+    try:
+        yield
+    finally:
+        _guard.tell("-", group)
+
+
 def end(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:
     """End a process and its group: by `sign` first, and by SIGKILL if anything is left.
 
