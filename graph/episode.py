@@ -15,8 +15,9 @@ to a variant.
 1. `guarded` (every node) validates the state, checks that a person's visit belongs to the signed-in account, and
    limits the store to the records that this account may reach.
 2. `defaulting` (every node, if the variant has settings of its own) completes the settings with its defaults.
-3. `clearing` (`begin` only) also resets the state fields that the roles add.
-4. `announcing` (last node of a round only) streams one event for the finished round.
+3. `placing` (`begin` only) sets the visit's place, which its id is made of.
+4. `clearing` (`begin` only) also resets the state fields that the roles add.
+5. `announcing` (last node of a round only) streams one event for the finished round.
 """
 
 from functools import wraps
@@ -31,6 +32,7 @@ from graph.run_metadata import Graph, KnownGraph, NamedBy
 from graph.state_guard import check_owner, check_state, scoped_runtime
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
+from graph.visit_place import placing
 from nodes.context import Context, completed
 from nodes.lifecycle import begin, finish, simulated_name
 from nodes.state import VisitInput, VisitState
@@ -72,7 +74,7 @@ def build_episode(
     roles = (*step_nodes, *at_end)
     schema = settings_of(roles, context_schema)
     builder = Graph(variant, named_by, schema, input_schema)
-    order = [clearing(begin, roles), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
+    order = [placing(clearing(begin, roles)), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
     if schema is not Context:
         order = [defaulting(node, schema) for node in order]
     order = [guarded(node) for node in order]
