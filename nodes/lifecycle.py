@@ -42,9 +42,7 @@ async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
 def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
     """Return the state of a new visit."""
     world = state.world or default_world()
-    identity = Identity(
-        world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps
-    )
+    identity = Identity(world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps)
     numbered = VisitState(identity=identity, profile=profile, visit=state.visit + 1, place=state.place)
     return {
         "identity": identity,

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -14,13 +15,18 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
+from pydantic import BaseModel
 
 from graph.episode import builder as episode_builder
+from graph.episode import compiled
 from graph.episode import graph as episode_graph
 from graph.recommend import graph as recommend_graph
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
+from nodes.context import Context
+from nodes.context_paper import PaperContext
 from nodes.tools.open_world import open_world_now
+from sim.errors import BadInputError
 
 pytestmark = pytest.mark.usefixtures("home")
 TINY: dict[str, Any] = {"world": "tiny", "max_steps": 1}
@@ -236,3 +242,57 @@ async def test_runs_at_once_on_one_thread_and_runs_without_checkpoints_have_ids_
     for _ in range(2):
         await graph.ainvoke(TINY, thread())
     assert len({*ids(store)}) == len(ids(store)) == 6
+
+
+@dataclass
+class Mine:
+    """Context of another program."""
+
+    model: str = "gpt-5"
+    billp: Any = None
+
+
+class Theirs(BaseModel):
+    """Context of another program, in pydantic."""
+
+    temperature: float = 99.0
+    learn: str = "everything"
+    billp: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("context", "learns"),
+    [
+        (Mine(), True),
+        (Mine(billp=Mine()), True),
+        (Theirs(), True),
+        ({"model": "gpt-5", "learn": "off"}, True),
+        (object(), True),
+        (Mine(billp=Context(learn="off")), False),
+        (Mine(billp={"learn": "off"}), False),
+        (Theirs(billp={"learn": "off"}), False),
+        ({"model": "gpt-5", "billp": {"learn": "off"}}, False),
+        ({"billp": PaperContext(learn="off")}, False),
+        (Context(learn="off"), False),
+    ],
+)
+@pytest.mark.parametrize("graph", [EPISODE, RECOMMEND, compiled("billp_paper")], ids=["episode", "recommend", "paper"])
+async def test_a_graph_with_a_context_of_its_own_keeps_the_settings_of_visits_in_it(
+    graph: Any, context: Any, learns: bool, store: ChromaStore
+) -> None:
+    builder: Any = StateGraph(Parent, context_schema=type(context))
+    builder.add_node("visit", graph)
+    builder.add_edge(START, "visit")
+    parent = builder.compile(checkpointer=InMemorySaver(), store=store)
+    output = await parent.ainvoke(TINY, thread(), context=context)
+    if graph is RECOMMEND:
+        assert output["__interrupt__"]
+        await parent.ainvoke(Command(resume={"rating": 4.0}), thread(), context=context)
+    assert bool(store.records()) == learns
+
+
+async def test_an_invalid_setting_in_another_context_fails_in_one_line() -> None:
+    graph: Any = wired(EPISODE).compile()
+    with pytest.raises(BadInputError, match=r"^billp in the context: lessons_k: .* correct the setting") as failed:
+        await graph.ainvoke(TINY, context=Mine(billp={"lessons_k": -1}))
+    assert "\n" not in str(failed.value)
