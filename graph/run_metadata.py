@@ -18,6 +18,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Send, StateUpdate
 from pydantic import BaseModel, ValidationError
 
+from graph.visit_place import started
 from nodes.context import Context
 from nodes.lifecycle import check_input
 from nodes.state import VisitInput, VisitOutput, VisitStart, VisitState
@@ -36,11 +37,12 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **run: Any) -> AsyncIterator[Any]:
         """Stream a run; every other method that runs the graph calls this one."""
-        known = merge_configs(await self._known(input, config or {}), config)
-        stream: Any = super().astream(marked_command(input), known, **run)
-        async with aclosing(stream):
-            async for chunk in stream:
-                yield chunk
+        with started(config or {}, self.checkpointer) as placed:
+            known = merge_configs(await self._known(input, placed), placed)
+            stream: Any = super().astream(marked_command(input), known, **run)
+            async with aclosing(stream):
+                async for chunk in stream:
+                    yield chunk
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
         """Edit the state and mark it as edited; `update_state` calls this method."""

@@ -291,10 +291,11 @@ class Identity(VisitInput):
 
 
 class VisitStart(RecommendInput):
-    """Input of the first node: the input of the visit, and the number of former visits on its thread."""
+    """Input of the first node: the input of the visit, the number of former visits on its thread, and its place."""
 
     user_id: str = ""
     visit: int = 0
+    place: str = ""
 
 
 class VisitState(VisitInput):
@@ -316,6 +317,8 @@ class VisitState(VisitInput):
     """Identity of the current visit."""
     visit: Count = 0
     """Number of this visit on its thread, from 1."""
+    place: str = Field("", pattern=r"^[0-9a-f]*$", max_length=64)
+    """Place of this visit on its thread if another graph runs it; empty if the thread counts the visit."""
     visit_id: Name = ""
     """Id of this visit at its start; a copy of the thread continues under a new id (`VisitMemory.visit_id`)."""
     edited: bool = False

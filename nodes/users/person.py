@@ -69,7 +69,8 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     account = signed_in(runtime)
     user_id = await person_name(visit, account.name if account else "")
     opened = await open_world(visit.world)
-    started = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
+    numbered = {"visit": state.visit + 1, "place": state.place}
+    started = visit.model_copy(update={"user_id": user_id, "profile": Profile(), **numbered})
     memory = visit_memory(started, runtime)
     liked = await asyncio.to_thread(known_titles, opened, state.history)
     # Write the statements with the first answer: until then the person has only seen an item.

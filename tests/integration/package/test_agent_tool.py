@@ -178,6 +178,13 @@ async def test_settings_of_a_tool_are_those_of_its_visits() -> None:
         assert await written(store)
 
 
+async def test_calls_in_one_message_are_visits_of_their_own() -> None:
+    async with ChromaStore() as store:
+        agent = agent_calling(billp_tool(world="tiny"), {"max_steps": 3}, {"max_steps": 3}, store=store)
+        assert len(results(await agent.ainvoke(ASKED, thread()))) == 2
+        assert len({item.value["visit"] for item in await store.asearch(("lessons", "tiny"))}) == 2
+
+
 async def test_the_agents_limit_of_steps_is_not_that_of_a_visit() -> None:
     agent = agent_calling(billp_tool(world="tiny"), {"max_steps": 20})
     told = json.loads(str(result(await agent.ainvoke(ASKED, thread() | {"recursion_limit": 4})).content))

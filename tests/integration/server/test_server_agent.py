@@ -20,11 +20,10 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from graph.extend import Context, billp_tool
+from graph.extend import billp_tool
 from graph.recommend import graph as recommend
 
-settings = {"world": "tiny", "context": Context()}
-tools = ToolNode([billp_tool(name="rehearse", **settings), billp_tool(recommend, name="ask", **settings)])
+tools = ToolNode([billp_tool(world="tiny", name="rehearse"), billp_tool(recommend, world="tiny", name="ask")])
 
 
 async def agent(state: MessagesState) -> dict[str, Any]:
