@@ -1,7 +1,7 @@
 """Facts for prompts: which fields a role is shown, how many, and how long."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -126,4 +126,4 @@ def test_candidates_show_risk_and_reaction_for_all_or_for_none() -> None:
     assert [one["risk"] for one in candidate_facts(risky)] == [0.0, None]
     known = [plain[0], plain[1].model_copy(update={"before": "left"})]
     assert [one["before"] for one in candidate_facts(known)] == [None, "left"]
-    assert not any("risk" in one for one in cast(list[dict[str, Any]], candidate_facts(known)))
+    assert not any("risk" in one for one in candidate_facts(known))

@@ -137,7 +137,9 @@ async def test_records_are_saved_as_the_setting_says(learn: Any, kept: int, writ
 async def test_without_a_store_nothing_is_recalled_or_written() -> None:
     memory = visit_memory(STATE, runtime(Context(learn="now")))
     assert await memory.save([lesson(memory)]) == {}
-    assert await memory.lessons("s", 3) == await memory.experiences("s", 3) == await memory.values("s", 3) == []
+    assert await memory.lessons("s", 3) == []
+    assert await memory.experiences("s", 3) == []
+    assert await memory.values("s", 3) == []
     assert await memory.recall(Lesson, "s", 3) == []
 
 

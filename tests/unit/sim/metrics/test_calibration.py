@@ -25,7 +25,7 @@ def visit(user: str, rounds: list[Round], left: bool) -> dict[str, Any]:
     }
 
 
-def judge(*visits: dict[str, Any]) -> Any:
+def judge(*visits: object) -> Any:
     return judge_values(visits, gamma=0.5, reward_offset=3.0)
 
 

@@ -285,13 +285,13 @@ def test_leave_shares_and_scores_are_of_the_first_dev_users_up_to_a_limit(world:
             assert shares["leaves"] == len(left)
             for reason in ("repeat", "similar", "disliked"):
                 share = left.count(reason) / len(left) if left else 0.0
-                assert shares[reason] == pytest.approx(share)  # type: ignore[literal-required]
+                assert shares[reason] == pytest.approx(share)
     (user,) = world.split("dev").users[:1]
     tuned = tune(DIVERSE_GREEDY, world, world.split("train").users[:1], max_steps=3)
     scores = score(world, users=1, max_steps=3)
-    for name, policy in (("oracle", POLICIES["oracle"]), ("diverse_greedy", DIVERSE_GREEDY.make(*tuned.parameters))):
-        assert not isinstance(policy, Family)
-        visit = play(policy, world, "dev", user, max_steps=3)
+    for name, made in (("oracle", POLICIES["oracle"]), ("diverse_greedy", DIVERSE_GREEDY.make(*tuned.parameters))):
+        assert not isinstance(made, Family)
+        visit = play(made, world, "dev", user, max_steps=3)
         assert scores[name] == {"length": visit["length"], "total_reward": visit["total_reward"]}
 
 
