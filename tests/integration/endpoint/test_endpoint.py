@@ -90,6 +90,7 @@ async def test_a_visit_behind_an_endpoint_is_the_visit_that_its_replies_make(end
 
 async def test_each_role_asks_for_its_schema_in_the_strict_form(endpoint: Endpoint) -> None:
     await visit()
+    assert {asked.facts["role"] for asked in endpoint.asked} == {*ROLES}
     for asked in endpoint.asked:
         schema = ROLES[asked.facts["role"]]
         assert asked.body["response_format"] == json_schema(schema)
@@ -140,6 +141,7 @@ async def test_a_prompt_is_the_roles_template_and_one_block_about_this_visitor(e
     dev = world.split("dev").users[1]
     await visit(given=VisitInput(world="tiny", user_id=dev, max_steps=3))
     history = [world.catalogue.item(item_id).title for item_id in world.users[dev].history][-10:]
+    assert {asked.facts["role"] for asked in endpoint.asked} == {*ROLES}
     for asked in endpoint.asked:
         system, facts = asked.body["messages"]
         # No other messages, so no examples of former visits, and no data of a user in the template.

@@ -119,7 +119,7 @@ def test_each_control_visits_with_the_train_memories_changed_in_its_way(studied:
 
     assert "at least" in plans("full") and "at least" in plans("shuffled")
     assert "at most" in plans("inverted") and "at least" not in plans("inverted")
-    assert "distance" not in plans("empty")
+    assert "distance" in plans("full") and "distance" not in plans("empty")
 
 
 def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied: tuple[Path, Path]) -> None:
