@@ -1,7 +1,10 @@
 """Gymnasium environment: its contract, its observations, and its limits."""
 
+import copy
+import pickle
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,9 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_tables(world: World, **changes: Any) -> World:
     """Return the world with both tables changed and the same logs model."""
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     tables: dict[ModelName, Any] = {name: replace(models[name], **changes) for name in ("train", "test")}
-    return World(replace(world._contents, models=models | tables))
+    return World(replace(world.data, models=models | tables))
 
 
 def patient(world: World) -> World:
@@ -184,13 +187,13 @@ def test_an_observation_is_taste_and_the_last_four_items_with_their_ratings(worl
 
 def test_no_observation_reads_a_table(world: World) -> None:
     """As for policies: the observer has no path to a table, and other tables give the same observations."""
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
-    blind = World(replace(world._contents, models=models | forbidden))
+    blind = World(replace(world.data, models=models | forbidden))
     observer = Observer(blind.catalogue, blind.logs)
     everything = reachable(observer)
     assert not any(isinstance(found, Forbidden) for found in everything)
-    assert not any(found is models[table] for found in reachable(RecommendEnv(world)._observer) for table in forbidden)
+    assert not any(found is models[table] for found in reachable(RecommendEnv(world).observer) for table in forbidden)
     env, factors = RecommendEnv(world, "test"), world.logs.vectors.shape[1]
     other = RecommendEnv(patient(world), "test")
     for user_id in world.split("test").users:
@@ -208,7 +211,7 @@ def test_no_observation_reads_a_table(world: World) -> None:
 def test_the_guard_notices_who_may_read_a_table(world: World) -> None:
     env = RecommendEnv(world, "test")
     env.reset(seed=0)
-    assert any(isinstance(found, FactorModel) and found is world._contents.models["test"] for found in reachable(env))
+    assert any(isinstance(found, FactorModel) and found is world.data.models["test"] for found in reachable(env))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +221,7 @@ def test_the_guard_notices_who_may_read_a_table(world: World) -> None:
         ({"users": []}, "no user to visit"),
         ({"users": ["nobody"]}, "'nobody' is not a user of the split 'train'"),
         ({"max_steps": 0}, "at least 1"),
+        ({"render_mode": "human"}, "no render_mode 'human'; choose None or 'ansi'"),
         ({"world": "/nowhere"}, "/nowhere"),
     ],
 )
@@ -240,3 +244,39 @@ def test_a_step_needs_a_visit_and_an_item(world: World) -> None:
     env.step(np.int64(0))
     with pytest.raises(BadInputError, match="after each visit"):
         env.step(np.int64(1))
+
+
+def test_a_visit_is_drawn_as_text(world: World) -> None:
+    env = gymnasium.make(ENVIRONMENT, world=world, render_mode="ansi")
+    _, info = env.reset(seed=0)
+    assert env.render() == f"user {info['user_id']}"
+    first = world.catalogue[3]
+    reward = env.step(np.int64(3))[1]
+    env.unwrapped.step(np.int64(3))
+    assert str(env.render()).splitlines()[1:] == [
+        f"  1  {reward:.2f}  {first.title} ({', '.join(first.genres)})",
+        f"  2  {world.split('train').reward(info['user_id'], first.id):.2f}  {first.title} ({', '.join(first.genres)})",
+        "left: repeat",
+    ]
+    assert gymnasium.make(ENVIRONMENT, world=world, render_mode=None).unwrapped.render() is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])  # noqa: S301
+def test_a_copy_continues_the_visit_by_itself(world: World, copied: Callable[[Any], Any]) -> None:
+    env = gymnasium.make(ENVIRONMENT, world=patient(world), users=world.split("train").users[:5])
+    env.reset(seed=0)
+    env.step(np.int64(3))
+    other = copied(env)
+    assert other.unwrapped.world.split("train").users == world.split("train").users
+
+    def go_on(env: Any) -> list[Any]:
+        observation, *rest = env.step(np.int64(5))
+        # The next users are drawn by the same numbers.
+        return [
+            observation.tolist(),
+            rest[:3],
+            rest[3]["action_mask"].tolist(),
+            *(env.reset()[1]["user_id"] for _ in "123"),
+        ]
+
+    assert go_on(other) == go_on(env)
