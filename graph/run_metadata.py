@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from graph.visit_place import started
 from nodes.context import Context
 from nodes.lifecycle import check_input
-from nodes.state import VisitInput, VisitOutput, VisitStart, VisitState
+from nodes.state import VisitInput, VisitProgress, VisitStart, VisitState
 from sim.errors import BillpError
 
 INPUT = "__input__"
@@ -30,7 +30,7 @@ NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
 
 
-class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput]):
+class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgress]):
     """Compiled graph that adds name, tags and metadata to each of its runs."""
 
     builder: "Graph"
@@ -115,7 +115,7 @@ def _marked_values(values: Any) -> Any:
     return values
 
 
-class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
+class Graph(StateGraph[VisitState, Context, VisitInput, VisitProgress]):
     """Uncompiled graph of a visit.
 
     Args:
@@ -128,7 +128,7 @@ class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
     def __init__(
         self, variant: str, named_by: NamedBy, context_schema: type[Context], input_schema: type[VisitInput]
     ) -> None:
-        super().__init__(VisitState, context_schema, input_schema=input_schema, output_schema=VisitOutput)
+        super().__init__(VisitState, context_schema, input_schema=input_schema, output_schema=VisitProgress)
         self.variant = variant
         self.named_by = named_by
 
