@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 from pydantic import BaseModel, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
-from graph.checkpoints import checkpointer
+from graph.checkpoints import CHECKPOINTS, checkpointer
 from graph.episode import build_variant
 from graph.variants import VARIANTS, settings_schema, variant_settings
 from memory.home import home
@@ -25,7 +25,6 @@ from sim.atomic_files import FolderInUseError, can_write, locked_folder, write_a
 from sim.errors import BadInputError
 
 VISIT_FILE = "visit.json"
-CHECKPOINTS = "checkpoints.sqlite"
 
 
 class LocalVisit(BaseModel):

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from graph.ablation import check_whole
-from graph.checkpoints import costs_under_way
+from graph.checkpoints import CHECKPOINTS, costs_under_way
 from graph.server.client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
@@ -26,7 +26,7 @@ from graph.study.schedule import phases
 from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
 from graph.study.visit_log import VisitLog
 from graph.study.visits import StudyProgress
-from graph.study.workers import CELLS, CHECKPOINTS, VISITS, Work, run_cells
+from graph.study.workers import CELLS, VISITS, Work, run_cells
 from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home

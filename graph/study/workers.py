@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from graph.checkpoints import CHECKPOINTS
 from graph.study.baselines import BASELINES, policy_of
 from graph.study.memory_controls import controlled
 from graph.study.runners import VisitRunner, local_runner, server_runner
@@ -31,7 +32,7 @@ from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.rollout import play
 
-CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
+CELLS, VISITS = "cells", "visits.jsonl"
 # Modules that the fork server imports for the workers.
 PRELOADED = (__name__,)
 # Seconds between two checks for worker reports.

@@ -72,8 +72,8 @@ def test_a_visit_is_named_by_its_thread_or_in_a_study_by_its_seed() -> None:
 def test_a_copied_visit_knows_its_original_and_no_other_has_one() -> None:
     copied = STATE.model_copy(update={"visit_id": "first#2"})
     assert visit_memory(copied, runtime()).scope.copied_from == "first#2"
-    for visit_id in ("", "t#2"):
-        assert visit_memory(STATE.model_copy(update={"visit_id": visit_id}), runtime()).scope.copied_from == ""
+    for former in ("", "t#2"):
+        assert visit_memory(STATE.model_copy(update={"visit_id": former}), runtime()).scope.copied_from == ""
     assert visit_memory(STATE, runtime(Context(recall_own=False))).scope.own is False
     assert visit_memory(STATE, runtime()).scope.own is True
 
