@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -17,6 +17,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
+from graph.agent_tool import billp_tool
 from graph.episode import builder as episode_builder
 from graph.episode import compiled
 from graph.episode import graph as episode_graph
@@ -113,15 +114,15 @@ async def recommended(user_id: str) -> str:
     return str(visit["length"])
 
 
-def agent() -> StateGraph[Any, Any, Any, Any]:
+def agent(called: BaseTool, **arguments: Any) -> StateGraph[Any, Any, Any, Any]:
     """Return an agent whose model calls the tool twice in one message and once in the next."""
-    calls = [{"name": "recommended", "args": {"user_id": users()[0]}, "id": str(number)} for number in range(3)]
+    calls = [{"name": called.name, "args": arguments, "id": str(number)} for number in range(3)]
     model = GenericFakeChatModel(
         messages=iter([AIMessage("", tool_calls=calls[:2]), AIMessage("", tool_calls=calls[2:]), AIMessage("Done.")])
     )
     builder: Any = StateGraph(MessagesState)
     builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
-    builder.add_node("tools", ToolNode([recommended]))
+    builder.add_node("tools", ToolNode([called]))
     builder.add_edge(START, "model")
     builder.add_conditional_edges(
         "model", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END]
@@ -141,20 +142,21 @@ WAYS: dict[str, tuple[Callable[[], StateGraph[Any, Any, Any, Any]], int]] = {
     "a subgraph with its own history": (lambda: wired(looped(2).compile(checkpointer=True)), 2),
     "sent to a subgraph": (lambda: sent(wired(EPISODE).compile(), lambda: [TINY] * 3), 3),
     "a batch in a node": (lambda: wired(at_once), 4),
-    "tool calls of an agent": (agent, 3),
+    "tool calls of an agent": (lambda: agent(recommended, user_id=users()[0]), 3),
+    "calls of billp_tool": (lambda: agent(billp_tool(world="tiny"), max_steps=1), 3),
 }
 
 
 def given(way: str) -> dict[str, Any]:
-    return {"messages": ["Some films?"]} if way == "tool calls of an agent" else TINY
+    return {"messages": ["Some films?"]} if "calls of" in way else TINY
 
 
-@pytest.mark.parametrize("saves", [True, False], ids=["checkpoints", "none"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "saves"),
+    [(way, True) for way in WAYS] + [(way, False) for way in WAYS if "own history" not in way],
+)
 async def test_each_visit_has_an_id_of_its_own(way: str, saves: bool, store: ChromaStore) -> None:
     build, visits = WAYS[way]
-    if not saves and "own history" in way:
-        pytest.skip("needs a checkpointer")
     graph: Any = build().compile(checkpointer=InMemorySaver() if saves else None, store=store)
     await graph.ainvoke(given(way), thread())
     assert len(ids(store)) == len({*ids(store)}) == visits
@@ -182,7 +184,7 @@ async def history(graph: Any, config: dict[str, Any]) -> list[Any]:
     return [state async for state in graph.aget_state_history(config)][::-1]
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way not in ("tool calls of an agent", "sent to a subgraph")])
+@pytest.mark.parametrize("way", [way for way in WAYS if "calls of" not in way and way != "sent to a subgraph"])
 @pytest.mark.parametrize("edit", [None, {"visits": 0}], ids=["replay", "fork"])
 async def test_a_visit_keeps_its_id_when_the_other_graph_is_replayed_or_forked(
     way: str, edit: dict[str, Any] | None, store: ChromaStore

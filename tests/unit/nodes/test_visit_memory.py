@@ -14,7 +14,7 @@ from memory.records import Lesson, Record, Value, record
 from nodes import visit_memory as module
 from nodes.context import Context
 from nodes.state import Profile, VisitState
-from nodes.visit_memory import VisitMemory, is_writer, signed_in, visit_id, visit_memory, writes_memory
+from nodes.visit_memory import VisitMemory, is_writer, signed_in, visit_memory, writes_memory
 from sim.errors import BadInputError
 
 STATE = VisitState(world="tiny", user_id="7", seed=3, visit=2)
@@ -65,8 +65,14 @@ def test_a_visit_is_named_by_its_thread_or_in_a_study_by_its_seed() -> None:
     cohort = Context(learn="cohort")
     assert visit_memory(STATE, runtime(cohort)).visit_id == "tiny/7/3#2"
     assert visit_memory(STATE.model_copy(update={"profile": Profile()}), runtime(cohort)).visit_id == "t#2"
-    assert visit_id(STATE, cast(Any, SimpleNamespace(context=None, execution_info=None))) == "tiny/7/3#2"
-    assert visit_id(STATE.model_copy(update={"place": "0a"}), runtime()) == "t/0a#2"
+    alone = SimpleNamespace(context=None, store=None, server_info=None, execution_info=None)
+    assert visit_memory(STATE, cast(Any, alone)).visit_id == "tiny/7/3#2"
+
+
+def test_a_visit_in_another_graph_is_named_by_its_place_too() -> None:
+    placed = STATE.model_copy(update={"place": "ab12"})
+    assert visit_memory(placed, runtime()).visit_id == "t/ab12#2"
+    assert visit_memory(placed, runtime(thread="")).visit_id == "tiny/7/3/ab12#2"
 
 
 def test_a_copied_visit_knows_its_original_and_no_other_has_one() -> None:
