@@ -121,6 +121,9 @@ class Context(BaseModel):
     """Number of random categories that the Actor is told to try in each round."""
     outlook: bool = True
     """Whether `billp_outlook` uses its outlook; no other variant has one."""
+    leave_risk: Literal["fitted", "prior"] = "fitted"
+    """`fitted` learns the leave risk of the outlook from experiences; `prior` keeps it at its prior, to measure what is
+    learned."""
     explore: float = Field(0.3, ge=0, le=1)
     """Share of a study's training visits in which the outlook shows the Actor random items."""
     grounding: Literal["fresh", "nearest"] = "fresh"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from graph.checkpoints import CHECKPOINTS
-from graph.study.baselines import BASELINES, policy_of
-from graph.study.memory_controls import controlled
+from graph.study.baselines import BASELINES, has_prior, policy_of, prior_policy
+from graph.study.memory_controls import PRIOR, Control, controlled
 from graph.study.runners import VisitRunner, local_runner, server_runner
 from graph.study.schedule import Phase, phases, visitors
 from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
@@ -30,6 +30,7 @@ from nodes.llm.tracing import bound_traces
 from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
+from sim.policies.base import OraclePolicy, Policy
 from sim.policies.rollout import play
 
 CELLS, VISITS = "cells", "visits.jsonl"
@@ -177,14 +178,18 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     settings = work.settings
     world = load_world(settings.world)
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
+    policies: dict[str, tuple[Control, Policy | OraclePolicy]] = {settings.test_split: ("full", policy)}
+    if PRIOR in settings.memory and has_prior(cell.variant):
+        policies[PRIOR] = (PRIOR, prior_policy(world))
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
-    _report(cell, settings.test_split, 0, len(users))
-    for done, user_id in enumerate(users, 1):
-        visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
-        output = VisitOutput.model_validate(visit)
-        lines.append(visit_fields(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
-        _report(cell, settings.test_split, done, len(users))
+    for batch, (memory, played) in policies.items():
+        _report(cell, batch, 0, len(users))
+        for done, user_id in enumerate(users, 1):
+            visit = play(played, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
+            output = VisitOutput.model_validate(visit)
+            lines.append(visit_fields(cell, settings.test_split) | {MEMORY: memory} | output.model_dump(mode="json"))
+            _report(cell, batch, done, len(users))
     return lines
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without_part
-from graph.report.terminal import ablation_table, comparison_table, name_of, results_table
+from graph.report.terminal import ablation_table, detail_table, name_of, results_table
 from graph.study import run_study
 from graph.study.run import visits_done, visits_planned
 from graph.study.settings import StudySettings
@@ -48,7 +48,8 @@ def dev(visits: list[Line]) -> list[Line]:
     return [one for one in visits if one["split"] == "dev"]
 
 
-def text_of(table: Table) -> str:
+def text_of(table: Table | None) -> str:
+    assert table is not None
     console = Console(width=80, record=True)
     console.print(table)
     return console.export_text()
@@ -111,7 +112,7 @@ def test_what_is_switched_off_plays_no_part_in_any_visit(ablated: Path) -> None:
 
 def test_the_tables_fit_a_terminal_and_say_what_each_part_is_worth(ablated: Path) -> None:
     results = results_of(ablated)
-    for table in (results_table(results), comparison_table(results)):
+    for table in (results_table(results), detail_table(results)):
         text = text_of(table)
         assert "…" not in text and max(map(len, text.splitlines())) <= 80
         assert all(f"   no {part} " in text for part in PARTS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from graph.report.terminal import comparison_table, name_of, results_table, returning_table
+from graph.report.terminal import comparison_table, detail_table, name_of, results_table, returning_table
 from graph.study import run_study
 from graph.study.memory_controls import controlled
 from graph.study.schedule import phases, visitors
@@ -96,7 +96,7 @@ def test_each_variant_with_a_memory_has_a_row_a_control_and_the_others_one(studi
     results = json.loads((studied[1] / "results.json").read_text(encoding="utf-8"))
     # Listed under the name of their variant, so that the tables stay narrow.
     labels = ["act_only", *(["no_macro", *EVERYTHING.memory[1:], "billp", *EVERYTHING.memory[1:]]), "random"]
-    for table in (results_table(results), comparison_table(results)):
+    for table in (results_table(results), comparison_table(results), detail_table(results)):
         found = [line.split()[0] for line in shown(table).splitlines() if line.strip()]
         assert [one for one in found if one in labels] == labels
 
