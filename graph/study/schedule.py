@@ -60,13 +60,13 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
     if not remembers:
         return
     for control in settings.memory[1:]:
-        batches = [one._replace(name=control, about={MEMORY: control}) for one in tested]
+        controlled = [one._replace(name=control, about={MEMORY: control}) for one in tested]
         if control == PRIOR:
             # Nothing is learned from these visits either.
-            batches = [one._replace(learns=False) for one in batches]
+            controlled = [one._replace(learns=False) for one in controlled]
             if settings.curve:
-                batches.append(_point(visitors(world, "dev", settings.curve_users, 0), PRIOR, 0, 0))
-        yield Phase(control, control, tuple(batches), CONTROL_SETTINGS.get(control, {}))
+                controlled.append(_point(visitors(world, "dev", settings.curve_users, 0), PRIOR, 0, 0))
+        yield Phase(control, control, tuple(controlled), CONTROL_SETTINGS.get(control, {}))
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
