@@ -1,7 +1,12 @@
 """Consoles, option types and checks of options that the commands share."""
 
+import codecs
+import io
+import json
+import sys
+import unicodedata
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -21,6 +26,60 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Setting of the roles; a prompt can also be @FILE. Repeatable."),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
+READABLE = "billp-readable"
+"""Handler of characters that an encoding lacks."""
+READABLE_ASCII = "billp_ascii"
+"""ASCII under another name: Typer writes UTF-8 to a stream whose encoding is named ASCII."""
+SUBSTITUTES = {"→": "->", "…": "...", "–": "-", "·": "*", "‘": "'", "’": "'", "“": '"', "”": '"'}
+
+
+def show_any_text() -> None:
+    """Let standard output and error write every text, with substitutes for the characters that their encodings lack."""
+    codecs.register_error(READABLE, _readable)
+    codecs.register(_readable_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        # Closed streams are None.
+        if isinstance(stream, io.TextIOWrapper):
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding=READABLE_ASCII if is_ascii else stream.encoding, errors=READABLE)
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    """Return substitutes for the characters of an error: `e` for `é`, `->` for `→`, `?` for those without any."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(map(_substitute, text)), error.end
+
+
+def _substitute(sign: str) -> str:
+    plain = SUBSTITUTES.get(sign) or "".join(one for one in unicodedata.normalize("NFKD", sign) if one.isascii())
+    return plain or ("" if unicodedata.combining(sign) else "?")
+
+
+def _readable_ascii(name: str) -> codecs.CodecInfo | None:
+    if name != READABLE_ASCII:
+        return None
+    known = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        known.encode,
+        known.decode,
+        streamreader=known.streamreader,
+        streamwriter=known.streamwriter,
+        incrementalencoder=known.incrementalencoder,
+        incrementaldecoder=known.incrementaldecoder,
+        name=READABLE_ASCII,
+    )
+
+
+def print_json(content: Any) -> None:
+    """Print JSON for programs, with escapes if standard output cannot write its characters."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content)
+    typer.echo(text)
 
 
 def checked(make: Callable[[], Made]) -> Made:

@@ -1,5 +1,6 @@
 """Recall for a role: the user's own records first, then other users', most similar situations first."""
 
+import asyncio
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from langgraph.store.base import BaseStore, PutOp, SearchItem
+from langgraph.store.base import BaseStore, PutOp, SearchItem, get_text_at_path, tokenize_path
 from pydantic import ValidationError
 
 from memory.access import whole_store
@@ -179,14 +180,24 @@ async def _search(
     limit = 2 * k if but else k
     while True:
         items = await store.asearch(prefix, query=situation, limit=limit)
-        valid = [one for item in items if (one := _valid(item, model)) is not None]
-        if len(valid) < len(items):
+        inside = below(prefix, items)
+        valid = [one for item in inside if (one := _valid(item, model)) is not None]
+        if len(valid) < len(inside):
             _warn_once(store, prefix)
         found = [one for one in valid if not scope.hides(one.record.visit) and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
         # Excluded records filled the page: fetch more.
         limit *= 2
+
+
+def below(prefix: tuple[str, ...], items: Iterable[SearchItem]) -> list[SearchItem]:
+    """Return the items whose namespaces begin with the labels of a prefix.
+
+    Some releases of LangGraph's SQLite and PostgreSQL stores compare prefixes as text: a search below the user `1` also
+    finds the records of the user `10`.
+    """
+    return [item for item in items if item.namespace[: len(prefix)] == prefix]
 
 
 def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
@@ -210,7 +221,29 @@ def _warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
 async def remember(store: BaseStore, space: str, records: Iterable[Record]) -> None:
     """Write records, each under its own key. A repeated write changes only the expiry time, if there is one."""
     # An operation sets its own time to live; only `put` applies the store's default.
-    await store.abatch(write_ops(space, list(records), (store.ttl_config or {}).get("default_ttl")))
+    ops = write_ops(space, list(records), (store.ttl_config or {}).get("default_ttl"))
+    # Our store joins concurrent writes, so several batches cost no more than one.
+    await asyncio.gather(*(store.abatch(batch) for batch in _without_equal_texts(ops)))
+
+
+def _without_equal_texts(ops: Iterable[PutOp]) -> list[list[PutOp]]:
+    """Return writes as batches in which no indexed text occurs twice, as LangGraph's `InMemoryStore` demands."""
+    batches: list[tuple[list[PutOp], set[str]]] = []
+    for op in ops:
+        # The same text in another field of the record adds nothing to a search.
+        index: list[str] = []
+        own: set[str] = set()
+        for path in op.index or []:
+            texts = get_text_at_path(op.value, tokenize_path(path))
+            if not own.issuperset(texts):
+                index.append(path)
+                own.update(texts)
+        batch, seen = next((one for one in batches if one[1].isdisjoint(own)), ([], set()))
+        if not batch:
+            batches.append((batch, seen))
+        batch.append(op._replace(index=index))
+        seen |= own
+    return [batch for batch, _ in batches]
 
 
 def write_ops(space: str, records: Sequence[Record], ttl: float | None = None) -> list[PutOp]:

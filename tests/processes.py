@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Seconds after which a command that `run` waits for is killed.
-PATIENCE = 300.0
+from tests.waiting import PATIENCE
+
 GUARD = """
 import os, signal, sys
 groups = set()
@@ -86,6 +86,16 @@ def start(command: Command, **options: Any) -> Process:
     process = Process([*map(str, command)], start_new_session=True, **options)
     _guard.tell("+", process.pid)
     return process
+
+
+@contextmanager
+def guarded(group: int) -> Iterator[None]:
+    """Let the guard kill a process group if this process is gone before the block ends, which ends the group itself."""
+    _guard.tell("+", group)
+    try:
+        yield
+    finally:
+        _guard.tell("-", group)
 
 
 def end(process: subprocess.Popen[Any], sign: signal.Signals = signal.SIGTERM, patience: float = 30.0) -> None:

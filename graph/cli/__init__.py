@@ -1,7 +1,9 @@
 """Command line `billp`."""
 
+import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ from graph.cli.recommend import recommend_command
 from graph.cli.report import report_command
 from graph.cli.study import study_command
 from graph.cli.world import worlds
+from graph.console import show_any_text
 from memory.chroma.errors import BadStoreError, StoreError
 from sim.errors import BadInputError, BillpError
 
@@ -54,9 +57,11 @@ def main() -> None:
 
     Exits with 0 after success, 1 after a failure, 2 after wrong usage, or 130 when stopped.
     """
+    show_any_text()
     # Handle SIGTERM like Ctrl-C: files are complete or absent, and no child process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        check_arguments(sys.argv)
         code = app(standalone_mode=False) or 0
         if code == STOPPED:
             # Typer turns an interrupt into this exit code.
@@ -87,3 +92,17 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, BillpError | StoreError):
         return " ".join(str(error).split()), 1
     return f"{type(error).__name__}: {' '.join(str(error).split())} (run `billp --debug …` for the traceback)", 1
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Check that Python could decode the arguments by the locale's encoding.
+
+    Raises:
+        BadInputError: An argument has bytes of another encoding.
+    """
+    for one in arguments:
+        if any("\ud800" <= sign <= "\udfff" for sign in one):
+            shown = os.fsencode(one).decode("utf-8", "replace")
+            raise BadInputError(
+                f"the argument {shown[:80]} is not in the locale's encoding: use one with UTF-8, such as LC_ALL=C.UTF-8"
+            )

@@ -1,12 +1,21 @@
 """Command `billp episode`."""
 
 import asyncio
-import json
 from typing import Annotated
 
 import typer
 
-from graph.console import JsonOption, MaxStepsOption, ModelOption, SeedOption, SetOption, WorldOption, err, out
+from graph.console import (
+    JsonOption,
+    MaxStepsOption,
+    ModelOption,
+    SeedOption,
+    SetOption,
+    WorldOption,
+    err,
+    out,
+    print_json,
+)
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
@@ -35,8 +44,10 @@ def episode_command(
     from graph.local_run import LocalVisit, resume_episode, run_episode
     from graph.variant_files import load_variants
     from graph.variants import settings_schema
+    from nodes.llm.tracing import bound_traces
     from nodes.state import VisitInput
 
+    bound_traces()
     (variant,) = load_variants([variant])
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
@@ -48,10 +59,6 @@ def episode_command(
         output = asyncio.run(run_episode(started, view))
     used = started.context.model
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"model": used, "variant": started.variant, **output.model_dump(mode="json")}, ensure_ascii=False
-            )
-        )
+        print_json({"model": used, "variant": started.variant, **output.model_dump(mode="json")})
     else:
         narrate(out, output, used)

@@ -1,13 +1,11 @@
 """Progress and results of a command on the terminal."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -25,6 +23,7 @@ from rich.table import Column
 from rich.text import Text
 
 from graph.cli.person import read_answer
+from graph.console import print_json
 from graph.study.baselines import BASELINES
 from graph.study.settings import TRAIN, Cell
 from nodes.state import Step, VisitOutput
@@ -215,7 +214,7 @@ def reading_progress(console: Console) -> Iterator[Callable[[str, int, int], Non
 def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> None:
     """Print the world description that `sim.metrics.world_summary.describe` returns."""
     if as_json:
-        typer.echo(json.dumps(world, ensure_ascii=False))
+        print_json(world)
         return
     users = ", ".join(f"{count} {split}" for split, count in world["users"].items())
     lines = [

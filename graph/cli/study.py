@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graph.console import JsonOption, MaxStepsOption, ModelOption, SetOption, WorldOption, checked, err, out
+from graph.console import JsonOption, MaxStepsOption, ModelOption, SetOption, WorldOption, checked, err, out, print_json
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
 
@@ -159,7 +159,7 @@ def print_results(folder: Path, as_json: bool) -> None:
 
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
-        typer.echo(json.dumps(results, ensure_ascii=False))
+        print_json(results)
         return
     out.print(results_table(results))
     out.print(comparison_table(results))

@@ -1,12 +1,11 @@
 """Commands of `billp world`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from graph.console import JsonOption, SeedOption, err, out
+from graph.console import JsonOption, SeedOption, err, out, print_json
 from sim.errors import BadInputError
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
@@ -27,7 +26,7 @@ def world_list(as_json: JsonOption = False) -> None:
         else []
     )
     if as_json:
-        typer.echo(json.dumps({"built": built, "sources": sorted(SOURCES)}))
+        print_json({"built": built, "sources": sorted(SOURCES)})
         return
     typer.echo("built:   " + (", ".join(built) or "none yet"))
     typer.echo("sources: " + ", ".join(sorted(SOURCES)) + "  (`billp world build NAME --from SOURCE`)")
@@ -149,7 +148,7 @@ def world_check_recorded(
 
     found = check_recorded(read_recorded(files))
     if as_json:
-        typer.echo(json.dumps({"agrees": found.agrees, **found.model_dump(mode="json")}, ensure_ascii=False))
+        print_json({"agrees": found.agrees, **found.model_dump(mode="json")})
     else:
         for line in report_lines(found):
             typer.echo(line)

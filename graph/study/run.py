@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from graph.ablation import check_whole
 from graph.checkpoints import costs_under_way
-from graph.server_client import check_server
+from graph.server.client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
 from graph.study.results import study_rows
 from graph.study.schedule import phases

@@ -12,7 +12,7 @@ from langgraph.store.base import BaseStore, SearchItem
 from pydantic import ValidationError
 
 from memory.access import whole_store
-from memory.recall import RecallScope
+from memory.recall import RecallScope, below
 from memory.records import Experience, escape, namespace
 from nodes.tools.open_world import OpenWorld
 from sim.leave import WINDOW
@@ -99,7 +99,7 @@ async def leave_risk_from_memory(
             if not scope.hides(one.visit) and (scope.own or one.user_id != scope.left_out(space))
         ]
         if scope.own and scope.shared and scope.space not in scope.shared:
-            own_seen = await asyncio.to_thread(_seen, opened, await _read(store, own))
+            own_seen = await asyncio.to_thread(_seen, opened, below(own, await _read(store, own)))
             known += [one for one in own_seen if not scope.hides(one.visit)]
         # Most visits use all experiences of one space, and its model is fitted already.
         same = next((one for one in fitted if list(one.seen) == known), None)
@@ -113,7 +113,7 @@ async def _up_to_date(learned: _StoreRisk, store: BaseStore, prefix: Prefix, ope
     known = learned.fitted.get(prefix)
     if known is None or known.open_world is not opened or await _changed(store, prefix, known.records):
         items = await _read(store, prefix)
-        seen, outlook = await asyncio.to_thread(_fit, opened, items)
+        seen, outlook = await asyncio.to_thread(_fit, opened, below(prefix, items))
         known = _Fitted(opened, len(items), seen, outlook)
     with _looking_up:
         learned.fitted[prefix] = known

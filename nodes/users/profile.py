@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
-from langgraph.store.base import Item as Stored
-from langgraph.store.base import PutOp
+from langgraph.store.base import PutOp, SearchItem
 from pydantic import ValidationError
 
+from memory.recall import below
 from memory.records import MAX_TITLE, Record, Statement, escape, namespace, record
 from nodes.state import Profile
 from nodes.visit_memory import VisitMemory
@@ -111,12 +111,12 @@ async def stored_profile(memory: VisitMemory) -> Profile:
         return Profile()
     await _take_over(memory)
     prefix = namespace("statements", memory.scope.space, memory.scope.user_id)
-    items: list[Stored] = []
+    items: list[SearchItem] = []
     while page := await memory.store.asearch(prefix, limit=STATEMENTS_AT_ONCE, offset=len(items)):
         items += page
         if len(page) < STATEMENTS_AT_ONCE:
             break
-    return profile_of(items)
+    return profile_of(below(prefix, items))
 
 
 class Said(Protocol):

@@ -13,7 +13,7 @@ from sim.arrays import Mask
 from sim.catalogue import Catalogue
 from sim.data.ratings import HIGHEST_RATING, LOWEST_RATING
 from sim.errors import BadInputError
-from sim.leave import WINDOW
+from sim.leave import WINDOW, LeaveReason
 from sim.policies.base import fresh_items
 from sim.world import LogsModel, World
 from sim.world.data import SplitName, User
@@ -103,19 +103,24 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Arguments
     - `world`: the folder of a world, or a `World`. Give the folder if a specification of the environment is saved or
-      sent to another process, because a `World` cannot be. Copies of a specification share their `World`.
+      sent to another process: JSON holds no `World`, and a pickled one is large. Copies share their `World`.
     - `split`: "train" (the default), "dev" or "test". Train on train users only; otherwise the evaluation is worthless.
     - `users`: ids of the users who may visit; None for all users of the split. `reset` draws one of them;
       `reset(options={"user_id": ...})` chooses one.
     - `max_steps`: limit of a visit, 100 by default.
+    - `render_mode`: None (the default), or "ansi": `render()` returns the visit as text, a line for each round.
+
+    An environment can be copied and pickled in the middle of a visit; the copy continues by itself.
 
     Only the choice of the user is random. `reset(seed=...)` seeds it.
 
     Raises:
-        BadInputError: The world, the split or a user is unknown, or `max_steps` is below 1.
+        BadInputError: The world, the split or a user is unknown, `max_steps` is below 1, or
+            there is no such `render_mode`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}
+    # Gymnasium's checker warns without a rate; text has no use for it.
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(
         self,
@@ -123,11 +128,15 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         split: SplitName = "train",
         users: Sequence[str] | None = None,
         max_steps: int = 100,
+        render_mode: str | None = None,
     ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise BadInputError(f"there is no render_mode {render_mode!r}; choose None or 'ansi'")
         if max_steps < 1:
             raise BadInputError(f"max_steps is {max_steps}; give at least 1")
         self.world = world if isinstance(world, World) else World.load(world)
         self.max_steps = max_steps
+        self.render_mode = render_mode
         self._split = self.world.split(split)
         self._pool = _pool(self._split.users, users, split)
         self._ids = [item.id for item in self.world.catalogue]
@@ -138,6 +147,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._user_id = ""
         self._positions: list[int] = []
         self._ratings: list[float] = []
+        self._leave_reason: LeaveReason | None = None
         self._mask: Mask = np.ones(len(self._ids), dtype=bool)
         self._first_observation: Observation = np.zeros(self.observer.space.shape, dtype=np.float32)
 
@@ -156,7 +166,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         super().reset(seed=seed)
         user = self.world.users[self._chosen(options or {})]
         self._user, self._user_id = SimulatedUser(self._split, user.id, user.history), user.id
-        self._positions, self._ratings = [], []
+        self._positions, self._ratings, self._leave_reason = [], [], None
         self._mask = np.ones(len(self._ids), dtype=bool)
         self._first_observation = self.observer.begin(user)
         return self._first_observation.copy(), self._info()
@@ -176,6 +186,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         reaction = self._user.react(self._ids[position], recent)
         self._positions.append(position)
         self._ratings.append(reaction.reward)
+        self._leave_reason = reaction.leave_reason
         self._mask[position] = False
         if not self._mask.any():
             self._mask = fresh_items(len(self._ids), self._positions)
@@ -187,6 +198,20 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         if reaction.left or truncated:
             self._user = None
         return observation, 0.0 if reaction.left else reaction.reward, reaction.left, truncated, info
+
+    def render(self) -> str | None:
+        """Return the visit so far as text, a line for each round; None without a `render_mode`."""
+        if self.render_mode is None:
+            return None
+        items = [self.world.catalogue[position] for position in self._positions]
+        lines = [f"user {self._user_id}"]
+        lines += [
+            f"{number:3}  {rating:.2f}  {item.title} ({', '.join(item.genres)})"
+            for number, (item, rating) in enumerate(zip(items, self._ratings, strict=True), start=1)
+        ]
+        if self._leave_reason is not None:
+            lines.append(f"left: {self._leave_reason}")
+        return "\n".join(lines)
 
     def action_masks(self) -> Mask:
         """Return a mask of the items to recommend, as in `info["action_mask"]`, shape (n_items,)."""

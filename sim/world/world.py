@@ -237,6 +237,10 @@ class World:
         # world.
         return self
 
+    def __reduce__(self) -> tuple[type["World"], tuple[WorldData]]:
+        """Pickle the data, from which everything else follows."""
+        return World, (self.data,)
+
     @cached_property
     def logs(self) -> LogsModel:
         """The logs model, which a recommender may use."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langgraph.store.base import InvalidNamespaceError
+from langgraph.store.base import BaseStore, InvalidNamespaceError
 
 from graph import episode
 from graph.conformance.isolation import faults_of_isolation
@@ -34,7 +34,7 @@ HOSTILE: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 ]
 
 
-async def fill(store: ChromaStore, users: list[str]) -> None:
+async def fill(store: BaseStore, users: list[str]) -> None:
     """Write the records of one visit for each of `users`, all in the same situation."""
     for number, user in enumerate(users):
         common: dict[str, Any] = {"visit": f"visit {number}", "user_id": user, "situation": "The Same Title (Drama)"}

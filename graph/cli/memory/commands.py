@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from graph.console import JsonOption, err, out
+from graph.console import JsonOption, err, out, print_json
 
 # Each command imports Chroma and the graph when it needs them, so that --help and errors are quick.
 
@@ -414,11 +414,6 @@ def rest_line(rest: int, what: str) -> None:
 def printable(text: str) -> str:
     """Return a text without control characters of a terminal."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def print_json(content: Any) -> None:
-    """Print JSON for programs."""
-    typer.echo(json.dumps(content))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nodes.tools.open_world import open_world_now
+from tests import processes
 from tests.commands import BILLP, ROOT, billp, billp_process, environment_of, refused
 from tests.processes import started
 from tests.waiting import until
@@ -336,3 +338,35 @@ def test_home_may_be_named_with_a_tilde(home: Path, tmp_path: Path) -> None:
     run = billp(home, "episode", "--world", "tiny", "--max-steps", "1", **env)
     assert run.returncode == 0, run.stderr
     assert (home / "memory").is_dir() and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "command", "shown"),
+    [
+        ("latin-1", ("episode", "--world", "tiny", "--max-steps", "1"), "+0.00 -> +"),
+        ("cp1252", ("world", "build", "--help"), "id=…"),
+        ("ascii", ("world", "build", "--help"), "id=..."),
+    ],
+)
+def test_a_terminal_of_any_encoding_shows_substitutes_for_what_it_lacks(
+    home: Path, encoding: str, command: tuple[str, ...], shown: str
+) -> None:
+    environment = environment_of(home, PYTHONIOENCODING=encoding)
+    done = processes.run([*BILLP, *command], env=environment, cwd=home.parent, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown in done.stdout
+
+
+def test_titles_are_shown_in_ascii_and_json_keeps_them(home: Path) -> None:
+    history = ("--user", "\u0141uk\u00e1\u0161 \u65e5", "--history", open_world_now("tiny").world.catalogue[0].title)
+    command = [*BILLP, "episode", "--world", "tiny", "--max-steps", "1", "--no-memory", *history]
+    environment = environment_of(home, PYTHONIOENCODING="ascii")
+    shown, as_json = (processes.run([*command, *more], env=environment, cwd=home.parent) for more in ([], ["--json"]))
+    assert "user ?ukas ?: 1 rounds" in shown.stdout, shown.stderr
+    assert as_json.stdout.isascii() and json.loads(as_json.stdout)["user_id"] == "\u0141uk\u00e1\u0161 \u65e5"
+
+
+def test_an_argument_in_another_encoding_than_the_locale_s_is_refused_in_one_line(home: Path) -> None:
+    environment = environment_of(home, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = processes.run([*BILLP, "recommend", "--user", "Zo\u00e9"], env=environment, cwd=home.parent)
+    assert "the argument Zoe is not in the locale's encoding" in refused(done)

@@ -269,7 +269,7 @@ async def test_a_passing_fault_changes_nothing_of_a_visit(
     fault: str, stream: bool, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fault == "time-out":
-        set_up(monkeypatch, BILLP_CALL_SECONDS="0.3")
+        set_up(monkeypatch, BILLP_CALL_SECONDS="2")
     undisturbed = plain(await visit(context=Context()))
     endpoint.script = failing([FAULTS[fault]] * 2)
     graph: Any = build_variant("billp").compile()
@@ -282,7 +282,7 @@ async def test_a_passing_fault_changes_nothing_of_a_visit(
 
 
 async def test_a_reply_that_trickles_for_ever_is_given_up(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_up(monkeypatch, BILLP_CALL_SECONDS="0.4")
+    set_up(monkeypatch, BILLP_CALL_SECONDS="2")
     endpoint.script = failing([Reply("x" * 10_000, gap=0.05)])
     graph: Any = build_variant("act_only").compile()
     output: Any = {}

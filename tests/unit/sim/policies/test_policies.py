@@ -289,10 +289,10 @@ def test_leave_shares_and_scores_are_of_the_first_dev_users_up_to_a_limit(world:
     (user,) = world.split("dev").users[:1]
     tuned = tune(DIVERSE_GREEDY, world, world.split("train").users[:1], max_steps=3)
     scores = score(world, users=1, max_steps=3)
-    for name, made in (("oracle", POLICIES["oracle"]), ("diverse_greedy", DIVERSE_GREEDY.make(*tuned.parameters))):
-        assert not isinstance(made, Family)
-        visit = play(made, world, "dev", user, max_steps=3)
-        assert scores[name] == {"length": visit["length"], "total_reward": visit["total_reward"]}
+    for rule, chosen in (("oracle", POLICIES["oracle"]), ("diverse_greedy", DIVERSE_GREEDY.make(*tuned.parameters))):
+        assert not isinstance(chosen, Family)
+        visit = play(chosen, world, "dev", user, max_steps=3)
+        assert scores[rule] == {"length": visit["length"], "total_reward": visit["total_reward"]}
 
 
 def test_a_share_of_dislike_below_two_percent_is_warned_about(world: World) -> None:

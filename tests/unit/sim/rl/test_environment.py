@@ -1,7 +1,10 @@
 """Gymnasium environment: its contract, its observations, and its limits."""
 
+import copy
+import pickle
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +221,7 @@ def test_the_guard_notices_who_may_read_a_table(world: World) -> None:
         ({"users": []}, "no user to visit"),
         ({"users": ["nobody"]}, "'nobody' is not a user of the split 'train'"),
         ({"max_steps": 0}, "at least 1"),
+        ({"render_mode": "human"}, "no render_mode 'human'; choose None or 'ansi'"),
         ({"world": "/nowhere"}, "/nowhere"),
     ],
 )
@@ -240,3 +244,39 @@ def test_a_step_needs_a_visit_and_an_item(world: World) -> None:
     env.step(np.int64(0))
     with pytest.raises(BadInputError, match="after each visit"):
         env.step(np.int64(1))
+
+
+def test_a_visit_is_drawn_as_text(world: World) -> None:
+    env = gymnasium.make(ENVIRONMENT, world=world, render_mode="ansi")
+    _, info = env.reset(seed=0)
+    assert env.render() == f"user {info['user_id']}"
+    first = world.catalogue[3]
+    reward = env.step(np.int64(3))[1]
+    env.unwrapped.step(np.int64(3))
+    assert str(env.render()).splitlines()[1:] == [
+        f"  1  {reward:.2f}  {first.title} ({', '.join(first.genres)})",
+        f"  2  {world.split('train').reward(info['user_id'], first.id):.2f}  {first.title} ({', '.join(first.genres)})",
+        "left: repeat",
+    ]
+    assert gymnasium.make(ENVIRONMENT, world=world, render_mode=None).unwrapped.render() is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])  # noqa: S301
+def test_a_copy_continues_the_visit_by_itself(world: World, copied: Callable[[Any], Any]) -> None:
+    env = gymnasium.make(ENVIRONMENT, world=patient(world), users=world.split("train").users[:5])
+    env.reset(seed=0)
+    env.step(np.int64(3))
+    other = copied(env)
+    assert other.unwrapped.world.split("train").users == world.split("train").users
+
+    def go_on(env: Any) -> list[Any]:
+        observation, *rest = env.step(np.int64(5))
+        # The next users are drawn by the same numbers.
+        return [
+            observation.tolist(),
+            rest[:3],
+            rest[3]["action_mask"].tolist(),
+            *(env.reset()[1]["user_id"] for _ in "123"),
+        ]
+
+    assert go_on(other) == go_on(env)
