@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
-from nodes.state import Step, VisitInput, VisitState, keyed
+from nodes.state import MAX_KEY, InvalidValue, Step, VisitInput, VisitState, keyed
 from sim.errors import BadInputError
 
 merge = keyed(Step, lambda step: step.index, "index", 100)
@@ -28,6 +28,33 @@ def test_an_edit_over_the_api_arrives_as_dicts_and_becomes_steps() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.text() | st.floats(), lambda inner: st.lists(inner)))
 def test_the_reducer_never_raises(junk: Any) -> None:
     assert merge([Step(index=0)], [junk, [junk]])[0] == Step(index=0)
+
+
+def test_an_invalid_entry_stays_in_its_place_until_another_edit_corrects_it() -> None:
+    current = [Step(index=0, title="a"), Step(index=1, title="b")]
+    broken = merge(current, [[{"index": 0, "reward": "much"}]])
+    fault = "reward: Input should be a valid number, unable to parse string as a number"
+    assert broken == [InvalidValue(fault=fault, key=0), current[1]]
+    # It outlives further writes, and the next node names it.
+    again = merge(broken, [[Step(index=1, title="B")]])
+    assert again == [broken[0], Step(index=1, title="B")]
+    with pytest.raises(BadInputError, match=f"^steps: 0: {fault}$"):
+        VisitState(steps=again).check_types()
+    assert merge(again, [[{"index": 0, "title": "c"}]]) == [Step(index=0, title="c"), Step(index=1, title="B")]
+    VisitState(steps=current).check_types()
+
+
+def test_an_invalid_entry_without_a_key_is_left_out_and_a_long_key_is_cut() -> None:
+    assert merge([], [[{"reward": "much"}, {"index": None}, {"index": [1]}, "x"]]) == []
+    (odd,) = merge([], [[{"index": "k" * (MAX_KEY + 1)}]])
+    assert isinstance(odd, InvalidValue) and odd.key == "k" * MAX_KEY and odd.fault.startswith("index: ")
+
+
+def test_of_one_write_the_first_entries_count() -> None:
+    few = keyed(Step, lambda step: step.index, "index", 2)
+    written = [Step(index=index) for index in (5, 3, 4)]
+    assert few([], [written]) == written[:2]
+    assert few(None, [written[:2], written[2:]]) == written
 
 
 @given(steps, st.lists(steps, max_size=3), st.lists(steps, max_size=3))
