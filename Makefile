@@ -4,8 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8080
 CONFIG ?= langgraph.json
+LOWEST = $(VENV)-lowest
 WEIGHTS = .billp/models/SmolLM2-135M-Instruct.Q4_1.gguf
 export LANGGRAPH_CLI_NO_ANALYTICS = 1
+# If tracing is on, `langgraph dev` makes a client of LangSmith; without this, its exit would wait for the thread of that client.
+export LANGSMITH_USE_DAEMON = true
 
 .DEFAULT_GOAL := help
 
@@ -39,6 +42,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(INSTALL) --editable '.[movielens,local,docs,dev]'
 	@touch $@ $(VENV)/.demo $(VENV)/.local $(VENV)/.docs
 
+# By uv, since pip installs the newest versions alone. Anew for each change, since uv keeps installed versions that are allowed.
+$(LOWEST)/.dev: pyproject.toml
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--editable '.[movielens,local,docs,dev]'
+	@touch $@
+
 # Only this file of the package is used: what the package depends on would be compiled for minutes.
 $(WEIGHTS): | $(BIN)/pip
 	@rm -rf $@.new
@@ -61,6 +73,11 @@ test: $(VENV)/.dev lint ## Run lint, types and the quick tests (6 minutes on two
 test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (half an hour on two cores).
 	@echo "The slow tests follow. They take almost half an hour on two cores."
 	$(PYTEST) -m slow $(ARGS)
+
+# pip keeps an older version that is installed already and allowed, so each lower bound has to work.
+test-lowest: BIN = $(LOWEST)/bin
+test-lowest: $(LOWEST)/.dev ## Run the quick tests with the lowest allowed versions of the direct dependencies.
+	$(PYTEST) -m "not slow" $(ARGS)
 
 coverage: $(VENV)/.dev $(WEIGHTS) ## Measure which branches all tests cover; pages go to build/coverage.
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
@@ -107,4 +124,4 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine (CONFIG=langgraph.auth.json: with accounts).
 	$(BIN)/langgraph dev --config $(CONFIG) --n-jobs-per-worker 10
 
-.PHONY: help demo test test-all test-rl coverage lint format docs bench bench-memory load dev local-model
+.PHONY: help demo test test-all test-lowest test-rl coverage lint format docs bench bench-memory load dev local-model

@@ -14,6 +14,9 @@ from graph.role_schemas import Node
 from memory import records
 from nodes import state
 
+# Name of a file of checkpoints in the folder of a visit, or of a cell of a study.
+CHECKPOINTS = "checkpoints.sqlite"
+
 
 def serializer(nodes: Iterable[Node] = ()) -> JsonPlusSerializer:
     """Return the serializer for a checkpointer of these graphs: it loads the classes of the state only.

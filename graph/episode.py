@@ -14,9 +14,10 @@ to a variant.
 
 1. `guarded` (every node) validates the state, checks that a person's visit belongs to the signed-in account, and
    limits the store to the records that this account may reach.
-2. `defaulting` (every node, if the variant has settings of its own) completes the settings with its defaults.
-3. `clearing` (`begin` only) also resets the state fields that the roles add.
-4. `announcing` (last node of a round only) streams one event for the finished round.
+2. `defaulting` (every node) takes the settings out of the run's context and completes them with the variant's defaults.
+3. `placing` (`begin` only) sets the visit's place, which its id is made of.
+4. `clearing` (`begin` only) also resets the state fields that the roles add.
+5. `announcing` (last node of a round only) streams one event for the finished round.
 """
 
 from functools import wraps
@@ -31,6 +32,7 @@ from graph.run_metadata import Graph, KnownGraph, NamedBy
 from graph.state_guard import check_owner, check_state, scoped_runtime
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
+from graph.visit_place import placing
 from nodes.context import Context, completed
 from nodes.lifecycle import begin, finish, simulated_name
 from nodes.state import VisitInput, VisitState
@@ -72,10 +74,8 @@ def build_episode(
     roles = (*step_nodes, *at_end)
     schema = settings_of(roles, context_schema)
     builder = Graph(variant, named_by, schema, input_schema)
-    order = [clearing(begin, roles), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
-    if schema is not Context:
-        order = [defaulting(node, schema) for node in order]
-    order = [guarded(node) for node in order]
+    order = [placing(clearing(begin, roles)), *step_nodes[:-1], announcing(step_nodes[-1]), *at_end, finish]
+    order = [guarded(defaulting(node, schema)) for node in order]
     for node in order:
         builder.add_node(node)
     names = [node.__name__ for node in order]
@@ -104,9 +104,10 @@ def announcing(node: Node) -> Node:
 
 
 def defaulting(node: Node, schema: type[Context]) -> Node:
-    """Wrap a node: complete its settings with the defaults of `schema`.
+    """Wrap a node: take its settings out of the run's context, and complete them with the defaults of `schema`.
 
-    A resume without context has no settings, and a caller's `Context` has the defaults of `Context` for unset values.
+    A resume without context has no settings, a caller's `Context` has the defaults of `Context` for unset values, and
+    a graph that runs the visit may have a context of its own.
     """
 
     @wraps(node)

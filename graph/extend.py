@@ -1,4 +1,4 @@
-r"""Names for authors of roles, in one import.
+r"""Names for authors of roles and of agents, in one import.
 
 Example:
     A role that tells the Actor the mean rating so far, in a file `mood.py`::
@@ -33,8 +33,11 @@ Example:
         graph = compiled("mood", variant)
 
     `billp episode --world tiny --variant ./mood.py:variant` plays it.
+
+`billp_tool` makes a visit a tool of an agent.
 """
 
+from graph.agent_tool import billp_tool
 from graph.episode import compiled
 from graph.variants import VARIANTS, Variant
 from memory.recall import Recalled
@@ -67,6 +70,7 @@ __all__ = [
     "VisitState",
     "Visitor",
     "ask_role",
+    "billp_tool",
     "compiled",
     "history_facts",
     "prompt_field",

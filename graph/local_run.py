@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 from pydantic import BaseModel, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
-from graph.checkpoints import checkpointer
+from graph.checkpoints import CHECKPOINTS, checkpointer
 from graph.episode import build_variant
 from graph.variants import VARIANTS, settings_schema, variant_settings
 from memory.home import home
@@ -25,7 +25,6 @@ from sim.atomic_files import FolderInUseError, can_write, locked_folder, write_a
 from sim.errors import BadInputError
 
 VISIT_FILE = "visit.json"
-VISIT_CHECKPOINTS = "checkpoints.sqlite"
 
 
 class LocalVisit(BaseModel):
@@ -70,7 +69,7 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
     async with _memory(episode.remember) as store:
         with locked_folder(folder):
             write_atomic(folder / VISIT_FILE, episode.model_dump_json())
-            output = await _run(episode, folder.name, folder / VISIT_CHECKPOINTS, store, show)
+            output = await _run(episode, folder.name, folder / CHECKPOINTS, store, show)
             shutil.rmtree(folder)
             return output
 
@@ -87,7 +86,7 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
             if (episode := _read_visit(file)) is not None:
                 _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
-                    output = await _run(episode, file.parent.name, file.parent / VISIT_CHECKPOINTS, store, show)
+                    output = await _run(episode, file.parent.name, file.parent / CHECKPOINTS, store, show)
                     shutil.rmtree(file.parent)
                     return episode, output
     raise BadInputError("there is no unfinished visit to resume: start one with `billp episode`")

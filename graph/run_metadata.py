@@ -18,9 +18,10 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Send, StateUpdate
 from pydantic import BaseModel, ValidationError
 
+from graph.visit_place import started
 from nodes.context import Context
 from nodes.lifecycle import check_input
-from nodes.state import VisitInput, VisitOutput, VisitStart, VisitState
+from nodes.state import VisitInput, VisitProgress, VisitStart, VisitState
 from sim.errors import BillpError
 
 INPUT = "__input__"
@@ -29,18 +30,19 @@ NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
 
 
-class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitOutput]):
+class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgress]):
     """Compiled graph that adds name, tags and metadata to each of its runs."""
 
     builder: "Graph"
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **run: Any) -> AsyncIterator[Any]:
         """Stream a run; every other method that runs the graph calls this one."""
-        known = merge_configs(await self._known(input, config or {}), config)
-        stream: Any = super().astream(marked_command(input), known, **run)
-        async with aclosing(stream):
-            async for chunk in stream:
-                yield chunk
+        with started(config or {}, self.checkpointer) as placed:
+            known = merge_configs(await self._known(input, placed), placed)
+            stream: Any = super().astream(marked_command(input), known, **run)
+            async with aclosing(stream):
+                async for chunk in stream:
+                    yield chunk
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
         """Edit the state and mark it as edited; `update_state` calls this method."""
@@ -113,7 +115,7 @@ def _marked_values(values: Any) -> Any:
     return values
 
 
-class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
+class Graph(StateGraph[VisitState, Context, VisitInput, VisitProgress]):
     """Uncompiled graph of a visit.
 
     Args:
@@ -126,7 +128,7 @@ class Graph(StateGraph[VisitState, Context, VisitInput, VisitOutput]):
     def __init__(
         self, variant: str, named_by: NamedBy, context_schema: type[Context], input_schema: type[VisitInput]
     ) -> None:
-        super().__init__(VisitState, context_schema, input_schema=input_schema, output_schema=VisitOutput)
+        super().__init__(VisitState, context_schema, input_schema=input_schema, output_schema=VisitProgress)
         self.variant = variant
         self.named_by = named_by
 

@@ -56,6 +56,12 @@ def loaded_files(variants: Sequence[str]) -> dict[str, VariantFile]:
     return {name: _loaded[name] for name in variants if name in _loaded}
 
 
+def unload_variants() -> None:
+    """Remove the variants of all files from the registry; `load_variants` runs the files again."""
+    while _loaded:
+        VARIANTS.remove(_loaded.popitem()[0])
+
+
 def _load(given: str, server: str) -> str:
     file, _, attribute = given.rpartition(":")
     path = Path(file)

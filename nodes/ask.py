@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
-from nodes.context import Context
+from nodes.context import Context, completed
 from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.rules import Rules, RulesModel
@@ -60,8 +60,8 @@ ContextT = TypeVar("ContextT", bound=Context)
 
 
 def settings(runtime: Runtime[ContextT]) -> ContextT:
-    """Return the context of the run, or the defaults: LangGraph passes None if the caller gave no context."""
-    return runtime.context or cast(ContextT, Context())
+    """Return the settings of the run: its context, that of our own in another graph's context, or the defaults."""
+    return cast(ContextT, completed(Context, runtime.context))
 
 
 async def ask_role(

@@ -1,14 +1,19 @@
 """Settings of a run, as LangGraph Studio shows them and an assistant of a deployment stores them."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from nodes.llm.prompts import default_prompt
+from nodes.state import first_fault
+from sim.errors import BadInputError
 
 # A setting names a model, never an address: addresses and keys come only from the environment of the process.
 MODEL_NAME = r"^[a-z][a-z0-9_]{0,63}(:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})?$"
 ROLE_MODEL_NAME = f"^$|{MODEL_NAME}"
+# Attribute or key of another program's context that holds the settings of the visits.
+OWN_KEY = "billp"
 
 
 def nodes_of(role: str) -> list[JsonValue]:
@@ -116,6 +121,9 @@ class Context(BaseModel):
     """Number of random categories that the Actor is told to try in each round."""
     outlook: bool = True
     """Whether `billp_outlook` uses its outlook; no other variant has one."""
+    leave_risk: Literal["fitted", "prior"] = "fitted"
+    """`fitted` learns the leave risk of the outlook from experiences; `prior` keeps it at its prior, to measure what is
+    learned."""
     explore: float = Field(0.3, ge=0, le=1)
     """Share of a study's training visits in which the outlook shows the Actor random items."""
     grounding: Literal["fresh", "nearest"] = "fresh"
@@ -163,8 +171,35 @@ class Context(BaseModel):
         return self.models == {"rules"}
 
 
-def completed(schema: type[Context], given: Context | None) -> Context:
-    """Return the given context as `schema`, with the defaults of `schema` for every unset field."""
-    if isinstance(given, schema):
-        return given
-    return schema.model_validate(given.model_dump(exclude_unset=True) if given else {})
+ContextT = TypeVar("ContextT", bound=Context)
+
+
+def completed(schema: type[ContextT], given: object) -> ContextT:
+    """Return the settings of a run as `schema`, with the defaults of `schema` for every unset field.
+
+    Args:
+        schema: Class of the settings.
+        given: Context of the run. LangGraph hands the context of a graph to the graphs that it runs. If the context is
+            of another class, its attribute or key `billp` holds the settings: a `Context`, or a mapping. Nothing else
+            in it counts, because another program's `model` is none of ours.
+
+    Raises:
+        BadInputError: The mapping holds an invalid setting.
+
+    Examples:
+        >>> completed(Context, {"model": "theirs", "billp": {"lessons_k": 5}}).lessons_k
+        5
+        >>> completed(Context, {"model": "theirs"}).model
+        'rules'
+    """
+    own = given
+    if not isinstance(given, Context):
+        own = given.get(OWN_KEY) if isinstance(given, Mapping) else getattr(given, OWN_KEY, None)
+    if isinstance(own, schema):
+        return own
+    if isinstance(own, Context):
+        own = own.model_dump(exclude_unset=True)
+    try:
+        return schema.model_validate(dict(own) if isinstance(own, Mapping) else {})
+    except ValidationError as error:
+        raise BadInputError(f"{OWN_KEY} in the context: {first_fault(error)}: correct the setting") from error

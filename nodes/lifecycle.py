@@ -10,7 +10,7 @@ from nodes.llm.endpoint.usage import Usage
 from nodes.state import MAX_STEPS, Identity, Profile, VisitInput, VisitStart, VisitState
 from nodes.tools.open_world import default_world
 from nodes.user_view import visitor
-from nodes.visit_memory import visit_origin
+from nodes.visit_memory import visit_id
 from sim.errors import BadInputError
 
 # Limits of a request: titles, and characters of the history, of a name or title, of the wishes.
@@ -42,15 +42,15 @@ async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
 def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
     """Return the state of a new visit."""
     world = state.world or default_world()
-    origin = visit_origin(runtime, f"{world}/{user_id}/{state.seed}", is_person=profile is not None)
+    identity = Identity(world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps)
+    numbered = VisitState(identity=identity, profile=profile, visit=state.visit + 1, place=state.place)
     return {
-        "identity": Identity(
-            world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps
-        ),
+        "identity": identity,
         "profile": profile,
         "said": [],
-        "visit": state.visit + 1,
-        "visit_id": f"{origin}#{state.visit + 1}",
+        "visit": numbered.visit,
+        "place": numbered.place,
+        "visit_id": visit_id(numbered, runtime),
         "edited": False,
         "plan": "",
         "lessons": [],

@@ -7,7 +7,7 @@ their bounds are in `nodes.lifecycle.check_limits`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from langgraph.channels import DeltaChannel, EphemeralValue
 from pydantic import (
@@ -291,10 +291,11 @@ class Identity(VisitInput):
 
 
 class VisitStart(RecommendInput):
-    """Input of the first node: the input of the visit, and the number of former visits on its thread."""
+    """Input of the first node: the input of the visit, the number of former visits on its thread, and its place."""
 
     user_id: str = ""
     visit: int = 0
+    place: str = ""
 
 
 class VisitState(VisitInput):
@@ -316,6 +317,8 @@ class VisitState(VisitInput):
     """Identity of the current visit."""
     visit: Count = 0
     """Number of this visit on its thread, from 1."""
+    place: str = Field("", pattern=r"^[0-9a-f]*$", max_length=64)
+    """Place of this visit on its thread if another graph runs it; empty if the thread counts the visit."""
     visit_id: Name = ""
     """Id of this visit at its start; a copy of the thread continues under a new id (`VisitMemory.visit_id`)."""
     edited: bool = False
@@ -359,23 +362,46 @@ class VisitState(VisitInput):
         return known | fields if known else fields
 
 
-class VisitOutput(BaseModel):
-    """Result of a visit. Lengths and rewards exclude the round after which the user left, unless named otherwise."""
+class VisitProgress(_Readable):
+    """Result of a visit so far: the output of the graphs, which streams and interrupts give before the end too.
+
+    Lengths and rewards are set at the end. They exclude the round after which the user left, unless named otherwise.
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+    user_id: str = ""
+    steps: list[Step] = []
+    length: int = 0
+    """Number of rounds without the leaving round."""
+    length_with_exit: int = 0
+    """Number of rounds with the leaving round."""
+    total_reward: float = 0.0
+    mean_reward: float = 0.0
+    left: bool = False
+    leave_reason: LeaveReason | None = None
+    lessons: list[LessonView] = []
+    """Lessons that the visit recalled; empty if no role asks for them."""
+    usage: Usage = Usage()
+    records: list[Record] = []
+    """Records of the visit, if `learn` is `cohort`."""
+
+
+class VisitOutput(VisitProgress):
+    """Result of a finished visit, with every field set and valid."""
 
     user_id: str
     steps: list[Step]
     length: int
-    """Number of rounds without the leaving round."""
     length_with_exit: int
-    """Number of rounds with the leaving round."""
     total_reward: float
     mean_reward: float
     left: bool
     leave_reason: LeaveReason | None
-    lessons: list[LessonView] = []
-    """Lessons that the visit recalled; empty if no role asks for them."""
     usage: Usage
     records: list[Record]
-    """Records of the visit, if `learn` is `cohort`."""
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> Self:
+        self.check_types()
+        return self

@@ -179,8 +179,7 @@ def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
         raise BadInputError(f"the account {account.name!r} may not choose a space: leave `space` empty")
     common = context.space or state.world
     of_account = account_space(account.name, common) if account is not None and not account.shares else ""
-    origin = visit_origin(runtime, f"{state.world}/{state.user_id}/{state.seed}", is_person=state.profile is not None)
-    visit = f"{origin}#{state.visit}"
+    visit = visit_id(state, runtime)
     scope = RecallScope(
         _own_space(state, context, common, of_account),
         state.user_id,
@@ -200,13 +199,15 @@ def _own_space(state: VisitState, context: Context, common: str, of_account: str
     return private_space(of_account or common) if context.private or state.edited else of_account or common
 
 
-def visit_origin(runtime: Runtime[Any], unnamed: str, *, is_person: bool) -> str:
-    """Return the prefix of a visit's ids: the thread's id, or `unnamed` in a study and without a thread.
+def visit_id(state: VisitState, runtime: Runtime[Any]) -> str:
+    """Return the id of the current visit: its thread, its place on the thread if any, and its number.
 
-    The thread's id comes from the runtime, so a copied thread gets ids of its own, and nobody can forge an id.
+    The thread's id comes from the runtime, so a copied thread gets ids of its own, and nobody can forge another's id.
+    Without a thread and in a study, world, user and seed stand for the thread.
     """
     thread = runtime.execution_info.thread_id if runtime.execution_info else None
     # A study tells its visits apart by seed. Thread ids differ from run to run, and would change the order of equally
     # good memories.
-    by_seed = settings(runtime).learn == "cohort" and not is_person
-    return unnamed if by_seed or not thread else thread
+    by_seed = settings(runtime).learn == "cohort" and state.profile is None
+    origin = f"{state.world}/{state.user_id}/{state.seed}" if by_seed or not thread else thread
+    return f"{'/'.join(filter(None, (origin, state.place)))}#{state.visit}"

@@ -122,8 +122,7 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     Raises:
         OSError: The file cannot be written; `path` is unchanged.
     """
-    # The name is always the same, so the next write replaces the leftover of a killed process.
-    fresh = path.with_name(f".{path.name}.new")
+    fresh = unfinished_file(path)
     try:
         with fresh.open("w", encoding="utf-8") as stream:
             yield stream
@@ -131,6 +130,12 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def unfinished_file(path: Path) -> Path:
+    """Return the file that `atomic_file` writes before it replaces `path`."""
+    # The name is always the same, so the next write replaces the leftover of a killed process.
+    return path.with_name(f".{path.name}.new")
 
 
 def _sibling(path: Path, role: str) -> Path:

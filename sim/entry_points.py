@@ -49,6 +49,14 @@ class Registry(Mapping[str, T]):
             raise BadInputError(f"there is another {self._what} {name!r}: choose another name")
         self._added[name] = self._checked(loaded)
 
+    def remove(self, name: str) -> None:
+        """Remove an object that `add` added.
+
+        Raises:
+            KeyError: No such object was added.
+        """
+        del self._added[name]
+
     def __getitem__(self, name: str) -> T:
         for known in (self._own, self._added):
             if name in known:

@@ -59,8 +59,7 @@ def no_variants_of_files() -> Iterator[None]:
     """Forget the variants of files that a test has loaded."""
     yield
     if "graph.variant_files" in sys.modules:
-        sys.modules["graph.variants"].VARIANTS._added.clear()
-        sys.modules["graph.variant_files"]._loaded.clear()
+        sys.modules["graph.variant_files"].unload_variants()
 
 
 @pytest.fixture(scope="session")

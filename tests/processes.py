@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Seconds after which a command that `run` waits for is killed.
-PATIENCE = 300.0
+from tests.waiting import PATIENCE
+
 GUARD = """
 import os, signal, sys
 groups = set()

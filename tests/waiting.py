@@ -6,7 +6,7 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 # Seconds: long enough for the busiest machine, since no test is about how long a wait takes.
-PATIENCE = 180.0
+PATIENCE = 300.0
 PAUSE = 0.01
 
 

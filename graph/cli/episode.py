@@ -44,8 +44,10 @@ def episode_command(
     from graph.local_run import LocalVisit, resume_episode, run_episode
     from graph.variant_files import load_variants
     from graph.variants import settings_schema
+    from nodes.llm.tracing import bound_traces
     from nodes.state import VisitInput
 
+    bound_traces()
     (variant,) = load_variants([variant])
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:

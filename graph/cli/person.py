@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from graph.checkpoints import serializer
 from graph.recommend import builder
-from graph.server_client import connected
+from graph.server.client import connected
 from memory.store import create_store
 from nodes.context import Context
 from nodes.users.person import Answer

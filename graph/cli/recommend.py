@@ -30,12 +30,14 @@ def recommend_command(
     from graph.cli.progress import ask_person
     from nodes.context import Context
     from nodes.llm.models import check_model
+    from nodes.llm.tracing import bound_traces
 
     if sys.stdin is None:
         raise BadInputError("standard input is closed: answer in a terminal, or write the answers into a pipe")
     context = checked(lambda: Context(model=model))
     if not server:
         check_model(model)
+        bound_traces()
     given = {"world": world, "user_id": user, "history": like or [], "wishes": wishes, "max_steps": max_steps}
 
     async def visit() -> dict[str, Any]:

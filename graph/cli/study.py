@@ -50,7 +50,10 @@ def study_command(
     ] = 0,
     memory: Annotated[
         str,
-        typer.Option(help="Memory controls to test besides the full memory: empty, shuffled, inverted; by commas."),
+        typer.Option(
+            help="Memory controls to test besides the full memory, by commas: prior (memory is empty, learned models "
+            "are at their prior), empty, shuffled, inverted."
+        ),
     ] = "full",
     curve: Annotated[
         int,
@@ -155,15 +158,15 @@ def study_settings(options: Mapping[str, Any]) -> "StudySettings":
 
 def print_results(folder: Path, as_json: bool) -> None:
     """Print the results of a run: as JSON, or as tables with the paths of the files."""
-    from graph.report.terminal import ablation_table, comparison_table, results_table, returning_table
+    from graph.report.terminal import ablation_table, comparison_table, detail_table, results_table, returning_table
 
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(results)
         return
     out.print(results_table(results))
-    out.print(comparison_table(results))
-    for table in (ablation_table(results), returning_table(results)):
+    for make in (comparison_table, detail_table, ablation_table, returning_table):
+        table = make(results)
         if table is not None:
             out.print(table)
     typer.echo(f"results: {os.path.relpath(folder / 'results.json')}")

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import json
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -26,24 +28,55 @@ from nodes.tools.open_world import open_world
 Build = Callable[[Callable[[Node], Node]], Graph]
 """Function that builds a graph from nodes, each passed through the given function first."""
 
-STALL = 0.5
-"""Maximum pause of the event loop in seconds; a blocking call to a model takes longer, one to a disk no less."""
+STALL = 250
+"""Maximum pause of the event loop in beats of `other_thread`, one a millisecond at most; a model takes longer."""
 LONGEST_TURN = 2.0
 """Maximum processor time of one turn of a role on the event loop in the longest visit, relative to `_reference`."""
 MEASUREMENTS = 3
 """Maximum number of measurements; the shortest counts, because garbage collection may delay the others."""
 
 
-async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the longest pause of the event loop during some work, in seconds of a clock."""
-    stalls, over = [0.0], asyncio.Event()
+@contextmanager
+def other_thread() -> Iterator[Callable[[], int]]:
+    """Count the beats of a thread while the block runs.
+
+    A call that blocks the event loop lets other threads run. On a busy machine both pause, so that a pause in beats
+    tells what the call does, not what else the machine does.
+
+    Yields:
+        Function that returns the number of beats so far.
+    """
+    beats, over = [0], threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.001):
+            beats[0] += 1
+
+    thread = threading.Thread(target=beat, name="beats", daemon=True)
+    thread.start()
+    try:
+        yield lambda: beats[0]
+    finally:
+        over.set()
+        thread.join()
+
+
+async def longest_stall(work: Awaitable[Any]) -> float:
+    """Return the longest pause of the event loop during some work, in beats of another thread."""
+    with other_thread() as beats:
+        return await longest_pause(work, beats)
+
+
+async def longest_pause(work: Awaitable[Any], clock: Callable[[], float]) -> float:
+    """Return the longest pause of the event loop during some work, in units of a clock."""
+    pauses, over = [0.0], asyncio.Event()
 
     async def beat() -> None:
         last = clock()
         while not over.is_set():
             await asyncio.sleep(0.001)
             now = clock()
-            stalls.append(now - last)
+            pauses.append(now - last)
             last = now
 
     heart = asyncio.create_task(beat())
@@ -54,7 +87,7 @@ async def longest_stall(work: Awaitable[Any], clock: Callable[[], float] = time.
     finally:
         over.set()
         await heart
-    return max(stalls)
+    return max(pauses)
 
 
 async def longest_turns(build: Build, context: Context, answer: dict[str, Any] | None = None) -> dict[str, float]:
@@ -95,7 +128,7 @@ async def _turns(build: Build, context: Context, answer: dict[str, Any] | None, 
 
             # Collect the garbage of building the state now, so that it does not count for the node.
             gc.collect()
-            turn = await longest_stall(work(), time.thread_time)
+            turn = await longest_pause(work(), time.thread_time)
             turns[node.__name__] = max(turn, turns[node.__name__])
             return update
 

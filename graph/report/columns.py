@@ -76,6 +76,12 @@ _COLUMNS = (
         "(95% interval)",
     ),
     Column(
+        "learned",
+        lambda row, bounds: _difference(row["learned"], bounds),
+        "difference in total reward from the same agent with an empty memory and its models at their prior.",
+        "(95% interval)",
+    ),
+    Column(
         "gap closed",
         lambda row, _: "" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}",
         "how far from BEST_RULE, the best rule here, to the oracle (100%).",
@@ -129,9 +135,10 @@ _COLUMNS = (
     ),
 )
 _BY_NAME = {column.name: column for column in _COLUMNS}
-# Columns of the two tables in a terminal.
+# Columns of the three tables in a terminal.
 MAIN_COLUMNS = ("length", "reward", "total reward", "tokens a round", "calls a round")
-COMPARISON_COLUMNS = ("minus billp", "gap closed", "items", "tail", "repeats", "critic AUC", "critic rank")
+COMPARISON_COLUMNS = ("learned", "minus billp", "gap closed")
+DETAIL_COLUMNS = ("items", "tail", "repeats", "critic AUC", "critic rank")
 # The page has the Critic's columns in a table of their own, with intervals.
 PAGE_COLUMNS = tuple(name for name in _BY_NAME if not name.startswith("critic"))
 

@@ -140,7 +140,11 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
     """Draw total reward against the number of train visits, with its intervals."""
 
     def draw(axes: Axes) -> None:
+        last = max(point["train_visits"] for points in curves.values() for point in points)
         for number, (variant, points) in enumerate(curves.items()):
+            if len(points) == 1:
+                # An agent at its prior learns nothing, so its line is level.
+                points = [points[0], {**points[0], "train_visits": last}]
             visits = [point["train_visits"] for point in points]
             low, high = zip(*(point["total_reward_ci"] for point in points), strict=True)
             line = _line(axes, number, variant, visits, [point["total_reward"] for point in points])

@@ -47,6 +47,7 @@ class Row(Summary, Variety):
     usage: Usage
     cost: float | None
     minus_billp: PairedDifference | None
+    learned: PairedDifference | None
     minus_full: PairedDifference | None
     gap_closed: float | None
     tuning_visits: int

@@ -1,13 +1,13 @@
 """Tables of a study's results for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, part_worth, setting_of
-from graph.report.columns import COMPARISON_COLUMNS, MAIN_COLUMNS, Column, shown_columns
+from graph.report.columns import COMPARISON_COLUMNS, DETAIL_COLUMNS, MAIN_COLUMNS, Column, shown_columns
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -41,9 +41,20 @@ def results_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
-def comparison_table(results: Mapping[str, Any]) -> Table:
-    """Return the comparison of the variants as a table, 80 columns wide; columns without values are left out."""
-    columns = shown_columns(COMPARISON_COLUMNS, results["rows"])
+def comparison_table(results: Mapping[str, Any]) -> Table | None:
+    """Return the comparison of the variants as a table, 80 columns wide; None if nothing can be compared."""
+    return _table_of(COMPARISON_COLUMNS, results)
+
+
+def detail_table(results: Mapping[str, Any]) -> Table | None:
+    """Return the items and the Critic's predictions as a table, 80 columns wide."""
+    return _table_of(DETAIL_COLUMNS, results)
+
+
+def _table_of(names: Sequence[str], results: Mapping[str, Any]) -> Table | None:
+    columns = shown_columns(names, results["rows"])
+    if not columns:
+        return None
     legend = " ".join(f"{column.name}: {column.legend}" for column in columns)
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     _add_columns(table, columns)

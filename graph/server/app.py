@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from graph.server.asgi import is_internal, path_of, refuse
 from graph.server.limits import RequestLimits, configured_limits
 from memory.chroma.errors import StoreError
+from nodes.llm.tracing import bound_traces
 
 # Routes open to requests without an account: health, and the version of the server.
 OPEN_PATHS = ("/", "/ok", "/info")
@@ -121,6 +122,8 @@ async def memory_failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 422 if isinstance(error, ValueError) else 503)
 
 
+# LangGraph loads this module before it runs a graph.
+bound_traces()
 app = Starlette(
     middleware=[
         Middleware(ClosedRoutes, accounts=bool(os.environ.get("LANGGRAPH_AUTH"))),

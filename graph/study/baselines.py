@@ -76,6 +76,16 @@ def policy_of(
     return policy
 
 
+def has_prior(variant: str) -> bool:
+    """Return whether a baseline has a learned model with a prior, so that the control `prior` applies to it."""
+    return variant == OUTLOOK_ONLY
+
+
+def prior_policy(world: World) -> LeaveRiskPolicy:
+    """Return the leave-risk policy that has learned nothing."""
+    return LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)))
+
+
 def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
     """Return the effort spent on the policies of a variant's cells; all zero for variants of the agent."""
     cells = [folder / POLICY_FOLDER / str(Cell(variant, seed)) for seed in range(settings.seeds)]

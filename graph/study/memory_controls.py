@@ -1,10 +1,10 @@
-"""Memory controls: emptied, shuffled or inverted memories, to measure whether their content matters.
+"""Memory controls: emptied, shuffled or inverted memories, and models at their prior, to measure what was learned.
 
 A record has two sides: the user, situation and action, and the outcome.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -12,8 +12,11 @@ import numpy as np
 
 from memory.records import Record
 
-Control = Literal["full", "empty", "shuffled", "inverted"]
+Control = Literal["full", "prior", "empty", "shuffled", "inverted"]
 
+PRIOR: Control = "prior"
+# Settings of the roles that a control changes: each learned model stays at its prior.
+CONTROL_SETTINGS: Mapping[Control, Mapping[str, Any]] = {PRIOR: {"leave_risk": "prior"}}
 # Words that ask for something, with the opposite request; in each pair, the first that matches counts.
 _ASKS = {
     "at least": "at most",
@@ -46,8 +49,8 @@ _SENTENCE = re.compile(r"(?<=[.;!?\n])\s+")
 def controlled(records: Iterable[Record], control: Control, seed: int) -> list[Record]:
     """Return the records that a control leaves or changes, in order of key.
 
-    `full` returns them unchanged, `empty` returns none. `shuffled` permutes the outcomes (`shuffled_fields`) among
-    users and rounds within each kind, so that each record has the outcome of another record. `inverted` turns the
+    `full` returns them unchanged, `empty` and `prior` return none. `shuffled` permutes the outcomes (`shuffled_fields`)
+    among users and rounds within each kind, so that each record has the outcome of another record. `inverted` turns the
     outcomes (`inverted_fields`) into their opposites: advantages and values are negated, a user who left has stayed,
     and lessons ask for the opposite.
 
@@ -57,7 +60,7 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
         seed: Seed of the permutation.
     """
     ordered = sorted(records, key=lambda one: one.key)
-    if control == "empty":
+    if control in ("empty", PRIOR):
         return []
     if control == "shuffled":
         by_kind = groupby(sorted(ordered, key=_kind), key=_kind)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from graph.ablation import WHOLE, Part
 from graph.report.schema import best_rule
 from graph.study.baselines import Effort
+from graph.study.memory_controls import PRIOR
 from graph.study.settings import CURVE, FAILED, MEMORY, RETURNING, WITHOUT, StudySettings
 from graph.variants import own_settings, variant_settings
 from nodes.context import Context
@@ -54,6 +55,8 @@ def study_rows(
         - the fields of `sim.metrics.summary.Summary` and of `sim.metrics.diversity.Variety`.
         - `minus_billp`: `sim.metrics.paired` of this row and `billp` with its memory, positive if this row keeps users
           better; null for the row of `billp` itself, and if `billp` is not in the study.
+        - `learned`: the same, of this row and the control `prior`: the part of the reward that visits taught; null for
+          controls, and without the control `prior`.
         - `minus_full`: the same, of a row without a part and the row of the same agent and memory with all parts,
           negative if the part is worth something; null for rows with all parts.
         - `gap_closed`: `sim.metrics.summary.gap_closed` between the best of the `RULE_BASELINES` in the study and
@@ -78,10 +81,12 @@ def study_rows(
             "split": settings.test_split,
             MEMORY: key.memory,
             **_effort(own, priced),
-            **efforts[key.variant].model_dump(mode="json"),
+            # Other rows have the policy of the full row, or one that was never trained.
+            **(efforts[key.variant] if key.memory == "full" else Effort()).model_dump(mode="json"),
             **summarize(tested[key]),
             **variety(tested[key], tail),
             "minus_billp": _minus(key, REFERENCE, tested),
+            "learned": _minus(key, key._replace(memory=PRIOR), tested) if key.memory == "full" else None,
             "minus_full": _minus(key, RowKey(WHOLE, None, key.memory), tested) if key.without else None,
             "critic": _critic(variant_settings(key.variant, settings.context), tested[key]),
             "reliability": judge_risks(tested[key]),

@@ -18,15 +18,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from graph.ablation import check_whole
-from graph.checkpoints import costs_under_way
-from graph.server_client import check_server
-from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of
+from graph.checkpoints import CHECKPOINTS, costs_under_way
+from graph.server.client import check_server
+from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of, has_prior
+from graph.study.memory_controls import PRIOR
 from graph.study.results import study_rows
 from graph.study.schedule import phases
 from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
 from graph.study.visit_log import VisitLog
 from graph.study.visits import StudyProgress
-from graph.study.workers import CELLS, CHECKPOINTS, VISITS, Work, run_cells
+from graph.study.workers import CELLS, VISITS, Work, run_cells
 from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
@@ -255,12 +256,12 @@ def _clear(folder: Path) -> None:
 
 def visits_planned(settings: StudySettings, world: World) -> int:
     """Return the number of visits of a study, without the visits that tune or train baselines."""
-    return sum(
-        settings.test if cell.variant in BASELINES else _visits_of(world, settings, cell) for cell in cells_of(settings)
-    )
+    return sum(_visits_of(world, settings, cell) for cell in cells_of(settings))
 
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
+    if cell.variant in BASELINES:
+        return settings.test * (1 + (PRIOR in settings.memory and has_prior(cell.variant)))
     planned = phases(world, settings, cell.seed, VARIANTS[cell.variant].remembers)
     return sum(len(batch.users) for phase in planned for batch in phase.batches)
 

@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from graph.checkpoints import checkpointer
 from graph.episode import build_variant
-from graph.server_client import connected
+from graph.server.client import connected
 from graph.variants import VARIANTS, graph_id
 from memory.embeddings import shared_embeddings
 from memory.recall import remember, write_ops

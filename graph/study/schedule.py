@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graph.study.memory_controls import Control
+from graph.study.memory_controls import CONTROL_SETTINGS, PRIOR, Control
 from graph.study.settings import CURVE, MEMORY, MOST_VISITS, RETURNING, TRAIN, WHOSE, StudySettings
 from sim.world import World
 from sim.world.data import SplitName
@@ -60,7 +60,13 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
     if not remembers:
         return
     for control in settings.memory[1:]:
-        yield Phase(control, control, tuple(one._replace(name=control, about={MEMORY: control}) for one in tested))
+        controlled = [one._replace(name=control, about={MEMORY: control}) for one in tested]
+        if control == PRIOR:
+            # Nothing is learned from these visits either.
+            controlled = [one._replace(learns=False) for one in controlled]
+            if settings.curve:
+                controlled.append(_point(visitors(world, "dev", settings.curve_users, 0), PRIOR, 0, 0))
+        yield Phase(control, control, tuple(controlled), CONTROL_SETTINGS.get(control, {}))
     if settings.visits_per_user == 1:
         return
     for recall in settings.recall:
@@ -93,15 +99,17 @@ def _training(world: World, settings: StudySettings, seed: int, remembers: bool)
     cohorts = list(_cohorts(Batch(TRAIN, TRAIN, train, 0, True, {MEMORY: "full"}), settings.cohort))
     for number, cohort in enumerate(cohorts):
         if every and number % every == 0:
-            yield _point(watched, number, cohort.start)
+            yield _point(watched, "full", number, cohort.start)
         yield cohort
     if every and len(cohorts) % every == 0:
-        yield _point(watched, len(cohorts), len(train))
+        yield _point(watched, "full", len(cohorts), len(train))
 
 
-def _point(watched: Sequence[str], cohorts: int, train_visits: int) -> Batch:
-    about = {MEMORY: "full", "cohorts": cohorts, CURVE: train_visits}
-    return Batch(f"curve-{cohorts}", "dev", watched, 0, False, about)
+def _point(watched: Sequence[str], memory: Control, cohorts: int, train_visits: int) -> Batch:
+    """Return the visits of a point of the learning curve; those at the prior are named apart, as they learn nothing."""
+    name = f"curve-{memory if memory == PRIOR else cohorts}"
+    about = {MEMORY: memory, "cohorts": cohorts, CURVE: train_visits}
+    return Batch(name, "dev", watched, 0, False, about)
 
 
 def visitors(world: World, split: SplitName, count: int, seed: int) -> list[str]:

@@ -12,8 +12,9 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graph.study.baselines import BASELINES, policy_of
-from graph.study.memory_controls import controlled
+from graph.checkpoints import CHECKPOINTS
+from graph.study.baselines import BASELINES, has_prior, policy_of, prior_policy
+from graph.study.memory_controls import PRIOR, Control, controlled
 from graph.study.runners import VisitRunner, local_runner, server_runner
 from graph.study.schedule import Phase, phases, visitors
 from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
@@ -25,12 +26,16 @@ from memory.chroma.errors import StoreError
 from memory.home import home
 from nodes.llm.endpoint.budget import Budget, BudgetSpentError
 from nodes.llm.endpoint.settings import shared_endpoint
+from nodes.llm.tracing import bound_traces
 from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
+from sim.policies.base import OraclePolicy, Policy
 from sim.policies.rollout import play
 
-CELLS, VISITS, CHECKPOINTS = "cells", "visits.jsonl", "checkpoints.sqlite"
+CELLS, VISITS = "cells", "visits.jsonl"
+# Modules that the fork server imports for the workers.
+PRELOADED = (__name__,)
 # Seconds between two checks for worker reports.
 PAUSE = 0.1
 
@@ -59,17 +64,18 @@ def run_cells(
     cells: Sequence[Cell], work: Work, processes: int, progress: StudyProgress
 ) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
     """Run cells in worker processes, and yield the visits of each cell when it ends."""
-    # Fork would copy locks held by threads of Chroma and onnxruntime.
-    spawn = multiprocessing.get_context("spawn")
-    events = spawn.SimpleQueue()
+    # Fork would copy locks held by threads of Chroma and onnxruntime. The fork server has no such threads, and imports
+    # modules once for all workers.
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload([*PRELOADED])
+    events = forkserver.SimpleQueue()
     limited = work.max_cost is not None and not work.settings.context.scripted
-    budget = Budget(work.max_cost or 0.0, spawn.Value("d", work.spent)) if limited else None
+    budget = Budget(work.max_cost or 0.0, forkserver.Value("d", work.spent)) if limited else None
     files = tuple(map(str, loaded_files(work.settings.variants).values()))
-    given = (events, home().absolute(), budget, files)
-    with (
-        _listening(events, progress),
-        ProcessPoolExecutor(processes, spawn, initializer=_set_up_worker, initargs=given) as pool,
-    ):
+    losses = forkserver.Value("i", 0)
+    given = (events, dict(os.environ) | {"BILLP_HOME": str(home().absolute())}, budget, files, losses)
+    pool = ProcessPoolExecutor(processes, forkserver, initializer=_set_up_worker, initargs=given)
+    with _listening(events, progress):
         running = {pool.submit(_run_cell, cell, work): cell for cell in cells}
         spent: BudgetSpentError | None = None
         try:
@@ -89,6 +95,8 @@ def run_cells(
                 worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    # The results are ready. Workers that still send traces end by themselves; the exit of this process waits for them.
+    pool.shutdown(wait=False)
 
 
 @contextmanager
@@ -117,9 +125,15 @@ def _listening(events: Any, progress: StudyProgress) -> Iterator[None]:
 _events: list[Any] = []
 
 
-def _set_up_worker(events: Any, base: Path, budget: Budget | None, files: Sequence[str]) -> None:
+def _set_up_worker(
+    events: Any, environment: dict[str, str], budget: Budget | None, files: Sequence[str], losses: Any
+) -> None:
     _events[:] = [events]
-    os.environ["BILLP_HOME"] = str(base)
+    # The fork server keeps the environment that it was started with, in which earlier studies ran too.
+    os.environ.clear()
+    os.environ.update(environment)
+    # All workers share one warning.
+    bound_traces(lambda: _first(losses))
     # Before the first cell arrives, whose settings need the classes of its variant.
     load_variants(files)
     if budget is not None:
@@ -127,6 +141,13 @@ def _set_up_worker(events: Any, base: Path, budget: Budget | None, files: Sequen
     # Ctrl-C reaches the parent too, which ends its workers; a worker that loses its parent ends itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _first(losses: Any) -> bool:
+    """Count a loss of traces, and return whether it is the first one of all workers."""
+    with losses.get_lock():
+        losses.value += 1
+        return bool(losses.value == 1)
 
 
 def _end_with_parent() -> None:
@@ -145,7 +166,7 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
     try:
         if cell.variant in BASELINES:
             return _run_baseline(cell, work)
-        return asyncio.run(_run_agent(cell, work))
+        return asyncio.run(run_agent(cell, work))
     except (BillpError, StoreError, OSError):
         raise
     except Exception as error:
@@ -157,18 +178,23 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     settings = work.settings
     world = load_world(settings.world)
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
+    policies: dict[str, tuple[Control, Policy | OraclePolicy]] = {settings.test_split: ("full", policy)}
+    if PRIOR in settings.memory and has_prior(cell.variant):
+        policies[PRIOR] = (PRIOR, prior_policy(world))
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
-    _report(cell, settings.test_split, 0, len(users))
-    for done, user_id in enumerate(users, 1):
-        visit = play(policy, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
-        output = VisitOutput.model_validate(visit)
-        lines.append(visit_fields(cell, settings.test_split) | {MEMORY: "full"} | output.model_dump(mode="json"))
-        _report(cell, settings.test_split, done, len(users))
+    for batch, (memory, played) in policies.items():
+        _report(cell, batch, 0, len(users))
+        for done, user_id in enumerate(users, 1):
+            visit = play(played, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
+            output = VisitOutput.model_validate(visit)
+            lines.append(visit_fields(cell, settings.test_split) | {MEMORY: memory} | output.model_dump(mode="json"))
+            _report(cell, batch, done, len(users))
     return lines
 
 
-async def _run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
+async def run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
+    """Run the unfinished visits of an agent's cell, and return the lines of all its visits."""
     folder = work.folder / CELLS / str(cell)
     folder.mkdir(parents=True, exist_ok=True)
     log = VisitLog(folder / VISITS)

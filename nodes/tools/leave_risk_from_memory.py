@@ -142,6 +142,11 @@ async def _read(store: BaseStore, prefix: Prefix) -> list[SearchItem]:
     return items
 
 
+def leave_risk_at_prior(opened: OpenWorld) -> LeaveRiskModel:
+    """Return the leave-risk model that has learned nothing."""
+    return LeaveRiskModel.prior(_pairs(opened))
+
+
 def _fit(opened: OpenWorld, items: Sequence[SearchItem]) -> tuple[tuple[_Seen, ...], LeaveRiskModel | None]:
     seen = _seen(opened, items)
     return seen, _outlook(opened, seen)

@@ -69,7 +69,8 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     account = signed_in(runtime)
     user_id = await person_name(visit, account.name if account else "")
     opened = await open_world(visit.world)
-    started = visit.model_copy(update={"user_id": user_id, "profile": Profile(), "visit": state.visit + 1})
+    numbered = {"visit": state.visit + 1, "place": state.place}
+    started = visit.model_copy(update={"user_id": user_id, "profile": Profile(), **numbered})
     memory = visit_memory(started, runtime)
     liked = await asyncio.to_thread(known_titles, opened, state.history)
     # Write the statements with the first answer: until then the person has only seen an item.
@@ -103,19 +104,28 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
 
 def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
     """Return the question for a person, as JSON for the front end."""
-    reasons = [f"you would probably rate it {step.predicted:.1f} of 5"]
-    asked_for = [genre for genre in read_wishes(profile.text, step.genres).want]
-    if asked_for:
-        reasons.append(f"you asked for {' and '.join(asked_for)}")
-    if step.distance is not None and step.distance >= 1:
-        reasons.append("it is unlike the last ones")
     return {
         "round": step.index + 1,
         "title": step.title,
         "genres": step.genres,
-        "why": "; ".join(reasons),
+        "why": reasons(step, profile.text),
         "plan": state.plan,
         "profile": profile.text,
         "answer": 'one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true}, {"never": true}; '
         '"comment" and "profile" may be added, and "rating" to "seen"',
     }
+
+
+def reasons(step: Step, wishes: str) -> str:
+    """Return the reasons for a recommendation, addressed to the person.
+
+    Args:
+        step: Round with the item.
+        wishes: Wishes of the person in their own words.
+    """
+    found = [f"you would probably rate it {step.predicted:.1f} of 5"]
+    if asked_for := read_wishes(wishes, step.genres).want:
+        found.append(f"you asked for {' and '.join(asked_for)}")
+    if step.distance is not None and step.distance >= 1:
+        found.append("it is unlike the last ones")
+    return "; ".join(found)

@@ -20,7 +20,7 @@ from sim.errors import BadInputError
 LONGEST_LINE = 2 * 1024 * 1024
 # If the first lines are all unusable, the file has another format, and reading on would only delay the message.
 HOPELESS_AFTER = 1_000
-_LINES_A_REPORT = 20_000
+LINES_A_REPORT = 20_000
 
 ReadProgress = Callable[[str, int, int], None]
 
@@ -46,7 +46,7 @@ def lines(path: Path, progress: ReadProgress, *, fallback: str | None = None) ->
             number += 1
             if len(line) > LONGEST_LINE:
                 raise BadInputError(f"{path} line {number} is longer than 2 MiB, so it is not a record; check the file")
-            if number % _LINES_A_REPORT == 0:
+            if number % LINES_A_REPORT == 0:
                 progress(path.name, raw.tell(), size)
             yield _decoded(line, path, number, fallback).rstrip("\r\n")
         if not number:

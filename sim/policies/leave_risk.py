@@ -74,6 +74,11 @@ class LeaveRiskModel:
             )
         return cls(pairs, found)
 
+    @classmethod
+    def prior(cls, pairs: "PairFeatures") -> "LeaveRiskModel":
+        """Return the model before any observation: every weight is at its prior mean."""
+        return cls(pairs, _PRIOR.copy())
+
     def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:
         """Return the risk that the user leaves after each item, shape (n_items,); 0 at the first step.
 

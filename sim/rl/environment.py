@@ -140,8 +140,8 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._split = self.world.split(split)
         self._pool = _pool(self._split.users, users, split)
         self._ids = [item.id for item in self.world.catalogue]
-        self._observer = Observer(self.world.catalogue, self.world.logs)
-        self.observation_space = self._observer.space
+        self.observer = Observer(self.world.catalogue, self.world.logs)
+        self.observation_space = self.observer.space
         self.action_space = spaces.Discrete(len(self._ids))
         self._user: SimulatedUser | None = None
         self._user_id = ""
@@ -149,7 +149,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._ratings: list[float] = []
         self._leave_reason: LeaveReason | None = None
         self._mask: Mask = np.ones(len(self._ids), dtype=bool)
-        self._first_observation: Observation = np.zeros(self._observer.space.shape, dtype=np.float32)
+        self._first_observation: Observation = np.zeros(self.observer.space.shape, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -168,7 +168,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._user, self._user_id = SimulatedUser(self._split, user.id, user.history), user.id
         self._positions, self._ratings, self._leave_reason = [], [], None
         self._mask = np.ones(len(self._ids), dtype=bool)
-        self._first_observation = self._observer.begin(user)
+        self._first_observation = self.observer.begin(user)
         return self._first_observation.copy(), self._info()
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -190,7 +190,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._mask[position] = False
         if not self._mask.any():
             self._mask = fresh_items(len(self._ids), self._positions)
-        observation = self._observer.observe(
+        observation = self.observer.observe(
             self._first_observation, self._positions[: -WINDOW - 1 : -1], self._ratings[: -WINDOW - 1 : -1]
         )
         truncated = not reaction.left and len(self._positions) >= self.max_steps

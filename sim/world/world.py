@@ -200,6 +200,7 @@ class World:
         catalogue: Items of the world.
         users: All users by id, including those without a history.
         logs: The logs model, which a recommender may use.
+        data: Contents as saved. They include the reward tables, which no recommender may read.
         settings: Settings that the world was built with.
         facts: Facts about its ratings.
 
@@ -220,7 +221,7 @@ class World:
     """
 
     def __init__(self, contents: WorldData) -> None:
-        self._contents = contents
+        self.data = contents
         self.name = contents.name
         self.catalogue = contents.catalogue
         self.users: Mapping[str, User] = MappingProxyType({user.id: user for user in contents.users})
@@ -237,13 +238,13 @@ class World:
         return self
 
     def __reduce__(self) -> tuple[type["World"], tuple[WorldData]]:
-        """Pickle the contents, from which everything else follows."""
-        return World, (self._contents,)
+        """Pickle the data, from which everything else follows."""
+        return World, (self.data,)
 
     @cached_property
     def logs(self) -> LogsModel:
         """The logs model, which a recommender may use."""
-        return LogsModel(self.catalogue, self._rows, self._contents.models["logs"], self._contents.popularity)
+        return LogsModel(self.catalogue, self._rows, self.data.models["logs"], self.data.popularity)
 
     def split(self, name: SplitName) -> Split:
         """Return the users of one split with their truth; dev and test users share the test table.
@@ -260,10 +261,10 @@ class World:
         return {
             name: Split(
                 name,
-                tuple(user.id for user in self._contents.users if user.split == name and user.history),
+                tuple(user.id for user in self.data.users if user.split == name and user.history),
                 self.catalogue,
                 self._rows,
-                self._contents.table(TABLE_OF[name]),
+                self.data.table(TABLE_OF[name]),
                 self.settings.min_reward_quantile,
             )
             for name in SPLITS
@@ -279,7 +280,7 @@ class World:
         Raises:
             BadInputError: `path` holds something other than a world, or cannot be written.
         """
-        storage.write(self._contents, Path(path), add)
+        storage.write(self.data, Path(path), add)
 
     @classmethod
     def load(cls, path: str | Path) -> "World":

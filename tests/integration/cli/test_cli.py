@@ -214,7 +214,7 @@ def test_a_user_without_history_is_refused(home: Path) -> None:
     from sim.world import World
 
     world = World.load(rebuilt)
-    contents = world._contents
+    contents = world.data
     from dataclasses import replace
 
     stripped = tuple(

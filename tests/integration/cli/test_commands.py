@@ -17,7 +17,6 @@ import matplotlib as mpl
 import pytest
 
 from nodes.llm.endpoint.settings import shared_endpoint
-from nodes.tools import open_world
 from tests.commands import CONSOLES, ROOT, billp, billp_process, refused
 from tests.processes import line_of, started
 
@@ -62,7 +61,6 @@ def state() -> dict[str, Any]:
         "collector": (gc.get_threshold(), gc.isenabled()),
         "plots": dict(mpl.rcParams),
         "width": [console.width for console in CONSOLES],
-        "worlds": dict(open_world._opened),
         "endpoints": shared_endpoint.cache_info().currsize,
     }
 

@@ -17,7 +17,7 @@ from graph.study import run as study_run
 from graph.study import run_study
 from graph.study.run import check_variants
 from graph.study.settings import StudySettings
-from graph.variant_files import load_variants
+from graph.variant_files import load_variants, unload_variants
 from graph.variants import VARIANTS, settings_schema
 from nodes.context import Context
 from nodes.state import VisitInput
@@ -34,9 +34,7 @@ TELLING = "from pathlib import Path\nPath(__file__).with_suffix('.run').touch()\
 
 @pytest.fixture(autouse=True)
 def only_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Forget the variants of a test's files, and run it in a folder of its own."""
-    monkeypatch.setattr(VARIANTS, "_added", {})
-    monkeypatch.setattr("graph.variant_files._loaded", {})
+    """Run a test in a folder of its own."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
 
@@ -51,10 +49,8 @@ def write(name: str, text: str = MOOD) -> str:
 
 def billp(home: Path, *args: str) -> Run:
     """Run a command that knows no file of an earlier one."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(VARIANTS, "_added", {})
-        patched.setattr("graph.variant_files._loaded", {})
-        return commands.billp(home, *args)
+    unload_variants()
+    return commands.billp(home, *args)
 
 
 @pytest.mark.slow
@@ -174,7 +170,7 @@ async def test_a_visit_that_was_stopped_needs_its_file_again(home: Path) -> None
         await run_episode(visit, stop)
     (file,) = (home / "visits").glob("*/visit.json")
     assert "mood.py" not in file.read_text()
-    VARIANTS._added.clear()
+    unload_variants()
     with pytest.raises(BadInputError, match=r"no variant 'mood': .* give --variant FILE\.py:NAME"):
         await resume_episode(lambda _: None)
     load_variants(["./mood.py:variant"])

@@ -90,6 +90,7 @@ async def test_a_visit_behind_an_endpoint_is_the_visit_that_its_replies_make(end
 
 async def test_each_role_asks_for_its_schema_in_the_strict_form(endpoint: Endpoint) -> None:
     await visit()
+    assert {asked.facts["role"] for asked in endpoint.asked} == {*ROLES}
     for asked in endpoint.asked:
         schema = ROLES[asked.facts["role"]]
         assert asked.body["response_format"] == json_schema(schema)
@@ -140,6 +141,7 @@ async def test_a_prompt_is_the_roles_template_and_one_block_about_this_visitor(e
     dev = world.split("dev").users[1]
     await visit(given=VisitInput(world="tiny", user_id=dev, max_steps=3))
     history = [world.catalogue.item(item_id).title for item_id in world.users[dev].history][-10:]
+    assert {asked.facts["role"] for asked in endpoint.asked} == {*ROLES}
     for asked in endpoint.asked:
         system, facts = asked.body["messages"]
         # No other messages, so no examples of former visits, and no data of a user in the template.
@@ -267,7 +269,7 @@ async def test_a_passing_fault_changes_nothing_of_a_visit(
     fault: str, stream: bool, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fault == "time-out":
-        set_up(monkeypatch, BILLP_CALL_SECONDS="0.3")
+        set_up(monkeypatch, BILLP_CALL_SECONDS="2")
     undisturbed = plain(await visit(context=Context()))
     endpoint.script = failing([FAULTS[fault]] * 2)
     graph: Any = build_variant("billp").compile()
@@ -280,7 +282,7 @@ async def test_a_passing_fault_changes_nothing_of_a_visit(
 
 
 async def test_a_reply_that_trickles_for_ever_is_given_up(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_up(monkeypatch, BILLP_CALL_SECONDS="0.4")
+    set_up(monkeypatch, BILLP_CALL_SECONDS="2")
     endpoint.script = failing([Reply("x" * 10_000, gap=0.05)])
     graph: Any = build_variant("act_only").compile()
     output: Any = {}

@@ -93,7 +93,7 @@ class Traced(AsyncCallbackHandler):
 async def test_no_secret_is_in_logs_checkpoints_traces_and_errors(
     way: str, stream: bool, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    set_up(monkeypatch, BILLP_CALL_SECONDS="0.3" if "time-out" in way else "5")
+    set_up(monkeypatch, BILLP_CALL_SECONDS="1.5" if "time-out" in way else "5")
     endpoint.script = way_of(way)
     saver, traced = InMemorySaver(serde=serializer()), Traced()
     graph: Any = build_variant("react").compile(checkpointer=saver)

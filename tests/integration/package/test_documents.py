@@ -199,11 +199,12 @@ def test_the_diagram_of_the_packages_is_drawn_from_the_code() -> None:
 @pytest.mark.parametrize("name", ["environment.md", "models.md"])
 def test_code_runs_as_it_stands(name: str, folder: Path) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for code in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        if "policies/" in code:
-            # The code reads the results of a study with the extra `rl`;
-            # tests/integration/study/test_study_reinforcement.py runs it.
-            continue
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    # Code that reads the results of a study with the extra `rl` is run by
+    # tests/integration/study/test_study_reinforcement.py.
+    runnable = [code for code in blocks if "policies/" not in code]
+    assert runnable
+    for code in runnable:
         done = processes.run([sys.executable, "-c", code], cwd=folder, env=bare())
         assert done.returncode == 0, done.stderr
 

@@ -13,8 +13,8 @@ import chromadb
 import httpx
 import pytest
 
-from tests import processes
-from tests.commands import Run
+from tests import commands, processes
+from tests.commands import Run, refused
 from tests.servers import developing
 
 pytestmark = pytest.mark.slow
@@ -189,46 +189,55 @@ def packaged(tmp_path: Path) -> Path:
     return folder
 
 
-def named(tmp_path: Path, group: str, entry: str, content: str) -> Path:
-    """Return a folder with an installed package of one module and one entry point."""
-    folder = tmp_path / "package"
+def broken_packages(tmp_path: Path, group: str, *entries: tuple[str, str]) -> Path:
+    """Return a folder with installed packages of one module and one entry point each, by their numbers.
+
+    Args:
+        tmp_path: Folder to create it in.
+        group: Group of the entry points.
+        entries: Name of the entry point and content of the module of each package.
+    """
+    folder = tmp_path / "packages"
     folder.mkdir()
-    (folder / "theirs.py").write_text(content)
-    (folder / "pyproject.toml").write_text(
-        f'[project]\nname = "their-package"\nversion = "1"\n[project.entry-points."{group}"]\n{entry} = "theirs:it"\n'
-    )
-    install(folder)
+    for number, (name, content) in enumerate(entries):
+        (folder / f"module{number}.py").write_text(content)
+        (folder / "pyproject.toml").write_text(
+            f'[project]\nname = "package-{number}"\nversion = "1"\n'
+            f'[project.entry-points."{group}"]\n{name} = "module{number}:it"\n'
+        )
+        install(folder)
     return folder
 
 
-@pytest.mark.parametrize(
-    ("entry", "content", "told"),
-    [
-        ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "it = 1", "it is not a Source"),
-        ("tiny", "it = 1", "there is another source of that name"),
-    ],
-)
-def test_a_source_that_cannot_be_loaded_is_named_and_left_out(
-    home: Path, tmp_path: Path, entry: str, content: str, told: str
-) -> None:
-    done = billp(named(tmp_path, "billp.sources", entry, content), home, "world", "list")
+def left_out(run: Run, kind: str, *entries: tuple[str, str], told: tuple[str, ...]) -> None:
+    """Check that a line of standard error names each part that was left out, its package and the reason."""
+    lines = sorted(run.stderr.splitlines())
+    wanted = [
+        f"{kind} {name} of the package package-{number} is left out: " for number, (name, _) in enumerate(entries)
+    ]
+    for start, reason in zip(wanted, told, strict=True):
+        (line,) = [one for one in lines if start in one]
+        assert reason in line
+        lines.remove(line)
+    assert not lines
+
+
+def test_sources_that_cannot_be_loaded_are_named_and_left_out(home: Path, tmp_path: Path) -> None:
+    entries = (("broken", "raise RuntimeError('no\\nlicence')"), ("number", "it = 1"), ("tiny", "it = 1"))
+    told = ("no licence", "it is not a Source", "there is another source of that name")
+    done = billp(broken_packages(tmp_path, "billp.sources", *entries), home, "world", "list")
     assert done.returncode == 0 and "sources: amazon, csv, movielens, steam, tiny " in done.stdout
-    assert f"source {entry} of the package their-package is left out: {told}" in done.stderr
-    assert done.stderr.count("\n") == 1
+    left_out(done, "source", *entries, told=told)
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ("raise RuntimeError('no\\nlicence')", "model broken of the package their-package is left out: no licence"),
-        ("it = 1", "it is not a function that returns a chat model"),
-    ],
-)
-def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, content: str, told: str) -> None:
-    folder = named(tmp_path, "billp.models", "broken", content)
+def test_models_that_cannot_be_loaded_are_named_and_left_out(home: Path, tmp_path: Path) -> None:
+    entries = (("broken", "raise RuntimeError('no\\nlicence')"), ("number", "it = 1"))
+    told = ("no licence", "it is not a function that returns a chat model")
+    folder = broken_packages(tmp_path, "billp.models", *entries)
     done = billp(folder, home, "episode", "--world", "tiny", "--model", "broken:x")
-    assert done.returncode == 2 and told in done.stderr and "there is no model 'broken:x'" in done.stderr
+    *lines, last = done.stderr.splitlines(keepends=True)
+    assert done.returncode == 2 and "there is no model 'broken:x'" in last
+    left_out(Run(done.args, 0, "", "".join(lines)), "model", *entries, told=told)
 
 
 @pytest.mark.parametrize(
@@ -239,43 +248,27 @@ def test_a_model_that_cannot_be_loaded_is_none(home: Path, tmp_path: Path, conte
         ("it = dict", "is not one of LangChain's Embeddings"),
     ],
 )
-def test_an_embedding_that_cannot_be_loaded_is_an_error(home: Path, tmp_path: Path, content: str, told: str) -> None:
-    folder = named(tmp_path, "billp.embeddings", "broken", content)
-    command = [sys.executable, "-m", "graph.cli", "episode", "--world", "tiny"]
-    done = run(folder, home, *command, BILLP_EMBEDDING="broken")
-    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("entry", "content", "told"),
-    [
-        ("broken", "raise RuntimeError('no\\nlicence')", "no licence"),
-        ("broken", "variant = 1", "is not a Variant and does not return one"),
-        ("broken", "def variant(): return 1", "is not a Variant"),
-        ("billp", "variant = None", "there is another variant of that name"),
-        ("Broken-one", "variant = None", "lower-case letters"),
-        ("broken", "from graph.variants import Variant\nvariant = Variant(())", "it has no nodes"),
-        (
-            "broken",
-            "from graph.variants import VARIANTS, Variant\nvariant = Variant(VARIANTS['billp'].step[:1] * 2)",
-            "two of its nodes have the same name (planner, planner)",
-        ),
-    ],
-)
-def test_a_variant_that_cannot_be_loaded_is_named_in_one_line_and_left_out(
-    home: Path, tmp_path: Path, entry: str, content: str, told: str
+def test_an_embedding_that_cannot_be_loaded_is_an_error(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, told: str
 ) -> None:
-    folder = tmp_path / "package"
-    folder.mkdir()
-    (folder / "broken.py").write_text(content)
-    (folder / "pyproject.toml").write_text(
-        '[project]\nname = "their-package"\nversion = "1"\n'
-        f'[project.entry-points."billp.variants"]\n{entry} = "broken:variant"\n'
-    )
-    install(folder)
+    monkeypatch.syspath_prepend(broken_packages(tmp_path, "billp.embeddings", ("broken", content)))
+    monkeypatch.delitem(sys.modules, "module0", raising=False)
+    assert told in refused(commands.billp(home, "episode", "--world", "tiny", BILLP_EMBEDDING="broken"))
+
+
+def test_variants_that_cannot_be_loaded_are_named_in_one_line_each_and_left_out(home: Path, tmp_path: Path) -> None:
+    twice = "from graph.variants import VARIANTS, Variant\nit = Variant(VARIANTS['billp'].step[:1] * 2)"
+    cases = [
+        ("broken_0", "raise RuntimeError('no\\nlicence')", "no licence"),
+        ("broken_1", "it = 1", "is not a Variant and does not return one"),
+        ("broken_2", "def it(): return 1", "is not a Variant"),
+        ("billp", "it = None", "there is another variant of that name"),
+        ("Broken_3", "it = None", "lower-case letters"),
+        ("broken_4", "from graph.variants import Variant\nit = Variant(())", "it has no nodes"),
+        ("broken_5", twice, "two of its nodes have the same name (planner, planner)"),
+    ]
+    entries = [(name, content) for name, content, _ in cases]
     code = "from graph.variants import VARIANTS; print(*VARIANTS)"
-    done = run(folder, home, sys.executable, "-c", code)
+    done = run(broken_packages(tmp_path, "billp.variants", *entries), home, sys.executable, "-c", code)
     assert done.returncode == 0 and done.stdout.split()[0] == "billp" and "broken" not in done.stdout.lower()
-    assert done.stderr.count("\n") == 1 and told in done.stderr
-    assert f"variant {entry} of the package their-package is left out" in done.stderr
-    shutil.rmtree(folder)
+    left_out(done, "variant", *entries, told=tuple(told for *_, told in cases))

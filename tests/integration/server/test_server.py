@@ -1,5 +1,6 @@
 """LangGraph Server on this machine, started as by `make dev`: a real process, without a key."""
 
+import ast
 import asyncio
 import json
 import os
@@ -62,6 +63,7 @@ async def test_a_visit_is_run_stepped_and_remembered_on_a_real_server(server: La
     await check_person(server)
     await check_terminal(url)
     await check_documented_client(url)
+    await check_documented_remote_graph(url)
     await check_mcp(url)
 
 
@@ -154,6 +156,18 @@ async def check_documented_client(url: str) -> None:
     assert done.returncode == 0, done.stderr
     text = done.stdout
     assert text.startswith("plan: ") and "round 1: " in text and "the visit lasted" in text
+
+
+async def check_documented_remote_graph(url: str) -> None:
+    document = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
+    (code,) = [
+        one
+        for one in re.findall(r"^```python\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
+        if "RemoteGraph(" in one
+    ]
+    done = await asyncio.to_thread(run, [sys.executable, "-c", code], env=os.environ | {"LANGGRAPH_URL": url})
+    assert done.returncode == 0, done.stderr
+    assert len(ast.literal_eval(done.stdout)) == 2
 
 
 async def check_mcp(url: str) -> None:

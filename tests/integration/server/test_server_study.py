@@ -24,8 +24,8 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-STUDY = ("study", "--world", "tiny", "--variants", "billp,random", "--train", "6", "--test", "5")
-SMALL = ("--cohort", "3", "--max-steps", "15", "--concurrency", "4")
+STUDY = ("study", "--world", "tiny", "--variants", "billp,random", "--train", "4", "--test", "3")
+SMALL = ("--cohort", "2", "--max-steps", "8", "--concurrency", "4")
 BESIDES = ("--memory", "shuffled", "--visits-per-user", "2", "--recall", "own")
 
 

@@ -32,7 +32,7 @@ BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "1", "--visi
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
 FILES = ("results.json", "visits.jsonl", "report.html")
-KILLS = 10
+KILLS = 6
 VISITS = 5
 # Most seconds between the awaited progress of a command and its kill.
 DELAY = 0.3

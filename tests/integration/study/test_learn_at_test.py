@@ -15,7 +15,8 @@ from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.tools.open_world import load_world
-from tests.integration.study.test_study import Heard, disk_full, shown
+from tests.full_disk import disk_full
+from tests.integration.study.test_study import Heard, shown
 
 pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 FROZEN = StudySettings(world="tiny", variants=("billp", "act_only"), train=0, test=7, cohort=3, max_steps=8)
@@ -71,13 +72,10 @@ def test_without_being_asked_nothing_is_learned_at_test() -> None:
     assert stored(folder / "memory" / "billp-0") == set()
 
 
-def test_the_bytes_are_the_same_at_any_concurrency_and_after_a_stop(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_are_the_same_at_any_concurrency_and_after_a_stop(home: Path) -> None:
     settings = GROWING.model_copy(update={"train": 3, "memory": ("full", "inverted")})
     whole = run(settings, "whole", concurrency=1, processes=1)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
+    with disk_full("cut"):
         run(settings, "cut", concurrency=16)
     unfinished = home / "runs" / ".cut.unfinished"
     left = unfinished.rename(home / "left")

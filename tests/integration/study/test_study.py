@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.report.schema import RULE_BASELINES
-from graph.report.terminal import comparison_table, results_table
+from graph.report.terminal import comparison_table, detail_table, results_table
 from graph.study import run_study
-from graph.study.run import visits_done
+from graph.study.run import RESULTS, STUDY_FILE, visits_done
 from graph.study.schedule import Batch, visitors
 from graph.study.settings import Cell, StudySettings
 from graph.study.visit_log import VisitLog, VisitResult
+from graph.study.workers import CELLS
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.llm.endpoint.usage import Usage
@@ -29,6 +30,7 @@ from sim.metrics.diversity import long_tail, variety
 from sim.policies import POLICIES
 from sim.policies.tuning import DIVERSE_GREEDY, tune
 from sim.world import World
+from tests.full_disk import disk_full
 
 VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy", "oracle")
 SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
@@ -183,7 +185,7 @@ def test_a_study_of_one_variant_has_nothing_to_compare_it_with(home: Path) -> No
     results, _ = read(run(SMALL.model_copy(update={"variants": ("random",)})))
     (row,) = results["rows"]
     assert (row["minus_billp"], row["gap_closed"], row["critic"]) == (None, None, None)
-    assert "billp" not in shown(comparison_table(results)) and "gap" not in shown(comparison_table(results))
+    assert comparison_table(results) is None and "items" in shown(detail_table(results))
 
 
 async def test_memory_holds_train_users_only_and_each_variant_its_own(studied: Path) -> None:
@@ -220,20 +222,14 @@ def test_a_cohort_recalls_what_earlier_cohorts_learned_and_nothing_of_its_own(ho
     assert not any(taught in plan for visit in at_once for plan in visit)
 
 
-def disk_full(*_: object) -> None:
-    raise OSError("disk full")
-
-
 @pytest.mark.slow
-def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path) -> None:
     former = run(SMALL.model_copy(update={"variants": ("random",)}))
     before = (former / "results.json").read_bytes()
     settings = SMALL.model_copy(update={"variants": ("reflexion", "random")})
 
-    with monkeypatch.context() as patch:
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
-        with pytest.raises(OSError, match="disk full"):
-            run(settings)
+    with disk_full("a"):
+        run(settings)
     assert (former / "results.json").read_bytes() == before
     assert {one.name for one in former.parent.iterdir()} == {"a", ".a.unfinished"}
     assert visits_done("a") == 11
@@ -293,12 +289,11 @@ def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_damaged_line_is_told_of_by_its_number_once_and_its_visit_is_made_again(
-    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = SMALL.model_copy(update={"variants": ("reflexion",)})
     whole = run(settings, name="whole")
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
+    with disk_full("a"):
         run(settings)
     file = home / "runs" / ".a.unfinished" / "cells" / "reflexion-0" / "visits.jsonl"
     lines = file.read_bytes().splitlines()
@@ -364,7 +359,8 @@ def test_the_table_names_the_model_for_what_it_is(studied: Path) -> None:
     assert "diverse_greedy 192" in text.replace("\n", " ")
 
 
-def shown(table: Table) -> str:
+def shown(table: Table | None) -> str:
+    assert table is not None
     console = Console(width=80, record=True)
     console.print(table)
     return console.export_text()
@@ -383,15 +379,16 @@ def test_the_comparison_fits_a_terminal_and_names_the_best_rule(studied: Path) -
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_command(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_command(home: Path) -> None:
     settings = SMALL.model_copy(update={"variants": ("random",)})
     whole = {file.name: file.read_bytes() for file in run(settings, "whole").iterdir()}
-    with monkeypatch.context() as patch:
-        patch.setattr("graph.study.run._tidied", disk_full)
-        with pytest.raises(OSError, match="disk full"):
-            run(settings, "stopped")
-    # Simulate a kill before the lock was released.
-    (home / "runs" / "stopped" / RUN_LOCK).touch()
+    with disk_full("stopped", RESULTS):
+        run(settings, "stopped")
+    # The rest of the run, as a kill right after the folder was moved leaves it: with the lock and the resume files.
+    unfinished = home / "runs" / ".stopped.unfinished"
+    (unfinished / RESULTS).write_bytes(whole[RESULTS])
+    (unfinished / RUN_LOCK).touch()
+    (unfinished / CELLS).mkdir(exist_ok=True)
+    assert (unfinished / STUDY_FILE).is_file()
+    unfinished.rename(home / "runs" / "stopped")
     assert {file.name: file.read_bytes() for file in run(settings, "stopped").iterdir()} == whole

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without_part
-from graph.report.terminal import ablation_table, comparison_table, name_of, results_table
+from graph.report.terminal import ablation_table, detail_table, name_of, results_table
 from graph.study import run_study
 from graph.study.run import visits_done, visits_planned
 from graph.study.settings import StudySettings
@@ -20,7 +20,8 @@ from nodes.tools.open_world import load_world
 from sim.metrics import paired, summarize
 from sim.metrics.calibration import judge_risks
 from tests.commands import billp
-from tests.integration.study.test_study import Heard, disk_full
+from tests.full_disk import disk_full
+from tests.integration.study.test_study import Heard
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,8 @@ def dev(visits: list[Line]) -> list[Line]:
     return [one for one in visits if one["split"] == "dev"]
 
 
-def text_of(table: Table) -> str:
+def text_of(table: Table | None) -> str:
+    assert table is not None
     console = Console(width=80, record=True)
     console.print(table)
     return console.export_text()
@@ -110,7 +112,7 @@ def test_what_is_switched_off_plays_no_part_in_any_visit(ablated: Path) -> None:
 
 def test_the_tables_fit_a_terminal_and_say_what_each_part_is_worth(ablated: Path) -> None:
     results = results_of(ablated)
-    for table in (results_table(results), comparison_table(results)):
+    for table in (results_table(results), detail_table(results)):
         text = text_of(table)
         assert "…" not in text and max(map(len, text.splitlines())) <= 80
         assert all(f"   no {part} " in text for part in PARTS)
@@ -134,13 +136,10 @@ def test_the_report_shows_what_each_part_is_worth(ablated: Path) -> None:
         assert f"<td>{setting_of(row['without'])}</td>" in page
 
 
-def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopped(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopped(home: Path) -> None:
     changes = {"train": 2, "test": 1, "cohort": 1, "max_steps": 4, "memory": ("full", "shuffled")}
     settings = SMALL.model_copy(update=changes)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
+    with disk_full("cut"):
         run(settings, "cut", processes=1)
     assert visits_done("cut") + settings.test == visits_planned(settings, load_world("tiny"))
     unfinished = home / "runs" / ".cut.unfinished"

@@ -9,7 +9,7 @@ import pytest
 
 from graph.study.runners import LocalRunner
 from graph.study.settings import Cell, StudySettings
-from graph.study.workers import Work, _run_agent
+from graph.study.workers import Work, run_agent
 from memory.embeddings import shared_embeddings
 from memory.records import Record
 from memory.store import ChromaStore
@@ -47,7 +47,7 @@ def test_what_the_last_visits_taught_is_written_when_it_goes_on(
         return found
 
     def run(folder: Path) -> None:
-        asyncio.run(_run_agent(Cell("billp", 0), Work(settings, folder, 2, "", "", None, 0.0, False)))
+        asyncio.run(run_agent(Cell("billp", 0), Work(settings, folder, 2, "", "", None, 0.0, False)))
 
     run(tmp_path / "whole")
     calls, whole = written, memories(tmp_path / "whole")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from graph.report.terminal import comparison_table, name_of, results_table, returning_table
+from graph.report.terminal import comparison_table, detail_table, name_of, results_table, returning_table
 from graph.study import run_study
 from graph.study.memory_controls import controlled
 from graph.study.schedule import phases, visitors
@@ -21,7 +21,8 @@ from nodes.context import Context
 from nodes.tools.open_world import load_world
 from sim.errors import BadInputError
 from sim.metrics import paired, summarize
-from tests.integration.study.test_study import Heard, disk_full, shown
+from tests.full_disk import disk_full
+from tests.integration.study.test_study import Heard, shown
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def test_each_variant_with_a_memory_has_a_row_a_control_and_the_others_one(studi
     results = json.loads((studied[1] / "results.json").read_text(encoding="utf-8"))
     # Listed under the name of their variant, so that the tables stay narrow.
     labels = ["act_only", *(["no_macro", *EVERYTHING.memory[1:], "billp", *EVERYTHING.memory[1:]]), "random"]
-    for table in (results_table(results), comparison_table(results)):
+    for table in (results_table(results), comparison_table(results), detail_table(results)):
         found = [line.split()[0] for line in shown(table).splitlines() if line.strip()]
         assert [one for one in found if one in labels] == labels
 
@@ -118,7 +119,7 @@ def test_each_control_visits_with_the_train_memories_changed_in_its_way(studied:
 
     assert "at least" in plans("full") and "at least" in plans("shuffled")
     assert "at most" in plans("inverted") and "at least" not in plans("inverted")
-    assert "distance" not in plans("empty")
+    assert "distance" in plans("full") and "distance" not in plans("empty")
 
 
 def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied: tuple[Path, Path]) -> None:
@@ -213,12 +214,11 @@ def test_what_returning_users_recall_is_theirs_alone_or_of_all(studied: tuple[Pa
         assert len(written) == len(set(written)) and kept == set(written)
 
 
-def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path) -> None:
     changes = {"variants": ("billp",), "memory": ("full", "shuffled"), "visits_per_user": 2, "recall": ("shared",)}
     settings = EVERYTHING.model_copy(update=changes)
     whole = run(settings, "whole")
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
+    with disk_full("cut"):
         run(settings, "cut")
     unfinished = home / "runs" / ".cut.unfinished"
     left = unfinished.rename(home / "left")

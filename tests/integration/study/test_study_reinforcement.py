@@ -18,6 +18,7 @@ from sim.rl.training import RECIPES
 from sim.world import World
 from tests import processes
 from tests.commands import ROOT, environment_of, refused
+from tests.full_disk import disk_full
 
 pytestmark = pytest.mark.slow
 
@@ -84,30 +85,21 @@ def assert_visits_are_of_the_saved_policies(home: Path, folder: Path) -> None:
             assert [one["item_id"] for one in line["steps"]] == [one["item_id"] for one in visit["steps"]]
 
 
-def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(home: Path) -> None:
     pytest.importorskip("sb3_contrib", reason="the extra `rl` is not installed")
     settings = SMALL.model_copy(update={"variants": ("a2c", "dqn"), "seeds": 1})
     whole, _ = run(settings, "whole")
 
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("graph.study.run._write_json_lines", fail)
-        with pytest.raises(OSError, match="disk full"):
-            run(settings, "stopped")
+    with disk_full("stopped"):
+        run(settings, "stopped")
     # One policy was not trained yet when the study was stopped.
     shutil.rmtree(home / "runs" / ".stopped.unfinished" / "policies" / "dqn-0")
     folder, heard = run(settings, "stopped")
     assert {cell.variant for cell, batch, _, _ in heard.events if batch == "train"} == {"dqn"}
     assert contents(folder) == contents(whole)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("graph.study.run._write_json_lines", fail)
-        with pytest.raises(OSError, match="disk full"):
-            run(settings, "anew")
+    with disk_full("anew"):
+        run(settings, "anew")
     heard = Heard()
     run_study(settings, "anew", concurrency=2, processes=2, progress=heard, fresh=True)
     assert {cell.variant for cell, batch, _, _ in heard.events if batch == "train"} == {"a2c", "dqn"}

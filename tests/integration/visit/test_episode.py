@@ -14,6 +14,7 @@ from graph.episode import VARIANTS, build_episode, build_variant, graph
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.llm.prompting import read_facts
 from nodes.state import Proposal, Step, VisitInput, VisitOutput, VisitState
 from nodes.tools.open_world import open_world_now
 from nodes.users.simulated import user
@@ -314,6 +315,11 @@ async def test_no_role_is_told_whether_and_why_the_user_left(store: ChromaStore)
         assert not any(word in exchange.prompt for word in ("leave_reason", '"similar"', '"disliked"'))
         if role != "reflector":
             assert '"left"' not in exchange.prompt
-    # The Critic does not see the reward of the last round.
+    # The Critic sees the rewards of the earlier rounds, and of the last one the item alone.
+    told = read_facts(state["exchange"]["critic"].prompt)
+    earlier = [
+        {"title": step.title, "distance": step.distance, "reward": round(step.reward, 2)} for step in output["steps"]
+    ]
+    assert told["rounds"] and told["rounds"] == earlier[-1 - len(told["rounds"]) : -1]
     last = output["steps"][-1]
-    assert f'"reward": {round(last.reward, 2)}' not in state["exchange"]["critic"].prompt.split('"values"')[1]
+    assert told["now"] == {"title": last.title, "predicted": last.predicted, "distance": last.distance}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 
 from graph.episode import build_variant
@@ -14,7 +15,6 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.lifecycle import MAX_INPUT_TEXT
 from nodes.llm.prompting import read_facts
-from nodes.llm.rules import RulesModel
 from nodes.llm.text.tokens import encode
 from nodes.state import VisitInput, VisitOutput
 from nodes.tools.open_world import close_worlds, open_world_now
@@ -44,12 +44,18 @@ def hostile(position: int) -> str | None:
     return HOSTILE[position // 2] if position % 2 == 0 and position // 2 < len(HOSTILE) else None
 
 
-class Played:
+class Played(BaseCallbackHandler):
     """Outputs and prompts of the visits in one world."""
+
+    # Called where the model is called, so that the order of the prompts is kept.
+    run_inline = True
 
     def __init__(self) -> None:
         self.outputs: list[VisitOutput] = []
         self.prompts: list[list[BaseMessage]] = []
+
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **_: Any) -> None:
+        self.prompts += messages
 
 
 async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, variant: str) -> Played:
@@ -58,13 +64,6 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
     monkeypatch.setenv("BILLP_HOME", str(home))
     World.build("same", ratings).save(home / "worlds" / "same")
     played = Played()
-    inner = RulesModel._generate
-
-    def watched(self: RulesModel, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
-        played.prompts.append(messages)
-        return inner(self, messages, *args, **kwargs)
-
-    monkeypatch.setattr(RulesModel, "_generate", watched)
     opened = open_world_now("same")
     users = opened.world.split("train").users[:3] + opened.world.split("dev").users[:1]
     titles = [
@@ -75,8 +74,8 @@ async def play(home: Path, ratings: Ratings, monkeypatch: pytest.MonkeyPatch, va
         for user_id in [*users, "newcomer"]:
             history = titles if user_id == "newcomer" else []
             visit = VisitInput(world="same", user_id=user_id, history=history, max_steps=ROUNDS)
-            played.outputs.append(VisitOutput.model_validate(await compiled.ainvoke(visit)))
-    monkeypatch.setattr(RulesModel, "_generate", inner)
+            played.outputs.append(VisitOutput.model_validate(await compiled.ainvoke(visit, {"callbacks": [played]})))
+    assert len(played.prompts) == sum(output.usage.calls for output in played.outputs)
     return played
 
 

@@ -81,6 +81,7 @@ async def test_the_user_is_told_their_own_taste_and_the_visit_so_far(endpoint: E
     output = await visit(FREE)
     world = open_world_now("tiny").world
     user = world.users[output.user_id]
+    assert len(asked_of_user(endpoint)) == len(output.steps) > 1
     for number, asked in enumerate(asked_of_user(endpoint)):
         facts = asked.facts
         assert list(facts) == ["role", "mean_rating", "tastes", "history", "rounds", "now"]

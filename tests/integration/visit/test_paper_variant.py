@@ -24,8 +24,9 @@ from nodes.state import Exchange, Proposal, VisitInput, VisitOutput
 from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 from tests.benchmarks.prompts import patient
+from tests.full_disk import disk_full
 from tests.integration.cli.test_visiting import stop_at_second
-from tests.integration.study.test_study import Heard, disk_full
+from tests.integration.study.test_study import Heard
 
 pytestmark = pytest.mark.usefixtures("home")
 PAPER = "billp_paper"
@@ -173,9 +174,8 @@ def test_a_study_uses_them_for_the_cells_of_that_variant_alone(home: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_study_is_not_gone_on_with_where_something_else_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr("graph.study.run._write_json_lines", disk_full)
+def test_a_study_is_not_gone_on_with_where_something_else_was_set() -> None:
+    with disk_full("cut"):
         study(STUDY, "cut")
     other = STUDY.model_copy(update={"context": Context(grounding="fresh")})
     with pytest.raises(BadInputError, match="other settings .settings of billp_paper"):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,7 +37,6 @@ from graph.local_run import LocalVisit, run_episode
 from graph.role_schemas import state_fields_of
 from memory.records import Lesson
 from memory.store import ChromaStore
-from nodes import ask
 from nodes.llm import models
 from nodes.llm.prompting import read_facts
 from nodes.llm.rules import RULES
@@ -126,15 +125,13 @@ class Scripted(BaseChatModel):
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Facts], str]], Scripted]]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Facts], str]], Scripted]:
     def put(answer: Callable[[Facts], str]) -> Scripted:
         model = Scripted(answer=answer, prompts=[])
         monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
-        ask._by_loop.clear()
         return model
 
-    yield put
-    ask._by_loop.clear()
+    return put
 
 
 async def visited(variant: Variant = VARIANT, rounds: int = 2, store: Any = None, visits: int = 1, **given: Any) -> Any:
@@ -224,10 +221,13 @@ def test_a_function_that_would_have_to_be_awaited_is_refused() -> None:
 async def test_a_visit_is_shown_whatever_the_last_role_of_a_round_returns(home: Path) -> None:
     shown: list[Step] = []
     variant = VARIANTS["act_only"].after("user", hunch)
-    VARIANTS.add("hunch_last", variant)
     visit = VisitInput(world="tiny", max_steps=3)
-    local = LocalVisit(variant="hunch_last", visit=visit, context=variant.settings(), remember=False)
-    output = await run_episode(local, shown.append)
+    VARIANTS.add("hunch_last", variant)
+    try:
+        local = LocalVisit(variant="hunch_last", visit=visit, context=variant.settings(), remember=False)
+        output = await run_episode(local, shown.append)
+    finally:
+        VARIANTS.remove("hunch_last")
     assert [step.index for step in shown] == [step.index for step in output.steps]
     graph: Any = compiled("hunches", variant)
     events = [event async for event in graph.astream(visit, stream_mode="custom")]
@@ -261,9 +261,7 @@ async def test_it_recalls_what_earlier_visits_saved_as_many_as_the_setting_says(
         # The situation of a record is the one before its round.
         assert len({one.value["situation"] for one in saved}) == 3
         assert (await visited(store=store, visits=1))["feelings"] == ["knew 0"] * 2, "a visit recalls itself"
-        ask._by_loop.clear()
         assert (await visited(store=store, visits=2, hunches_k=2))["feelings"] == ["knew 2"] * 2
-        ask._by_loop.clear()
         assert (await visited(store=store, visits=2, learn="off", hunches_k=0))["feelings"] == ["knew 0"] * 2
     finally:
         await store.aclose()

@@ -1,7 +1,7 @@
 """Roles with a scripted model that writes typical replies, and the facts that each role may see."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from memory.embeddings import shared_embeddings
 from memory.recall import RecallScope, recall_values
 from memory.records import Experience, Value
 from memory.store import ChromaStore
-from nodes import ask
 from nodes.context import Context
 from nodes.critic import memories
 from nodes.llm import models
@@ -54,17 +53,15 @@ class Scripted(BaseChatModel):
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[dict[str, Any]], str]], Scripted]]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[dict[str, Any]], str]], Scripted]:
     """Replace the model `rules` by a scripted one."""
 
     def put(answer: Callable[[dict[str, Any]], str]) -> Scripted:
         model = Scripted(answer=answer, prompts=[])
         monkeypatch.setitem(models.OWN, "rules", lambda *_: model)
-        # A test may replace one scripted model by another.
-        ask._by_loop.clear()
         return model
 
-    yield put
+    return put
 
 
 async def run(variant: str = "billp", visit: VisitInput = TINY, context: Context | None = None) -> dict[str, Any]:

@@ -1,12 +1,26 @@
 """Recall: own records first, then others' by similarity; no duplicates; never the visit's own."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from langchain_core.embeddings import Embeddings
-from langgraph.store.base import BaseStore
+from langgraph.store.base import BaseStore, Op, PutOp, Result, SearchItem, TTLConfig
+from langgraph.store.memory import InMemoryStore
 
-from memory.recall import RecallScope, Supported, merged, recall_experiences, recall_lessons, recall_values, remember
+from memory.recall import (
+    RecallScope,
+    Supported,
+    merged,
+    recall,
+    recall_experiences,
+    recall_lessons,
+    recall_values,
+    remember,
+    write_ops,
+)
 from memory.records import Experience, Lesson, Record, Value, escape, namespace, record
 from memory.store import ChromaStore
 
@@ -149,7 +163,9 @@ async def test_values_are_distinct_by_situation_and_nearest_first(store: BaseSto
 async def test_exact_keys_never_recur_but_near_situations_are_found(store: BaseStore) -> None:
     await remember(store, "w", [experience("1", "space space space love", "seen once")])
     found = await recall_experiences(store, ME, "space space", 1)
-    assert found[0].record.title == "seen once" and 0.9 < found[0].similarity < 1
+    # The fifth axis is 0.1 for both.
+    cosine = (2 * 3 + 0.1**2) / math.sqrt((2**2 + 0.1**2) * (3**2 + 1 + 0.1**2))
+    assert (found[0].record.title, found[0].similarity) == ("seen once", round(cosine, 4))
 
 
 async def test_what_somebody_else_put_there_is_left_out(store: BaseStore) -> None:
@@ -181,3 +197,104 @@ def test_what_several_visits_say_is_merged_and_the_most_supported_comes_first() 
     lessons = [lesson(text, visit, length=length).value for text, visit, length in said]
     found = merged(one for one in lessons if isinstance(one, Lesson))
     assert found == [Supported("keep apart", 2, 6.0), Supported("short", 1, 9.0), Supported("mix", 1, 2.0)]
+
+
+async def test_similar_records_of_all_shared_spaces_fill_what_own_ones_leave(store: BaseStore) -> None:
+    await remember(store, "w", [experience("1", "farm", "mine", "me"), experience("2", "space war", "third", "you")])
+    await remember(store, "a", [experience("3", "space space", "first", "you")])
+    await remember(store, "b", [experience("4", "space", "second", "you"), experience("5", "war", "last", "you")])
+    scope = RecallScope("w", "me", "now", ("w", "a", "b"))
+    found = await recall_experiences(store, scope, "space space", 3)
+    assert [(one.record.title, one.own) for one in found] == [("mine", True), ("first", False), ("second", False)]
+    assert [one.support for one in found] == [1, 1, 1] and found[1].similarity == 1.0
+    assert [one.record.title for one in await recall(store, Experience, scope, "space space", 3)] == [
+        "mine", "first", "second"
+    ]  # fmt: skip
+    assert [one.record.title for one in await recall_experiences(store, scope, "space space", 9)] == [
+        "mine", "first", "second", "third", "last"
+    ]  # fmt: skip
+
+
+async def test_a_copied_visit_recalls_nothing_of_its_original(store: BaseStore) -> None:
+    await remember(store, "w", [experience("first", "space", "hidden", "me"), experience("2", "love", "seen", "me")])
+    scope = RecallScope("w", "me", "now", ("w",), copied_from="first")
+    assert [one.record.title for one in await recall_experiences(store, scope, "space", 5)] == ["seen"]
+
+
+@pytest.mark.parametrize(("others", "order"), [(4, ["known", "near"]), (3, ["near", "known"])])
+async def test_four_visits_are_worth_as_much_as_four_hundredths_of_similarity(
+    store: BaseStore, others: int, order: list[str]
+) -> None:
+    near = lesson("near", "1", situation="space " * 40)
+    # Cosine 0.965 at most: with four visits, the bonus of 0.04 exceeds the difference; with three, 0.032 does not.
+    far = [lesson("known", str(visit), situation="space " * 40 + "love " * 11) for visit in range(2, 2 + others)]
+    await remember(store, "w", [near, *far])
+    found = await recall_lessons(store, ME, "space " * 40, 2)
+    assert [one.record.text for one in found] == order
+    similarity = {one.record.text: one.similarity for one in found}
+    assert 0.032 < similarity["near"] - similarity["known"] < 0.04
+
+
+async def test_equal_lessons_come_by_their_text(store: BaseStore) -> None:
+    await remember(store, "w", [lesson("b", "1"), lesson("a", "2"), lesson("c", "3")])
+    assert [one.record.text for one in await recall_lessons(store, ME, "space", 3)] == ["a", "b", "c"]
+    assert [one.text for one in merged([lesson(text, text).value for text in "bac"])] == ["a", "b", "c"]  # type: ignore[misc]
+
+
+async def test_others_are_not_searched_if_own_records_are_enough() -> None:
+    class Noting(ChromaStore):
+        """Store that notes the prefixes of searches."""
+
+        async def asearch(self, prefix: tuple[str, ...], /, **given: Any) -> list[SearchItem]:
+            searched.append(prefix)
+            return await super().asearch(prefix, **given)
+
+    searched: list[tuple[str, ...]] = []
+    with Noting(embeddings=CountWords()) as store:
+        await remember(store, "w", [experience("1", "space", "mine", "me"), experience("2", "love", "hers", "you")])
+        assert len(await recall(store, Experience, ME, "space", 1)) == 1
+        assert searched == [namespace("experiences", "w", "me")]
+        # One page is enough as long as it may hold as many records of the user as of others.
+        assert len(await recall(store, Experience, replace(ME, own=False), "space", 1)) == 1
+        assert searched[1:] == [("experiences", "w")]
+
+
+async def test_invalid_records_are_warned_about_once_a_namespace(
+    store: BaseStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    await remember(store, "w", [experience("1", "space", "real", "me")])
+    await recall_experiences(store, ME, "space", 5)
+    assert caplog.messages == []
+    for kind in ("experiences", "lessons"):
+        await store.aput(namespace(kind, "w", "you"), "by hand", {"text": "space", "situation": "space"})
+    for _ in range(2):
+        assert [one.record.title for one in await recall_experiences(store, ME, "space", 5)] == ["real"]
+        assert await recall_lessons(store, ME, "space", 5) == []
+    advice = "run `billp memory check` to list them."
+    assert caplog.messages == [
+        f"Skipped invalid records below {kind}/w: {advice}" for kind in ("experiences", "lessons")
+    ]
+
+
+async def test_records_of_a_store_that_scores_nothing_have_no_similarity() -> None:
+    store = InMemoryStore()
+    await remember(store, "w", [experience("1", "space", "mine", "me")])
+    assert [one.similarity for one in await recall_experiences(store, ME, "space", 1)] == [0.0]
+
+
+async def test_records_are_written_with_the_fields_to_index_and_the_stores_time_to_live() -> None:
+    class Noting(InMemoryStore):
+        """Store that notes its operations."""
+
+        ttl_config = TTLConfig(default_ttl=7.0)
+
+        async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+            noted.extend(ops)
+            return []
+
+    noted: list[Op] = []
+    one = lesson("wide", "1")
+    await remember(Noting(), "w", [one])
+    put = PutOp(("lessons", "w", "u"), one.key, one.value.model_dump(), index=["text", "situation"], ttl=7.0)
+    assert noted == [put]
+    assert write_ops("w", [one]) == [put._replace(ttl=None)]

@@ -1,12 +1,19 @@
 """Credit by the Critic: hand-computed advantages, and both rules on the recorded runs of the original."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from memory.records import Experience, Value
 from nodes.context import Context
-from nodes.critic import advantage, credit
-from nodes.state import Step
+from nodes.critic import Judgement, advantage, credit, critic, memories, titles_only
+from nodes.state import Step, VisitState
+from nodes.user_view import visitor
+from nodes.visit_memory import visit_memory
+from sim.errors import BadInputError
 from tests.shared_data import recorded
 
 TD = {"gamma": 0.5, "leave_penalty": 5.0, "reward_offset": 3.0, "rule": "td"}
@@ -42,6 +49,78 @@ def test_the_value_difference_rule_is_the_sign_of_the_difference() -> None:
     assert credit(Step(index=0, value=1.0, left=True), 2.0, rule).advantage == 1
     assert credit(Step(index=0, value=1.0), 1.0, rule).advantage == 1
     assert credit(Step(index=0, value=1.0), 0.5, rule).advantage == -1
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(BadInputError, match="no advantage rule 'best': use `td` or `value_difference`"):
+        advantage(4.0, 0.0, 0.0, left=False, **TD | {"rule": "best"})  # type: ignore[arg-type]
+
+
+def test_credit_keeps_the_value_and_four_digits_of_the_advantage() -> None:
+    step = credit(Step(index=0, reward=4.0, value=0.33333), 1.0, Context(gamma=0.5))
+    assert (step.next_value, step.advantage) == (1.0, 1.1667)
+
+
+def test_the_critic_answers_within_the_range_of_values() -> None:
+    assert [Judgement(value=value).value for value in (-5.0, 5.0)] == [-5.0, 5.0]
+    for value in (-5.01, 5.01, float("nan")):
+        with pytest.raises(ValueError, match="value"):
+            Judgement(value=value)
+
+
+def test_in_the_originals_way_the_critic_sees_titles_and_targets_only() -> None:
+    facts = {"now": {"title": "A", "predicted": 3.0}, "values": [{"distance": 0.5, "target": 1.0}], "rounds": []}
+    assert titles_only(facts) == {"now": {"title": "A"}, "values": [{"target": 1.0}], "rounds": []}
+
+
+def runtime() -> Any:
+    given: Any = SimpleNamespace(context=None, store=None, server_info=None, execution_info=None)
+    return given
+
+
+async def test_before_a_round_there_is_nothing_to_judge() -> None:
+    with pytest.raises(BadInputError, match="no round to judge: put a user before the Critic"):
+        await critic(VisitState(world="tiny"), runtime())
+
+
+@pytest.mark.parametrize(("left", "next_value", "target"), [(False, 2.0, 2.0), (True, 2.0, -4.0), (False, 9.0, 5.0)])
+async def test_the_records_of_a_round_describe_the_situation_before_it(
+    home: Path, left: bool, next_value: float, target: float
+) -> None:
+    who = await visitor(VisitState(world="tiny"))
+    catalogue, logs = who.open_world.world.catalogue, who.open_world.world.logs
+    # An edited title and category are not saved.
+    steps = [
+        Step(index=n, item_id=catalogue[n].id, title="edited", genres=["edited"], plan=f"plan {n}", reward=4.0)
+        for n in range(7)
+    ]
+    steps[-1] = steps[-1].model_copy(update={"advantage": 1.5, "left": left, "next_value": next_value})
+    state = VisitState(world="tiny", steps=steps)
+    context = Context(gamma=0.5, leave_penalty=4.0, reward_offset=3.0)
+    found = memories(visit_memory(state, runtime()), state, who, steps[-1], context)
+    experience, value = cast(Experience, found[0].value), cast(Value, found[1].value)
+    item = catalogue[6]
+    assert (experience.item_id, experience.title, experience.genres) == (item.id, item.title, list(item.genres))
+    assert experience.recent == [catalogue[n].id for n in (2, 3, 4, 5)]
+    assert (experience.plan, experience.reward, experience.left) == ("plan 6", 4.0, left)
+    assert experience.advantage == 1.5 and experience.predicted == round(float(who.predicted[6]), 2)
+    assert experience.distance == pytest.approx(min(logs.distance(6, n) for n in (2, 3, 4, 5)), abs=0.006)
+    assert experience.situation == value.situation == who.situation(steps[:-1])
+    # The value is that of the state after the item before.
+    assert value.distance == pytest.approx(min(logs.distance(5, n) for n in (1, 2, 3, 4)), abs=0.006)
+    assert value.target == target
+    assert found[0].key != found[1].key
+
+
+async def test_the_records_of_the_first_round_have_no_distance(home: Path) -> None:
+    state = VisitState(world="tiny", steps=[Step(index=0, item_id="1", reward=2.0)])
+    who = await visitor(state)
+    first = who.open_world.world.catalogue[0]
+    step = Step(index=0, item_id=first.id, reward=2.0)
+    found = memories(visit_memory(state, runtime()), state, who, step, Context())
+    experience, value = cast(Experience, found[0].value), cast(Value, found[1].value)
+    assert (experience.distance, experience.recent, experience.advantage) == (None, [], 0.0)
+    assert (value.distance, value.target) == (None, -1.0)
 
 
 @pytest.mark.shared_data

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.shortlist import pareto, shortlist
-from nodes.state import Profile, Step, VisitState
+from nodes.shortlist import pareto, shortlist, with_former
+from nodes.state import ExperienceView, Profile, Step, VisitState
 from nodes.tools.categories import count_categories, recent_categories
 from nodes.tools.open_world import open_world
 from nodes.user_view import Visitor, visitor
@@ -109,3 +109,64 @@ async def test_what_a_person_has_seen_is_passed_over_while_anything_else_is_left
 
     assert not await listed(len(items) - 5) & {item.id for item in items[:-5]}
     assert await listed(len(items))
+
+
+async def test_scores_replace_the_front_and_risks_are_shown(home: Path) -> None:
+    who, steps = await visit(home, 3)
+    catalogue = who.open_world.world.catalogue
+    scores = np.linspace(0.0, 1.0, len(catalogue))
+    risks = np.linspace(0.0, 0.5, len(catalogue))
+    # Without a plan, four of ten places go to the items that are nearest to the user's last titles.
+    found = await shortlist(who, steps, "", 10, scores=scores, risks=risks)
+    positions = {catalogue.position(one.item_id) for one in found}
+    assert positions >= set(range(len(catalogue) - 6, len(catalogue))) and len(positions) == len(found) == 10
+    for one in found:
+        position = catalogue.position(one.item_id)
+        assert one.risk == round(float(risks[position]), 4) and one.predicted == who.predicted_rating(
+            catalogue[position]
+        )
+        assert one.distance == who.distance(steps, catalogue[position])
+        assert (one.title, one.genres) == (catalogue[position].title, list(catalogue[position].genres))
+    assert [one.predicted for one in found] == sorted((one.predicted for one in found), reverse=True)
+    # The items of the visit stay out, even with the best scores.
+    best = await shortlist(who, steps, "", 2, scores=-scores)
+    assert [catalogue.position(one.item_id) for one in best] in ([3, 4], [4, 3])
+    assert all(one.risk is None for one in best)
+
+
+async def test_a_category_that_a_person_avoids_stays_out_while_others_are_left(home: Path) -> None:
+    who, steps = await visit(home, 2)
+    genre = who.open_world.world.catalogue.genres[0]
+    found = await shortlist(who, steps, "", 20, wishes=f"no {genre.lower()}")
+    assert len(found) == 20 and not any(genre in one.genres for one in found)
+    assert any(genre in one.genres for one in await shortlist(who, steps, "", 20))
+    every = ", ".join(f"no {one.lower()}" for one in who.open_world.world.catalogue.genres)
+    assert len(await shortlist(who, steps, "", 5, wishes=every)) == 5
+
+
+async def test_former_reactions_are_shown_and_items_for_which_the_user_stayed_are_added(home: Path) -> None:
+    who, steps = await visit(home, 2)
+    catalogue = who.open_world.world.catalogue
+    candidates = [one.model_copy(update={"risk": 0.25}) for one in await shortlist(who, steps, "", 3)]
+    others = [item for item in catalogue if item.id not in {one.item_id for one in candidates}][10:14]
+
+    def former(item: Item, before: object) -> ExperienceView:
+        return ExperienceView.model_validate(
+            {"item_id": item.id, "title": item.title, "advantage": 1.0, "similarity": 1.0, "before": before}
+        )
+
+    listed = catalogue.item(candidates[1].item_id)
+    experiences = [
+        former(listed, 2.5),
+        former(others[0], 4.0),
+        former(others[1], "left"),
+        former(others[2], None),
+        former(Item("gone", "Gone", ()), 5.0),
+        former(catalogue[0], 5.0),
+    ]
+    found = with_former(candidates, experiences, who, steps)
+    assert [one.item_id for one in found] == [*(one.item_id for one in candidates), others[0].id]
+    assert [one.before for one in found] == [None, 2.5, None, 4.0]
+    assert [one.risk for one in found] == [0.25, 0.25, 0.25, None]
+    assert found[3].distance == who.distance(steps, others[0]) is not None
+    assert found[3].predicted == who.predicted_rating(others[0])

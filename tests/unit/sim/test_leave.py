@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import BadInputError
-from sim.leave import LeaveRule
+from sim.leave import LEAVE_REASONS, LeaveReason, LeaveRule
 
 
 def far(a: str, b: str) -> float:
@@ -63,9 +64,15 @@ def test_a_window_below_one_is_refused(window: int) -> None:
         LeaveRule(window=window)
 
 
-def test_bounds_that_are_no_number_are_refused() -> None:
-    with pytest.raises(BadInputError, match="min_reward"):
-        LeaveRule(min_reward=float("nan"))
+@pytest.mark.parametrize("bound", ["min_reward", "min_distance"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bounds_that_are_no_number_are_refused(bound: str, value: float) -> None:
+    with pytest.raises(BadInputError, match=f"^{bound} of"):
+        LeaveRule(**{bound: value})  # type: ignore[arg-type]
+
+
+def test_every_reason_is_in_the_list() -> None:
+    assert LEAVE_REASONS == get_args(LeaveReason)
 
 
 @given(

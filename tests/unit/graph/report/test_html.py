@@ -41,6 +41,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
         "tail_share": 0.5,
         "repeats": 0.0,
         "minus_billp": None,
+        "learned": None,
         "minus_full": None,
         "gap_closed": None,
         "tuning_visits": 0,
@@ -102,6 +103,7 @@ class _Reader(HTMLParser):
 VISITS = [line(variant, total) for variant in ("billp", "random") for total in (9.0, 5.0, 7.0, 8.0)]
 MEASURED: dict[str, Any] = {
     "minus_billp": {"difference": -3.25, "ci": [-5.0, 1.5], "users": 2},
+    "learned": {"difference": 12.75, "ci": [-2.0, 27.5], "users": 2},
     "gap_closed": 0.314,
     "distinct_items": 1_221,
     "tail_share": 0.27,
@@ -132,6 +134,7 @@ def test_what_a_study_has_measured_is_shown() -> None:
     for shown in (
         "7.0 (6.0 to 8.0)",
         "−3.2 (−5.0 to +1.5)",
+        "+12.8 (−2.0 to +27.5)",
         "31%",
         "1,221",
         "27%",
@@ -161,7 +164,7 @@ def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
         "No dollars: the price of a model is not known.",
     ):
         assert missing in text, missing
-    for absent in ("gap closed", "minus billp", "AUC", "tuning visits"):
+    for absent in ("gap closed", "learned", "minus billp", "AUC", "tuning visits"):
         assert absent not in text, absent
 
 

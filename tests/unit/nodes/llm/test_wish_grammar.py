@@ -23,10 +23,29 @@ CATEGORIES = ["Drama", "Comedy", "Horror", "Science Fiction", "Fiction", "Film-N
         ("Keep a distance of at least 0.75 from the last four items.", Wishes(least=0.75)),
         ("keep at most 1 apart", Wishes(most=1.0)),
         ("", Wishes()),
+        # A category counts where it is named last.
+        ("Recommend Drama, Comedy and drama", Wishes(want=("Comedy", "Drama"))),
+        ("no horror, no drama, no horror", Wishes(avoid=("Drama", "Horror"))),
+        ("at least 0.2, no: at least 0.4 and at most 12.5", Wishes(least=0.4, most=12.5)),
     ],
 )
 def test_wishes_are_read(text: str, wishes: Wishes) -> None:
     assert read_wishes(text, CATEGORIES) == wishes
+
+
+def test_of_two_categories_with_the_same_start_the_longer_one_is_read() -> None:
+    assert read_wishes("no film-noir", ["Film", "Film-Noir"]) == Wishes(avoid=("Film-Noir",))
+    assert read_wishes("no film", ["Film", "Film-Noir"]) == Wishes(avoid=("Film",))
+
+
+@pytest.mark.parametrize("word", "avoid leave without no not never skip less fewer drop".split())
+def test_words_that_avoid(word: str) -> None:
+    assert read_wishes(f"{word.title()} drama", CATEGORIES) == Wishes(avoid=("Drama",))
+
+
+@pytest.mark.parametrize("word", "recommend mix more prefer show add include but want like likes with".split())
+def test_words_that_want(word: str) -> None:
+    assert read_wishes(f"no drama, {word} comedy", CATEGORIES) == Wishes(want=("Comedy",), avoid=("Drama",))
 
 
 @given(st.text())

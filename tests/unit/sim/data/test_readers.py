@@ -261,7 +261,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_progress_tells_how_much_of_each_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_LINES_A_REPORT", 2)
+    monkeypatch.setattr(streaming, "LINES_A_REPORT", 2)
     folder, told = written(tmp_path, r__csv=R, i__csv=ITEMS), []
     given = SourceFiles(ratings=folder / "r.csv", items=folder / "i.csv", progress=lambda *one: told.append(one))
     load_ratings("csv", 0, given)
@@ -274,8 +274,10 @@ def test_progress_tells_how_much_of_each_file_is_read(tmp_path: Path, monkeypatc
     "line",
     ["-" * 500_000 + "1", "1+" * 500_000 + "1", "[" * 500_000, "{1:" * 50_000, "f()", "[].append(1)", "1", "NaN", "\0"],
 )
-def test_hostile_records_are_malformed_and_run_nothing(line: str) -> None:
-    assert streaming._record(line) is None
+def test_hostile_records_are_malformed_and_run_nothing(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "records.json"
+    file.write_text(f'{line}\n{{"a": 1}}\n', encoding="utf-8")
+    assert list(streaming.json_rows(file, lambda *_: None)) == [None, {"a": 1}]
 
 
 def test_a_core_is_what_is_left_when_nobody_has_too_few() -> None:

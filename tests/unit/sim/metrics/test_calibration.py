@@ -1,6 +1,7 @@
 """Calibration: the Critic as a predictor, compared with results computed by hand and by plain loops."""
 
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def visit(user: str, rounds: list[Round], left: bool) -> dict[str, Any]:
     }
 
 
-def judge(*visits: dict[str, Any]) -> Any:
+def judge(*visits: object) -> Any:
     return judge_values(visits, gamma=0.5, reward_offset=3.0)
 
 
@@ -102,6 +103,32 @@ def test_the_interval_is_that_of_users_drawn_with_all_their_rounds() -> None:
         by_hand.append(np.mean([(a < b) + (a == b) / 2 for a, b in product(left, stayed)]))
     assert result["auc_ci"] == pytest.approx(list(np.quantile(by_hand, [0.025, 0.975])), abs=0.02)
     assert judge(*reversed(visits)) == result
+
+
+def test_intervals_leave_out_draws_that_tell_nothing() -> None:
+    # Ranks 3 2 1 or 1 2 3 against 3 1.5 1.5, and 0 for both users; the return after the step of c is unknown.
+    upwards: list[Round] = [(3.0, 1.0), (2.0, 5.0), (1.0, 4.0)]
+    downwards: list[Round] = [(1.0, 1.0), (2.0, 5.0), (3.0, 4.0)]
+    result = judge(visit("a", upwards, True), visit("b", downwards, True))
+    assert result["rank_correlation_ci"] == pytest.approx([-np.sqrt(3) / 2, np.sqrt(3) / 2])
+    some = judge(visit("a", upwards, True), visit("c", [(9.0, 4.0)], False), visit("d", [], False))
+    assert some["steps"] == 4 and some["rank_correlation"] == pytest.approx(some["rank_correlation_ci"][0])
+    assert some["rank_correlation_ci"] == pytest.approx([np.sqrt(3) / 2] * 2)
+
+
+def test_objects_are_taken_as_well_as_mappings() -> None:
+    step = SimpleNamespace(next_value=1.0, risk=0.25, reward=4.0, left=True)
+    visits = [SimpleNamespace(user_id="a", steps=[step])]
+    assert judge(*visits)["steps"] == 1
+    assert [one["risk"] for one in judge_risks(visits) or []] == [0.25]
+
+
+@pytest.mark.parametrize("name", ["next_value", "risk", "reward"])
+def test_what_is_no_number_is_refused(name: str) -> None:
+    step = {"next_value": 1.0, "risk": 0.5, "reward": 4.0, "left": True}
+    for odd in (float("nan"), float("inf")):
+        with pytest.raises(BadInputError, match="finite number"):
+            judge({"user_id": "a", "steps": [step | {name: odd}]})
 
 
 def test_visits_without_rewards_are_refused() -> None:

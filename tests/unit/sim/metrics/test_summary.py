@@ -40,6 +40,8 @@ def test_summary_agrees_with_hand_computed_numbers() -> None:
     assert summary["total_reward"] == pytest.approx(10.0)
     assert summary["length"] * summary["mean_reward"] == pytest.approx(summary["total_reward"])
     assert summary["prompt_tokens_per_step"] == pytest.approx(100.0)
+    assert summary["completion_tokens_per_step"] == pytest.approx(0.3)
+    assert summary["cached_tokens_per_step"] == 0.0
     assert summary["calls_per_step"] == pytest.approx(2.0)
     assert summary["leave_reasons"] == {"repeat": 0, "similar": 1, "disliked": 1, "chose": 0, "stayed": 1}
 
@@ -89,12 +91,32 @@ def test_a_user_who_leaves_of_their_own_accord_is_counted_apart() -> None:
 def test_a_visit_that_ends_at_once_counts_as_zero() -> None:
     summary = summarize([visit("a", [], "disliked")])
     assert (summary["length"], summary["mean_reward"], summary["total_reward"]) == (0.0, 0.0, 0.0)
+    assert summary["completion_tokens_per_step"] == 1.0
+    # No step at all, so nothing to divide by.
+    assert summarize([visit("a", [], calls=3)])["calls_per_step"] == 0.0
+
+
+def test_usage_that_a_visit_does_not_tell_is_none_and_a_count_of_none_is_taken() -> None:
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls")
+    none = summarize([VISITS[0] | {"usage": {}}])
+    assert [none[f"{name}_per_step"] for name in names] == [0.0] * 4  # type: ignore[literal-required]
+    bare = {name: value for name, value in VISITS[0].items() if name != "usage"}
+    assert summarize([bare]) == summarize([VISITS[0] | {"usage": dict.fromkeys(names, 0)}]) == none
+    told = summarize([VISITS[0] | {"usage": dict(zip(names, (8, 4, 12, 16), strict=True))}])
+    assert [told[f"{name}_per_step"] for name in names] == [2.0, 1.0, 3.0, 4.0]  # type: ignore[literal-required]
+    for name in names:
+        with pytest.raises(BadInputError, match=f"visit 1: usage: {name}: "):
+            summarize([VISITS[0], VISITS[0] | {"usage": {name: -1}}])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"length_with_exit": 3}, "length_with_exit"),
+        ({"length": -1, "length_with_exit": 0}, "visit 0: length: "),
+        ({"length": -2, "length_with_exit": -1}, "visit 0: length: "),
+        ({"length_with_exit": -1}, "visit 0: length_with_exit: "),
+        ({"length_with_exit": 3, "left": False}, "leave_reason"),
         ({"leave_reason": None}, "leave_reason"),
         ({"total_reward": float("nan")}, "total_reward"),
         ({"leave_reason": "bored"}, "leave_reason"),

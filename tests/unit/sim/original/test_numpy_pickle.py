@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInputError
 from sim.original.numpy_pickle import read_array
-from tests.processes import PATIENCE, started
+from tests.processes import started
+from tests.waiting import PATIENCE
 
 
 def stored(tmp_path: Path, data: bytes) -> Path:

@@ -115,10 +115,10 @@ def test_the_logs_model_knows_histories_and_no_reward(files: Path, tmp_path: Pat
 def test_a_saved_world_stays_on_the_disk_and_saves_again_to_the_same_bytes(files: Path, tmp_path: Path) -> None:
     imported(files).save(tmp_path / "old")
     loaded = World.load(tmp_path / "old")
-    assert isinstance(loaded._contents.given["test"].rewards, np.memmap)
-    assert isinstance(loaded._contents.given["test"].pairs, np.memmap)
+    assert isinstance(loaded.data.given["test"].rewards, np.memmap)
+    assert isinstance(loaded.data.given["test"].pairs, np.memmap)
     # Of a table, only the users who live on it are saved.
-    assert loaded._contents.given["test"].rewards.shape == (30, len(TITLES))
+    assert loaded.data.given["test"].rewards.shape == (30, len(TITLES))
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     loaded.save(tmp_path / "old")
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before

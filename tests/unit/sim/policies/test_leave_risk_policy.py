@@ -65,9 +65,9 @@ def test_only_train_users_may_teach_it_and_no_visit_is_no_outlook(world: World) 
 
 
 def test_it_reads_no_table(world: World) -> None:
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
-    blind = World(replace(world._contents, models=models | forbidden))
+    blind = World(replace(world.data, models=models | forbidden))
     outlook = fit_leave_risk(PairFeatures(blind.catalogue, blind.logs), [RoundOutcome(1, (0,), 4.0, True)])
     user = blind.users[world.split("dev").users[0]]
     choose = LeaveRiskPolicy(outlook).begin(Knowledge(blind.catalogue, blind.logs, user, visit_rng(0, user.id)))

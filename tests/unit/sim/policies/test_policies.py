@@ -10,12 +10,12 @@ import pytest
 from sim.data.sources import load_ratings
 from sim.errors import BadInputError
 from sim.metrics import summarize
-from sim.metrics.world_summary import describe, leave_shares, warn
+from sim.metrics.world_summary import LeaveShares, describe, leave_shares, score, warn
 from sim.policies import POLICIES, run_visit
 from sim.policies.base import Knowledge, OraclePolicy, Policy, visit_rng
 from sim.policies.heuristics import DiverseGreedy, GenreGreedy, Oracle, PopGreedy
 from sim.policies.rollout import VisitRecord, play
-from sim.policies.tuning import Family
+from sim.policies.tuning import DIVERSE_GREEDY, Family, tune
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
@@ -64,9 +64,9 @@ class Forbidden:
 
 @pytest.mark.parametrize("name", BLIND)
 def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None:
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
-    blind = World(replace(world._contents, models=models | forbidden))
+    blind = World(replace(world.data, models=models | forbidden))
     user = blind.users[world.split("test").users[0]]
     policy = untuned(name)
     assert not isinstance(policy, OraclePolicy)
@@ -84,7 +84,7 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
 def test_the_guard_notices_the_oracle(world: World) -> None:
     user = world.users[world.split("test").users[0]]
     choose = Oracle().begin_with_truth(world.split("test"), user)
-    assert any(found is world._contents.models["test"] for found in reachable(choose))
+    assert any(found is world.data.models["test"] for found in reachable(choose))
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
@@ -217,10 +217,10 @@ def test_visits_do_not_depend_on_what_was_played_before(world: World) -> None:
 def test_a_visit_longer_than_the_catalogue_goes_on_with_repeats_that_are_allowed(world: World) -> None:
     patient = World(
         replace(
-            world._contents,
+            world.data,
             models={
                 name: replace(model, tau=-1.0, item_bias=model.item_bias + np.float32(9))
-                for name, model in world._contents.models.items()
+                for name, model in world.data.models.items()
             },
         )
     )
@@ -253,20 +253,66 @@ def test_description_counts_and_warns(world: World) -> None:
     assert description["users"] == {"train": 24, "dev": 12, "test": 24}
     assert (description["items"], description["ratings"], description["ratings_left_out"]) == (120, 2700, 0)
     assert description["density"] == pytest.approx(2700 / 7200)
-    assert len(description["genres"]) == 6
+    assert len(description["genres"]) == 6 and description["genres"] == list(world.catalogue.genres)
+    assert (description["name"], description["seed"], description["cut"]) == ("tiny", 0, "random")
+    assert (description["min_reward_quantile"], description["users_without_history"]) == (None, 0)
+    assert sum(description["histogram"].values()) == 2700 and description["left_out"] == {}
+    assert description["tau"]["train"] == world.split("train").tau != world.split("test").tau
+    assert [*description["rmse"]] == ["logs", "train", "test"]
+    assert description["leave_shares"] == leave_shares(world, users=12, max_steps=100)
+    assert description["warnings"] == warn(world, description["leave_shares"])
+    assert [*description["scores"]] == ["random", "popular", "greedy", "diverse_greedy", "oracle"]
+    assert description["score_users"] == 12
+    visits = [run_visit("greedy", world, "dev", user, max_steps=100) for user in world.split("dev").users]
+    assert description["scores"]["greedy"]["length"] == pytest.approx(sum(one["length"] for one in visits) / 12)
+    assert description["scores"]["greedy"]["total_reward"] == pytest.approx(
+        sum(one["total_reward"] for one in visits) / 12
+    )
     assert description["tau"]["test"] == world.split("test").tau
     assert all(0.4 < error < 1.1 for error in description["rmse"].values())
     for shares in description["leave_shares"].values():
         assert shares["repeat"] + shares["similar"] + shares["disliked"] == pytest.approx(1.0)
 
 
+def test_leave_shares_and_scores_are_of_the_first_dev_users_up_to_a_limit(world: World) -> None:
+    users = world.split("dev").users[:5]
+    for max_steps in (2, 9):
+        found = leave_shares(world, users=5, max_steps=max_steps)
+        assert [*found] == ["random", "greedy"]
+        for policy, shares in found.items():
+            visits = [run_visit(policy, world, "dev", user, max_steps=max_steps) for user in users]
+            left = [visit["leave_reason"] for visit in visits if visit["leave_reason"]]
+            assert shares["leaves"] == len(left)
+            for reason in ("repeat", "similar", "disliked"):
+                share = left.count(reason) / len(left) if left else 0.0
+                assert shares[reason] == pytest.approx(share)
+    (user,) = world.split("dev").users[:1]
+    tuned = tune(DIVERSE_GREEDY, world, world.split("train").users[:1], max_steps=3)
+    scores = score(world, users=1, max_steps=3)
+    for name, made in (("oracle", POLICIES["oracle"]), ("diverse_greedy", DIVERSE_GREEDY.make(*tuned.parameters))):
+        assert not isinstance(made, Family)
+        visit = play(made, world, "dev", user, max_steps=3)
+        assert scores[name] == {"length": visit["length"], "total_reward": visit["total_reward"]}
+
+
+def test_a_share_of_dislike_below_two_percent_is_warned_about(world: World) -> None:
+    def shares(disliked: float, leaves: int = 9) -> dict[str, LeaveShares]:
+        return {"greedy": LeaveShares(repeat=0.0, similar=1 - disliked, disliked=disliked, leaves=leaves)}
+
+    assert warn(world, shares(0.02)) == warn(world, shares(0.0, leaves=0)) == []
+    (warning,) = warn(world, shares(0.019))
+    assert warning.startswith("under greedy only 1.9% of leaves are for dislike (a reward below 2), so")
+    own = World(replace(world.data, settings=world.settings.model_copy(update={"min_reward_quantile": 0.3})))
+    assert "(their own bar)" in warn(own, shares(0.0))[0]
+
+
 def test_a_world_without_dislike_is_warned_about_and_a_quantile_bar_brings_it_back(world: World) -> None:
     kind = World(
         replace(
-            world._contents,
+            world.data,
             models={
                 name: replace(model, item_bias=model.item_bias + np.float32(9))
-                for name, model in world._contents.models.items()
+                for name, model in world.data.models.items()
             },
         )
     )

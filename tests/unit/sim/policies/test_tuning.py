@@ -37,8 +37,8 @@ def test_the_families_are_those_of_the_design() -> None:
 def test_tuning_reads_train_users_and_the_train_table_only(
     world: World, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models: dict[ModelName, Any] = dict(world._contents.models)
-    shielded = World(replace(world._contents, models=models | cast(dict[ModelName, Any], {"test": Forbidden()})))
+    models: dict[ModelName, Any] = dict(world.data.models)
+    shielded = World(replace(world.data, models=models | cast(dict[ModelName, Any], {"test": Forbidden()})))
     asked: set[str] = set()
     predictions = shielded.logs.predictions
 

@@ -40,9 +40,9 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_tables(world: World, **changes: Any) -> World:
     """Return the world with both tables changed and the same logs model."""
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     tables: dict[ModelName, Any] = {name: replace(models[name], **changes) for name in ("train", "test")}
-    return World(replace(world._contents, models=models | tables))
+    return World(replace(world.data, models=models | tables))
 
 
 def patient(world: World) -> World:
@@ -187,13 +187,13 @@ def test_an_observation_is_taste_and_the_last_four_items_with_their_ratings(worl
 
 def test_no_observation_reads_a_table(world: World) -> None:
     """As for policies: the observer has no path to a table, and other tables give the same observations."""
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
-    blind = World(replace(world._contents, models=models | forbidden))
+    blind = World(replace(world.data, models=models | forbidden))
     observer = Observer(blind.catalogue, blind.logs)
     everything = reachable(observer)
     assert not any(isinstance(found, Forbidden) for found in everything)
-    assert not any(found is models[table] for found in reachable(RecommendEnv(world)._observer) for table in forbidden)
+    assert not any(found is models[table] for found in reachable(RecommendEnv(world).observer) for table in forbidden)
     env, factors = RecommendEnv(world, "test"), world.logs.vectors.shape[1]
     other = RecommendEnv(patient(world), "test")
     for user_id in world.split("test").users:
@@ -211,7 +211,7 @@ def test_no_observation_reads_a_table(world: World) -> None:
 def test_the_guard_notices_who_may_read_a_table(world: World) -> None:
     env = RecommendEnv(world, "test")
     env.reset(seed=0)
-    assert any(isinstance(found, FactorModel) and found is world._contents.models["test"] for found in reachable(env))
+    assert any(isinstance(found, FactorModel) and found is world.data.models["test"] for found in reachable(env))
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,10 @@ def test_it_chooses_by_what_the_user_gave_in_this_visit(world: World, given: flo
 def test_a_visit_shows_it_the_ratings_and_repeats_nothing(world: World) -> None:
     kind = World(
         replace(
-            world._contents,
+            world.data,
             models={
                 name: replace(model, tau=-1.0, item_bias=model.item_bias + np.float32(9))
-                for name, model in world._contents.models.items()
+                for name, model in world.data.models.items()
             },
         )
     )
@@ -108,9 +108,9 @@ def test_a_visit_shows_it_what_the_environment_would(world: World) -> None:
 
 
 def test_it_reads_no_table(world: World) -> None:
-    models: dict[ModelName, Any] = dict(world._contents.models)
+    models: dict[ModelName, Any] = dict(world.data.models)
     forbidden: dict[ModelName, Any] = {"train": Forbidden(), "test": Forbidden()}
-    blind = World(replace(world._contents, models=models | forbidden))
+    blind = World(replace(world.data, models=models | forbidden))
     knowledge = knowledge_of(blind)
     choose = drawn(blind).begin(knowledge)
     recommended: list[int] = []

@@ -68,8 +68,8 @@ def test_a_seed_gives_the_same_policy_again_and_another_seed_another(
 @pytest.mark.parametrize("algorithm", list(RECIPES))
 def test_only_train_users_and_the_train_table_are_learned_from(world: World, tmp_path: Path, algorithm: str) -> None:
     pytest.importorskip("sb3_contrib", reason=REASON)
-    models: dict[ModelName, Any] = dict(world._contents.models)
-    without_test = World(replace(world._contents, models=models | {"test": Forbidden()}))
+    models: dict[ModelName, Any] = dict(world.data.models)
+    without_test = World(replace(world.data, models=models | {"test": Forbidden()}))
     policy = train(algorithm, without_test, 200)
     assert saved(policy, tmp_path / "one") == saved(train(algorithm, world, 200), tmp_path / "two")
 
@@ -80,16 +80,22 @@ def test_the_arrays_choose_as_the_trained_network_does(
 ) -> None:
     """Compare with Stable-Baselines3's own policy, including items that the mask excludes."""
     pytest.importorskip("sb3_contrib", reason=REASON)
-    import sim.rl.training
+    import sb3_contrib
+    import stable_baselines3
 
+    package, name = {
+        "a2c": (stable_baselines3, "A2C"),
+        "dqn": (stable_baselines3, "DQN"),
+        "maskable_ppo": (sb3_contrib, "MaskablePPO"),
+    }[algorithm]
     models: list[Any] = []
-    make = sim.rl.training._model
+    make = getattr(package, name)
 
-    def keep(*given: Any) -> Any:
-        models.append(make(*given))
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        models.append(make(*args, **kwargs))
         return models[-1]
 
-    monkeypatch.setattr(sim.rl.training, "_model", keep)
+    monkeypatch.setattr(package, name, keep)
     policy = train(algorithm, world, 400)
     env = RecommendEnv(world, "dev")
     for user_id in world.split("dev").users:
