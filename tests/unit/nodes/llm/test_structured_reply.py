@@ -319,6 +319,11 @@ async def test_repairable_text_is_repaired_without_another_call() -> None:
     assert (reply.value.item, reply.outcome, reply.usage.calls) == ("Portal 2", "repaired", 1)
 
 
+async def test_plain_json_with_a_value_of_another_type_is_repaired() -> None:
+    reply = await put(Scripted(script=['{"item": 140}']))
+    assert (reply.value.item, reply.outcome, reply.usage.calls) == ("140", "repaired", 1)
+
+
 async def test_plain_text_is_repaired_with_a_main_field() -> None:
     reply = await put(Scripted(script=["Portal 2"]), main_field="item")
     assert (reply.value.item, reply.outcome) == ("Portal 2", "repaired")
