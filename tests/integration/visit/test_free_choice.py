@@ -51,8 +51,10 @@ async def test_who_writes_freely_is_shown_no_item_to_choose_but_what_categories_
 
 
 async def test_hints_are_drawn_anew_each_round_by_the_seed_of_the_visit(script: Any) -> None:
+    model = script(lambda facts: writing(UNKNOWN))
+
     async def hints(seed: int, count: int = 2) -> list[Any]:
-        model = script(lambda facts: writing(UNKNOWN))
+        model.prompts.clear()
         visit = VisitInput(world="tiny", seed=seed, max_steps=4)
         await run("act_only", visit, FREE.model_copy(update={"hints": count}))
         return [read_facts(prompt).get("categories_to_try") for prompt in model.prompts]
