@@ -2,10 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 import httpx
@@ -23,6 +23,8 @@ DATABASE = "chroma.sqlite3"
 """File that marks a folder as a Chroma database."""
 TOO_LARGE = 413
 """HTTP status of a request that exceeds the server's size limit."""
+counting_clients = Lock()
+"""Held while a client in memory is opened or closed: Chroma may lose count if two threads do so at once."""
 SCANT = 2**20
 """Free bytes on a disk below which a failed write is blamed on a full disk."""
 
@@ -48,7 +50,7 @@ class Connection:
     shared: bool
     """Whether other clients may write to it."""
     prefix: str = ""
-    """Common prefix of the names of this store's collections."""
+    """Common prefix of the names of this store's collections; empty unless in memory."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no message may show."""
     folder: Path | None = None
@@ -61,6 +63,11 @@ class Connection:
     """Returns whether a server answers at all after one call got no answer."""
     failed: Event = field(default_factory=Event)
     """Set when Chroma has failed: its current write may be half done."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is in memory, where all stores of the process share one database."""
+        return bool(self.prefix)
 
     def remedy(self) -> str:
         """Return the remedy for a failure. The free space is checked here, since Chroma does not report a full disk."""
@@ -112,14 +119,16 @@ class Connection:
     def close(self) -> None:
         """Close Chroma and release the folder. Records in memory only are lost."""
         try:
-            if self.prefix:
+            if self.in_memory:
                 for name in self.collection_names():
                     with chroma_calls(self):
                         self.client.delete_collection(name)
-            with chroma_calls(self):
-                self.client.close()
         finally:
-            self.release(not self.failed.is_set())
+            try:
+                with counting_clients if self.in_memory else nullcontext(), chroma_calls(self):
+                    self.client.close()
+            finally:
+                self.release(not self.failed.is_set())
 
 
 class GoneError(StoreError):

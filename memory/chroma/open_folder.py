@@ -10,7 +10,7 @@ import chromadb
 from chromadb.api.client import Client
 from filelock import FileLock, Timeout
 
-from memory.chroma.connection import DATABASE, Connection, client_settings, first_line
+from memory.chroma.connection import DATABASE, Connection, client_settings, counting_clients, first_line
 from memory.chroma.env import check_ca, check_headers, check_seconds
 from memory.chroma.errors import BadStoreError
 from memory.chroma.index_repair import mark_open, set_aside_unreadable, unmark
@@ -45,7 +45,8 @@ def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path
 def _in_memory() -> Connection:
     # All clients in memory share one database, so the names of the collections tell the stores apart.
     try:
-        client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
+        with counting_clients:
+            client = cast(Client, chromadb.EphemeralClient(settings=client_settings()))
     except ValueError as error:
         raise BadStoreError(
             f"A memory without a folder cannot be opened ({first_line(error)}): close this process's other in-memory "

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,19 @@ def test_a_store_in_memory_beside_another_client_in_memory_is_refused_in_one_lin
         assert "\n" not in str(caught.value)
     with chroma() as store:
         store.put(PLACE, "k", {})
+
+
+def test_stores_in_memory_may_be_opened_and_closed_by_many_threads() -> None:
+    def use(_: int) -> Any:
+        with chroma() as store:
+            store.put(PLACE, "k", {})
+            return store.get(PLACE, "k")
+
+    with ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(use, range(60)))
+    # No client is left, so Chroma takes other settings.
+    with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):  # type: ignore[attr-defined]
+        pass
 
 
 def test_closing_ends_a_sweep_that_is_under_way(
