@@ -6,7 +6,6 @@ server, resumed or not.
 """
 
 import asyncio
-import hashlib
 import json
 import secrets
 import shutil
@@ -39,7 +38,7 @@ from sim.atomic_files import RUN_LOCK, resumable_folder, unfinished_folder, writ
 from sim.errors import BadInputError
 from sim.world import World
 from sim.world.data import SplitName
-from sim.world.storage import MANIFEST
+from sim.world.storage import world_checksum
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
 RESULTS = "results.json"
@@ -118,11 +117,13 @@ def run_study(
         asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
-        token = _save_start(folder, settings, name, fresh)
+        start = _save_start(folder, settings, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
         logs = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
         spent = 0.0 if max_cost is None else asyncio.run(_spent(logs))
-        work = Work(settings, folder.absolute(), concurrency, server, token, max_cost, spent, skip_failed)
+        work = Work(
+            settings, start.world, folder.absolute(), concurrency, server, start.token, max_cost, spent, skip_failed
+        )
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
         _write(folder, settings, world, lines, priced)
@@ -176,7 +177,6 @@ def _tidied(target: Path) -> Path:
 
 
 def _start_of(settings: StudySettings) -> StudyStart:
-    checksum = hashlib.sha256((world_folder(settings.world) / MANIFEST).read_bytes()).hexdigest()
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
     files = {variant: file.checksum for variant, file in loaded_files(settings.variants).items()}
     return StudyStart(
@@ -184,7 +184,7 @@ def _start_of(settings: StudySettings) -> StudyStart:
         own=own,
         files=files,
         version=version("billp"),
-        world=checksum,
+        world=world_checksum(world_folder(settings.world)),
         token=secrets.token_hex(4),
     )
 
@@ -197,21 +197,21 @@ def _same(former: StudyStart | None, started: StudyStart) -> bool:
     return former.model_dump(mode="json", exclude={"token"}) == stored.model_dump(mode="json", exclude={"token"})
 
 
-def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> str:
-    """Save the settings of a new study, or check them against the unfinished one; return the study's token."""
+def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> StudyStart:
+    """Save and return the settings of a new study, or those of the unfinished one, which must be the same."""
     if fresh:
         _clear(folder)
     started, former = _start_of(settings), _saved_start(folder)
     if former is None:
         _clear(folder)
         write_atomic(folder / STUDY_FILE, started.model_dump_json())
-        return started.token
+        return started
     if not _same(former, started):
         raise BadInputError(
             f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, started))}): "
             "add `--fresh` to discard it and start again, or choose another name"
         )
-    return former.token
+    return former
 
 
 def _differing(former: StudyStart, started: StudyStart) -> list[str]:

@@ -27,8 +27,9 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.endpoint.settings import EndpointError, RefusedVisitError
 from nodes.state import VisitInput, VisitOutput
-from nodes.tools.open_world import close_worlds, open_world
+from nodes.tools.open_world import close_worlds, open_world, world_folder
 from sim.errors import BadInputError, BillpError
+from sim.world.storage import world_checksum
 
 T = TypeVar("T")
 
@@ -97,14 +98,28 @@ class LocalRunner:
         await remember(self._store, private_space(self._space) if private else self._space, records)
 
 
+def check_world(name: str, checksum: str) -> None:
+    """Check that a world that was just read is the one that the study started with.
+
+    Raises:
+        BadInputError: The world was replaced.
+    """
+    if world_checksum(world_folder(name)) != checksum:
+        raise BadInputError(
+            f"the world {name!r} was replaced while the study ran: bring it back and run the same command again, or "
+            "add `--fresh` to start with the new one"
+        )
+
+
 @asynccontextmanager
 async def local_runner(
-    world: str, variant: str, space: str, *, checkpoints: Path, memory: Path
+    world: str, checksum: str, variant: str, space: str, *, checkpoints: Path, memory: Path
 ) -> AsyncIterator[LocalRunner]:
     """Open a runner of visits in this process.
 
     Args:
         world: Name of the world.
+        checksum: Checksum of the world that the study started with.
         variant: Name of the variant.
         space: Space of the memory.
         checkpoints: SQLite file with the checkpoints of unfinished visits.
@@ -112,6 +127,7 @@ async def local_runner(
     """
     await open_world(world)
     try:
+        check_world(world, checksum)
         shutil.rmtree(memory, ignore_errors=True)
         async with (
             ChromaStore(memory, embeddings=shared_embeddings()) as store,

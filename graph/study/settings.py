@@ -25,6 +25,8 @@ WITHOUT, MEMORY, CURVE, RETURNING = "without", "memory", "train_visits", "recall
 FAILED = "failed"
 # Upper bound of visit numbers, so that visits of different cells have different seeds.
 MOST_VISITS = 1_000_000
+# Each seed is a training of each variant, so more would take months.
+MOST_SEEDS = 1_000
 
 
 class StudySettings(BaseModel):
@@ -43,7 +45,7 @@ class StudySettings(BaseModel):
     other baselines do not learn."""
     test: int = Field(40, ge=1, lt=MOST_VISITS)
     """Number of users visited after training."""
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     """Number of seeds; each has its own memory."""
     cohort: int = Field(20, ge=1)
     """Visits per cohort: records are written when the cohort ends."""

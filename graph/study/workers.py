@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from graph.checkpoints import CHECKPOINTS
 from graph.study.baselines import BASELINES, has_prior, policy_of, prior_policy
 from graph.study.memory_controls import PRIOR, Control, controlled
-from graph.study.runners import VisitRunner, local_runner, server_runner
+from graph.study.runners import VisitRunner, check_world, local_runner, server_runner
 from graph.study.schedule import Phase, phases, visitors
 from graph.study.settings import MEMORY, TRAIN, Cell, StudySettings
 from graph.study.visit_log import VisitLog
@@ -32,6 +32,7 @@ from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.base import OraclePolicy, Policy
 from sim.policies.rollout import play
+from sim.world import World
 
 CELLS, VISITS = "cells", "visits.jsonl"
 # Modules that the fork server imports for the workers.
@@ -44,6 +45,8 @@ class Work(NamedTuple):
     """Data that the worker processes of a study receive."""
 
     settings: StudySettings
+    checksum: str
+    """Checksum of the world that the study started with."""
     folder: Path
     """Working folder of the study."""
     concurrency: int
@@ -174,9 +177,15 @@ def _run_cell(cell: Cell, work: Work) -> list[dict[str, Any]]:
         raise BillpError(f"{cell.name}, seed {cell.seed}: {type(error).__name__}: {error}") from None
 
 
+def _world_of(work: Work) -> World:
+    world = load_world(work.settings.world)
+    check_world(work.settings.world, work.checksum)
+    return world
+
+
 def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     settings = work.settings
-    world = load_world(settings.world)
+    world = _world_of(work)
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
     policies: dict[str, tuple[Control, Policy | OraclePolicy]] = {settings.test_split: ("full", policy)}
     if PRIOR in settings.memory and has_prior(cell.variant):
@@ -199,7 +208,7 @@ async def run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     log = VisitLog(folder / VISITS)
     lines = []
-    world = load_world(work.settings.world)
+    world = _world_of(work)
     for phase in phases(world, work.settings, cell.seed, VARIANTS[cell.variant].remembers):
         # All visits may be finished while the records of the last ones are not yet written.
         ended = folder / f"{phase.name or TRAIN}.ended"
@@ -251,5 +260,10 @@ def _runner(cell: Cell, phase: Phase, work: Work) -> AbstractAsyncContextManager
     space = work.settings.context.space or work.settings.world
     checkpoints = work.folder / CELLS / str(cell) / CHECKPOINTS
     return local_runner(
-        work.settings.world, cell.variant, space, checkpoints=checkpoints, memory=work.folder / "memory" / name
+        work.settings.world,
+        work.checksum,
+        cell.variant,
+        space,
+        checkpoints=checkpoints,
+        memory=work.folder / "memory" / name,
     )

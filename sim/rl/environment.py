@@ -1,6 +1,7 @@
 """Gymnasium environment: visits of a world for reinforcement learning; importing the module registers it."""
 
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,12 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         """
         if self._user is None:
             raise BadInputError("no visit is running: call reset() first, and again after each visit")
-        if not 0 <= action < len(self._ids):
-            raise BadInputError(f"there is no action {action}; positions run from 0 to {len(self._ids) - 1}")
-        position = int(action)
+        try:
+            position = index(action)
+        except TypeError as error:
+            raise BadInputError(f"the action {action} is no whole number: give the position of an item") from error
+        if not 0 <= position < len(self._ids):
+            raise BadInputError(f"there is no action {position}; positions run from 0 to {len(self._ids) - 1}")
         recent = [self._ids[one] for one in self._positions[-WINDOW:]]
         reaction = self._user.react(self._ids[position], recent)
         self._positions.append(position)

@@ -61,6 +61,15 @@ class _WorldManifest(BaseModel):
     files: dict[str, str]
 
 
+def world_checksum(path: Path) -> str:
+    """Return the checksum of a saved world: of its manifest, which has those of all other files.
+
+    Raises:
+        OSError: There is no world in the folder.
+    """
+    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+
+
 def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
     """Write a world into the folder `path`, completely or not at all; an existing world is replaced.
 

@@ -14,6 +14,7 @@ import pytest
 
 from graph.study.settings import StudySettings, cells_of
 from graph.study.workers import Work, run_cells
+from sim.world.storage import world_checksum
 from tests.commands import ROOT, billp_process
 from tests.processes import run
 
@@ -108,7 +109,8 @@ def test_the_results_of_a_study_do_not_wait_for_its_traces(
     for name, value in tracing_to(absent).items():
         monkeypatch.setenv(name, value)
     settings = StudySettings(world="tiny", variants=["act_only"], train=0, test=1, seeds=1, max_steps=2)
-    work = Work(settings, tmp_path, 1, "", "", None, 0.0, False)
+    checksum = world_checksum(home / "worlds" / "tiny")
+    work = Work(settings, checksum, tmp_path, 1, "", "", None, 0.0, False)
     others = {*multiprocessing.active_children()}
     visits = dict(run_cells(cells_of(settings), work, 1, lambda *_: None))
     waiting = {*multiprocessing.active_children()} - others

@@ -13,6 +13,7 @@ from graph.study.workers import Work, run_agent
 from memory.embeddings import shared_embeddings
 from memory.records import Record
 from memory.store import ChromaStore
+from sim.world.storage import world_checksum
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +47,10 @@ def test_what_the_last_visits_taught_is_written_when_it_goes_on(
                 found[one.name] = [(item.place, item.value) for item in store.records()]
         return found
 
+    checksum = world_checksum(home / "worlds" / "tiny")
+
     def run(folder: Path) -> None:
-        asyncio.run(run_agent(Cell("billp", 0), Work(settings, folder, 2, "", "", None, 0.0, False)))
+        asyncio.run(run_agent(Cell("billp", 0), Work(settings, checksum, folder, 2, "", "", None, 0.0, False)))
 
     run(tmp_path / "whole")
     calls, whole = written, memories(tmp_path / "whole")

@@ -241,6 +241,9 @@ def test_a_step_needs_a_visit_and_an_item(world: World) -> None:
     for action in (-1, len(world.catalogue)):
         with pytest.raises(BadInputError, match="positions run from 0"):
             env.step(np.int64(action))
+    for odd in (2.5, np.float64(2), "2", None):
+        with pytest.raises(BadInputError, match="no whole number"):
+            env.step(odd)  # type: ignore[arg-type]
     env.step(np.int64(0))
     with pytest.raises(BadInputError, match="after each visit"):
         env.step(np.int64(1))
