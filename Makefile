@@ -60,7 +60,7 @@ $(WEIGHTS): | $(BIN)/pip
 
 demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key needed).
 	$(BIN)/billp world build movielens
-	$(BIN)/billp study --world movielens --train 40 --test 40 --cohort 10 --out demo
+	$(BIN)/billp study --world movielens --train 40 --test 40 --out demo
 
 # By files, because the tests of a file share fixtures; with few processes, because some tests start servers. In the order
 # of their folders: the longest files have few tests, and would come last, for one process alone.

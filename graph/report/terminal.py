@@ -20,7 +20,8 @@ def results_table(results: Mapping[str, Any]) -> Table:
     table = Table(
         title=(
             f"{first['visits']} visits of {first['split']} users in the world {results['world']}, "
-            f"after {results['settings']['train']} train visits. Model: {results['model']}."
+            f"after {results['settings']['train']} train visits in cohorts of {results['settings']['cohort']}. "
+            f"Model: {results['model']}."
         ),
         title_justify="left",
         caption=" ".join([f"ended: {' / '.join(ends)} (at the limit).", *_remarks(results), results["note"]]),

@@ -47,7 +47,7 @@ class StudySettings(BaseModel):
     """Number of users visited after training."""
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     """Number of seeds; each has its own memory."""
-    cohort: int = Field(20, ge=1)
+    cohort: int = Field(10, ge=1)
     """Visits per cohort: records are written when the cohort ends."""
     max_steps: int = Field(100, ge=1, le=2_000)
     """Maximum rounds of a visit."""
