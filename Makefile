@@ -65,7 +65,7 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 # By files, because the tests of a file share fixtures; with few processes, because some tests start servers. In the order
 # of their folders: the longest files have few tests, and would come last, for one process alone.
 ORDER ?= -p no:randomly
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ORDER)
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ORDER)
 test: $(VENV)/.dev lint ## Run lint, types and the quick tests (6 minutes on two cores).
 	$(PYTEST) -m "not slow" $(ARGS)
 

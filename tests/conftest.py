@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         end_with_parent()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of test processes: one more than cores, since some tests wait for servers; at most four."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the inherited tests that take long."""
     for item in items:
