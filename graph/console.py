@@ -42,7 +42,7 @@ def show_any_text() -> None:
     # The next file that is opened would get the number of a closed stream, and output of libraries.
     sys.stdout, sys.stderr = (
         open(os.devnull, "w") if stream is None else stream for stream in (sys.stdout, sys.stderr)
-    )  # noqa: SIM115
+    )
     codecs.register_error(READABLE, _readable)
     codecs.register(_readable_ascii)
     for stream in (sys.stdout, sys.stderr):

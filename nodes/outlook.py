@@ -23,8 +23,8 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     """Shortlist the items with the highest (1 - risk)(predicted rating + value of the rounds ahead).
 
     The risk that the user leaves is learned from all experiences that the visit may recall, unless the setting
-    `leave_risk` keeps it at its prior. A share of a study's
-    training visits gets random items instead, because an item that is never tried teaches nothing.
+    `leave_risk` keeps it at its prior. A share of a study's training visits gets random items instead, because an item
+    that is never tried teaches nothing.
     """
     context = settings(runtime)
     # With `choices=free` the Actor gets no candidates.

@@ -36,7 +36,7 @@ def study_command(
     model: ModelOption = "rules",
     train: Annotated[int, typer.Option(min=0, help="Number of train visits for each variant and seed.")] = 40,
     test: Annotated[int, typer.Option(min=1, help="Number of users visited after training.")] = 40,
-    seeds: Annotated[int, typer.Option(min=1, max=1_000, help="Number of seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 1,000 at most.")] = 1,
     cohort: Annotated[int, typer.Option(min=1, help="Number of train visits after which records are written.")] = 10,
     max_steps: MaxStepsOption = 100,
     rl_steps: Annotated[

@@ -66,7 +66,7 @@ def ids(store: ChromaStore, kind: str = "lessons") -> list[str]:
     return sorted(one.value["visit"] for one in store.records((kind,)))
 
 
-def wired(node: Any, *more: Any) -> StateGraph[Any, Any, Any, Any]:
+def wired(node: Any, *more: Any) -> Any:
     """Return a graph with these nodes one after the other."""
     builder: Any = StateGraph(Parent)
     names = [f"visit{number}" for number in range(1 + len(more))]
@@ -74,10 +74,10 @@ def wired(node: Any, *more: Any) -> StateGraph[Any, Any, Any, Any]:
         builder.add_node(name, one)
     for source, target in zip([START, *names], [*names, END], strict=True):
         builder.add_edge(source, target)
-    return builder  # type: ignore[no-any-return]
+    return builder
 
 
-def looped(times: int = 3, graph: Any = EPISODE) -> StateGraph[Any, Any, Any, Any]:
+def looped(times: int = 3, graph: Any = EPISODE) -> Any:
     """Return a graph with the visit as a node that runs several times."""
     builder: Any = StateGraph(Parent)
     builder.add_node("visit", graph)
@@ -85,15 +85,15 @@ def looped(times: int = 3, graph: Any = EPISODE) -> StateGraph[Any, Any, Any, An
     builder.add_edge(START, "visit")
     builder.add_edge("visit", "count")
     builder.add_conditional_edges("count", lambda state: "visit" if state["visits"] % times else END, ["visit", END])
-    return builder  # type: ignore[no-any-return]
+    return builder
 
 
-def sent(graph: Any, given: Callable[[], list[dict[str, Any]]]) -> StateGraph[Any, Any, Any, Any]:
+def sent(graph: Any, given: Callable[[], list[dict[str, Any]]]) -> Any:
     """Return a graph that runs a visit for each input, all at once."""
     builder: Any = StateGraph(Parent)
     builder.add_node("visit", graph)
     builder.add_conditional_edges(START, lambda _: [Send("visit", one) for one in given()], ["visit"])
-    return builder  # type: ignore[no-any-return]
+    return builder
 
 
 async def in_a_node(_: Parent) -> dict[str, Any]:
@@ -114,7 +114,7 @@ async def recommended(user_id: str) -> str:
     return str(visit["length"])
 
 
-def agent(called: BaseTool, **arguments: Any) -> StateGraph[Any, Any, Any, Any]:
+def agent(called: BaseTool, **arguments: Any) -> Any:
     """Return an agent whose model calls the tool twice in one message and once in the next."""
     calls = [{"name": called.name, "args": arguments, "id": str(number)} for number in range(3)]
     model = GenericFakeChatModel(
@@ -128,7 +128,7 @@ def agent(called: BaseTool, **arguments: Any) -> StateGraph[Any, Any, Any, Any]:
         "model", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END]
     )
     builder.add_edge("tools", "model")
-    return builder  # type: ignore[no-any-return]
+    return builder
 
 
 WAYS: dict[str, tuple[Callable[[], StateGraph[Any, Any, Any, Any]], int]] = {
