@@ -88,7 +88,8 @@ class Connection:
         with chroma_calls(self):
             while page := self.client.list_collections(limit=100, offset=len(names)):
                 names.extend(collection.name for collection in page)
-        return [name for name in names if name.startswith(self.prefix)]
+        # A collection made meanwhile moves others to the next page, which then names them again.
+        return [name for name in dict.fromkeys(names) if name.startswith(self.prefix)]
 
     def table(self, name: str) -> "Table | None":
         """Return the collection of this name. None if missing.

@@ -1,16 +1,14 @@
 """Invalid calls and foreign rows: the error names the caller's mistake, on every kind of store."""
 
+import sys
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import chromadb
 import numpy as np
 import pytest
-from chromadb.config import Settings
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
@@ -25,6 +23,8 @@ from langgraph.store.base import (
 
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
 from memory.store import ChromaStore
+from tests import processes
+from tests.commands import ROOT
 from tests.stores import DIMENSION, OURS, Clock, FakeEmbeddings, chroma
 from tests.waiting import PATIENCE
 
@@ -230,26 +230,51 @@ def test_vectors_that_do_not_fit_are_refused(given: Any) -> None:
         store.put(PLACE, "k", {"x": "red"}, index=["x"])
 
 
-def test_a_store_in_memory_beside_another_client_in_memory_is_refused_in_one_line() -> None:
-    with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):  # type: ignore[attr-defined]
-        with pytest.raises(BadStoreError, match="name a folder") as caught:
-            chroma()
-        assert "\n" not in str(caught.value)
+BESIDE_ANOTHER = """
+import chromadb
+from chromadb.config import Settings
+from memory.chroma.errors import BadStoreError
+from tests.stores import chroma
+
+with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):
+    try:
+        chroma()
+    except BadStoreError as error:
+        print(error)
+with chroma() as store:
+    store.put(("user", "1"), "k", {})
+"""
+BY_MANY_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+import chromadb
+from chromadb.config import Settings
+from tests.stores import chroma
+
+def use(_):
     with chroma() as store:
-        store.put(PLACE, "k", {})
+        store.put(("user", "1"), "k", {})
+        return store.get(("user", "1"), "k")
+
+with ThreadPoolExecutor(3) as threads:
+    assert all(threads.map(use, range(60)))
+# No client is left, so Chroma takes other settings.
+with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):
+    print("none left")
+"""
+
+
+def alone(code: str) -> list[str]:
+    """Run code in a process of its own, in which no test has a client of Chroma open; return the lines it prints."""
+    return processes.run([sys.executable, "-c", code], cwd=ROOT, check=True).stdout.splitlines()
+
+
+def test_a_store_in_memory_beside_another_client_in_memory_is_refused_in_one_line() -> None:
+    (line,) = alone(BESIDE_ANOTHER)
+    assert "name a folder" in line
 
 
 def test_stores_in_memory_may_be_opened_and_closed_by_many_threads() -> None:
-    def use(_: int) -> Any:
-        with chroma() as store:
-            store.put(PLACE, "k", {})
-            return store.get(PLACE, "k")
-
-    with ThreadPoolExecutor(3) as threads:
-        assert all(threads.map(use, range(60)))
-    # No client is left, so Chroma takes other settings.
-    with chromadb.EphemeralClient(settings=Settings(anonymized_telemetry=True)):  # type: ignore[attr-defined]
-        pass
+    assert alone(BY_MANY_THREADS) == ["none left"]
 
 
 def test_closing_ends_a_sweep_that_is_under_way(
