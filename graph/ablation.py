@@ -1,10 +1,11 @@
 """Ablation: the parts of the agent, the setting that switches each off, and the worth of a part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from nodes.context import Context
 from sim.errors import BadInputError
+from sim.metrics.summary import PairedDifference
 
 Part = Literal["lessons", "experiences", "values", "shortlist", "outlook", "freshness", "categories"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -43,16 +44,15 @@ def named(variant: str, part: Part | None) -> str:
     return variant if part is None else f"{variant} without {part}"
 
 
-def part_worth(minus_full: float, interval: Sequence[float]) -> tuple[float, float, float]:
-    """Return the worth of a part with its bounds: the reward gained by having the part.
+def part_worth(minus_full: PairedDifference) -> tuple[float, list[float] | None]:
+    """Return the worth of a part with its interval, if any: the reward gained by having the part.
 
     Args:
         minus_full: Reward of the agent without the part minus the reward of the whole agent.
-        interval: Bounds of that difference.
     """
-    low, high = interval
     # Subtract from 0, because negating 0.0 would give -0.0.
-    return 0.0 - minus_full, 0.0 - high, 0.0 - low
+    interval = minus_full["ci"] and [0.0 - bound for bound in reversed(minus_full["ci"])]
+    return 0.0 - minus_full["difference"], interval
 
 
 def check_whole(context: Context) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from graph.report.schema import Row, best_rule
+from sim.metrics.bootstrap import FEWEST_USERS
 from sim.metrics.summary import PairedDifference
 
 
@@ -43,11 +44,25 @@ def with_interval(value: float | None, interval: Sequence[float] | None, digits:
     return f"{value:,.{digits}f} ({low:,.{bounds}f} to {high:,.{bounds}f})"
 
 
+def signed_with_interval(value: float, interval: Sequence[float] | None, bounds: int = 1) -> str:
+    """Return a difference with its sign and its interval as text."""
+    if interval is None:
+        return f"{value:+,.1f}"
+    low, high = interval
+    return f"{value:+,.1f} ({low:+,.{bounds}f} to {high:+,.{bounds}f})"
+
+
+def interval_note(seeds: int, rows: Sequence[Row]) -> str:
+    """Return what the intervals of a study are over, or why it has none."""
+    if any(row["total_reward_ci"] is None for row in rows):
+        return f"No intervals: they need {FEWEST_USERS} users."
+    if seeds == 1:
+        return "Intervals are over users; they say nothing about another training run (--seeds)."
+    return f"Intervals are over users and {seeds} training runs."
+
+
 def _difference(against: PairedDifference | None, bounds: int) -> str:
-    if against is None:
-        return ""
-    low, high = against["ci"]
-    return f"{against['difference']:+,.1f} ({low:+,.{bounds}f} to {high:+,.{bounds}f})"
+    return "" if against is None else signed_with_interval(against["difference"], against["ci"], bounds)
 
 
 def _critic(what: Literal["auc", "rank_correlation"]) -> Callable[[Row, int], str]:
@@ -66,7 +81,7 @@ _COLUMNS = (
     Column(
         "total reward",
         lambda row, bounds: with_interval(row["total_reward"], row["total_reward_ci"], bounds=bounds),
-        "summed over a visit without the round after which the user left; intervals by bootstrap over users.",
+        "summed over a visit without the round after which the user left.",
         "(95% interval)",
     ),
     Column(

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.ablation import MEANING, part_worth, setting_of
-from graph.report.columns import PAGE_COLUMNS, shown_columns, with_interval
+from graph.report.columns import PAGE_COLUMNS, interval_note, shown_columns, signed_with_interval, with_interval
 from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
@@ -69,7 +69,7 @@ class ShownLessons(NamedTuple):
     shown: int
     most: LessonEffect | None
     enough: int
-    """Number of visits that both sides of `most` have at least."""
+    """Number of users that both sides of `most` have at least."""
     table: PageTable
 
 
@@ -116,6 +116,7 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
         study=study,
         first=first,
         columns=columns,
+        interval_note=interval_note(study["settings"]["seeds"], study["rows"]),
         results=PageTable(
             "Results of each variant",
             ["variant", *(column.heading for column in columns)],
@@ -153,7 +154,7 @@ def _worth(rows: Sequence[Row]) -> ShownWorth | None:
             part_of(row["without"], row["memory"]),
             row["without"],
             row,
-            part_worth(row["minus_full"]["difference"], row["minus_full"]["ci"]),
+            *part_worth(row["minus_full"]),
         )
         for row in rows
         if row["without"] is not None and row["minus_full"] is not None
@@ -162,18 +163,18 @@ def _worth(rows: Sequence[Row]) -> ShownWorth | None:
         return None
     return ShownWorth(
         MEANING,
-        draw_worth({name: (value, (low, high)) for name, _, _, (value, low, high) in measured}),
+        draw_worth({name: (value, interval) for name, _, _, value, interval in measured}),
         PageTable(
             "What each part is worth",
             ["part", "worth\n(95% interval)", "total reward without it\n(95% interval)", "switched off by"],
             [
                 [
                     name,
-                    f"{_signed(value)} ({_signed(low)} to {_signed(high)})",
+                    signed_with_interval(value, interval).replace("-", "−"),
                     with_interval(row["total_reward"], row["total_reward_ci"]),
                     setting_of(part),
                 ]
-                for name, part, row, (value, low, high) in measured
+                for name, part, row, value, interval in measured
             ],
         ),
     )

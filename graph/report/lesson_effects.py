@@ -8,7 +8,7 @@ import numpy as np
 from graph.report.schema import ShownStep, ShownVisit
 from sim.leave import WINDOW
 
-# Minimum number of visits on each side for a comparison.
+# Minimum number of users on each side for a comparison.
 ENOUGH = 5
 
 
@@ -16,6 +16,7 @@ class VisitGroup(NamedTuple):
     """Statistics of a group of visits: means over visits, None if no visit has the value."""
 
     visits: int
+    users: int
     total_reward: float | None
     distance: float | None
     """Mean distance of a recommendation to the nearest of the four before it."""
@@ -40,6 +41,7 @@ class LessonEffect(NamedTuple):
 
 
 class _VisitFigures(NamedTuple):
+    user_id: str
     lessons: frozenset[str]
     total_reward: float
     distance: float | None
@@ -65,13 +67,14 @@ def recalled_lessons(visits: Iterable[ShownVisit]) -> list[LessonEffect]:
 
 
 def most_telling(lessons: Iterable[LessonEffect]) -> LessonEffect | None:
-    """Return the lesson with the largest difference in total reward, among lessons with enough visits on both sides."""
-    enough = [one for one in lessons if min(one.by.visits, one.others.visits) >= ENOUGH]
+    """Return the lesson with the largest difference in total reward, among lessons with enough users on both sides."""
+    enough = [one for one in lessons if min(one.by.users, one.others.users) >= ENOUGH]
     return max(enough, key=lambda one: abs(one.difference or 0.0), default=None)
 
 
 def _figures(visit: ShownVisit) -> _VisitFigures:
     return _VisitFigures(
+        visit["user_id"],
         frozenset(lesson["text"] for lesson in visit["lessons"]),
         visit["total_reward"],
         _mean([step["distance"] for step in visit["steps"]]),
@@ -87,6 +90,7 @@ def _new_genres(steps: Sequence[ShownStep], position: int) -> float:
 def _kind(seen: Sequence[_VisitFigures]) -> VisitGroup:
     return VisitGroup(
         len(seen),
+        len({one.user_id for one in seen}),
         _mean([one.total_reward for one in seen]),
         _mean([one.distance for one in seen]),
         _mean([one.new_genres for one in seen]),

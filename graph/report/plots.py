@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from graph.report.columns import signed_with_interval
 from graph.report.schema import CurvePoint, ShownStep
 from sim.metrics.calibration import ReliabilityBin
 from sim.metrics.summary import LeaveReasons
@@ -146,9 +147,11 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
                 # An agent at its prior learns nothing, so its line is level.
                 points = [points[0], {**points[0], "train_visits": last}]
             visits = [point["train_visits"] for point in points]
-            low, high = zip(*(point["total_reward_ci"] for point in points), strict=True)
             line = _line(axes, number, variant, visits, [point["total_reward"] for point in points])
-            axes.fill_between(visits, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            intervals = [point["total_reward_ci"] for point in points if point["total_reward_ci"] is not None]
+            if len(intervals) == len(points):
+                low, high = zip(*intervals, strict=True)
+                axes.fill_between(visits, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel="train visits", ylabel="total reward (mean, 95% interval)", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend_above(axes, 3)
@@ -161,18 +164,20 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
     return _picture("curves", draw, f"Learning curves. {'; '.join(texts)}.", 9)
 
 
-def draw_worth(parts: Mapping[str, tuple[float, tuple[float, float]]]) -> Picture:
-    """Draw the worth of each part of the agent, with its interval."""
+def draw_worth(parts: Mapping[str, tuple[float, Sequence[float] | None]]) -> Picture:
+    """Draw the worth of each part of the agent, with its interval, if any."""
 
     def draw(axes: Axes) -> None:
         for line, (value, interval) in enumerate(parts.values()):
-            axes.hlines(line, *interval, color=BLUE, linewidth=2)
+            if interval is not None:
+                low, high = interval
+                axes.hlines(line, low, high, color=BLUE, linewidth=2)
             axes.plot(value, line, color=BLUE, marker="D", ms=5)
         axes.axvline(0, color=FAINT, linestyle="--")
         _name_lines(axes, list(parts), first=0)
         axes.set(xlabel="total reward with it less that without (95% interval)")
 
-    texts = [f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, (value, (low, high)) in parts.items()]
+    texts = [f"{name} {signed_with_interval(value, interval)}" for name, (value, interval) in parts.items()]
     return _picture("worth", draw, f"What each part of the agent is worth. {'; '.join(texts)}.", len(parts) + 1)
 
 

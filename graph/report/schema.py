@@ -24,7 +24,7 @@ class CurvePoint(TypedDict):
 
     train_visits: int
     total_reward: float
-    total_reward_ci: list[float]
+    total_reward_ci: list[float] | None
 
 
 class Return(TypedDict):
@@ -33,7 +33,7 @@ class Return(TypedDict):
     recall: str
     visit: int
     total_reward: float
-    total_reward_ci: list[float]
+    total_reward_ci: list[float] | None
 
 
 class Row(Summary, Variety):

@@ -7,7 +7,15 @@ from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, part_worth, setting_of
-from graph.report.columns import COMPARISON_COLUMNS, DETAIL_COLUMNS, MAIN_COLUMNS, Column, shown_columns
+from graph.report.columns import (
+    COMPARISON_COLUMNS,
+    DETAIL_COLUMNS,
+    MAIN_COLUMNS,
+    Column,
+    interval_note,
+    shown_columns,
+    signed_with_interval,
+)
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -111,12 +119,12 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
     table.add_column("total reward\nwithout it", justify="right", no_wrap=True)
     table.add_column("worth\n(95% interval)", justify="right", no_wrap=True)
     for row in rows:
-        is_worth, low, high = part_worth(row["minus_full"]["difference"], row["minus_full"]["ci"])
+        worth, interval = part_worth(row["minus_full"])
         table.add_row(
             part_of(row["without"], row["memory"]),
             setting_of(row["without"]),
             f"{row['total_reward']:.1f}",
-            f"{is_worth:+.1f} ({low:+.0f} to {high:+.0f})",
+            signed_with_interval(worth, interval, 0),
         )
     return table
 
@@ -145,8 +153,9 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return remarks on the results: failed visits, tuning and training, learning at test time, and total cost."""
-    remarks = [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
+    """Return remarks on the results: intervals, failed visits, tuning, training, learning at test time, cost."""
+    remarks = [interval_note(results["settings"]["seeds"], results["rows"])]
+    remarks += [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
     if tuned:
         remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")

@@ -5,7 +5,8 @@ user stays or leaves. The same holds for `risk`, the leave-risk model's probabil
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from typing_extensions import TypedDict
 
 from sim.arrays import Doubles, Positions
 from sim.errors import BadInputError
-from sim.metrics.bootstrap import LEVEL, percentiles, resamples
+from sim.metrics.bootstrap import LEVEL, interval
 
 # Number of groups of similar predictions, with about equally many steps in each.
 GROUPS = 8
@@ -52,6 +53,7 @@ class _JudgedVisit(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     user_id: str
+    seed: int = 0
     steps: list[_JudgedStep]
 
 
@@ -59,6 +61,7 @@ _VISITS = TypeAdapter(list[_JudgedVisit], config=ConfigDict(from_attributes=True
 
 
 class _Judged(NamedTuple):
+    seed: int
     user_id: str
     value: float
     left: bool
@@ -74,7 +77,8 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     limit.
 
     Args:
-        visits: Mappings or objects with `user_id` and `steps`, each step with `next_value`, `reward` and `left`.
+        visits: Mappings or objects with `user_id`, `steps`, each step with `next_value`, `reward` and `left`, and
+            `seed`, the number of the training run, 0 if missing.
         gamma: Discount factor.
         reward_offset: Number subtracted from each reward.
 
@@ -82,16 +86,16 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
         `auc` compares each step at which a user left with each step at which a user stayed: the share of pairs in which
         the leaving step has the lower value (0.5 is chance). Ties count half. None if there are no such pairs.
         `rank_correlation` is Spearman's correlation between value and return, with averaged ranks for ties. None if
-        either is constant. Each comes with its 95% percentile bootstrap interval over users; resamples in which it is
-        None are left out. `steps` counts the steps with a value. The result is None if no step has a value, as in a
-        study without a Critic.
+        either is constant. Each comes with its 95% interval of `sim.metrics.bootstrap`, over users and training runs;
+        resamples in which it is None are left out. `steps` counts the steps with a value. The result is None if no step
+        has a value, as in a study without a Critic.
 
     Raises:
         BadInputError: A visit lacks a field.
     """
     checked = _checked(visits)
     judged = [
-        _Judged(visit.user_id, step.next_value, step.left, to_come)
+        _Judged(visit.seed, visit.user_id, step.next_value, step.left, to_come)
         for visit in checked
         for step, to_come in zip(visit.steps, returns_to_come(visit.steps, gamma, reward_offset), strict=True)
         if step.next_value is not None
@@ -102,11 +106,9 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     leaving = _Leaving(values, np.array([one.left for one in judged]))
     known = [row for row, one in enumerate(judged) if one.to_come is not None]
     ranking = _Ranking(values[known], np.array([judged[row].to_come for row in known], dtype=np.float64))
-    names = sorted({one.user_id for one in judged})
-    numbers = {name: number for number, name in enumerate(names)}
-    users = np.array([numbers[one.user_id] for one in judged], dtype=np.intp)
-    auc, auc_ci = _with_interval(leaving, users, len(names))
-    correlation, correlation_ci = _with_interval(ranking, users[known], len(names))
+    runs, users = _numbered([one.seed for one in judged]), _numbered([one.user_id for one in judged])
+    auc, auc_ci = _with_interval(leaving, runs, users)
+    correlation, correlation_ci = _with_interval(ranking, runs, users, known)
     return PredictionQuality(
         steps=len(judged),
         auc=auc,
@@ -126,27 +128,41 @@ def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
         Up to eight groups of about equally many steps, by risk. `risk` is the mean risk of the group, `left` the share
         of its steps at which the user left, `left_ci` Wilson's 95% interval of that share. All other intervals use the
         bootstrap over users, but for a group in which every user stayed it would have width 0. Wilson's interval treats
-        steps as independent; that is nearly right, because a user leaves a visit only once. None if no step has a risk,
-        as in a study without a leave-risk model.
+        steps as independent; that is nearly right, because a user leaves a visit only once. A user's visits in several
+        training runs count as one. None if no step has a risk, as in a study without a leave-risk model.
 
     Raises:
         BadInputError: A visit lacks a field.
     """
-    predicted = [(step.risk, step.left) for visit in _checked(visits) for step in visit.steps if step.risk is not None]
+    checked = _checked(visits)
+    predicted = [(step.risk, step.left) for visit in checked for step in visit.steps if step.risk is not None]
     if not predicted:
         return None
+    visits_a_user = len(checked) / len({visit.user_id for visit in checked})
     risks, left = np.array([risk for risk, _ in predicted]), np.array([left for _, left in predicted])
     groups = quantile_groups(risks)
-    return [_reliability(risks[groups == one], left[groups == one]) for one in np.unique(groups)]
+    return [_reliability(risks[groups == one], left[groups == one], visits_a_user) for one in np.unique(groups)]
 
 
-def _reliability(risks: Doubles, left: NDArray[np.bool_]) -> ReliabilityBin:
-    from scipy.stats import binomtest  # Imported here: it takes a second, which would delay every command.
-
-    low, high = binomtest(int(left.sum()), len(left)).proportion_ci(LEVEL, "wilson")
+def _reliability(risks: Doubles, left: NDArray[np.bool_], visits_a_user: float) -> ReliabilityBin:
+    share = float(left.mean())
     return ReliabilityBin(
-        risk=float(risks.mean()), left=float(left.mean()), left_ci=[float(low), float(high)], rounds=len(left)
+        risk=float(risks.mean()), left=share, left_ci=wilson(share, len(left) / visits_a_user), rounds=len(left)
     )
+
+
+def wilson(share: float, count: float) -> list[float]:
+    """Return Wilson's 95% interval of a share (Journal of the American Statistical Association 1927).
+
+    Args:
+        share: Observed share, 0 to 1.
+        count: Number of independent observations, above 0; it need not be whole.
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = share + z**2 / (2 * count)
+    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    low, high = ((middle + side * half) / (1 + z**2 / count) for side in (-1, 1))
+    return [max(low, 0.0), min(high, 1.0)]
 
 
 def quantile_groups(values: Doubles) -> Positions:
@@ -177,6 +193,8 @@ def returns_to_come(steps: Sequence[_JudgedStep], gamma: float, reward_offset: f
 class _Leaving:
     """AUC of low values as a sign of leaving, with a weight for each step."""
 
+    bounds = (0.0, 1.0)
+
     def __init__(self, values: Doubles, left: NDArray[np.bool_]) -> None:
         self._groups = _groups(-values)
         self._left = left
@@ -191,6 +209,8 @@ class _Leaving:
 
 class _Ranking:
     """Spearman's rank correlation, with a weight for each step."""
+
+    bounds = (-1.0, 1.0)
 
     def __init__(self, a: Doubles, b: Doubles) -> None:
         self._groups = (_groups(a), _groups(b))
@@ -215,16 +235,26 @@ def _ranks(groups: Positions, weights: Doubles) -> Doubles:
     return np.asarray(ranks - weights @ ranks / weights.sum(), dtype=np.float64)
 
 
+def _numbered(values: Sequence[Any]) -> Positions:
+    """Return the number of each value among the distinct values, in ascending order."""
+    return np.asarray(np.unique(np.array(values), return_inverse=True)[1], dtype=np.intp)
+
+
 def _with_interval(
-    what: _Leaving | _Ranking, users: Positions, n_users: int
+    what: _Leaving | _Ranking, runs: Positions, users: Positions, known: Sequence[int] | slice = slice(None)
 ) -> tuple[float | None, list[float] | None]:
-    measured = what.measure(np.ones(len(users)))
-    if measured is None:
+    """Return a statistic of the known steps and its interval; training runs and users count with all their steps."""
+    of_run, of_user = runs[known], users[known]
+
+    def measure(weights: Doubles, run: int | None) -> Doubles:
+        # A user drawn twice counts as two equal users.
+        chosen = np.ones(len(of_run)) if run is None else (of_run == run).astype(np.float64)
+        found = (what.measure(row[of_user] * chosen) for row in weights)
+        return np.array([np.nan if value is None else value for value in found])
+
+    n_users = int(users.max()) + 1
+    (measured,) = measure(np.ones((1, n_users)), None).tolist()
+    if np.isnan(measured):
         return None, None
-    # A user drawn twice counts as two equal users, so the number of draws per user describes a resample completely.
-    again = [
-        what.measure(np.bincount(drawn, minlength=n_users)[users].astype(np.float64))
-        for block in resamples(n_users)
-        for drawn in block
-    ]
-    return measured, percentiles([value for value in again if value is not None])
+    found = interval(measure, int(runs.max()) + 1, n_users)
+    return measured, None if found is None else np.clip(found, *what.bounds).tolist()

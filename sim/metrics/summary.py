@@ -1,11 +1,13 @@
-"""Study metrics: means over visits, with bootstrap intervals over users."""
+"""Study metrics: means over visits, with intervals over users and training runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
+from sim.arrays import Doubles
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 from sim.metrics.bootstrap import mean_interval
@@ -29,7 +31,7 @@ class Summary(TypedDict):
     length_with_exit: float
     mean_reward: float
     total_reward: float
-    total_reward_ci: list[float]
+    total_reward_ci: list[float] | None
     prompt_tokens_per_step: float
     cached_tokens_per_step: float
     completion_tokens_per_step: float
@@ -41,7 +43,7 @@ class PairedDifference(TypedDict):
     """Difference of two sets of visits by the same users; see `paired`."""
 
     difference: float
-    ci: list[float]
+    ci: list[float] | None
     users: int
 
 
@@ -58,6 +60,7 @@ class _VisitTotals(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     user_id: str
+    seed: int = 0
     length: int = Field(ge=0)
     length_with_exit: int = Field(ge=0)
     total_reward: float = Field(allow_inf_nan=False)
@@ -79,12 +82,12 @@ def summarize(visits: Iterable[object]) -> Summary:
 
     Args:
         visits: Mappings or objects with the fields of a VisitOutput (`user_id`, `length`, `length_with_exit`,
-            `total_reward`, `left`, `leave_reason`, `usage`).
+            `total_reward`, `left`, `leave_reason`, `usage`), and `seed`, the number of the training run, 0 if missing.
 
     Returns:
         `length`, `length_with_exit` and `total_reward` are means over visits. `mean_reward` is pooled: the sum of
         rewards over the sum of lengths, so that length x mean_reward = total_reward; 0 if all lengths are 0.
-        `total_reward_ci` is the 95% percentile bootstrap interval, with users resampled, not visits. Tokens and calls
+        `total_reward_ci` is the 95% interval of `sim.metrics.bootstrap`, over users and training runs. Tokens and calls
         are per step, including the step at which the user left. `leave_reasons` counts visits.
 
     Raises:
@@ -97,7 +100,7 @@ def summarize(visits: Iterable[object]) -> Summary:
     reasons = LeaveReasons(repeat=0, similar=0, disliked=0, chose=0, stayed=0)
     for visit in checked:
         reasons[visit.leave_reason or "stayed"] += 1
-    sums, counts = _by_user(checked)
+    _, sums, counts = _by_run_and_user(checked)
 
     def a_step(what: str) -> float:
         return sum(getattr(visit.usage, what) for visit in checked) / played if played else 0.0
@@ -108,7 +111,7 @@ def summarize(visits: Iterable[object]) -> Summary:
         length_with_exit=played / len(checked),
         mean_reward=float(rewards.sum()) / counted if counted else 0.0,
         total_reward=float(rewards.mean()),
-        total_reward_ci=mean_interval(np.array(list(sums.values())), np.array(list(counts.values()))),
+        total_reward_ci=mean_interval(sums, counts),
         prompt_tokens_per_step=a_step("prompt_tokens"),
         cached_tokens_per_step=a_step("cached_tokens"),
         completion_tokens_per_step=a_step("completion_tokens"),
@@ -125,11 +128,11 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
         b: Visits of the same users under another policy.
 
     Returns:
-        `difference` is a user's mean total reward in `a` minus that in `b`, as the mean over the users in both sets.
-        `ci` is its 95% percentile bootstrap interval over users. `users` counts the users in both sets.
+        `difference` is the mean total reward in `a` minus that in `b` of a user in a training run, as the mean over the
+        users and runs in both sets. `ci` is its 95% interval of `sim.metrics.bootstrap`. `users` counts the users.
 
     Raises:
-        BadInputError: A set is empty, a visit is invalid, or the sets have no user in common.
+        BadInputError: A set is empty, a visit is invalid, or the sets have no user in common in any training run.
 
     Examples:
         >>> def visit(user, reward):
@@ -138,16 +141,18 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
         >>> difference["difference"], difference["users"]
         (1.0, 2)
     """
-    means = []
-    for visits in (a, b):
-        sums, counts = _by_user(_check(visits))
-        means.append({user: sums[user] / counts[user] for user in sums})
-    common = sorted(means[0].keys() & means[1].keys())
+    tables = [_by_run_and_user(_check(visits)) for visits in (a, b)]
+    common = sorted(tables[0].pairs.keys() & tables[1].pairs.keys())
     if not common:
         raise BadInputError("the two sets of visits have no user in common; compare runs over the same users")
-    differences = np.array([means[0][user] - means[1][user] for user in common])
+    runs, users = (sorted({pair[place] for pair in common}) for place in (0, 1))
+    differences, counts = np.zeros((len(runs), len(users))), np.zeros((len(runs), len(users)))
+    for run, user in common:
+        means = [table.mean(run, user) for table in tables]
+        differences[runs.index(run), users.index(user)] = means[0] - means[1]
+        counts[runs.index(run), users.index(user)] = 1
     return PairedDifference(
-        difference=float(differences.mean()), ci=mean_interval(differences, np.ones(len(common))), users=len(common)
+        difference=float(differences.sum() / counts.sum()), ci=mean_interval(differences, counts), users=len(users)
     )
 
 
@@ -182,11 +187,29 @@ def _check(visits: Iterable[object]) -> list[_VisitTotals]:
     return checked
 
 
-def _by_user(visits: list[_VisitTotals]) -> tuple[dict[str, float], dict[str, int]]:
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    # Sorted, so that the resamples are the same for every order in which visits finish.
-    for visit in sorted(visits, key=lambda visit: visit.user_id):
-        sums[visit.user_id] = sums.get(visit.user_id, 0.0) + visit.total_reward
-        counts[visit.user_id] = counts.get(visit.user_id, 0) + 1
-    return sums, counts
+class _RewardTable(NamedTuple):
+    """Total rewards by training run and user, in a fixed order, so that visits may finish in any order."""
+
+    pairs: dict[tuple[int, str], tuple[int, int]]
+    """Row and column of each training run and user with visits."""
+    sums: Doubles
+    """Sum of the total rewards, shape (runs, users)."""
+    counts: Doubles
+    """Number of visits, shape (runs, users)."""
+
+    def mean(self, run: int, user: str) -> float:
+        """Return the mean total reward of a user's visits in a training run."""
+        place = self.pairs[run, user]
+        return float(self.sums[place] / self.counts[place])
+
+
+def _by_run_and_user(visits: Sequence[_VisitTotals]) -> _RewardTable:
+    runs = {run: row for row, run in enumerate(sorted({visit.seed for visit in visits}))}
+    users = {user: column for column, user in enumerate(sorted({visit.user_id for visit in visits}))}
+    table = _RewardTable({}, np.zeros((len(runs), len(users))), np.zeros((len(runs), len(users))))
+    # Sorted, so that sums are rounded in the same way for every order in which visits finish.
+    for visit in sorted(visits, key=lambda visit: (visit.seed, visit.user_id, visit.total_reward)):
+        place = table.pairs.setdefault((visit.seed, visit.user_id), (runs[visit.seed], users[visit.user_id]))
+        table.sums[place] += visit.total_reward
+        table.counts[place] += 1
+    return table

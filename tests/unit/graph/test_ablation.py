@@ -30,8 +30,10 @@ def test_parts_are_measured_whatever_else_is_set() -> None:
 
 
 def test_what_a_part_is_worth_is_what_is_missing_without_it() -> None:
-    assert part_worth(-3.0, (-5.0, 1.0)) == (3.0, -1.0, 5.0)
-    assert [f"{one:+.1f}" for one in part_worth(0.0, (0.0, 0.0))] == ["+0.0"] * 3
+    assert part_worth({"difference": -3.0, "ci": [-5.0, 1.0], "users": 12}) == (3.0, [-1.0, 5.0])
+    assert part_worth({"difference": 3.0, "ci": None, "users": 2}) == (-3.0, None)
+    value, interval = part_worth({"difference": 0.0, "ci": [0.0, 0.0], "users": 12})
+    assert [f"{one:+.1f}" for one in (value, *(interval or []))] == ["+0.0"] * 3
 
 
 def test_the_agent_with_all_parts_is_always_held_against_those_without_one() -> None:

@@ -168,6 +168,26 @@ def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
         assert absent not in text, absent
 
 
+def test_what_intervals_are_over_is_said_and_a_study_of_few_users_has_none() -> None:
+    one = study(row("billp"), row("random"))
+    assert "Intervals are over users; they say nothing about another training run" in words(report_page(one, VISITS))
+    one["settings"]["seeds"] = 3
+    assert "Intervals are over users and 3 training runs." in words(report_page(one, VISITS))
+    none: dict[str, Any] = {
+        "total_reward_ci": None,
+        "minus_billp": MEASURED["minus_billp"] | {"ci": None},
+        "curve": [{"cohorts": 0, "train_visits": 0, "total_reward": 11.5, "total_reward_ci": None}],
+        "critic": MEASURED["critic"] | {"auc_ci": None, "rank_correlation_ci": None},
+        "returning": [{"recall": "own", "visit": 2, "total_reward": 48.1, "total_reward_ci": None}],
+    }
+    part = row("billp_outlook", without="lessons", minus_full={"difference": 1.25, "ci": None, "users": 2}, **none)
+    page = report_page(study(row("billp_outlook", **none), part), [line("billp_outlook", 9.0)])
+    text = words(page)
+    assert "No intervals: they need 10 users." in text
+    assert "billp_outlook 7.0 −3.2 3.50" in text and "lessons −1.2 7.0 lessons_k=0" in text
+    assert "What each part of the agent is worth. lessons -1.2." in page
+
+
 def test_a_memory_that_was_changed_has_a_row_and_visits_of_its_own() -> None:
     changed = {"memory": "shuffled"}
     rows = [row("billp"), row("billp", total_reward=3.0, **changed), row("random")]

@@ -6,14 +6,16 @@ from graph.report.lesson_effects import VisitGroup, most_telling, recalled_lesso
 from graph.report.schema import ShownLesson, ShownStep, ShownVisit
 
 
-def visit(total: float, *lessons: str, variant: str = "billp", steps: list[ShownStep] | None = None) -> ShownVisit:
+def visit(
+    total: float, *lessons: str, variant: str = "billp", user: str = "1", steps: list[ShownStep] | None = None
+) -> ShownVisit:
     return ShownVisit(
         variant=variant,
         without=None,
         memory="full",
         split="dev",
         seed=0,
-        user_id="1",
+        user_id=user,
         length=1,
         total_reward=total,
         leave_reason=None,
@@ -55,13 +57,15 @@ def test_distance_and_new_genres_are_means_over_visits() -> None:
         step("A", distance=0.6),
     ]
     (found,) = recalled_lessons([visit(1, "far", steps=long), visit(3, "far", steps=[step("A")])])
-    assert found.by == VisitGroup(visits=2, total_reward=2.0, distance=0.6, new_genres=0.5)
-    assert found.others == VisitGroup(visits=0, total_reward=None, distance=None, new_genres=None)
+    assert found.by == VisitGroup(visits=2, users=1, total_reward=2.0, distance=0.6, new_genres=0.5)
+    assert found.others == VisitGroup(visits=0, users=0, total_reward=None, distance=None, new_genres=None)
 
 
-def test_a_difference_counts_only_with_enough_visits_on_both_sides() -> None:
-    few = [visit(1000, "rare", "often"), *[visit(10, "often") for _ in range(4)]]
-    many = [*few, *[visit(5) for _ in range(5)]]
+def test_a_difference_counts_only_with_enough_users_on_both_sides() -> None:
+    few = [visit(1000, "rare", "often"), *[visit(10, "often", user=str(user)) for user in range(2, 6)]]
+    many = [*few, *[visit(5, user=str(user)) for user in range(5)]]
     assert most_telling(recalled_lessons(few)) is None
+    # Five visits of one user are one user.
+    assert most_telling(recalled_lessons([*few, *[visit(5) for _ in range(5)]])) is None
     told = most_telling(recalled_lessons(many))
     assert told is not None and told.text == "often" and told.difference == 208 - 5

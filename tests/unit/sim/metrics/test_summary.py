@@ -50,17 +50,33 @@ def test_interval_covers_the_mean_and_is_the_same_each_time() -> None:
     rng = np.random.default_rng(5)
     visits = [visit(str(user), [float(rng.normal(40, 10))]) for user in range(100)]
     summary = summarize(visits)
-    low, high = summary["total_reward_ci"]
-    # 1.96 standard errors of 10 / sqrt(100) on each side.
+    low, high = summary["total_reward_ci"] or [0.0, 0.0]
+    # 1.98 standard errors of 10 / sqrt(100) on each side.
     assert low == pytest.approx(summary["total_reward"] - 1.96, abs=0.4)
     assert high == pytest.approx(summary["total_reward"] + 1.96, abs=0.4)
     assert summarize(reversed(visits)) == summary
 
 
 def test_users_not_visits_are_resampled() -> None:
-    # Ten visits by each of two users say no more about users than two visits do.
-    visits = [visit("a", [10.0]) for _ in range(10)] + [visit("b", [20.0]) for _ in range(10)]
-    assert summarize(visits)["total_reward_ci"] == [10.0, 20.0]
+    # Ten visits by each of twelve users say no more about users than one visit of each does.
+    once = [visit(str(user), [10.0 + user]) for user in range(12)]
+    assert summarize(once * 10)["total_reward_ci"] == pytest.approx(summarize(once)["total_reward_ci"])
+
+
+def test_two_training_runs_of_one_user_are_one_user() -> None:
+    once = [visit(str(user), [10.0 + user]) | {"seed": 0} for user in range(12)]
+    twice = once + [one | {"seed": 1} for one in once]
+    assert summarize(twice)["total_reward_ci"] == pytest.approx(summarize(once)["total_reward_ci"])
+    # Runs that differ from each other are a reason to trust the mean less.
+    apart = once + [visit(str(user), [30.0 + user]) | {"seed": 1} for user in range(12)]
+    low, high = summarize(apart)["total_reward_ci"] or [0.0, 0.0]
+    assert low < 15.5 and high > 35.5
+
+
+def test_fewer_than_ten_users_get_no_interval() -> None:
+    few = [visit(str(user), [10.0 + user]) for user in range(9)]
+    assert summarize(few)["total_reward_ci"] is None and paired(few, few)["ci"] is None
+    assert paired([*few, visit("9", [1.0])], [*few, visit("9", [1.0])])["ci"] == [0.0, 0.0]
 
 
 def test_objects_are_taken_as_well_as_mappings() -> None:
@@ -140,7 +156,15 @@ def test_paired_takes_the_mean_difference_over_common_users() -> None:
     result = paired(a, b)
     assert result["difference"] == pytest.approx(1.5)
     assert result["users"] == 2
-    assert result["ci"] == [-2.0, 5.0]
+
+
+def test_paired_compares_users_within_each_training_run() -> None:
+    # The first run is 100 better for all, in both sets, and the second has one user in one set only.
+    a = [visit(str(user), [5.0 + 100 * (seed == 0)]) | {"seed": seed} for seed in (0, 1) for user in range(10)]
+    b = [one | {"total_reward": one["total_reward"] - 2} for one in a[:-1]]
+    assert paired(a, b) == {"difference": pytest.approx(2.0), "ci": pytest.approx([2.0, 2.0]), "users": 10}
+    with pytest.raises(BadInputError, match="no user in common"):
+        paired(a[:10], b[10:])
 
 
 def test_pairing_removes_what_users_have_in_common() -> None:
