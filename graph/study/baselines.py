@@ -72,7 +72,7 @@ def policy_of(
     if isinstance(policy, Family):
         file = _tuned_file(folder, cell.variant)
         file.parent.mkdir(parents=True, exist_ok=True)
-        return policy.make(*tune_once(policy, world, file).parameters)
+        return policy.make(*tune_once(policy, world, file, max_steps=settings.max_steps).parameters)
     return policy
 
 

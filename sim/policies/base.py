@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.arrays import Mask
+from sim.arrays import Mask, Positions
 from sim.catalogue import Catalogue
 from sim.leave import WINDOW
 from sim.world import LogsModel, Split
@@ -28,6 +28,7 @@ class Knowledge:
         user: The user of the visit, with history.
         rng: Random generator of this visit only.
         ratings: The user's rewards in this visit so far, oldest first.
+        missing: Positions of items that this visit does not offer.
     """
 
     catalogue: Catalogue
@@ -35,6 +36,14 @@ class Knowledge:
     user: User
     rng: np.random.Generator
     ratings: list[float] = field(default_factory=list)
+    missing: Positions = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+
+    def fresh(self, recommended: Sequence[int]) -> Mask:
+        """Return a mask of the items to choose from: new to the visit, and not missing, if there are any."""
+        mask = fresh_items(len(self.catalogue), recommended)
+        offered = mask.copy()
+        offered[self.missing] = False
+        return offered if offered.any() else mask
 
 
 @runtime_checkable

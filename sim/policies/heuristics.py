@@ -19,8 +19,8 @@ class Random:
 
     def begin(self, knowledge: Knowledge) -> Choose:
         """Start a visit."""
-        n_items, rng = len(knowledge.catalogue), knowledge.rng
-        return lambda recommended: int(rng.choice(np.flatnonzero(fresh_items(n_items, recommended))))
+        rng = knowledge.rng
+        return lambda recommended: int(rng.choice(np.flatnonzero(knowledge.fresh(recommended))))
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Popular:
     def begin(self, knowledge: Knowledge) -> Choose:
         """Start a visit."""
         popularity = knowledge.logs.popularity.astype(np.float64)
-        return lambda recommended: best(popularity, fresh_items(len(popularity), recommended))
+        return lambda recommended: best(popularity, knowledge.fresh(recommended))
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Greedy:
     def begin(self, knowledge: Knowledge) -> Choose:
         """Start a visit."""
         predictions = knowledge.logs.predictions(knowledge.user.id)
-        return lambda recommended: best(predictions, fresh_items(len(predictions), recommended))
+        return lambda recommended: best(predictions, knowledge.fresh(recommended))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DiverseGreedy:
         distances = lru_cache(maxsize=WINDOW)(logs.distances)
 
         def choose(recommended: Sequence[int]) -> int:
-            fresh = fresh_items(len(predictions), recommended)
+            fresh = knowledge.fresh(recommended)
             if not recommended:
                 return best(predictions, fresh)
             nearest = _least(distances, recommended)
@@ -97,7 +97,7 @@ class GenreGreedy:
                 apart = np.sqrt(_least(by_vector, recommended)) * np.float32(self.vector_weight)
                 unlike = np.sqrt(_least(by_genre, recommended)) * np.float32(self.genre_weight)
                 scores = predictions + apart + unlike
-            return best(scores, fresh_items(len(predictions), recommended))
+            return best(scores, knowledge.fresh(recommended))
 
         return choose
 
@@ -127,7 +127,7 @@ class PopGreedy:
             scores = liked
             if recommended:
                 scores = liked + _least(distances, recommended) * np.float32(self.vector_weight)
-            return best(scores, fresh_items(len(liked), recommended))
+            return best(scores, knowledge.fresh(recommended))
 
         return choose
 

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.leave import WINDOW
-from sim.policies.base import Choose, Knowledge, best, fresh_items
-from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, expected_return, fit_leave_risk
+from sim.policies.base import Choose, Knowledge, best
+from sim.policies.leave_risk import (
+    PRIOR,
+    LeaveRiskModel,
+    PairFeatures,
+    RoundOutcome,
+    WeightPrior,
+    expected_return,
+    fit_leave_risk,
+)
 from sim.policies.rollout import VisitRecord, play
 from sim.world import World
 
@@ -30,7 +38,7 @@ class LeaveRiskPolicy:
             scores = rng.random(len(predictions))
             if self.outlook is not None:
                 scores = expected_return(self.outlook.risks(recommended[-WINDOW:], predictions), predictions)
-            return best(scores, fresh_items(len(predictions), recommended))
+            return best(scores, knowledge.fresh(recommended))
 
         return choose
 
@@ -43,6 +51,7 @@ def learn_leave_risk_policy(
     explore: float,
     seed: int = 0,
     max_steps: int = 100,
+    prior: WeightPrior = PRIOR,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[LeaveRiskPolicy, int]:
     """Learn a leave-risk policy from visits that the policy itself plays.
@@ -54,6 +63,7 @@ def learn_leave_risk_policy(
         explore: Share of visits that recommend random items; in the first cohort, all do.
         seed: Seed of the choice of exploring visits, and of their items.
         max_steps: Limit of a visit.
+        prior: Prior of the weights.
         progress: Called with the number of visits played.
 
     Returns:
@@ -64,13 +74,13 @@ def learn_leave_risk_policy(
     policy = nothing = LeaveRiskPolicy(None)
     for number, user_id in enumerate(users):
         if number and number % cohort == 0:
-            policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations))
+            policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior))
         chosen = nothing if rng.random() < explore else policy
         # The visit's number is part of the seed, so that a user's next visit draws other random items.
         visit = play(chosen, world, "train", user_id, seed=seed * 1_000_000 + number, max_steps=max_steps)
         observations += _observed(world, visit)
         progress(number + 1)
-    return LeaveRiskPolicy(fit_leave_risk(pairs, observations)), len(observations)
+    return LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior)), len(observations)
 
 
 def _observed(world: World, visit: VisitRecord) -> Iterator[RoundOutcome]:

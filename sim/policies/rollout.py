@@ -1,6 +1,9 @@
 """Rollout: one visit of a policy to a simulated user, and its record."""
 
+from dataclasses import replace
 from typing import TypedDict
+
+import numpy as np
 
 from sim.errors import BadInputError
 from sim.leave import WINDOW, LeaveReason
@@ -52,6 +55,7 @@ def play(
     *,
     seed: int = 0,
     max_steps: int = 100,
+    missing: float = 0.0,
 ) -> VisitRecord:
     """Play one visit of a user of the world.
 
@@ -62,6 +66,7 @@ def play(
         user_id: Id of the user.
         seed: Seed of the policy's draws, combined with the user's id, so that the order of visits does not matter.
         max_steps: Limit of the visit, at least 1; the visit ends here if the user still stays.
+        missing: Share of the catalogue, drawn by the seed, that the visit does not offer.
 
     Raises:
         BadInputError: The user is not in this split, or `max_steps` is below 1.
@@ -83,6 +88,9 @@ def play(
         )
     split = world.split(split_name)
     knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
+    if missing:
+        gone = knowledge.rng.random(len(world.catalogue)) < missing
+        knowledge = replace(knowledge, missing=np.flatnonzero(gone))
     choose = policy.begin_with_truth(split, user) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []

@@ -15,7 +15,7 @@ from sim.arrays import Floats
 from sim.atomic_files import atomic_folder
 from sim.errors import BadInputError
 from sim.leave import WINDOW
-from sim.policies.base import Choose, Knowledge, fresh_items
+from sim.policies.base import Choose, Knowledge
 from sim.rl.environment import Observation, Observer
 
 POLICY_MANIFEST, LAYERS = "policy.json", "layers.npz"
@@ -87,7 +87,7 @@ class NetworkPolicy:
         def choose(recommended: Sequence[int]) -> int:
             lately = slice(None, -WINDOW - 1, -1)
             observation = observer.observe(first_observation, recommended[lately], knowledge.ratings[lately])
-            return int(np.argmax(np.where(fresh_items(n_items, recommended), self.scores(observation), -np.inf)))
+            return int(np.argmax(np.where(knowledge.fresh(recommended), self.scores(observation), -np.inf)))
 
         return choose
 

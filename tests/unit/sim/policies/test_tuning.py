@@ -14,7 +14,7 @@ from sim.policies import POLICIES
 from sim.policies.base import Choose, Knowledge
 from sim.policies.heuristics import DiverseGreedy
 from sim.policies.rollout import play
-from sim.policies.tuning import DIVERSE_GREEDY, TUNING_USERS, Family, Tuned, tune, tune_once, tuned
+from sim.policies.tuning import DIVERSE_GREEDY, TUNING_USERS, VISITS_A_USER, Axis, Family, Tuned, tune, tune_once, tuned
 from sim.world import LogsModel, World
 from sim.world.data import ModelName
 from tests.unit.sim.policies.test_policies import Forbidden
@@ -52,12 +52,13 @@ def test_tuning_reads_train_users_and_the_train_table_only(
     assert asked == set(train)
     assert found == tune(FAMILIES[name], world)
     assert tuned(FAMILIES[name], world) == FAMILIES[name].make(*found.parameters)
-    assert found.visits == len(train) * np.prod([len(axis) for axis in FAMILIES[name].axes(world.logs, train)])
+    least = len(train) * np.prod([len(axis.values) for axis in FAMILIES[name].axes(world.logs, train)])
+    assert found.visits >= least and found.visits % len(train) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_what_is_tuned_collects_more_than_the_ends_of_its_grid(world: World, name: str) -> None:
+def test_what_is_tuned_collects_more_than_greedy(world: World, name: str) -> None:
     family = FAMILIES[name]
     users = world.split("train").users
 
@@ -66,8 +67,8 @@ def test_what_is_tuned_collects_more_than_the_ends_of_its_grid(world: World, nam
 
     axes = family.axes(world.logs, users)
     best = total(tune(family, world).parameters)
-    assert best > 1.5 * total([axis[0] for axis in axes])
-    assert best > total([0.0 for _ in axes])
+    # The first value of each parameter is that of `greedy`.
+    assert best > 1.5 * total([axis.values[0] for axis in axes])
 
 
 def test_the_unit_of_weights_is_that_of_the_world(world: World) -> None:
@@ -88,9 +89,10 @@ def test_the_unit_of_weights_is_that_of_the_world(world: World) -> None:
     for name in ("genre_greedy", "pop_greedy"):
         wide, narrow = (FAMILIES[name].axes(one, users) for one in (logs, Narrow()))
         for one, other in zip(wide, narrow, strict=True):
-            assert list(other) == pytest.approx([weight / 2 for weight in one])
+            assert other.values == pytest.approx([weight / 2 for weight in one.values])
+            assert other.further == pytest.approx([weight / 2 for weight in one.further])
     pairs = [logs.distance(a, b) for a in range(120) for b in range(a)]
-    by_root, by_distance = (FAMILIES[name].axes(logs, users)[0][0] for name in ("genre_greedy", "pop_greedy"))
+    by_root, by_distance = (FAMILIES[name].axes(logs, users)[0].values[1] for name in ("genre_greedy", "pop_greedy"))
     spread = np.mean([logs.predictions(user).std() for user in users])
     assert by_root == pytest.approx(spread / np.sqrt(np.mean(pairs)), rel=1e-3)
     assert by_distance == pytest.approx(spread / np.mean(pairs), rel=1e-3)
@@ -110,16 +112,51 @@ class Stub:
 def test_a_lucky_parameter_among_bad_ones_is_not_taken(world: World) -> None:
     rounds = [1, 8, 1, 5, 6, 5]
     users = world.split("train").users[:5]
-    alone = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: ([0.0, 1.0],))
-    assert tune(alone, world, users) == Tuned(parameters=(0.0,), visits=10)
-    family = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0],))
+    alone = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: (Axis((0.0, 1.0)),))
+    assert tune(alone, world, users) == Tuned(parameters=(0.0,), visits=20)
+    axis = Axis((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
+    family = Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: (axis,))
     lengths = [np.mean([play(family.make(at), world, "train", user)["length"] for user in users]) for at in (1, 4)]
     assert lengths[0] > lengths[1]
     assert tune(family, world, users).parameters[0] in (4.0, 5.0)
 
 
+def test_the_grid_goes_on_where_the_best_value_is_its_highest(world: World) -> None:
+    rounds = [1, 2, 3, 6, 9, 9, 1, 1]
+    users = world.split("train").users[:5]
+
+    def tuned_on(*values: float, further: tuple[float, ...]) -> Tuned:
+        axes = (Axis(values, further),)
+        return tune(Family(lambda place: Stub(rounds[int(place)]), lambda logs, users: axes), world, users)
+
+    # 0 to 2 rise, so 3, 4 and 5 are tried, and 6, beside which 5 is no longer the best; 7 is not tried.
+    assert tuned_on(0.0, 1.0, 2.0, further=(3.0, 4.0, 5.0, 6.0, 7.0)) == Tuned(parameters=(4.0,), visits=70)
+    # The grid ends where nothing further is known, and does not go on where the best is inside.
+    assert tuned_on(0.0, 1.0, 2.0, further=()) == Tuned(parameters=(2.0,), visits=30)
+    assert tuned_on(3.0, 4.0, 5.0, 6.0, 7.0, further=(0.0,)).visits == 50
+
+
+def test_the_limit_of_visits_is_that_of_the_study(world: World, tmp_path: Path) -> None:
+    users = world.split("train").users
+    seen = []
+
+    class Watched(Stub):
+        def begin(self, knowledge: Knowledge) -> Choose:
+            choose = super().begin(knowledge)
+
+            def watched(recommended: Sequence[int]) -> int:
+                seen.append(len(recommended))
+                return choose(recommended)
+
+            return watched
+
+    family = Family(lambda _: Watched(50), lambda logs, users: (Axis((0.0,)),))
+    tune_once(family, world, tmp_path / "found.json", max_steps=3)
+    assert max(seen) == 2 and len(seen) <= 3 * VISITS_A_USER * len(users)
+
+
 def _tune_in(folder: Path, file: Path) -> None:
-    tune_once(DIVERSE_GREEDY, World.load(folder), file)
+    tune_once(DIVERSE_GREEDY, World.load(folder), file, max_steps=20)
 
 
 def test_processes_that_name_one_file_tune_once(world: World, tmp_path: Path) -> None:
@@ -133,5 +170,5 @@ def test_processes_that_name_one_file_tune_once(world: World, tmp_path: Path) ->
         other.join(PATIENCE)
         assert other.exitcode == 0
     written = file.stat().st_mtime_ns
-    assert tune_once(DIVERSE_GREEDY, world, file) == tune(DIVERSE_GREEDY, world)
+    assert tune_once(DIVERSE_GREEDY, world, file, max_steps=20) == tune(DIVERSE_GREEDY, world, max_steps=20)
     assert file.stat().st_mtime_ns == written
