@@ -22,6 +22,7 @@ from graph.report.plots import (
     draw_visit,
     draw_worth,
 )
+from graph.report.run_record import RunRecord
 from graph.report.schema import RESULTS_SCHEMA, JsonMapping, Row, ShownVisit, shown_visits
 from graph.report.terminal import name_of, part_of
 from graph.variants import VARIANTS
@@ -89,15 +90,16 @@ class ShownCosts(NamedTuple):
     table: PageTable | None
 
 
-def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
+def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record: RunRecord | None = None) -> str:
     """Return the report of a study.
 
     Args:
         results: Content of results.json.
         lines: Visits as in visits.jsonl.
+        record: Provenance; None for a run without run.json.
 
     Returns:
-        A page of HTML; the same results and visits give the same page.
+        A page of HTML; the same results, visits and provenance give the same page.
     """
     study = RESULTS_SCHEMA.validate_python(results)
     agents = frozenset(name_of(row) for row in study["rows"] if row["variant"] in VARIANTS)
@@ -130,6 +132,7 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
         lessons=_lessons(visits),
         critic=_critic(rows, whole, visits),
         costs=_costs(rows),
+        record=record,
     )
 
 
