@@ -29,16 +29,9 @@ def rebuild_report(folder: Path) -> Path:
     from graph.report.schema import read_results, read_visits
     from graph.study.run import REPORT, RESULTS, RUN
     from graph.study.workers import VISITS
-    from sim.atomic_files import unfinished_folder, write_atomic
+    from sim.atomic_files import write_atomic
 
-    if not (folder / RESULTS).is_file():
-        if unfinished_folder(folder).exists():
-            raise BadInputError(
-                f"the run {folder.name!r} is unfinished: run its `billp study` command again to finish it"
-            )
-        names = sorted(file.parent.name for file in folder.parent.glob(f"[!.]*/{RESULTS}"))
-        choose = f"choose one of {', '.join(names)}, or " if names else ""
-        raise BadInputError(f"there is no run {folder.name!r}: {choose}run `billp study --out {folder.name}` first")
+    finished_run(folder)
     results, visits = read_results(folder / RESULTS), read_visits(folder / VISITS)
     found = Counter((line["variant"], line["without"], line["memory"], line["split"]) for line in visits)
     for row in results["rows"]:
@@ -47,3 +40,21 @@ def rebuild_report(folder: Path) -> Path:
     page = folder / REPORT
     write_atomic(page, report_page(results, visits, read_run(folder / RUN)))
     return page
+
+
+def finished_run(folder: Path) -> Path:
+    """Return the folder of a run after a check that it is finished.
+
+    Raises:
+        BadInputError: The run is unknown or unfinished.
+    """
+    from graph.study.run import RESULTS
+    from sim.atomic_files import unfinished_folder
+
+    if (folder / RESULTS).is_file():
+        return folder
+    if unfinished_folder(folder).exists():
+        raise BadInputError(f"the run {folder.name!r} is unfinished: run its `billp study` command again to finish it")
+    names = sorted(file.parent.name for file in folder.parent.glob(f"[!.]*/{RESULTS}"))
+    choose = f"choose one of {', '.join(names)}, or " if names else ""
+    raise BadInputError(f"there is no run {folder.name!r}: {choose}run `billp study --out {folder.name}` first")

@@ -76,6 +76,8 @@ class Results(TypedDict):
     """Content of results.json."""
 
     world: str
+    world_checksum: NotRequired[str]
+    """Missing in runs of earlier versions."""
     model: str
     note: str
     settings: ShownSettings

@@ -35,7 +35,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     table.add_column("ended", justify="right", no_wrap=True)
     for row in results["rows"]:
         table.add_row(
-            _label(row),
+            row_label(row),
             *(column.narrow_cell(row) for column in columns),
             "/".join(str(row["leave_reasons"][reason]) for reason in ends),
         )
@@ -60,7 +60,7 @@ def _table_of(names: Sequence[str], results: Mapping[str, Any]) -> Table | None:
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     _add_columns(table, columns)
     for row in results["rows"]:
-        table.add_row(_label(row), *(column.narrow_cell(row) for column in columns))
+        table.add_row(row_label(row), *(column.narrow_cell(row) for column in columns))
     return table
 
 
@@ -132,7 +132,7 @@ def name_of(row: Mapping[str, Any]) -> str:
     return name if row["memory"] == "full" else f"{name} ({row['memory']})"
 
 
-def _label(row: Mapping[str, Any]) -> str:
+def row_label(row: Mapping[str, Any]) -> str:
     """Return the name of a row in a narrow table, where rows with less or changed memory follow the variant's own."""
     indent, name = ("", row["variant"]) if row["without"] is None else ("  ", f"no {row['without']}")
     return f"{indent}{name}" if row["memory"] == "full" else f"{indent}  {row['memory']}"

@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from graph.ablation import check_whole
 from graph.checkpoints import CHECKPOINTS, costs_under_way
 from graph.report.run_record import Environment, RunRecord
+from graph.report.setting_differences import setting_differences, settings_by_name
 from graph.server.client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of, has_prior
 from graph.study.memory_controls import PRIOR
@@ -49,8 +50,6 @@ REPORT = "report.html"
 STUDY_FILE = "study.json"
 # Files of visits outside the comparison: learning curve between train cohorts, returning users, failed visits.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
-# Maximum number of characters of two values shown side by side.
-LONGEST_DIFFERENCE = 100
 
 
 class StudyStart(BaseModel):
@@ -248,25 +247,17 @@ def _save_start(folder: Path, started: StudyStart, name: str, fresh: bool) -> St
 
 
 def _differing(former: StudyStart, started: StudyStart) -> list[str]:
-    """Describe the differences between two sets of settings, long values by name only."""
-    then, now = _settings_by_name(former), _settings_by_name(started)
+    """Describe the differences between two starts."""
     # A variant that only one study has already shows in the difference of `variants`.
-    both = [name for name in now if name in then]
-    differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
-    described = [
-        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_DIFFERENCE else name
-        for name, was, is_now in differing
-    ]
+    described = setting_differences(_settings_by_name(former), _settings_by_name(started), ", now ")
     return described + ["the world was rebuilt"] * (former.world != started.world)
 
 
 def _settings_by_name(started: StudyStart) -> dict[str, Any]:
-    settings = started.settings.model_dump(mode="json")
-    context = settings.pop("context")
     own = {f"settings of {variant}": of for variant, of in started.own.items()}
     files = {f"file of {variant}": checksum for variant, checksum in started.files.items()}
-    named = {f"context.{name}": value for name, value in context.items()}
-    return settings | named | own | files | {"version": started.version}
+    named = settings_by_name(started.settings.model_dump(mode="json"))
+    return named | own | files | {"version": started.version}
 
 
 def _saved_start(folder: Path) -> StudyStart | None:
