@@ -163,14 +163,21 @@ def study_settings(options: Mapping[str, Any]) -> "StudySettings":
 
 def print_results(folder: Path, as_json: bool) -> None:
     """Print the results of a run: as JSON, or as tables with the paths of the files."""
-    from graph.report.terminal import ablation_table, comparison_table, detail_table, results_table, returning_table
+    from graph.report.terminal import (
+        ablation_table,
+        comparison_table,
+        detail_table,
+        effort_table,
+        results_table,
+        returning_table,
+    )
 
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(results)
         return
     out.print(results_table(results))
-    for make in (comparison_table, detail_table, ablation_table, returning_table):
+    for make in (comparison_table, detail_table, effort_table, ablation_table, returning_table):
         table = make(results)
         if table is not None:
             out.print(table)

@@ -3,6 +3,7 @@
 The sentences of the page are in its template; this module computes what they and the tables tell.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.ablation import MEANING, part_worth, setting_of
-from graph.report.columns import PAGE_COLUMNS, shown_columns, with_interval
+from graph.report.columns import PAGE_COLUMNS, PAGE_EFFORT_COLUMNS, Column, shown_columns, with_interval
 from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
@@ -111,18 +112,15 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record
     visits = [
         {**line, "variant": name_of(line)} for line in lines if line["split"] == first["split"] and not line["without"]
     ]
-    columns = shown_columns(PAGE_COLUMNS, rows)
+    columns, effort = (shown_columns(names, rows) for names in (PAGE_COLUMNS, PAGE_EFFORT_COLUMNS))
     curves = {row["variant"]: row["curve"] for row in whole if row.get("curve")}
     ends = {row["variant"]: row["leave_reasons"] for row in whole}
     return _TEMPLATES.get_template("report.html.jinja").render(
         study=study,
         first=first,
-        columns=columns,
-        results=PageTable(
-            "Results of each variant",
-            ["variant", *(column.heading for column in columns)],
-            [[row["variant"], *(column.cell(row) for column in columns)] for row in rows],
-        ),
+        columns=[*columns, *effort],
+        results=_column_table("Results of each variant", columns, rows),
+        effort=_column_table("What each variant took", effort, rows),
         worth=_worth(rows),
         curves=draw_curves(curves) if curves else None,
         returning=_returning(rows),
@@ -133,6 +131,14 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record
         critic=_critic(rows, whole, visits),
         costs=_costs(rows),
         record=record,
+    )
+
+
+def _column_table(name: str, columns: Sequence[Column], rows: Sequence[Row]) -> PageTable:
+    return PageTable(
+        name,
+        ["variant", *(column.heading for column in columns)],
+        [[row["variant"], *(column.cell(row) for column in columns)] for row in rows],
     )
 
 
@@ -304,6 +310,11 @@ def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:
     return [name, *(f"{count:,}" for count in counts), "–" if cost is None else f"{cost:.4f}"]
 
 
+def _unbroken(text: str) -> str:
+    """Return the text of a cell of numbers with spaces at which no line ends within an interval or a pair."""
+    return re.sub(r"\([^()]*\)|\S+ / \S+", lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("graph.report", "."),
@@ -312,7 +323,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cut=_cut, number=_number, signed=_signed)
+    environment.filters.update(cut=_cut, number=_number, signed=_signed, unbroken=_unbroken)
     return environment
 
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from graph.ablation import MEANING, named, part_worth, setting_of
-from graph.report.columns import COMPARISON_COLUMNS, DETAIL_COLUMNS, MAIN_COLUMNS, Column, shown_columns
+from graph.report.columns import COMPARISON_COLUMNS, DETAIL_COLUMNS, EFFORT_COLUMNS, MAIN_COLUMNS, Column, shown_columns
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -52,11 +52,16 @@ def detail_table(results: Mapping[str, Any]) -> Table | None:
     return _table_of(DETAIL_COLUMNS, results)
 
 
+def effort_table(results: Mapping[str, Any]) -> Table | None:
+    """Return what each variant took, visits of tuning and training and its calls, as a table, 80 columns wide."""
+    return _table_of(EFFORT_COLUMNS, results)
+
+
 def _table_of(names: Sequence[str], results: Mapping[str, Any]) -> Table | None:
     columns = shown_columns(names, results["rows"])
     if not columns:
         return None
-    legend = " ".join(f"{column.name}: {column.legend}" for column in columns)
+    legend = " ".join(f"{column.name}: {column.legend}" for column in columns if column.legend)
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     _add_columns(table, columns)
     for row in results["rows"]:
@@ -95,7 +100,7 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
 
 
 def ablation_table(results: Mapping[str, Any]) -> Table | None:
-    """Return the worth of each part of the agent, from the rows without it; None if no part was measured."""
+    """Return the worth of each part of the agent as a table, 80 columns wide; None if no part was measured."""
     rows = [row for row in results["rows"] if row["minus_full"]]
     if not rows:
         return None
@@ -104,7 +109,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, 0),
     )
     table.add_column("part", no_wrap=True)
     table.add_column("switched off by", no_wrap=True)
@@ -145,16 +150,8 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return remarks on the results: failed visits, tuning and training, learning at test time, and total cost."""
+    """Return remarks on the results: failed visits, learning at test time, and total cost."""
     remarks = [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
-    tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
-    if tuned:
-        remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")
-    remarks += [
-        f"{row['variant']}: trained for {row['training_steps']:,} steps, {row['training_visits']:,} visits."
-        for row in results["rows"]
-        if row["training_steps"]
-    ]
     if results["settings"]["learn_at_test"]:
         remarks.append("Memory kept growing during these visits.")
     costs = [row["cost"] for row in results["rows"]]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.report.schema import RULE_BASELINES
-from graph.report.terminal import comparison_table, detail_table, results_table
+from graph.report.terminal import comparison_table, detail_table, effort_table, results_table
 from graph.study import run_study
 from graph.study.run import RESULTS, STUDY_FILE, visits_done
 from graph.study.schedule import Batch, visitors
@@ -356,7 +356,17 @@ def test_the_table_names_the_model_for_what_it_is(studied: Path) -> None:
     text = shown(results_table(results))
     assert "no LLM" in text.replace("\n", " ") and "…" not in text
     assert all(variant in text for variant in VARIANTS)
-    assert "diverse_greedy 192" in text.replace("\n", " ")
+
+
+def test_the_effort_of_each_variant_has_a_table(studied: Path) -> None:
+    results, _ = read(studied)
+    lines = [line.split() for line in shown(effort_table(results)).splitlines()]
+    rows = {row["variant"]: row for row in results["rows"]}
+    calls = [
+        f"{rows['billp'][name]:.{digits}f}" for name, digits in (("prompt_tokens_per_step", 0), ("calls_per_step", 1))
+    ]
+    # Only a rule that was tuned has visits of tuning.
+    assert ["billp", *calls] in lines and ["diverse_greedy", "192", "0", "0.0"] in lines
 
 
 def shown(table: Table | None) -> str:
