@@ -17,7 +17,7 @@ def disk_full(name: str, file: str = REPORT) -> Iterator[None]:
     The study is left unfinished; the next one of that name finds room.
     """
     written = unfinished_file(unfinished_folder(run_folder(name)) / file)
-    written.parent.mkdir(parents=True)
+    written.parent.mkdir(parents=True, exist_ok=True)
     written.symlink_to("/dev/full")
     with pytest.raises(OSError) as caught:
         yield

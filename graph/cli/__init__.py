@@ -10,6 +10,7 @@ import typer
 import typer.exceptions
 from dotenv import load_dotenv
 
+from graph.cli.compare import compare_command
 from graph.cli.episode import episode_command
 from graph.cli.local_model import local_model_command
 from graph.cli.memory.commands import memory as memory_commands
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("episode")(episode_command)
 app.command("recommend")(recommend_command)
 app.command("study")(study_command)
+app.command("compare")(compare_command)
 app.command("report")(report_command)
 app.command("new-node")(new_node_command)
 app.command("local-model")(local_model_command)

@@ -218,7 +218,7 @@ def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> No
         return
     users = ", ".join(f"{count} {split}" for split, count in world["users"].items())
     lines = [
-        f"world     {world['name']} (seed {world['seed']}, cut {world['cut']})",
+        f"world     {world['name']} (source {world['source'] or 'unknown'}, seed {world['seed']}, cut {world['cut']})",
         f"users     {users}; {world['users_without_history']} more have no history",
         f"items     {world['items']:,} with {world['ratings']:,} ratings ({world['density']:.2%} of all pairs)",
         "left out  " + (", ".join(f"{count:,} {why}" for why, count in world["left_out"].items()) or "nothing"),

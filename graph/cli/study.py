@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
+from graph.cli.command_line import command_line
 from graph.console import JsonOption, MaxStepsOption, ModelOption, SetOption, WorldOption, checked, err, out, print_json
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
@@ -113,6 +116,7 @@ def study_command(
     from graph.study.run import check_settings, visits_done, visits_planned
 
     settings = study_settings(ctx.params)
+    secret = [setting for setting, value in settings.context if isinstance(value, SecretStr)]
     done = 0 if fresh else visits_done(name)
     opened = check_settings(settings)
     embed_with_progress(err, opened)
@@ -129,6 +133,7 @@ def study_command(
             max_cost=max_cost,
             skip_failed=skip_failed,
             fresh=fresh,
+            command=command_line(sys.argv[1:], secret),
         )
     print_results(folder, as_json)
 
@@ -158,14 +163,21 @@ def study_settings(options: Mapping[str, Any]) -> "StudySettings":
 
 def print_results(folder: Path, as_json: bool) -> None:
     """Print the results of a run: as JSON, or as tables with the paths of the files."""
-    from graph.report.terminal import ablation_table, comparison_table, detail_table, results_table, returning_table
+    from graph.report.terminal import (
+        ablation_table,
+        comparison_table,
+        detail_table,
+        effort_table,
+        results_table,
+        returning_table,
+    )
 
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(results)
         return
     out.print(results_table(results))
-    for make in (comparison_table, detail_table, ablation_table, returning_table):
+    for make in (comparison_table, detail_table, effort_table, ablation_table, returning_table):
         table = make(results)
         if table is not None:
             out.print(table)

@@ -125,8 +125,20 @@ _COLUMNS = (
         "tuning visits",
         lambda row, _: _count(row["tuning_visits"]),
         "train visits by which a rule was tuned.",
+        narrow="tuning\nvisits",
     ),
-    Column("training steps", lambda row, _: _count(row["training_steps"]), "rounds from which a policy was learned."),
+    Column(
+        "training steps",
+        lambda row, _: _count(row["training_steps"]),
+        "rounds from which a policy was learned.",
+        narrow="training\nsteps",
+    ),
+    Column(
+        "training visits",
+        lambda row, _: _count(row["training_visits"]),
+        "visits of these rounds.",
+        narrow="training\nvisits",
+    ),
     Column(
         "tokens a round",
         lambda row, _: f"{row['prompt_tokens_per_step']:,.0f}",
@@ -150,12 +162,15 @@ _COLUMNS = (
     ),
 )
 _BY_NAME = {column.name: column for column in _COLUMNS}
-# Columns of the three tables in a terminal.
-MAIN_COLUMNS = ("length", "reward", "total reward", "tokens a round", "calls a round")
+# Columns of the tables in a terminal.
+MAIN_COLUMNS = ("length", "reward", "total reward")
 COMPARISON_COLUMNS = ("learned", "minus billp", "gap closed")
 DETAIL_COLUMNS = ("items", "tail", "repeats", "critic AUC", "critic rank")
+# What a variant took: a table of its own, in the terminal and on the page, since one with all columns is too wide.
+EFFORT_COLUMNS = ("tuning visits", "training steps", "training visits", "tokens a round", "calls a round")
+PAGE_EFFORT_COLUMNS = ("visits", "failed", *EFFORT_COLUMNS)
 # The page has the Critic's columns in a table of their own, with intervals.
-PAGE_COLUMNS = tuple(name for name in _BY_NAME if not name.startswith("critic"))
+PAGE_COLUMNS = tuple(name for name in _BY_NAME if name not in PAGE_EFFORT_COLUMNS and not name.startswith("critic"))
 
 
 def shown_columns(names: Sequence[str], rows: Sequence[Row]) -> list[Column]:

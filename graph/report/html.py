@@ -3,6 +3,7 @@
 The sentences of the page are in its template; this module computes what they and the tables tell.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,15 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graph.ablation import MEANING, part_worth, setting_of
-from graph.report.columns import PAGE_COLUMNS, interval_note, shown_columns, signed_with_interval, with_interval
+from graph.report.columns import (
+    PAGE_COLUMNS,
+    PAGE_EFFORT_COLUMNS,
+    Column,
+    interval_note,
+    shown_columns,
+    signed_with_interval,
+    with_interval,
+)
 from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
@@ -22,6 +31,7 @@ from graph.report.plots import (
     draw_visit,
     draw_worth,
 )
+from graph.report.run_record import RunRecord
 from graph.report.schema import RESULTS_SCHEMA, JsonMapping, Row, ShownVisit, shown_visits
 from graph.report.terminal import name_of, part_of
 from graph.variants import VARIANTS
@@ -89,15 +99,16 @@ class ShownCosts(NamedTuple):
     table: PageTable | None
 
 
-def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
+def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record: RunRecord | None = None) -> str:
     """Return the report of a study.
 
     Args:
         results: Content of results.json.
         lines: Visits as in visits.jsonl.
+        record: Provenance; None for a run without run.json.
 
     Returns:
-        A page of HTML; the same results and visits give the same page.
+        A page of HTML; the same results, visits and provenance give the same page.
     """
     study = RESULTS_SCHEMA.validate_python(results)
     agents = frozenset(name_of(row) for row in study["rows"] if row["variant"] in VARIANTS)
@@ -109,19 +120,16 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
     visits = [
         {**line, "variant": name_of(line)} for line in lines if line["split"] == first["split"] and not line["without"]
     ]
-    columns = shown_columns(PAGE_COLUMNS, rows)
+    columns, effort = (shown_columns(names, rows) for names in (PAGE_COLUMNS, PAGE_EFFORT_COLUMNS))
     curves = {row["variant"]: row["curve"] for row in whole if row.get("curve")}
     ends = {row["variant"]: row["leave_reasons"] for row in whole}
     return _TEMPLATES.get_template("report.html.jinja").render(
         study=study,
         first=first,
-        columns=columns,
+        columns=[*columns, *effort],
         interval_note=interval_note(study["settings"]["seeds"], study["rows"]),
-        results=PageTable(
-            "Results of each variant",
-            ["variant", *(column.heading for column in columns)],
-            [[row["variant"], *(column.cell(row) for column in columns)] for row in rows],
-        ),
+        results=_column_table("Results of each variant", columns, rows),
+        effort=_column_table("What each variant took", effort, rows),
         worth=_worth(rows),
         curves=draw_curves(curves) if curves else None,
         returning=_returning(rows),
@@ -131,6 +139,15 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str
         lessons=_lessons(visits),
         critic=_critic(rows, whole, visits),
         costs=_costs(rows),
+        record=record,
+    )
+
+
+def _column_table(name: str, columns: Sequence[Column], rows: Sequence[Row]) -> PageTable:
+    return PageTable(
+        name,
+        ["variant", *(column.heading for column in columns)],
+        [[row["variant"], *(column.cell(row) for column in columns)] for row in rows],
     )
 
 
@@ -302,6 +319,11 @@ def _cost_row(name: str, usage: Usage, cost: float | None) -> list[str]:
     return [name, *(f"{count:,}" for count in counts), "–" if cost is None else f"{cost:.4f}"]
 
 
+def _unbroken(text: str) -> str:
+    """Return the text of a cell of numbers with spaces at which no line ends within an interval or a pair."""
+    return re.sub(r"\([^()]*\)|\S+ / \S+", lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("graph.report", "."),
@@ -310,7 +332,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cut=_cut, number=_number, signed=_signed)
+    environment.filters.update(cut=_cut, number=_number, signed=_signed, unbroken=_unbroken)
     return environment
 
 

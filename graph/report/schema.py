@@ -76,6 +76,8 @@ class Results(TypedDict):
     """Content of results.json."""
 
     world: str
+    world_checksum: NotRequired[str]
+    """Missing in runs of earlier versions."""
     model: str
     note: str
     settings: ShownSettings
@@ -136,7 +138,7 @@ def read_results(file: Path) -> Results:
     try:
         return RESULTS_SCHEMA.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise BadInputError(_unreadable(file, error)) from error
+        raise BadInputError(unreadable(file, error)) from error
 
 
 def read_visits(file: Path) -> list[JsonMapping]:
@@ -153,11 +155,12 @@ def read_visits(file: Path) -> list[JsonMapping]:
                 lines.append(json.loads(line))
                 _VISIT.validate_python(lines[-1])
             except ValueError as error:
-                raise BadInputError(_unreadable(file, error, f", line {number}")) from error
+                raise BadInputError(unreadable(file, error, f", line {number}")) from error
     return lines
 
 
-def _unreadable(file: Path, error: ValueError, place: str = "") -> str:
+def unreadable(file: Path, error: ValueError, place: str = "") -> str:
+    """Return the one-line message about a file of a run that cannot be used."""
     why = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]

@@ -10,6 +10,7 @@ from graph.ablation import MEANING, named, part_worth, setting_of
 from graph.report.columns import (
     COMPARISON_COLUMNS,
     DETAIL_COLUMNS,
+    EFFORT_COLUMNS,
     MAIN_COLUMNS,
     Column,
     interval_note,
@@ -43,7 +44,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     table.add_column("ended", justify="right", no_wrap=True)
     for row in results["rows"]:
         table.add_row(
-            _label(row),
+            row_label(row),
             *(column.narrow_cell(row) for column in columns),
             "/".join(str(row["leave_reasons"][reason]) for reason in ends),
         )
@@ -60,15 +61,20 @@ def detail_table(results: Mapping[str, Any]) -> Table | None:
     return _table_of(DETAIL_COLUMNS, results)
 
 
+def effort_table(results: Mapping[str, Any]) -> Table | None:
+    """Return what each variant took, visits of tuning and training and its calls, as a table, 80 columns wide."""
+    return _table_of(EFFORT_COLUMNS, results)
+
+
 def _table_of(names: Sequence[str], results: Mapping[str, Any]) -> Table | None:
     columns = shown_columns(names, results["rows"])
     if not columns:
         return None
-    legend = " ".join(f"{column.name}: {column.legend}" for column in columns)
+    legend = " ".join(f"{column.name}: {column.legend}" for column in columns if column.legend)
     table = Table(caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     _add_columns(table, columns)
     for row in results["rows"]:
-        table.add_row(_label(row), *(column.narrow_cell(row) for column in columns))
+        table.add_row(row_label(row), *(column.narrow_cell(row) for column in columns))
     return table
 
 
@@ -103,7 +109,7 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
 
 
 def ablation_table(results: Mapping[str, Any]) -> Table | None:
-    """Return the worth of each part of the agent, from the rows without it; None if no part was measured."""
+    """Return the worth of each part of the agent as a table, 80 columns wide; None if no part was measured."""
     rows = [row for row in results["rows"] if row["minus_full"]]
     if not rows:
         return None
@@ -112,7 +118,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, 0),
     )
     table.add_column("part", no_wrap=True)
     table.add_column("switched off by", no_wrap=True)
@@ -140,7 +146,7 @@ def name_of(row: Mapping[str, Any]) -> str:
     return name if row["memory"] == "full" else f"{name} ({row['memory']})"
 
 
-def _label(row: Mapping[str, Any]) -> str:
+def row_label(row: Mapping[str, Any]) -> str:
     """Return the name of a row in a narrow table, where rows with less or changed memory follow the variant's own."""
     indent, name = ("", row["variant"]) if row["without"] is None else ("  ", f"no {row['without']}")
     return f"{indent}{name}" if row["memory"] == "full" else f"{indent}  {row['memory']}"
@@ -153,17 +159,9 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return remarks on the results: intervals, failed visits, tuning, training, learning at test time, cost."""
+    """Return remarks on the results: intervals, failed visits, learning at test time, and total cost."""
     remarks = [interval_note(results["settings"]["seeds"], results["rows"])]
     remarks += [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
-    tuned = [f"{row['variant']} {row['tuning_visits']:,}" for row in results["rows"] if row["tuning_visits"]]
-    if tuned:
-        remarks.append(f"Train visits that tuning took: {', '.join(tuned)}.")
-    remarks += [
-        f"{row['variant']}: trained for {row['training_steps']:,} steps, {row['training_visits']:,} visits."
-        for row in results["rows"]
-        if row["training_steps"]
-    ]
     if results["settings"]["learn_at_test"]:
         remarks.append("Memory kept growing during these visits.")
     costs = [row["cost"] for row in results["rows"]]

@@ -14,13 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from graph.ablation import check_whole
 from graph.checkpoints import CHECKPOINTS, costs_under_way
+from graph.report.run_record import Environment, RunRecord
+from graph.report.setting_differences import setting_differences, settings_by_name
 from graph.server.client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of, has_prior
 from graph.study.memory_controls import PRIOR
+from graph.study.provenance import environment_of, now, world_record
 from graph.study.results import study_rows
 from graph.study.schedule import phases
 from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
@@ -42,12 +45,11 @@ from sim.world.storage import world_checksum
 
 RULES_NOTE = "The model `rules` plays the roles by written rules. It is no LLM, and no evidence that one learns."
 RESULTS = "results.json"
+RUN = "run.json"
 REPORT = "report.html"
 STUDY_FILE = "study.json"
 # Files of visits outside the comparison: learning curve between train cohorts, returning users, failed visits.
 CURVES, RETURNS, FAILURES = "curves.jsonl", "returning.jsonl", "failed.jsonl"
-# Maximum number of characters of two values shown side by side.
-LONGEST_DIFFERENCE = 100
 
 
 class StudyStart(BaseModel):
@@ -64,6 +66,16 @@ class StudyStart(BaseModel):
     """Checksum of the world."""
     token: str
     """Token that separates the study's memories and threads on a server from those of other studies."""
+    started: AwareDatetime
+    """Time of the first start (UTC)."""
+    resumed: int = 0
+    """Number of resumes."""
+    environments: list[Environment]
+    """Different environments of the start and the resumes."""
+
+
+# Facts about a start that a resume need not match.
+_FREE = {"token", "started", "resumed", "environments"}
 
 
 def run_study(
@@ -77,8 +89,9 @@ def run_study(
     max_cost: float | None = None,
     skip_failed: bool = False,
     fresh: bool = False,
+    command: str | None = None,
 ) -> Path:
-    """Run a study and write `runs/NAME/{results.json,visits.jsonl,report.html}` with the memory of each cell.
+    """Run a study and write `runs/NAME/{results.json,run.json,visits.jsonl,report.html}` with the memory of each cell.
 
     If the study has them, visits of the learning curve are in `curves.jsonl`, visits of returning users in
     `returning.jsonl`, failed visits in `failed.jsonl`, and trained policies in `policies/`.
@@ -95,6 +108,7 @@ def run_study(
         max_cost: Maximum cost of model calls in dollars, including the cost of the unfinished study.
         skip_failed: Whether to leave out failed visits that would otherwise stop the study.
         fresh: Whether to delete an unfinished study of that name instead of resuming it.
+        command: Command line for the provenance in `run.json`, without credentials; None for a call by a program.
 
     Returns:
         The folder of the run.
@@ -110,14 +124,15 @@ def run_study(
     target = run_folder(name)
     if target.exists() and not (target / RESULTS).is_file():
         raise BadInputError(f"{target} exists but is not a run: choose another name")
-    if not fresh and _same(_saved_start(target), _start_of(settings)):
+    started = _start_of(settings, command)
+    if not fresh and _same(_saved_start(target), started):
         # The run is complete except for the deletion of its resume files.
         return _tidied(target)
     if server:
         asyncio.run(check_server(server))
     cells = cells_of(settings)
     with resumable_folder(target) as folder:
-        start = _save_start(folder, settings, name, fresh)
+        start = _save_start(folder, started, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
         logs = {cell: VisitLog(cell / VISITS) for cell in sorted((folder / CELLS).glob("*"))}
         spent = 0.0 if max_cost is None else asyncio.run(_spent(logs))
@@ -126,19 +141,30 @@ def run_study(
         )
         by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
         lines = [line for cell in cells for line in by_cell[cell]]
-        _write(folder, settings, world, lines, priced)
+        _write(folder, settings, start, world, lines, priced)
     return _tidied(target)
 
 
-def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict[str, Any]], priced: bool) -> None:
-    """Write the results, the report and all visits, with failed visits in a file of their own."""
+def _write(
+    folder: Path, settings: StudySettings, start: StudyStart, world: World, lines: list[dict[str, Any]], priced: bool
+) -> None:
+    """Write the results, their provenance, the report and all visits, with failed visits in a file of their own."""
+    record = RunRecord(
+        world=world_record(world, start.world),
+        settings=settings.model_dump(mode="json"),
+        started=start.started,
+        ended=now(),
+        resumed=start.resumed,
+        environments=start.environments,
+    )
     efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
     rows = study_rows(settings, lines, world, efforts, priced)
     results = {
         "world": settings.world,
+        "world_checksum": start.world,
         "model": settings.context.model,
         "note": RULES_NOTE if settings.context.model == "rules" else "",
-        "settings": settings.model_dump(mode="json"),
+        "settings": record.settings,
         "rows": rows,
     }
     by_file: dict[str, list[dict[str, Any]]] = {}
@@ -146,16 +172,17 @@ def _write(folder: Path, settings: StudySettings, world: World, lines: list[dict
         by_file.setdefault(_file_of(line), []).append(line)
     for file, own in by_file.items():
         _write_json_lines(folder / file, own)
-    write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, [])))
+    write_atomic(folder / RUN, record.model_dump_json(indent=2) + "\n")
+    write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, []), record))
     # Written last: this file marks a finished run.
     write_atomic(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
-def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
+def _page(results: dict[str, Any], visits: list[dict[str, Any]], record: RunRecord) -> str:
     # Imported here because it loads Matplotlib, which a running study and its workers do not need.
     from graph.report.html import report_page
 
-    return report_page(results, visits)
+    return report_page(results, visits, record)
 
 
 def _file_of(line: dict[str, Any]) -> str:
@@ -176,7 +203,7 @@ def _tidied(target: Path) -> Path:
     return target
 
 
-def _start_of(settings: StudySettings) -> StudyStart:
+def _start_of(settings: StudySettings, command: str | None) -> StudyStart:
     own = {variant: own_settings(variant, settings.context) for variant in settings.variants}
     files = {variant: file.checksum for variant, file in loaded_files(settings.variants).items()}
     return StudyStart(
@@ -186,6 +213,8 @@ def _start_of(settings: StudySettings) -> StudyStart:
         version=version("billp"),
         world=world_checksum(world_folder(settings.world)),
         token=secrets.token_hex(4),
+        started=now(),
+        environments=[environment_of(command)],
     )
 
 
@@ -194,14 +223,14 @@ def _same(former: StudyStart | None, started: StudyStart) -> bool:
     if former is None:
         return False
     stored = StudyStart.model_validate_json(started.model_dump_json())
-    return former.model_dump(mode="json", exclude={"token"}) == stored.model_dump(mode="json", exclude={"token"})
+    return former.model_dump(mode="json", exclude=_FREE) == stored.model_dump(mode="json", exclude=_FREE)
 
 
-def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -> StudyStart:
-    """Save and return the settings of a new study, or those of the unfinished one, which must be the same."""
+def _save_start(folder: Path, started: StudyStart, name: str, fresh: bool) -> StudyStart:
+    """Save and return the start of a new study, or of the unfinished one, whose settings must be the same."""
     if fresh:
         _clear(folder)
-    started, former = _start_of(settings), _saved_start(folder)
+    former = _saved_start(folder)
     if former is None:
         _clear(folder)
         write_atomic(folder / STUDY_FILE, started.model_dump_json())
@@ -211,29 +240,24 @@ def _save_start(folder: Path, settings: StudySettings, name: str, fresh: bool) -
             f"the unfinished run {name!r} was started with other settings ({'; '.join(_differing(former, started))}): "
             "add `--fresh` to discard it and start again, or choose another name"
         )
-    return former
+    new = [one for one in started.environments if one not in former.environments]
+    resumed = former.model_copy(update={"resumed": former.resumed + 1, "environments": [*former.environments, *new]})
+    write_atomic(folder / STUDY_FILE, resumed.model_dump_json())
+    return resumed
 
 
 def _differing(former: StudyStart, started: StudyStart) -> list[str]:
-    """Describe the differences between two sets of settings, long values by name only."""
-    then, now = _settings_by_name(former), _settings_by_name(started)
+    """Describe the differences between two starts."""
     # A variant that only one study has already shows in the difference of `variants`.
-    both = [name for name in now if name in then]
-    differing = [(name, repr(then[name]), repr(now[name])) for name in both if then[name] != now[name]]
-    described = [
-        f"{name}: {was}, now {is_now}" if len(was + is_now) <= LONGEST_DIFFERENCE else name
-        for name, was, is_now in differing
-    ]
+    described = setting_differences(_settings_by_name(former), _settings_by_name(started), ", now ")
     return described + ["the world was rebuilt"] * (former.world != started.world)
 
 
 def _settings_by_name(started: StudyStart) -> dict[str, Any]:
-    settings = started.settings.model_dump(mode="json")
-    context = settings.pop("context")
     own = {f"settings of {variant}": of for variant, of in started.own.items()}
     files = {f"file of {variant}": checksum for variant, checksum in started.files.items()}
-    named = {f"context.{name}": value for name, value in context.items()}
-    return settings | named | own | files | {"version": started.version}
+    named = settings_by_name(started.settings.model_dump(mode="json"))
+    return named | own | files | {"version": started.version}
 
 
 def _saved_start(folder: Path) -> StudyStart | None:
@@ -248,7 +272,7 @@ def _saved_start(folder: Path) -> StudyStart | None:
 
 def _clear(folder: Path) -> None:
     (folder / STUDY_FILE).unlink(missing_ok=True)
-    for part in (VISITS, CURVES, RETURNS, FAILURES, REPORT):
+    for part in (VISITS, CURVES, RETURNS, FAILURES, RUN, REPORT):
         (folder / part).unlink(missing_ok=True)
     for part in (CELLS, POLICY_FOLDER, "memory"):
         shutil.rmtree(folder / part, ignore_errors=True)

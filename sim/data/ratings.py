@@ -24,6 +24,7 @@ class Ratings:
         user_ids: Ids of the users, unique.
         catalogue: The rated items.
         left_out: Numbers of rows of the source that gave no rating, by reason.
+        source: Name of the source; None if unknown.
 
     Raises:
         BadInputError: The arrays differ in length, a row is out of range, a rating is not a number from 0.5 to 5, a
@@ -37,6 +38,7 @@ class Ratings:
     user_ids: tuple[str, ...]
     catalogue: Catalogue
     left_out: Mapping[str, int] = field(default_factory=dict)
+    source: str | None = None
 
     def __post_init__(self) -> None:
         size = len(self.values)

@@ -38,6 +38,7 @@ class Description(TypedDict):
     """Description of a world; see `describe`."""
 
     name: str
+    source: str | None
     seed: int
     cut: str
     min_reward_quantile: float | None
@@ -72,6 +73,7 @@ def describe(world: World) -> Description:
     with_history = {name: len(world.split(name).users) for name in SPLITS}
     return Description(
         name=world.name,
+        source=world.facts.source,
         seed=world.settings.seed,
         cut=world.settings.cut,
         min_reward_quantile=world.settings.min_reward_quantile,

@@ -92,7 +92,7 @@ def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path
     given = {table: _table(table, dataset, folder, scratch, people, len(catalogue)) for table in TABLES}
     settings = WorldSettings(seed=seed)
     logs, popularity = _logs_model(people.users, catalogue, settings)
-    facts = _facts(people, given, logs, int(popularity.sum()))
+    facts = _facts(dataset, people, given, logs, int(popularity.sum()))
     return World(WorldData(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given))
 
 
@@ -281,7 +281,9 @@ def _logs_model(
     return model, popularity
 
 
-def _facts(people: _People, given: Mapping[TableName, GivenTable], logs: FactorModel, ratings: int) -> WorldFacts:
+def _facts(
+    dataset: DatasetName, people: _People, given: Mapping[TableName, GivenTable], logs: FactorModel, ratings: int
+) -> WorldFacts:
     """Return the facts about the given rewards: their histogram, and the error of the logs model on them."""
     halves: Counter[float] = Counter()
     rmse: dict[ModelName, float] = {}
@@ -294,6 +296,7 @@ def _facts(people: _People, given: Mapping[TableName, GivenTable], logs: FactorM
             halves.update(dict(zip((points / 2).tolist(), counts.tolist(), strict=True)))
         rmse[name] = float(np.sqrt(np.mean(errors)))
     return WorldFacts(
+        source=f"original {dataset}",
         ratings=ratings,
         dropped=sum(people.left_out.values()),
         left_out=people.left_out,

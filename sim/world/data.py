@@ -68,6 +68,8 @@ class WorldFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    source: str | None = None
+    """Name of the source of the ratings; None if unknown."""
     ratings: int = Field(ge=1)
     """Number of ratings of the items that were kept."""
     dropped: int = Field(ge=0)

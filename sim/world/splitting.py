@@ -118,6 +118,7 @@ def _chosen(ratings: Ratings, kept: NDArray[np.bool_], why: str) -> Ratings:
         user_ids=tuple(ratings.user_ids[row] for row in kept_users),
         catalogue=Catalogue(ratings.catalogue[int(position)] for position in kept_items),
         left_out={**ratings.left_out, **left_out},
+        source=ratings.source,
     )
 
 

@@ -391,6 +391,7 @@ def _facts(ratings: Ratings, cut: RatingSplit, models: Mapping[ModelName, Factor
     }
     points, counts = np.unique(np.round(ratings.values * 2) / 2, return_counts=True)
     return WorldFacts(
+        source=ratings.source,
         ratings=len(ratings),
         dropped=ratings.dropped,
         left_out=dict(ratings.left_out),

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 from sim.data.ratings import Ratings
 from sim.data.source import Source, SourceFiles
@@ -42,7 +43,7 @@ def load_ratings(source: str, seed: int = 0, given: SourceFiles | None = None) -
         if getattr(given, option) and option not in chosen.takes:
             takes = " and ".join(f"--{name}" for name in chosen.takes) or "none of these options"
             raise BadInputError(f"the source {source!r} takes no --{option}; it takes {takes}")
-    return chosen.read(given, seed)
+    return replace(chosen.read(given, seed), source=source)
 
 
 def available(source: str) -> bool:

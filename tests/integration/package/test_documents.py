@@ -35,6 +35,7 @@ NOT_RUN = {
     r"chroma vacuum": "what Chroma's own command leaves is told, not recommended",
 }
 ELSEWHERE = {
+    r"billp compare": "cli/test_compare_command.py",
     r"billp recommend": "visit/test_recommend.py",
     r"billp study.* --server": "server/test_server_study.py",
     r"billp study.*\b(a2c|dqn|maskable_ppo)\b": "study/test_study_reinforcement.py",

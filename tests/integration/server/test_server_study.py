@@ -18,6 +18,7 @@ from starlette.routing import Route
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from tests.commands import BILLP, Run, billp, environment_of
+from tests.integration.study.run_files import contents
 from tests.processes import kill, started
 from tests.servers import deployed, free_port, serving_chroma
 from tests.waiting import until
@@ -83,7 +84,7 @@ def unreliable(url: str) -> Iterator[tuple[str, Unreliable]]:
 
 
 def read(home: Path, name: str) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (home / "runs" / name).iterdir() if file.is_file()}
+    return contents(home / "runs" / name)
 
 
 def run_study(home: Path, *args: str) -> Run:

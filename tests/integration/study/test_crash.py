@@ -21,6 +21,7 @@ from nodes.context import Context
 from nodes.state import VisitInput, VisitState
 from nodes.users.simulated import user
 from tests.commands import BILLP, ROOT, billp, environment_of
+from tests.integration.study.run_files import contents
 from tests.processes import kill, started
 from tests.waiting import until
 
@@ -31,7 +32,7 @@ SMALL = ("--train", "4", "--test", "2", "--cohort", "2", "--max-steps", "15", "-
 BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "1", "--visits-per-user", "2", "--recall", "shared")
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
-FILES = ("results.json", "visits.jsonl", "report.html")
+FILES = ("results.json", "run.json", "visits.jsonl", "report.html")
 KILLS = 6
 VISITS = 5
 # Most seconds between the awaited progress of a command and its kill.
@@ -82,10 +83,8 @@ def remembered(folder: Path) -> list[tuple[Any, ...]]:
 
 def outcome(home: Path) -> tuple[Any, ...]:
     run = home / "runs" / "run"
-    names = [*FILES, "curves.jsonl", "returning.jsonl"]
-    assert {one.name for one in run.iterdir()} == {*names, "memory"}
-    files = [(run / name).read_bytes() for name in names]
-    return *files, {folder.name: remembered(folder) for folder in (run / "memory").iterdir()}
+    assert {one.name for one in run.iterdir()} == {*FILES, "curves.jsonl", "returning.jsonl", "memory"}
+    return contents(run), {folder.name: remembered(folder) for folder in (run / "memory").iterdir()}
 
 
 def size_of(folder: Path, pattern: str) -> int:

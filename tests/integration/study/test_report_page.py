@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 
+from graph.ablation import PARTS, WHOLE
+from graph.cli.study import COMPARED, comma_separated
 from graph.report.html import report_page
 from graph.study import run_study
 from graph.study.settings import Cell, StudySettings
 from tests.chromium import browser, needs_chromium, open_page
 from tests.hostile import HOSTILE
+from tests.unit.graph.report.test_html import MEASURED, row, study
+from tests.unit.graph.report.test_html import line as visit_of
 
 pytestmark = pytest.mark.slow
 
 VARIANTS = ("billp", "act_only", "random", "greedy", "diverse_greedy", "oracle")
+VARIANTS_WITH_MEMORY = ("reflexion", "billp", WHOLE)
 STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 SECTIONS = [
     "Results",
@@ -36,6 +41,10 @@ PAGE_WIDTH = "document.documentElement.scrollWidth"
 # For each picture: its width on the page, and the hidden width that would need scrolling.
 PICTURES = """[...document.querySelectorAll('figure')].map(
     one => [one.querySelector('svg').getBoundingClientRect().width, one.scrollWidth - one.clientWidth])"""
+# For each table: its name, the width that it needs and the visible one.
+WIDTHS = """[...document.querySelectorAll('.scroll:has(> table)')].map(
+    one => [one.getAttribute('aria-label'), one.scrollWidth, one.clientWidth])"""
+OPENED = "document.querySelectorAll('details').forEach(one => one.open = true)"
 TABLES = "[...document.querySelectorAll('.scroll > table')].map(one => one.parentElement.scrollWidth > 390)"
 ACTIVE = "document.querySelectorAll('script, img, iframe, object, embed, form, [onload], [onerror]').length"
 INK = "getComputedStyle(document.querySelector('svg text')).fill"
@@ -70,7 +79,54 @@ def test_a_study_leaves_a_page_that_shows_every_section(studied: Path, devtools:
     assert seen.faults == [] and seen.fetched == []
     assert page_width <= width
     assert len(pictures) == 4 and all(drawn > 250 and beyond <= 0 for drawn, beyond in pictures)
-    assert len(tables) == 5 and any(tables)
+    assert len(tables) == 6 and any(tables)
+
+
+@needs_chromium
+def test_no_table_is_wider_than_a_laptop_or_hides_its_numbers_on_a_phone(devtools: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report_page(*widest_study()), encoding="utf-8")
+    wide = open_page(devtools, page, 1280, (OPENED, WIDTHS, PAGE_WIDTH))
+    assert [name for name, *_ in wide.answers[1]] == [
+        "Results of each variant",
+        "What each variant took",
+        "What each part is worth",
+        "Users who come back",
+        "Rounds of the visit",
+        "Lessons",
+        "The Critic's predictions",
+        "Costs",
+    ]
+    assert [one for one in wide.answers[1] if one[1] > one[2]] == [] and wide.answers[2] <= 1280
+    # The names of the rows stay in view, and leave most of a phone to the numbers beside them.
+    names = "Math.max(...[...document.querySelectorAll('tbody th')].map(one => one.offsetWidth))"
+    narrow = open_page(devtools, page, 390, (OPENED, names, PAGE_WIDTH))
+    assert narrow.answers[1] < 390 / 2 and narrow.answers[2] == 390
+
+
+def widest_study() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the results and visits of a study of all variants, parts and two controls, with large numbers."""
+    interval = [-1_200.5, -1_000.5]
+    large = MEASURED | {
+        **{name: {"difference": -1_113.2, "ci": interval, "users": 2} for name in ("minus_billp", "learned")},
+        **{"total_reward": 1_234.5, "total_reward_ci": [1_100.5, 1_300.5], "length": 1_234.5, "visits": 6_000},
+        **{"tuning_visits": 12_520, "training_steps": 1_000_000, "training_visits": 150_000, "failed": 120},
+        **{"prompt_tokens_per_step": 12_345.0, "calls_per_step": 14.5, "cost": 1_234.5678},
+        "usage": dict.fromkeys(("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "retries"), 10**9),
+    }
+    rows = []
+    for variant in comma_separated(COMPARED):
+        for part in (None, *(PARTS if variant == WHOLE else ())):
+            worth = {"minus_full": large["minus_billp"]} if part else {}
+            for memory in ("full", "prior", "empty") if variant in VARIANTS_WITH_MEMORY else ("full",):
+                rows.append(row(variant, **large, **worth, without=part, memory=memory))
+    lessons = [{"text": "Recommend items at a distance of at least 0.6 from the last four. " * 3}]
+    visits = [
+        visit_of(one["variant"], 1_234.5 + number, without=one["without"], memory=one["memory"], lessons=lessons)
+        for one in rows
+        for number in range(2)
+    ]
+    return study(*rows), visits
 
 
 @needs_chromium

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graph.report.schema import RULE_BASELINES
-from graph.report.terminal import comparison_table, detail_table, results_table
+from graph.report.terminal import comparison_table, detail_table, effort_table, results_table
 from graph.study import run_study
 from graph.study.run import RESULTS, STUDY_FILE, visits_done
 from graph.study.schedule import Batch, visitors
@@ -30,12 +30,14 @@ from sim.metrics.diversity import long_tail, variety
 from sim.policies import POLICIES
 from sim.policies.tuning import DIVERSE_GREEDY, tune
 from sim.world import World
+from sim.world.storage import world_checksum
 from tests.full_disk import disk_full
+from tests.integration.study.run_files import PROVENANCE, contents
 
 VARIANTS = ("act_only", "reflexion", "billp", "random", "diverse_greedy", "oracle")
 SMALL = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
 
-FILES = ("results.json", "visits.jsonl", "report.html")
+FILES = {"results.json", "run.json", "visits.jsonl", "report.html"}
 
 
 class Heard:
@@ -59,12 +61,10 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_results_are_the_same_bytes_at_any_concurrency_and_number_of_processes(home: Path) -> None:
     one = run(name="one", concurrency=1, processes=1)
     many = run(name="many", concurrency=16, processes=2)
-    for file in FILES:
-        assert (one / file).read_bytes() == (many / file).read_bytes()
+    assert contents(one) == contents(many)
     again = run(name="one", concurrency=16)
     assert again == one
-    for file in FILES:
-        assert (one / file).read_bytes() == (many / file).read_bytes()
+    assert contents(one) == contents(many)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,9 @@ def studied(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_results_hold_what_the_design_names(studied: Path) -> None:
     results, visits = read(studied)
-    assert set(results) == {"world", "model", "note", "settings", "rows"}
+    assert set(results) == {"world", "world_checksum", "model", "note", "settings", "rows"}
     assert (results["world"], results["model"]) == ("tiny", "rules")
+    assert results["world_checksum"] == world_checksum(studied.parents[1] / "worlds" / "tiny")
     assert "no LLM" in results["note"]
     assert [row["variant"] for row in results["rows"]] == list(VARIANTS)
     for row in results["rows"]:
@@ -244,8 +245,7 @@ def test_a_failed_study_leaves_the_former_run_and_is_gone_on_with(home: Path) ->
     run_study(settings, "a", concurrency=2, processes=1, progress=heard)
     assert [event for event in heard.events if event[0].variant == "reflexion"] == []
     whole = run(settings, name="b")
-    for file in FILES:
-        assert (former / file).read_bytes() == (whole / file).read_bytes()
+    assert contents(former) == contents(whole)
     assert {one.name for one in former.parent.iterdir()} == {"a", "b"}
 
 
@@ -257,7 +257,7 @@ def test_an_unfinished_study_is_thrown_away_when_asked(home: Path) -> None:
     (unfinished / "cells" / "random-0" / "visits.jsonl").write_text("{}\n")
     settings = SMALL.model_copy(update={"variants": ("random",)})
     folder = run_study(settings, "a", concurrency=1, processes=1, progress=Heard(), fresh=True)
-    assert {one.name for one in folder.iterdir()} == set(FILES)
+    assert {one.name for one in folder.iterdir()} == FILES
 
 
 def test_a_line_that_was_being_written_is_done_again(tmp_path: Path) -> None:
@@ -356,7 +356,17 @@ def test_the_table_names_the_model_for_what_it_is(studied: Path) -> None:
     text = shown(results_table(results))
     assert "no LLM" in text.replace("\n", " ") and "…" not in text
     assert all(variant in text for variant in VARIANTS)
-    assert "diverse_greedy 192" in text.replace("\n", " ")
+
+
+def test_the_effort_of_each_variant_has_a_table(studied: Path) -> None:
+    results, _ = read(studied)
+    lines = [line.split() for line in shown(effort_table(results)).splitlines()]
+    rows = {row["variant"]: row for row in results["rows"]}
+    calls = [
+        f"{rows['billp'][name]:.{digits}f}" for name, digits in (("prompt_tokens_per_step", 0), ("calls_per_step", 1))
+    ]
+    # Only a rule that was tuned has visits of tuning.
+    assert ["billp", *calls] in lines and ["diverse_greedy", "192", "0", "0.0"] in lines
 
 
 def shown(table: Table | None) -> str:
@@ -381,14 +391,18 @@ def test_the_comparison_fits_a_terminal_and_names_the_best_rule(studied: Path) -
 @pytest.mark.slow
 def test_a_run_that_was_stopped_when_all_was_written_is_tidied_by_the_same_command(home: Path) -> None:
     settings = SMALL.model_copy(update={"variants": ("random",)})
-    whole = {file.name: file.read_bytes() for file in run(settings, "whole").iterdir()}
+    whole = contents(run(settings, "whole"))
     with disk_full("stopped", RESULTS):
         run(settings, "stopped")
     # The rest of the run, as a kill right after the folder was moved leaves it: with the lock and the resume files.
     unfinished = home / "runs" / ".stopped.unfinished"
     (unfinished / RESULTS).write_bytes(whole[RESULTS])
+    record = (unfinished / PROVENANCE).read_bytes()
     (unfinished / RUN_LOCK).touch()
     (unfinished / CELLS).mkdir(exist_ok=True)
     assert (unfinished / STUDY_FILE).is_file()
     unfinished.rename(home / "runs" / "stopped")
-    assert {file.name: file.read_bytes() for file in run(settings, "stopped").iterdir()} == whole
+    stopped = run(settings, "stopped")
+    assert {file.name for file in stopped.iterdir()} == FILES and contents(stopped) == whole
+    # Nothing was resumed.
+    assert (stopped / PROVENANCE).read_bytes() == record

@@ -21,12 +21,12 @@ from sim.metrics import paired, summarize
 from sim.metrics.calibration import judge_risks
 from tests.commands import billp
 from tests.full_disk import disk_full
+from tests.integration.study.run_files import contents
 from tests.integration.study.test_study import Heard
 
 pytestmark = pytest.mark.slow
 
 SMALL = StudySettings(world="tiny", variants=("random",), ablate=True, train=6, test=4, cohort=3, max_steps=8)
-FILES = ("results.json", "visits.jsonl", "report.html")
 Line = dict[str, Any]
 
 
@@ -145,14 +145,14 @@ def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopp
     unfinished = home / "runs" / ".cut.unfinished"
     left = shutil.copytree(unfinished, home / "left")
     once = run(settings, "cut")
-    whole = {name: (once / name).read_bytes() for name in FILES}
+    whole = contents(once)
     left.rename(unfinished)
     # Cut during training, before the changed memory, and before the first visit.
     for part, kept in (("lessons", 1), ("values", 3), ("outlook", 0)):
         file = unfinished / "cells" / f"{WHOLE}-no-{part}-0" / "visits.jsonl"
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:kept]))
     cut = run(settings, "cut")
-    assert {name: (cut / name).read_bytes() for name in FILES} == whole
+    assert contents(cut) == whole
     # Each row is compared with the whole agent with the same memory.
     rows = {name_of(row): row for row in results_of(cut)["rows"]}
     shuffled = {

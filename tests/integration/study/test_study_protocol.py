@@ -22,6 +22,7 @@ from nodes.tools.open_world import load_world
 from sim.errors import BadInputError
 from sim.metrics import paired, summarize
 from tests.full_disk import disk_full
+from tests.integration.study.run_files import contents
 from tests.integration.study.test_study import Heard, shown
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,6 @@ EVERYTHING = StudySettings(
     recall=("own", "shared", "both", "none"),
 )
 RECALLS = EVERYTHING.recall
-FILES = ("results.json", "visits.jsonl", "report.html", "curves.jsonl", "returning.jsonl")
 Line = dict[str, Any]
 
 
@@ -72,7 +72,13 @@ def stored(folder: Path) -> list[tuple[str, Line]]:
 
 def test_what_is_asked_for_besides_changes_nothing_else(studied: tuple[Path, Path]) -> None:
     plain, everything = studied
-    assert {one.name for one in plain.iterdir()} == {"results.json", "visits.jsonl", "report.html", "memory"}
+    assert {one.name for one in plain.iterdir()} == {
+        "results.json",
+        "run.json",
+        "visits.jsonl",
+        "report.html",
+        "memory",
+    }
     assert lines(plain) == [one for one in lines(everything) if one["memory"] == "full"]
     for name, row in rows(plain).items():
         assert row["memory"] == "full" and not {"curve", "returning"} & set(row)
@@ -228,8 +234,7 @@ def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path) -> 
         file = unfinished / "cells" / "billp-0" / "visits.jsonl"
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:kept]))
         cut = run(settings, "cut")
-        for name in FILES:
-            assert (cut / name).read_bytes() == (whole / name).read_bytes()
+        assert contents(cut) == contents(whole)
     for folder in (whole / "memory").iterdir():
         assert stored(cut / "memory" / folder.name) == stored(folder)
 

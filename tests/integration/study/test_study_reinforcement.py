@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from graph.report.terminal import results_table
+from graph.report.terminal import effort_table
 from graph.study import run_study
 from graph.study.settings import Cell, StudySettings
 from sim.policies.rollout import play
@@ -19,6 +19,7 @@ from sim.world import World
 from tests import processes
 from tests.commands import ROOT, environment_of, refused
 from tests.full_disk import disk_full
+from tests.integration.study.run_files import contents
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +41,9 @@ def run(settings: StudySettings, name: str, processes: int = 2) -> tuple[Path, H
     return run_study(settings, name, concurrency=2, processes=processes, progress=heard), heard
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+def policies(folder: Path) -> dict[str, bytes]:
+    policies = folder / "policies"
+    return {str(file.relative_to(policies)): file.read_bytes() for file in policies.rglob("*") if file.is_file()}
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
@@ -53,7 +55,7 @@ def test_a_study_gives_the_same_bytes_again_policies_included(home: Path) -> Non
     pytest.importorskip("sb3_contrib", reason="the extra `rl` is not installed")
     one, heard = run(SMALL, "one")
     two, _ = run(SMALL, "two", processes=1)
-    assert contents(one) == contents(two)
+    assert contents(one) == contents(two) and policies(one) == policies(two)
     cells = [f"{variant}-{seed}" for variant in RECIPES for seed in range(2)]
     assert {folder.name for folder in (one / "policies").iterdir()} == {*cells}
     for variant, row in rows(one).items():
@@ -68,9 +70,11 @@ def test_a_study_gives_the_same_bytes_again_policies_included(home: Path) -> Non
         steps = [done for cell, batch, done, total in heard.events if cell == Cell(variant, 0) and batch == "train"]
         assert steps and steps == sorted(steps) and steps[-1] <= 300
     assert_visits_are_of_the_saved_policies(home, one)
-    console = Console(width=200, record=True)
-    console.print(results_table(json.loads((one / "results.json").read_text(encoding="utf-8"))))
-    assert "a2c: trained for 600 steps, " in console.export_text()
+    console = Console(width=80, record=True)
+    console.print(effort_table(json.loads((one / "results.json").read_text(encoding="utf-8"))))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    a2c = rows(one)["a2c"]
+    assert ["a2c", str(a2c["training_steps"]), str(a2c["training_visits"]), "0", "0.0"] in lines
 
 
 def assert_visits_are_of_the_saved_policies(home: Path, folder: Path) -> None:
@@ -96,7 +100,7 @@ def test_a_study_that_is_gone_on_with_uses_the_policies_that_it_trained(home: Pa
     shutil.rmtree(home / "runs" / ".stopped.unfinished" / "policies" / "dqn-0")
     folder, heard = run(settings, "stopped")
     assert {cell.variant for cell, batch, _, _ in heard.events if batch == "train"} == {"dqn"}
-    assert contents(folder) == contents(whole)
+    assert contents(folder) == contents(whole) and policies(folder) == policies(whole)
 
     with disk_full("anew"):
         run(settings, "anew")

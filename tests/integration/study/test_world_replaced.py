@@ -13,6 +13,7 @@ from graph.study.workers import run_cells
 from sim.data.sources import load_ratings
 from sim.errors import BadInputError
 from sim.world import World
+from tests.integration.study.run_files import contents
 from tests.integration.study.test_study import Heard
 
 pytestmark = pytest.mark.slow
@@ -26,8 +27,7 @@ def test_a_world_replaced_while_a_study_runs_is_refused_and_the_former_one_resum
     world, former = home / "worlds" / "tiny", home / "former"
 
     def run(name: str) -> dict[str, bytes]:
-        folder = run_study(settings, name, concurrency=2, processes=1, progress=Heard())
-        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        return contents(run_study(settings, name, concurrency=2, processes=1, progress=Heard()))
 
     def replacing(*given: Any) -> Iterator[Any]:
         world.rename(former)

@@ -152,6 +152,25 @@ def test_what_a_study_has_measured_is_shown() -> None:
     assert page.count("<svg") == 5
 
 
+def test_no_line_of_a_cell_ends_within_an_interval_or_a_pair() -> None:
+    lesson = {"text": "far (and new) / or not"}
+    visits = [line("billp", 9.0, lessons=[lesson]), line("billp", 5.0), line("random", 5.0)]
+    page = report_page(study(row("billp"), row("random", **MEASURED)), visits)
+    for shown in ("7.0 (6.0\u00a0to\u00a08.0)", "−3.2 (−5.0\u00a0to\u00a0+1.5)", "9.0\u00a0/\u00a05.0"):
+        assert f"<td>{shown}</td>" in page, shown
+    # A text wraps anywhere.
+    assert lesson["text"] in page
+
+
+def test_what_a_variant_took_has_a_table_of_its_own() -> None:
+    page = report_page(study(row("billp"), row("random", **MEASURED)), VISITS)
+    first, second = re.findall(r'aria-label="(?:Results of|What) each variant(?: took)?".*?</thead>', page, re.DOTALL)
+    assert "gap closed" in first and "tuning visits" not in first
+    for heading in ("visits", "tuning visits", "training steps", "tokens a round", "calls a round"):
+        assert f'<th scope="col">{heading}</th>' in second, heading
+    assert "<strong>tuning visits</strong>: train visits by which a rule was tuned." in page
+
+
 def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
     text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
     for missing in (

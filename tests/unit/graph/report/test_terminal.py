@@ -1,0 +1,54 @@
+"""Tables of a study in a terminal: whole in 80 columns, however large the numbers."""
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from graph.ablation import PARTS, WHOLE
+from graph.report.columns import EFFORT_COLUMNS
+from graph.report.terminal import ablation_table, comparison_table, detail_table, effort_table, results_table
+from tests.unit.graph.report.test_html import MEASURED, row, study
+
+ENDS = {"repeat": 120, "similar": 4_485, "disliked": 109, "chose": 0, "stayed": 1_106}
+DIFFERENCE = {"difference": -1_113.2, "ci": [-1_200.5, -1_000.5], "users": 2}
+LARGE = MEASURED | {
+    **{
+        "minus_billp": DIFFERENCE,
+        "learned": DIFFERENCE,
+        "total_reward": 1_234.5,
+        "total_reward_ci": [1_100.5, 1_300.5],
+    },
+    **{"length": 1_234.5, "prompt_tokens_per_step": 12_345.0, "calls_per_step": 14.5, "leave_reasons": ENDS},
+    **{"tuning_visits": 12_520, "training_steps": 1_000_000, "training_visits": 150_000},
+}
+ROWS = [
+    row("diverse_greedy", **LARGE),
+    *(row(WHOLE, **LARGE, memory=memory) for memory in ("full", "prior", "empty")),
+    *(
+        row(WHOLE, **LARGE, minus_full=DIFFERENCE, without=part, memory=memory)
+        for part in PARTS
+        for memory in ("full", "prior", "empty")
+    ),
+]
+
+
+@pytest.mark.parametrize("make", [results_table, comparison_table, detail_table, effort_table, ablation_table])
+def test_no_table_is_cut_off_in_80_columns(make: object) -> None:
+    table = make(study(*ROWS))  # type: ignore[operator]
+    assert isinstance(table, Table)
+    text = printed(table)
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_the_effort_is_shown_in_full() -> None:
+    table = effort_table(study(*ROWS))
+    assert table is not None and len(table.columns) == 1 + len(EFFORT_COLUMNS)
+    text = printed(table)
+    assert ["diverse_greedy", "12520", "1000000", "150000", "12345", "14.5"] in map(str.split, text.splitlines())
+    assert "tuning visits: train visits by which a rule was tuned." in " ".join(text.split())
+
+
+def printed(table: Table) -> str:
+    console = Console(width=80, record=True)
+    console.print(table)
+    return console.export_text()
