@@ -130,7 +130,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
             part_of(row["without"], row["memory"]),
             setting_of(row["without"]),
             f"{row['total_reward']:.1f}",
-            signed_with_interval(worth, interval, 0),
+            signed_with_interval(worth, interval, 0).replace(",", ""),
         )
     return table
 
