@@ -31,7 +31,7 @@ INPUT, COPY = "__input__", "__copy__"
 """LangGraph's names for an update that stands for a new input, and for one that copies a checkpoint."""
 MAX_UPDATES = 1_000
 """Most updates of one edit, in all its supersteps; each loads and saves the whole state."""
-PAUSE = 0.001
+STATE_PAUSE = 0.001
 """Seconds between two states that are read or saved: a waiting request needs several turns of the event loop."""
 NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
@@ -73,7 +73,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
         first = 2 if marked and any(update.as_node == COPY for update in marked[0]) else 1
         config = await super().abulk_update_state(config, marked[:first])
         for superstep in marked[first:]:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(STATE_PAUSE)
             config = await super().abulk_update_state(config, [superstep])
         return config
 
@@ -95,7 +95,7 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
                         )
                     size += len(to_json(state.values, serialize_unknown=True))
                 yield state
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(STATE_PAUSE)
 
     async def _known(self, input: Any, config: RunnableConfig) -> RunnableConfig:
         variant = self.builder.variant
