@@ -29,7 +29,7 @@ from langgraph.runtime import get_runtime
 
 from graph.role_schemas import Node, clearing, settings_of, state_schema
 from graph.run_metadata import Graph, KnownGraph, NamedBy
-from graph.state_guard import check_owner, check_state, scoped_runtime
+from graph.state_guard import check_owner, check_state, limit_store
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
 from graph.visit_place import placing
@@ -134,8 +134,7 @@ def guarded(node: Node) -> Node:
         if isinstance(state, VisitState):
             check_state(state)
             check_owner(state, signed_in(get_runtime()))
-        if "runtime" in given:
-            given["runtime"] = scoped_runtime(given["runtime"])
+        limit_store(given)
         return await node(state, **given)
 
     return with_guard

@@ -2,9 +2,11 @@
 
 LangGraph takes a run's name, tags and metadata from the client that starts the run, and many clients give none. The
 world and the user are named in the input only, so the graph reads them there and completes the configuration of each
-run. A state is edited in two ways, by an update of the state and by a command; both pass through this class.
+run. A state is edited in two ways, by an update of the state and by a command; both pass through this class, and so
+does the history of a thread. It bounds each, since one small request may ask for any number of large states.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -15,17 +17,22 @@ from langchain_core.runnables.config import merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, Send, StateUpdate
+from langgraph.types import Command, Send, StateSnapshot, StateUpdate
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from graph.visit_place import started
 from nodes.context import Context
-from nodes.lifecycle import check_input
+from nodes.lifecycle import check_input, history_bytes
 from nodes.state import VisitInput, VisitProgress, VisitStart, VisitState
-from sim.errors import BillpError
+from sim.errors import BadInputError, BillpError
 
-INPUT = "__input__"
-"""LangGraph's name for an update that stands for a new input."""
+INPUT, COPY = "__input__", "__copy__"
+"""LangGraph's names for an update that stands for a new input, and for one that copies a checkpoint."""
+MAX_UPDATES = 1_000
+"""Most updates of one edit, in all its supersteps; each loads and saves the whole state."""
+STATE_PAUSE = 0.001
+"""Seconds between two states that are read or saved: a waiting request needs several turns of the event loop."""
 NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
 
@@ -45,14 +52,50 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
                     yield chunk
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
-        """Edit the state and mark it as edited; `update_state` calls this method."""
-        return super().bulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
+        """Edit the state and mark it as edited; `update_state` calls this method.
+
+        Raises:
+            BadInputError: There are too many updates, or a copy of a checkpoint after another update.
+        """
+        return super().bulk_update_state(config, _marked_supersteps(supersteps))
 
     async def abulk_update_state(
         self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
     ) -> RunnableConfig:
-        """Edit the state and mark it as edited; `aupdate_state` calls this method."""
-        return await super().abulk_update_state(config, [list(map(_marked_update, one)) for one in supersteps])
+        """Edit the state and mark it as edited; `aupdate_state` calls this method.
+
+        Raises:
+            BadInputError: There are too many updates, or a copy of a checkpoint after another update.
+        """
+        marked = _marked_supersteps(supersteps)
+        # LangGraph awaits nothing in between: let the event loop go on after each superstep. It reads the one after a
+        # copy otherwise than a first one, so these two stay together.
+        first = 2 if marked and any(update.as_node == COPY for update in marked[0]) else 1
+        config = await super().abulk_update_state(config, marked[:first])
+        for superstep in marked[first:]:
+            await asyncio.sleep(STATE_PAUSE)
+            config = await super().abulk_update_state(config, [superstep])
+        return config
+
+    async def aget_state_history(self, config: RunnableConfig, **which: Any) -> AsyncIterator[StateSnapshot]:
+        """Yield the states of a thread, the latest first, and let the event loop go on after each.
+
+        Raises:
+            BadInputError: The states exceed `history_bytes`.
+        """
+        most, size = history_bytes.get(), 0
+        states: Any = super().aget_state_history(config, **which)
+        async with aclosing(states):
+            async for state in states:
+                if most is not None:
+                    if size > most:
+                        raise BadInputError(
+                            f"the states of this history have more than {most:,} bytes: ask for fewer by `limit`, and "
+                            "for those before them by `before`"
+                        )
+                    size += len(to_json(state.values, serialize_unknown=True))
+                yield state
+                await asyncio.sleep(STATE_PAUSE)
 
     async def _known(self, input: Any, config: RunnableConfig) -> RunnableConfig:
         variant = self.builder.variant
@@ -87,18 +130,39 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
 
 
 def marked_command(input: Any) -> Any:
-    """Return the input of a run; a command that edits the state or sends a state to a node also marks the edit."""
+    """Return the input of a run; a command that edits the state or sends a state to a node also marks the edit.
+
+    Raises:
+        BadInputError: The command goes to several nodes at once.
+    """
     if not isinstance(input, Command) or not (input.update or input.goto):
         return input
     goto: Any = list(input.goto) if isinstance(input.goto, list | tuple) else [input.goto] * bool(input.goto)
+    # The nodes of a visit run one after another. At once, any number of them would run by one request.
+    if len(goto) > 1:
+        raise BadInputError(f"goto: the command goes to {len(goto):,} nodes: name one")
     goto = [Send(one.node, _marked_values(one.arg)) if isinstance(one, Send) else one for one in goto]
     return replace(input, update={**dict(input._update_as_tuples()), "edited": True}, goto=goto)
+
+
+def _marked_supersteps(supersteps: Sequence[Sequence[StateUpdate]]) -> list[list[StateUpdate]]:
+    """Return the updates of an edit with the mark.
+
+    Raises:
+        BadInputError: There are too many updates, or a copy of a checkpoint after another update.
+    """
+    if (count := sum(map(len, supersteps))) > MAX_UPDATES:
+        raise BadInputError(f"the edit has {count:,} updates: at most {MAX_UPDATES:,} are allowed")
+    marked = [list(map(_marked_update, one)) for one in supersteps]
+    if any(update.as_node == COPY for one in marked[1:] for update in one):
+        raise BadInputError(f"an update as {COPY} follows another: copy a checkpoint first, or by an edit of its own")
+    return marked
 
 
 def _marked_update(update: StateUpdate) -> StateUpdate:
     values, as_node, task_id = (*update, None, None)[:3]
     # An input starts a visit, so it is not an edit.
-    return update if as_node == INPUT else StateUpdate(_marked_values(values), as_node, task_id)
+    return StateUpdate(values if as_node == INPUT else _marked_values(values), as_node, task_id)
 
 
 def _marked_values(values: Any) -> Any:

@@ -6,13 +6,18 @@ again, whatever earlier nodes checked.
 
 from typing import Any
 
-from langgraph.runtime import Runtime
+from langgraph.config import get_config
+from langgraph.constants import CONF
+from langgraph.runtime import get_runtime
 
 from memory.access import Account, ScopedStore
 from nodes.lifecycle import check_limits
 from nodes.state import MAX_STEPS, VisitState
 from nodes.visit_memory import signed_in
 from sim.errors import BadInputError
+
+_RUNTIME = "__pregel_runtime"
+"""LangGraph's key for the runtime of a task, from which `get_store`, `get_runtime` and subgraphs take the store."""
 
 
 def check_state(state: VisitState) -> None:
@@ -43,9 +48,20 @@ def check_owner(state: VisitState, account: Account | None) -> None:
         )
 
 
-def scoped_runtime(runtime: Runtime[Any]) -> Runtime[Any]:
-    """Return the runtime for a node, with a store limited to the records that the signed-in account may reach."""
+def limit_store(given: dict[str, Any]) -> None:
+    """Limit the store of the current task to the records that the signed-in account may reach.
+
+    Args:
+        given: Arguments that LangGraph passes to the node beside the state. `runtime` and `store` are replaced here,
+            and so is the runtime of the task, because a node can take the store from there and hands it to a subgraph.
+    """
+    runtime = get_runtime()
     account = signed_in(runtime)
     if account is None or runtime.store is None or isinstance(runtime.store, ScopedStore):
-        return runtime
-    return runtime.override(store=ScopedStore(runtime.store, account))
+        return
+    scoped = ScopedStore(runtime.store, account)
+    get_config()[CONF][_RUNTIME] = runtime.override(store=scoped)
+    if "runtime" in given:
+        given["runtime"] = given["runtime"].override(store=scoped)
+    if "store" in given:
+        given["store"] = scoped

@@ -1,5 +1,6 @@
 """First and last node of a visit, and the limits of its input."""
 
+from contextvars import ContextVar
 from typing import Any
 
 from langgraph.runtime import Runtime
@@ -18,6 +19,8 @@ MAX_HISTORY = 1_000
 MAX_HISTORY_TEXT = 50_000
 MAX_INPUT_TEXT = 500
 MAX_WISHES = 2_000
+history_bytes: ContextVar[int | None] = ContextVar("history_bytes", default=None)
+"""Most bytes of the states in a history, the first state aside. A server sets it for requests; None for no limit."""
 
 
 async def simulated_name(visit: VisitState, identity: str) -> str:

@@ -181,7 +181,7 @@ def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
     of_account = account_space(account.name, common) if account is not None and not account.shares else ""
     visit = visit_id(state, runtime)
     scope = RecallScope(
-        _own_space(state, context, common, of_account),
+        _own_space(state, context, common, account),
         state.user_id,
         visit,
         tuple(filter(None, (of_account, common))) if context.share_memory else (),
@@ -191,12 +191,15 @@ def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
     return VisitMemory(runtime.store, scope, account, context.learn)
 
 
-def _own_space(state: VisitState, context: Context, common: str, of_account: str) -> str:
+def _own_space(state: VisitState, context: Context, common: str, account: Account | None) -> str:
     """Return the space to which the visit writes, and from which it recalls its user's own records."""
     if state.profile is not None:
         return people_space(common)
-    # Keep the memories of an edited visit private: they may be true of no user.
-    return private_space(of_account or common) if context.private or state.edited else of_account or common
+    # Keep the memories of an edited visit private to the account, whether it may share or not: they may be true of no
+    # user, and another account may simulate the same user.
+    if account is not None and (state.edited or not account.shares):
+        common = account_space(account.name, common)
+    return private_space(common) if context.private or state.edited else common
 
 
 def visit_id(state: VisitState, runtime: Runtime[Any]) -> str:

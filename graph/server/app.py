@@ -1,4 +1,4 @@
-"""Application around LangGraph's routes: closes some routes, limits requests, checks numbers sent to the store.
+"""Application around LangGraph's routes: closes some routes, limits requests, checks searches of the store.
 
 `langgraph.json` names it as `http.app`, with `"middleware_order": "auth_first"`, so that the account is known here.
 """
@@ -58,6 +58,8 @@ class ClosedRoutes:
         return self._accounts and (unasked or path == "/runs/batch")
 
 
+MAX_QUERY = 10_000
+"""Most characters of the text of a search, which is embedded; a situation has some hundreds."""
 # Minimum and maximum of the numbers in a search or listing; LangGraph passes them to the store unchecked.
 NUMBER_BOUNDS = {"limit": (0, 10_000), "offset": (0, 1_000_000_000), "max_depth": (1, 100)}
 
@@ -71,29 +73,32 @@ class _Listing(BaseModel):
     limit: int | None = _allowed("limit")
     offset: int | None = _allowed("offset")
     max_depth: int | None = _allowed("max_depth")
+    query: str | None = Field(None, max_length=MAX_QUERY)
 
 
-def unusable_number(body: bytes) -> str:
-    """Return the allowed range of an invalid number in a request to the store; empty if all are valid."""
+def unusable_bound(body: bytes) -> str:
+    """Return what is allowed instead of a number or query out of bounds; empty if a request to the store has none."""
     try:
         _Listing.model_validate_json(body)
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             # LangGraph itself reports every other fault.
-            if fault["loc"]:
+            if fault["type"] == "string_too_long":
+                return f"query has at most {MAX_QUERY:,} characters"
+            if fault["loc"] and fault["loc"][0] in NUMBER_BOUNDS:
                 least, largest = NUMBER_BOUNDS[str(fault["loc"][0])]
                 return f"{fault['loc'][0]} has to be an integer from {least:,} to {largest:,}"
     return ""
 
 
-class StoreNumbers:
-    """Middleware that refuses numbers outside the range of the store."""
+class StoreBounds:
+    """Middleware that refuses searches and listings with numbers or queries that the store cannot bear."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse an invalid number."""
+        """Pass a request on, or refuse one out of bounds."""
         if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) not in STORE_LISTINGS:
             await self._app(scope, receive, send)
             return
@@ -101,7 +106,7 @@ class StoreNumbers:
         while message.get("more_body"):
             messages.append(message := await receive())
         body = b"".join(message.get("body", b"") for message in messages)
-        if fault := await asyncio.to_thread(unusable_number, body):
+        if fault := await asyncio.to_thread(unusable_bound, body):
             await refuse(scope, send, 422, fault)
         else:
             await self._app(scope, _again(messages, receive), send)
@@ -128,7 +133,7 @@ app = Starlette(
     middleware=[
         Middleware(ClosedRoutes, accounts=bool(os.environ.get("LANGGRAPH_AUTH"))),
         Middleware(RequestLimits, limits=configured_limits()),
-        Middleware(StoreNumbers),
+        Middleware(StoreBounds),
     ],
     exception_handlers={StoreError: memory_failed},
 )

@@ -1,4 +1,4 @@
-"""Limits on requests: requests per minute and visits at once by account, size of a request; settings and middleware.
+"""Limits on requests: requests per minute and visits at once by account, sizes of requests and histories.
 
 The library `limits` counts requests too, but its in-memory store has no bound on the number of addresses, and the
 middleware around it would still be our own code. A token bucket is two numbers, in a table of bounded size.
@@ -19,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.server.asgi import account_of, is_internal, path_of, refuse
+from nodes.lifecycle import history_bytes
 from sim.errors import BillpError
 
 MOST_KEYS = 10_000
 HEALTH = ("/", "/ok")
+HISTORY_BYTES = 50_000_000
+"""Most bytes of the states in the history of a thread: the server holds all of them for its answer."""
 _STARTS = re.compile(r"(/threads/[^/]+)?/runs(/stream|/wait)?|/threads/[^/]+/commands")
 
 
@@ -104,6 +107,7 @@ class RequestLimits:
         if scope["type"] not in ("http", "websocket") or is_internal(scope) or path_of(scope) in HEALTH:
             await self._app(scope, receive, send)
             return
+        history_bytes.set(HISTORY_BYTES)
         account = account_of(scope)
         key = ("account", account) if account else ("address", (scope.get("client") or [""])[0])
         if wait := self._buckets.take(key):

@@ -14,7 +14,7 @@ from nodes.llm.text.wish_grammar import read_wishes
 from nodes.state import GUEST, Profile, Step, VisitStart, VisitState
 from nodes.tools.open_world import open_world
 from nodes.user_view import known_titles, visitor
-from nodes.users.profile import greeting, stated, statements, stored_profile
+from nodes.users.profile import check_greeting, greeting, stated, statements, stored_profile
 from nodes.users.simulated import describe_round, proposed_item
 from nodes.visit_memory import signed_in, visit_memory
 from sim.errors import BadInputError
@@ -97,6 +97,7 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     memory = visit_memory(state, runtime)
     said = statements(memory, step.index, item, answer, state.profile)
     memory.check(state.said)
+    check_greeting(state.said, who.open_world.world.catalogue)
     if settings(runtime).learn != "off":
         await memory.write([*state.said, *said])
     return {"steps": [step], "left": answer.leave, "profile": stated(state.profile, said), "said": []}

@@ -4,6 +4,7 @@ Two visits of one person at the same time cannot overwrite each other's statemen
 records. `billp memory` exports and deletes them one by one.
 """
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from memory.recall import below
 from memory.records import MAX_TITLE, Record, Statement, escape, namespace, record
 from nodes.state import Profile
 from nodes.visit_memory import VisitMemory
-from sim.catalogue import Item
+from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
 from sim.world.world import ASSUMED_RATING
 
@@ -29,13 +30,48 @@ OLD_KIND, OLD_KEY = "profiles", "profile"
 """Kind and key of the single record in which versions before 0.2 kept a whole profile."""
 
 
-def add_words(profile: Profile, words: str) -> Profile:
-    """Return the profile with a wish or comment as its last line; the oldest lines are dropped if it is too long."""
-    line = one_line(words)
-    lines = [one for one in profile.text.splitlines() if one != line] + [line] * bool(line)
-    while len("\n".join(lines)) > MAX_PROFILE:
-        lines = lines[1:]
-    return profile.model_copy(update={"text": "\n".join(lines)})
+class _Draft:
+    """Profile in the making, changed in place: a person may have thousands of statements."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.ratings = dict(profile.ratings)
+        self.seen = dict.fromkeys(profile.seen)
+        self._lines = dict.fromkeys(profile.text.splitlines())
+        self._length = len("\n".join(self._lines))
+
+    def add(self, words: str) -> None:
+        """Add a wish or comment as the last line; the oldest lines are dropped if the text becomes too long."""
+        if line := one_line(words):
+            self.remove(line)
+            self._length += len(line) + bool(self._lines)
+            self._lines[line] = None
+        while self._length > MAX_PROFILE:
+            self.remove(next(iter(self._lines)))
+
+    def remove(self, line: str) -> None:
+        """Remove a line, if the text has it."""
+        if line in self._lines:
+            del self._lines[line]
+            self._length -= len(line) + bool(self._lines)
+
+    def state(self, one: Statement) -> None:
+        """Apply a statement."""
+        if one.said == "liked":
+            for item_id in one.item_ids:
+                self.ratings.setdefault(item_id, ASSUMED_RATING)
+        elif one.rating is not None:
+            self.ratings.update(dict.fromkeys(one.item_ids, one.rating))
+        if one.said in ("seen", "never"):
+            self.seen.update(dict.fromkeys(one.item_ids))
+        for line in one.removed.splitlines():
+            self.remove(line)
+        for line in one.text.splitlines():
+            self.add(line)
+
+    def finished(self, profile: Profile) -> Profile:
+        """Return the profile, with the other fields of another one."""
+        text = "\n".join(self._lines)
+        return profile.model_copy(update={"ratings": self.ratings, "seen": list(self.seen), "text": text})
 
 
 def one_line(words: str) -> str:
@@ -47,28 +83,14 @@ def stated(profile: Profile, records: Iterable[Record]) -> Profile:
     """Return the profile after the statements of the records, in their order.
 
     A rating replaces an earlier rating of the same item. A title that the person brought counts as liked until it is
-    rated. A correction removes and adds lines, so that lines added meanwhile by another visit stay.
+    rated. A correction removes and adds lines, so that lines added meanwhile by another visit stay. The text keeps the
+    latest lines, at most `MAX_PROFILE` characters, and no line twice.
     """
+    draft = _Draft(profile)
     for one in records:
         if isinstance(one.value, Statement):
-            profile = _stated(profile, one.value)
-    return profile
-
-
-def _stated(profile: Profile, one: Statement) -> Profile:
-    ratings, seen = dict(profile.ratings), list(profile.seen)
-    if one.said == "liked":
-        ratings = dict.fromkeys(one.item_ids, ASSUMED_RATING) | ratings
-    elif one.rating is not None:
-        ratings |= dict.fromkeys(one.item_ids, one.rating)
-    if one.said in ("seen", "never"):
-        seen += [item_id for item_id in one.item_ids if item_id not in seen]
-    removed = set(one.removed.splitlines())
-    kept = "\n".join(line for line in profile.text.splitlines() if line not in removed)
-    profile = profile.model_copy(update={"ratings": ratings, "seen": seen, "text": kept})
-    for line in one.text.splitlines():
-        profile = add_words(profile, line)
-    return profile
+            draft.state(one.value)
+    return draft.finished(profile)
 
 
 def greeting(memory: VisitMemory, wishes: str, liked: Iterable[Item]) -> list[Record]:
@@ -79,6 +101,19 @@ def greeting(memory: VisitMemory, wishes: str, liked: Iterable[Item]) -> list[Re
     if item_ids := [item.id for item in liked]:
         said.append(memory.record(Statement, 1, number=1, said="liked", item_ids=item_ids))
     return said
+
+
+def check_greeting(said: Iterable[Record], catalogue: Catalogue) -> None:
+    """Check the statements that a state keeps until the first answer.
+
+    Raises:
+        BadInputError: One of them is not as `greeting` makes it; somebody edited the state.
+    """
+    for one in said:
+        if not isinstance(one.value, Statement) or one.value.said not in ("wish", "liked"):
+            raise BadInputError("said: a visit starts with wishes and liked titles alone: remove the other statements")
+        if unknown := next((item_id for item_id in one.value.item_ids if item_id not in catalogue), None):
+            raise BadInputError(f"said: the catalogue has no item {unknown[:80]!r}: remove it")
 
 
 def statements(memory: VisitMemory, round_number: int, item: Item, answer: Any, profile: Profile) -> list[Record]:
@@ -116,7 +151,8 @@ async def stored_profile(memory: VisitMemory) -> Profile:
         items += page
         if len(page) < STATEMENTS_AT_ONCE:
             break
-    return profile_of(below(prefix, items))
+    # In a thread: the event loop serves others while all that a person ever said is read.
+    return await asyncio.to_thread(lambda: profile_of(below(prefix, items)))
 
 
 class Said(Protocol):

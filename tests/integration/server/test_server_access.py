@@ -288,6 +288,9 @@ async def test_numbers_that_no_store_counts_with_are_refused_with_what_is_allowe
             answer = await bob.post(path, json={name: ["statements", "people:tiny", "bob"]} | numbers)
             assert answer.status_code == 422, (numbers, answer.text)
             assert answer.json()["detail"].startswith(f"{next(iter(numbers))} has to be an integer from ")
+        long = {"namespace_prefix": ["statements", "people:tiny", "bob"], "query": "x" * 10_001}
+        answer = await bob.post("/store/items/search", json=long)
+        assert (answer.status_code, answer.json()["detail"]) == (422, "query has at most 10,000 characters")
         usual = {"namespace_prefix": ["statements", "people:tiny", "bob"], "limit": 10_000, "offset": 0}
         assert (await bob.post("/store/items/search", json=usual)).status_code == 200
 

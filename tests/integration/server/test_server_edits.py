@@ -1,6 +1,8 @@
 """Attacks over HTTP by edits of an account's own thread, on a server with authentication."""
 
+import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
@@ -89,7 +91,7 @@ async def test_nobody_becomes_another_by_editing_a_thread(
 @with_and_without_studio
 async def test_an_edited_visit_teaches_nobody_else(guarded: Server, headers: dict[str, str]) -> None:
     async with guarded.http("ann") as ann, guarded.http("bob", **headers) as bob:
-        for client, own in ((bob, "private:account:bob:tiny"), (ann, "private:tiny")):
+        for client, own in ((bob, "private:account:bob:tiny"), (ann, "private:account:ann:tiny")):
             thread = await new_thread(client)
             run = {"assistant_id": "episode"}
             await post(client, f"/threads/{thread}/runs/wait", **run, input=TINY, interrupt_before=["critic"])
@@ -105,9 +107,8 @@ async def test_an_edited_visit_teaches_nobody_else(guarded: Server, headers: dic
                 ann, f"/threads/{other}/runs/wait", **run, input=TINY, context={"experiences_k": 50, "lessons_k": 20}
             )
             assert INJECTED not in (await ann.get(f"/threads/{other}/state")).text
-            if own.startswith("private:account"):
-                found = await post(client, "/store/items/search", namespace_prefix=["experiences", own], limit=10)
-                assert found["items"]
+            found = await post(client, "/store/items/search", namespace_prefix=["experiences", own], limit=10)
+            assert found["items"]
 
 
 async def test_what_an_account_that_may_not_share_teaches_stays_its_own(guarded: Server) -> None:
@@ -177,3 +178,61 @@ async def test_two_visits_of_one_person_at_once_lose_nothing(guarded: Server) ->
         last = await new_thread(bob)
         asked = await post(bob, f"/threads/{last}/runs/wait", **run, input=TINY)
         assert asked["__interrupt__"][0]["value"]["profile"].endswith("no crime\nshorter")
+
+
+async def served_meanwhile(server: Server, work: Awaitable[httpx.Response]) -> tuple[httpx.Response, int]:
+    """Return the answer to a request, and the number of other requests that the server answered meanwhile."""
+    served = 0
+    async with server.http() as other:
+        request = asyncio.ensure_future(work)
+        while not request.done():
+            served += (await other.get("/ok")).is_success
+    return await request, served
+
+
+@pytest.mark.parametrize("graph", ["recommend", "episode"])
+@with_and_without_studio
+async def test_no_edit_by_many_steps_and_no_history_of_them_stops_the_server(
+    guarded: Server, headers: dict[str, str], graph: str
+) -> None:
+    begin = "greet" if graph == "recommend" else "begin"
+    given = {"metadata": {"graph_id": graph}}
+
+    def updates(count: int, values: dict[str, Any]) -> list[dict[str, Any]]:
+        begun = [{"values": TINY, "as_node": "__input__"}, {"values": values, "as_node": begin}]
+        return [{"updates": [one]} for one in [*begun, *[{"values": {"plan": "x"}, "as_node": "planner"}] * count]]
+
+    async with guarded.http("bob", **headers) as bob:
+        refused = await bob.post("/threads", json=given | {"supersteps": updates(999, {"plan": ""})})
+        assert refused.status_code == 400
+        assert refused.json()["detail"] == "the edit has 1,001 updates: at most 1,000 are allowed"
+        # The longest rounds, many times over, and a history of 120 MB.
+        rounds = [{"index": number, "item_id": "1", "reward": 3, "plan": "p" * 2_000} for number in range(1_000)]
+        work = bob.post("/threads", json=given | {"supersteps": updates(48, {"steps": rounds})})
+        made, served = await served_meanwhile(guarded, work)
+        assert made.is_success and served >= 10
+        history = f"/threads/{made.json()['thread_id']}/history"
+        answer, served = await served_meanwhile(guarded, bob.post(history, json={"limit": 1_000}))
+        assert answer.status_code == 400 and "50,000,000 bytes: ask for fewer by `limit`" in answer.json()["detail"]
+        assert served >= 5
+        assert len((await bob.post(history, json={"limit": 2})).json()) == 2
+
+
+@pytest.mark.parametrize("graph", ["recommend", "episode"])
+@with_and_without_studio
+async def test_a_command_goes_to_one_node_and_not_to_ten_thousand(
+    guarded: Server, headers: dict[str, str], graph: str
+) -> None:
+    async with guarded.http("bob", **headers) as bob:
+        thread = await new_thread(bob)
+        run = {"assistant_id": graph}
+        await post(bob, f"/threads/{thread}/runs/wait", **run, input=TINY, interrupt_before=["planner"])
+        goto = [{"node": "planner", "input": {}}] * 10_000
+        work = bob.post(f"/threads/{thread}/runs/wait", json=run | {"command": {"goto": goto}})
+        failed, served = await served_meanwhile(guarded, work)
+        assert failed.json()["__error__"] == {
+            "error": "BadInputError",
+            "message": "goto: the command goes to 10,000 nodes: name one",
+        }
+        assert served >= 5
+        assert (await bob.get(f"/threads/{thread}/state")).json()["next"] == ["planner"]

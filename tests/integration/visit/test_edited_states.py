@@ -1,5 +1,6 @@
 """Edited states: edits keep the bounds, memories of an edited visit stay private, the runtime names the account."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,19 +8,25 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command, Send
+from langgraph.config import get_store
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+from langgraph.types import Command, Send, StateUpdate
 
 from graph.checkpoints import serializer
 from graph.conformance.isolation import SignedIn
-from graph.episode import build_variant
+from graph.episode import VARIANTS, build_episode, build_variant
 from graph.recommend import builder as recommend
+from memory.chroma.errors import AccessDeniedError
 from memory.embeddings import shared_embeddings
 from memory.recall import remember
-from memory.records import Experience, Lesson, account_space, record
+from memory.records import Experience, Lesson, Statement, account_space, record
 from memory.store import ChromaStore
 from nodes.context import Context
+from nodes.lifecycle import history_bytes
 from nodes.llm.prompting import read_facts
-from nodes.state import MAX_STEPS
+from nodes.state import MAX_STEPS, VisitState
 from nodes.tools.open_world import open_world_now
 from sim.errors import BadInputError
 
@@ -117,6 +124,155 @@ async def test_an_edited_visit_teaches_nobody_else(store: ChromaStore, way: str)
     assert INJECTED not in json.dumps([one.value for one in store.records()])
     await graph.ainvoke(TINY | {"max_steps": 1}, thread("other"))
     assert spaces(store) == {"private:tiny", "tiny"}
+
+
+async def test_an_edited_visit_teaches_no_other_account_that_may_share(store: ChromaStore) -> None:
+    graph = compiled(store)
+    ann, carol = SignedIn("ann", "share"), SignedIn("carol", "share")
+    user = TINY | {"user_id": open_world_now("tiny").world.split("dev").users[0]}
+    await graph.ainvoke(user, thread("ann", ann), interrupt_before=["critic"])
+    await graph.aupdate_state(thread("ann", ann), {"steps": [step(0, reward=1.0)]})
+    await graph.ainvoke(None, thread("ann", ann))
+    assert spaces(store) == {"private:account:ann:tiny"}
+    everything = Context(private=True, learn="off", experiences_k=50, lessons_k=20)
+    for name, who in (("hers", carol), ("later", ann)):
+        await graph.ainvoke(user, thread(name, who), context=everything)
+        assert (await graph.aget_state(thread(name, who))).values["lessons"] == []
+    # An edited visit of the same account and user recalls it.
+    await graph.ainvoke(user, thread("edited", ann), context=everything, interrupt_before=["planner"])
+    await graph.ainvoke(Command(update={"plan": ""}), thread("edited", ann), context=everything)
+    assert (await graph.aget_state(thread("edited", ann))).values["lessons"]
+
+
+async def test_a_command_goes_to_one_node(store: ChromaStore) -> None:
+    graph = compiled(store)
+    await graph.ainvoke(TINY, thread(), interrupt_before=["critic"])
+    for goto in ([Send("critic", {})] * 3, ["critic", Send("planner", {}), "reflector"]):
+        with pytest.raises(BadInputError, match="goto: the command goes to 3 nodes: name one"):
+            await graph.ainvoke(Command(goto=goto), thread())
+    assert (await graph.aget_state(thread())).next == ("critic",)
+
+
+SUPERSTEPS: list[list[tuple[Any, str]]] = [
+    [(TINY, "__input__")],
+    [({"plan": "first", "steps": [step(0)]}, "begin")],
+    *([({"plan": f"plan {number}", "steps": [step(number + 1)]}, "user")] for number in range(20)),
+]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+async def test_an_edit_of_many_supersteps_lets_others_go_on_and_does_what_langgraph_does(
+    store: ChromaStore, copied: bool
+) -> None:
+    graph, turns = compiled(store), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    supersteps = SUPERSTEPS
+    if copied:
+        for name in ("ours", "langgraph's"):
+            await graph.ainvoke(TINY, thread(name), interrupt_before=["critic"])
+            await graph.aupdate_state(thread(name), {"plan": "before the copy"})
+        supersteps = [[(None, "__copy__")], *SUPERSTEPS[1:]]
+    other = asyncio.create_task(others())
+    last = await graph.abulk_update_state(thread("ours"), supersteps)
+    assert turns >= len(supersteps) - 2
+    other.cancel()
+    as_edited = [[StateUpdate(values | {"edited": True}, node) for values, node in one] for one in supersteps[1:]]
+    first = [StateUpdate(*supersteps[0][0])]
+    of_langgraph: Any = thread("langgraph's")
+    await CompiledStateGraph.abulk_update_state(graph, of_langgraph, [first, *as_edited])
+    states = [[one async for one in graph.aget_state_history(thread(name))] for name in ("ours", "langgraph's")]
+    mine, theirs = ([(one.values, one.next, one.metadata["source"]) for one in of_thread] for of_thread in states)
+    assert [one[1:] for one in mine] == [one[1:] for one in theirs]
+    assert [{**one[0], "visit_id": ""} for one in mine] == [{**one[0], "visit_id": ""} for one in theirs]
+    assert states[0][0].config["configurable"]["checkpoint_id"] == last["configurable"]["checkpoint_id"]
+    assert len(states[0][0].values["steps"]) == 21 and states[0][0].values["edited"]
+
+
+async def test_an_edit_has_so_many_updates_and_copies_first(store: ChromaStore) -> None:
+    graph = compiled(store)
+    await graph.ainvoke(TINY, thread(), interrupt_before=["critic"])
+    before = await graph.aget_state(thread())
+    one = ({"plan": "x"}, "planner")
+    for edit in ([[one]] * 1_001, [[one] * 1_001]):
+        with pytest.raises(BadInputError, match="the edit has 1,001 updates: at most 1,000"):
+            await graph.abulk_update_state(thread(), edit)
+        with pytest.raises(BadInputError, match="the edit has 1,001 updates: at most 1,000"):
+            graph.bulk_update_state(thread(), edit)
+    with pytest.raises(BadInputError, match="an update as __copy__ follows another"):
+        await graph.abulk_update_state(thread(), [[one], [(None, "__copy__")]])
+    assert await graph.aget_state(thread()) == before
+
+
+async def test_a_history_is_bounded_in_bytes_for_requests_to_a_server(store: ChromaStore) -> None:
+    graph = compiled(store)
+    await graph.ainvoke(TINY, thread(), context=Context(learn="off"))
+    whole = [one.values async for one in graph.aget_state_history(thread())]
+    read = []
+    of_request = history_bytes.set(3_000)
+    try:
+        with pytest.raises(BadInputError, match="more than 3,000 bytes: ask for fewer by `limit`"):
+            async for one in graph.aget_state_history(thread()):
+                read.append(one)
+        # A state larger than the limit is read nevertheless, as the only one.
+        history_bytes.set(1)
+        assert [one.values async for one in graph.aget_state_history(thread(), limit=1)] == whole[:1]
+    finally:
+        history_bytes.reset(of_request)
+    assert 0 < len(read) < len(whole)
+    rest = [one.values async for one in graph.aget_state_history(thread(), before=read[-1].config)]
+    assert [*(one.values for one in read), *rest] == whole
+
+
+async def test_a_node_gets_no_store_but_that_of_the_account(store: ChromaStore) -> None:
+    theirs = ("lessons", "people:tiny", "ann")
+    reached = []
+
+    async def read(way: str, found: BaseStore) -> None:
+        with pytest.raises(AccessDeniedError):
+            await found.asearch(theirs)
+        reached.append(way)
+
+    async def explorer(state: VisitState, *, store: BaseStore) -> dict[str, Any]:
+        await read("argument", store)
+        await read("get_store", get_store())
+
+        async def inner(state: VisitState, *, store: BaseStore) -> dict[str, Any]:
+            await read("subgraph", store)
+            return {}
+
+        subgraph: Any = StateGraph(VisitState).add_node(inner).set_entry_point("inner").compile()
+        await subgraph.ainvoke({"plan": ""})
+        return {}
+
+    builder = build_episode(explorer, *VARIANTS["billp"].step)
+    await compiled(store, builder).ainvoke(TINY | {"max_steps": 1}, thread(user=SignedIn("bob")))
+    assert reached == ["argument", "get_store", "subgraph"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"said": "never", "item_ids": ["1"]}, "wishes and liked titles alone"),
+        ({"said": "liked", "item_ids": ["x" * 2_000] * 1_000}, "the catalogue has no item 'x+': remove it"),
+    ],
+)
+async def test_a_state_keeps_no_other_statements_than_those_of_the_greeting(
+    store: ChromaStore, fields: dict[str, Any], words: str
+) -> None:
+    graph = compiled(store, recommend)
+    await graph.ainvoke({"world": "tiny", "user_id": "ann"}, thread(), interrupt_before=["actor"])
+    said = record(Statement(visit="t#1", user_id="ann", number=0, **fields), 0)
+    await graph.aupdate_state(thread(), {"said": [said.model_dump()]})
+    await graph.ainvoke(None, thread())
+    with pytest.raises(BadInputError, match=words):
+        await graph.ainvoke(Command(resume={"rating": 4}), thread())
+    assert store.records(("statements",)) == []
 
 
 @pytest.mark.parametrize("payload", [[], "x", {"steps": "many"}, {"identity": {"world": "tiny", "seed": -1}}])

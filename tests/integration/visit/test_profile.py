@@ -17,6 +17,7 @@ from nodes.tools.open_world import open_world_now
 from nodes.users.profile import profile_of
 from sim.errors import BadInputError
 from sim.world.world import ASSUMED_RATING
+from tests.growth import grows_with_its_input
 from tests.integration.visit.test_recommend import Visit
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -140,3 +141,18 @@ def test_a_statement_that_no_visit_wrote_is_passed_over() -> None:
     found = profile_of([Stored({"said": "shout"}), Stored(said), Stored(said | {"rating": 1e308})])
     assert found.text == "slow"
     assert Statement(**said).indexed == ()
+
+
+def test_a_profile_is_made_in_proportion_to_what_was_said() -> None:
+    class Stored:
+        created_at = datetime(2026, 1, 1)
+
+        def __init__(self, number: int) -> None:
+            self.key = str(number)
+            items = [f"{number}-{one}" for one in range(40)]
+            self.value = {"visit": "v", "user_id": "ann", "number": number, "said": "never", "item_ids": items}
+
+    stored = [Stored(number) for number in range(400)]
+    assert len(profile_of(stored).seen) == 16_000
+    # The length of the text is the number of statements.
+    assert grows_with_its_input(lambda text: profile_of(stored[: len(text)]), "", "x", len(stored))

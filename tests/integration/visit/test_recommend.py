@@ -14,13 +14,14 @@ from graph.checkpoints import serializer
 from graph.episode import build_variant
 from graph.recommend import builder, graph
 from memory.embeddings import shared_embeddings
+from memory.records import Statement, record
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
 from nodes.state import Profile, VisitInput
 from nodes.tools.open_world import open_world_now
 from nodes.users.person import Answer
-from nodes.users.profile import add_words
+from nodes.users.profile import stated
 from sim.errors import BadInputError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -200,12 +201,21 @@ async def test_with_learning_off_nothing_of_a_visit_is_kept(store: ChromaStore) 
 
 
 def test_a_profile_keeps_its_latest_lines_and_says_nothing_twice() -> None:
+    def add(profile: Profile, words: str) -> Profile:
+        return stated(profile, [record(Statement(visit="v", user_id="ann", number=0, said="wish", text=words), 0)])
+
     profile = Profile()
     for number in range(300):
-        profile = add_words(profile, f"wish  number\n{number}")
-    assert len(profile.text) <= 2000 and profile.text.endswith("wish number 299")
-    assert add_words(profile, "wish number 299") == profile
-    assert add_words(profile, "  ") == profile
+        profile = add(profile, f"wish  number {number}")
+    lines = [f"wish number {number}" for number in range(300)]
+    assert profile.text == "\n".join(lines[-len(profile.text.splitlines()) :])
+    # A line more would not fit.
+    assert 2000 - len("wish number 100\n") < len(profile.text) <= 2000
+    assert add(profile, "wish number 299") == profile
+    assert add(profile, "  ") == profile
+    assert add(profile, "x" * 2001).text == ""
+    again = add(Profile(text="one\ntwo"), "one")
+    assert again.text == "two\none"
 
 
 def test_the_answer_tells_a_front_end_what_it_may_hold() -> None:

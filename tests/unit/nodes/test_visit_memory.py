@@ -43,6 +43,9 @@ def runtime(
         ({"space": "films"}, Account("ann", shares=True), {}, "films", ("films",)),
         ({}, Account("a b"), {}, "account:a%20b:tiny", ("account:a%20b:tiny", "tiny")),
         ({"private": True}, Account("bob"), {}, "private:account:bob:tiny", ("account:bob:tiny", "tiny")),
+        ({}, Account("bob"), {"edited": True}, "private:account:bob:tiny", ("account:bob:tiny", "tiny")),
+        ({"private": True}, Account("ann", shares=True), {}, "private:tiny", ("tiny",)),
+        ({}, Account("ann", shares=True), {"edited": True}, "private:account:ann:tiny", ("tiny",)),
         ({}, Account("bob"), {"profile": Profile(), "edited": True}, "people:tiny", ("account:bob:tiny", "tiny")),
     ],
 )

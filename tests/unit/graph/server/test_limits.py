@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from graph.server.app import ClosedRoutes, StoreNumbers, unusable_number
+from graph.server.app import ClosedRoutes, StoreBounds, unusable_bound
 from graph.server.limits import Buckets, Limits, LimitsError, RequestLimits, configured_limits
 
 
@@ -132,7 +132,7 @@ async def test_an_answer_streams_by_as_it_comes() -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    app = ClosedRoutes(RequestLimits(StoreNumbers(stream), Limits()), accounts=True)
+    app = ClosedRoutes(RequestLimits(StoreBounds(stream), Limits()), accounts=True)
     running = asyncio.create_task(app(scope_of("/runs/stream"), receive, send))
     await half.wait()
     assert seen == [b"", b"event: one\n\n"] and not running.done()
@@ -206,16 +206,31 @@ async def test_what_asks_nobody_who_it_is_is_closed_where_there_are_accounts(
 async def test_a_request_to_the_store_goes_on_as_it_came() -> None:
     body = json.dumps({"namespace_prefix": ["a"], "limit": 3}).encode()
     pieces = [body[:5], body[5:9], body[9:]]
-    assert await answer(StoreNumbers(echo), scope_of("/store/items/search"), pieces) == (200, body.decode())
+    assert await answer(StoreBounds(echo), scope_of("/store/items/search"), pieces) == (200, body.decode())
     bad = [json.dumps({"limit": 2**63}).encode()]
-    status, text = await answer(StoreNumbers(echo), scope_of("/store/namespaces"), bad)
+    status, text = await answer(StoreBounds(echo), scope_of("/store/namespaces"), bad)
     assert status == 422 and json.loads(text) == {"detail": "limit has to be an integer from 0 to 10,000"}
+    long = [json.dumps({"namespace_prefix": ["a"], "query": "x" * 10_001}).encode()]
+    status, text = await answer(StoreBounds(echo), scope_of("/store/items/search"), long)
+    assert status == 422 and json.loads(text) == {"detail": "query has at most 10,000 characters"}
     # The middleware ignores numbers on other routes.
-    assert (await answer(StoreNumbers(echo), scope_of("/threads/search"), bad))[0] == 200
+    assert (await answer(StoreBounds(echo), scope_of("/threads/search"), bad))[0] == 200
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"limit": null}', b"[]", b"null", b'"x"', b"{}", b'{"filter": {"limit": -1}}', b"\xff"]
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"limit": null}',
+        b"[]",
+        b"null",
+        b'"x"',
+        b"{}",
+        b'{"filter": {"limit": -1}}',
+        b'{"query": 1}',
+        b"\xff",
+    ],
 )
 def test_what_is_no_number_of_a_listing_is_left_to_langgraph(body: bytes) -> None:
-    assert unusable_number(body) == ""
+    assert unusable_bound(body) == ""
