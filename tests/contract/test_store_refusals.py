@@ -59,6 +59,14 @@ REFUSED: dict[str, tuple[Op, str]] = {
     "index": (PutOp(PLACE, "k", {}, index=True), "index of 'k' in .* is True: use a list of paths"),  # type: ignore[arg-type]
     "namespace": (SearchOp("ab"), "namespace 'ab' is not a tuple: use a tuple of labels"),  # type: ignore[arg-type]
     "filter": (SearchOp(PLACE, filter=["n"]), "filter is not a dict"),  # type: ignore[arg-type]
+    "time to live": (
+        PutOp(PLACE, "k", {}, ttl=10**400),
+        r"time to live of 'k' in .* is 10{79}…: use a number of minutes",
+    ),
+    "time with digits": (
+        PutOp(PLACE, "k", {}, ttl=-(10**5000)),
+        "is a int of too many digits: use a number of minutes",
+    ),
     "filter by numbers": (SearchOp(PLACE, filter={1: 2}), "filter is not a dict"),  # type: ignore[dict-item]
     "operator in a list": (SearchOp(PLACE, filter={"tags": [{"$in": [1]}]}), r"Unknown filter operator '\$in'"),
     "operator further in": (SearchOp(PLACE, filter={"x": {"y": [{"z": {"$in": 1}}]}}), r"operator '\$in'"),
@@ -69,6 +77,16 @@ REFUSED: dict[str, tuple[Op, str]] = {
 }
 
 
+    "bound of several lines": (
+        SearchOp(PLACE, filter={"n": {"$gt": np.eye(2)}}),
+        r"bound of \$gt is array.*: use a number",
+    ),
+    "bound with digits": (SearchOp(PLACE, filter={"n": {"$gt": [10**5000]}}), r"bound of \$gt is a list of too many"),
+    "array": (SearchOp(PLACE, filter={"n": np.ones(2)}), r"The filter has array.*: use JSON types only"),
+    "equal array": (SearchOp(PLACE, filter={"n": {"$eq": np.ones(2)}}), r"The filter has array.*: use JSON types only"),
+    "set": (SearchOp(PLACE, filter={"n": {"m": {1}}}), r"The filter has \{1\}, which no record can have"),
+    "unequal uuid": (SearchOp(PLACE, filter={"n": {"$ne": [uuid.UUID(int=0)]}}), r"The filter has UUID"),
+    "deep equal value": (SearchOp(PLACE, filter={"n": {"$eq": DEEP}}), "more than 100 levels"),
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 async def test_a_caller_s_mistake_is_a_value_error_and_changes_nothing(ours: ChromaStore, case: str) -> None:
