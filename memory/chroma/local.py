@@ -1,5 +1,6 @@
 """Backend of a folder or memory only: no other client writes, so reads are answered from caches."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,9 @@ ROWS_A_PAGE = 250
 
 
 class NotLoadedError(Exception):
+_log = logging.getLogger(__name__)
+
+
     """Raised if a read needs Chroma outside the worker, which must answer it then."""
 
 
@@ -178,7 +182,7 @@ class LocalBackend(Backend):
         records: list[StoredRecord] = []
         for start in range(0, len(main_rows), ROWS_A_PAGE):
             page = collection.get(ids=main_rows[start : start + ROWS_A_PAGE], include=["metadatas"])
-            records.extend(readable(page["metadatas"]))
+            records.extend(readable(page["ids"], page["metadatas"]))
         vectors: dict[str, Vector] = {}
         exact = len(records) <= self._exact_limit
         for start in range(0, len(ids) if exact else 0, ROWS_A_PAGE):
@@ -186,7 +190,16 @@ class LocalBackend(Backend):
         cache = RecordCache(self._dimension, self._exact_limit)
         for record in records:
             own = [record.main_row, *record.vector_rows] if record.vectors else []
-            cache.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
+            known = [vectors[row] for row in own if row in vectors]
+            if exact and len(known) < len(own):
+                _log.warning(
+                    "%r in %s has %s of its %s vectors: put it again.",
+                    record.key,
+                    record.namespace,
+                    f"{len(known):,}",
+                    f"{len(own):,}",
+                )
+            cache.put(record, stacked(known, self._dimension) if exact else None)
         odd = set(main_rows).difference(record.main_row for record in records)
         vector_rows = {row for row in ids if not is_main_row(row) and owner_of(row) not in odd}
         self._remove_orphans(labels, vector_rows.difference(*(record.vector_rows for record in records)))
