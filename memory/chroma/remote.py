@@ -53,6 +53,13 @@ class RemoteBackend(Backend):
         super().__init__(connection, dimension)
         self._settle = settle
 
+    def table(self, labels: Namespace) -> Table:
+        """Return the collection of `labels`, as `Backend.table` does."""
+        if self._existing(labels) is None:
+            # If the server has lost its data, a new collection needs the embedding's name beside it.
+            self._settle()
+        return super().table(labels)
+
     def answer(self, op: ReadOp, query: Vector | None) -> ReadResult:
         """Return the result of a read, as `Backend.answer` does."""
         return self._or_again(lambda: super(RemoteBackend, self).answer(op, query))
