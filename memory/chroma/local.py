@@ -3,8 +3,9 @@
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
-from langgraph.store.base import SearchOp
+from langgraph.store.base import GetOp, SearchOp
 
 from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
 from memory.chroma.cache import RecordCache, Scored
@@ -20,10 +21,10 @@ ROWS_A_PAGE = 250
 """Rows read at a time when a cache is loaded. Other threads are blocked for 10 ms."""
 
 
-class NotLoadedError(Exception):
 _log = logging.getLogger(__name__)
 
 
+class NotLoadedError(Exception):
     """Raised if a read needs Chroma outside the worker, which must answer it then."""
 
 
@@ -47,15 +48,19 @@ class LocalBackend(Backend):
         super().__init__(connection, dimension)
         self._exact_limit = exact_limit
         self._caches: dict[Namespace, RecordCache] = {}
+        self.unchanging = threading.Lock()
+        """Held while the worker changes which records reads find, and during the reads of all other threads."""
         self._swept: set[Namespace] = set()
         self._collections.update(self._kept())
 
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return the result from the loaded caches. None if they do not suffice."""
-        try:
-            return self.answer(op, query)
-        except NotLoadedError:
-            return None
+        # A search reads several caches, or one twice. A record that changes in between could be missed by all reads.
+        with nullcontext() if isinstance(op, GetOp) else self.unchanging:
+            try:
+                return self.answer(op, query)
+            except NotLoadedError:
+                return None
 
     def drop_caches(self) -> None:
         """Drop the caches of all collections. Only the worker may call it."""
@@ -125,10 +130,11 @@ class LocalBackend(Backend):
     def written(self, write: Write, record: StoredRecord | None) -> None:
         """Apply a durable write to the cache."""
         cache = self._cache(labels_of(write.namespace))
-        if cache is not None and record:
-            cache.put(record, write.vectors)
-        elif cache is not None:
-            cache.remove(write.main_row)
+        with self.unchanging:
+            if cache is not None and record:
+                cache.put(record, write.vectors)
+            elif cache is not None:
+                cache.remove(write.main_row)
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
         """Apply the new lifetime of `record`, and return whether the record has not expired yet."""
@@ -150,7 +156,8 @@ class LocalBackend(Backend):
             super().write(chunk)
         except BaseException:
             # It is unknown how much was written, so the next read loads the cache again.
-            self._caches.pop(chunk.labels, None)
+            with self.unchanging:
+                self._caches.pop(chunk.labels, None)
             raise
 
     def _cache(self, labels: Namespace) -> RecordCache | None:
