@@ -208,7 +208,8 @@ class Backend(ABC):
         records = [(write, write.record(former.get(write.main_row))) for write in chunk.main_rows]
         put = [(write, record) for write, record in records if record]
         gone = [write for write, record in records if not record and write.main_row in former]
-        # A repeated write, after a failure of Chroma midway, finds its own rows.
+        # A repeated write, after a failure of Chroma midway, finds its own rows. The former ones, which it no longer
+        # knows, stay as orphans that no search returns, since other unknown rows may be of a client that is writing.
         tokens = {write.token for write in chunk.main_rows}
         stale = [row for record in former.values() if record.token not in tokens for row in record.vector_rows]
         vector_rows, main_rows = self._vector_rows(chunk), self._main_rows(put, former)

@@ -208,7 +208,7 @@ def test_a_row_that_holds_no_record_hides_no_other(
 ) -> None:
     ours.put(PLACE, "k", {"x": "red"}, index=["x"])
     rows = ours.backend.table(PLACE)
-    fields = (rows.get(include=["metadatas"])["metadatas"] or [])[0]
+    fields = (rows.get(ids=[main_row_id(PLACE, "k")], include=["metadatas"])["metadatas"] or [])[0]
     odd = {f"{n:032x}": dict(fields) | changes for n, changes in enumerate(ODD_NAMES)}
     odd |= {main_row_id(PLACE, str(n)): dict(fields) | {"key": f'"{n}"'} | one for n, one in enumerate(ODD_FIELDS)}
     odd |= {"f" * 32: {"vectors": 1}}
@@ -220,7 +220,7 @@ def test_a_row_that_holds_no_record_hides_no_other(
     assert ours.list_namespaces() == [PLACE]
     assert "Skipped a row of the memory that is not a record" in caplog.text and not ours.connection.failed.is_set()
     # The foreign rows stay.
-    assert len(rows.get(include=[])["ids"]) == 1 + len(odd)
+    assert odd.keys() <= {*rows.get(include=[])["ids"]}
 
 
 @pytest.mark.parametrize("amid", ["delete", "upsert"])
