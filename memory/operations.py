@@ -18,11 +18,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from memory.chroma.errors import BadRecordError
 from memory.chroma.ttl import check_ttl
 from memory.search.filters import Namespace, check_condition, check_filter
+from memory.search.messages import shown
 
 LARGEST_COUNT = 2**31 - 1
 """Largest limit or offset, since Chroma's server counts in 32 bits."""
-_SHOWN = 80
-"""Characters of an invalid value that a message shows."""
 _count = TypeAdapter(Annotated[int, Field(ge=0, le=LARGEST_COUNT)])
 _depth = TypeAdapter(Annotated[int, Field(ge=1, le=LARGEST_COUNT)])
 
@@ -44,7 +43,7 @@ def checked(op: Op) -> Op:
             offset=_whole(_count, "offset", op.offset),
         )
         if op.query is not None and not isinstance(op.query, str):
-            raise ValueError(f"The query is {_shown(op.query)}: use a text.")
+            raise ValueError(f"The query is {shown(op.query)}: use a text.")
         check_filter(op.filter)
     elif isinstance(op, ListNamespacesOp):
         op = op._replace(
@@ -56,7 +55,7 @@ def checked(op: Op) -> Op:
     elif isinstance(op, GetOp | PutOp):
         op = op._replace(namespace=_labels(op.namespace))
         if not isinstance(op.key, str):
-            raise ValueError(f"The key {_shown(op.key)} in {op.namespace} is not a text: use a text.")
+            raise ValueError(f"The key {shown(op.key)} in {op.namespace} is not a text: use a text.")
         if isinstance(op, PutOp):
             _check_put(op)
     else:
@@ -68,17 +67,17 @@ def checked(op: Op) -> Op:
 def _check_put(op: PutOp) -> None:
     check_ttl(op)
     if op.value is not None and not isinstance(op.value, Mapping):
-        raise BadRecordError(f"The value of {op.key!r} in {op.namespace} is {_shown(op.value)}: use a dict.")
+        raise BadRecordError(f"The value of {op.key!r} in {op.namespace} is {shown(op.value)}: use a dict.")
     index: Any = op.index
     if index is None or index is False:
         return
     if not isinstance(index, list | tuple) or not all(isinstance(path, str) for path in index):
-        raise ValueError(f"The index of {op.key!r} in {op.namespace} is {_shown(index)}: use a list of paths or False.")
+        raise ValueError(f"The index of {op.key!r} in {op.namespace} is {shown(index)}: use a list of paths or False.")
 
 
 def _labels(namespace: Any) -> Namespace:
     if not isinstance(namespace, list | tuple):
-        raise InvalidNamespaceError(f"The namespace {_shown(namespace)} is not a tuple: use a tuple of labels.")
+        raise InvalidNamespaceError(f"The namespace {shown(namespace)} is not a tuple: use a tuple of labels.")
     return tuple(namespace)
 
 
@@ -94,12 +93,4 @@ def _whole(kind: TypeAdapter[int], name: str, value: Any) -> int:
         return kind.validate_python(value)
     except ValidationError:
         least = 1 if kind is _depth else 0
-        raise ValueError(f"{name} is {_shown(value)}: use a whole number from {least} to {LARGEST_COUNT:,}.") from None
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # An integer with more digits than Python prints.
-        text = f"a {type(value).__name__} of too many digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise ValueError(f"{name} is {shown(value)}: use a whole number from {least} to {LARGEST_COUNT:,}.") from None

@@ -208,7 +208,10 @@ class Backend(ABC):
         records = [(write, write.record(former.get(write.main_row))) for write in chunk.main_rows]
         put = [(write, record) for write, record in records if record]
         gone = [write for write, record in records if not record and write.main_row in former]
-        stale = [row for record in former.values() for row in record.vector_rows]
+        # A repeated write, after a failure of Chroma midway, finds its own rows. The former ones, which it no longer
+        # knows, stay as orphans that no search returns, since other unknown rows may be of a client that is writing.
+        tokens = {write.token for write in chunk.main_rows}
+        stale = [row for record in former.values() if record.token not in tokens for row in record.vector_rows]
         vector_rows, main_rows = self._vector_rows(chunk), self._main_rows(put, former)
         with chroma_calls(self._connection):
             for rows in (vector_rows, main_rows):
@@ -259,7 +262,7 @@ class Backend(ABC):
         # Filter by expiry and token, since another client may have replaced a record before the delete.
         over: dict[str, Any] = {EXPIRY: {"$lte": now().timestamp()}}
         page = collection.get(where=over, limit=CHUNK, offset=offset, include=["metadatas"])
-        gone = [record for record in readable(page["metadatas"]) if record.expired]
+        gone = [record for record in readable(page["ids"], page["metadatas"]) if record.expired]
         if gone:
             theirs: dict[str, Any] = {"$and": [over, {"token": {"$in": [record.token for record in gone]}}]}
             collection.delete(ids=[record.main_row for record in gone], where=theirs)

@@ -84,12 +84,10 @@ class Connection:
         Raises:
             StoreError: Chroma failed.
         """
-        names: list[str] = []
         with chroma_calls(self):
-            while page := self.client.list_collections(limit=100, offset=len(names)):
-                names.extend(collection.name for collection in page)
-        # A collection made meanwhile moves others to the next page, which then names them again.
-        return [name for name in dict.fromkeys(names) if name.startswith(self.prefix)]
+            # In one call: a collection created or deleted meanwhile would move others to another page.
+            names = [collection.name for collection in self.client.list_collections()]
+        return [name for name in names if name.startswith(self.prefix)]
 
     def table(self, name: str) -> "Table | None":
         """Return the collection of this name. None if missing.
@@ -201,7 +199,8 @@ def chroma_calls(connection: Connection) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # Chroma raises its own classes, httpx's, sqlite's, ValueError and RuntimeError.
-        connection.failed.set()
+        if not isinstance(error, NotFoundError):
+            connection.failed.set()
         shown, cause = without(connection.secrets, error)
         if connection.seconds is not None and caused_by(error, httpx.TimeoutException):
             raise NoAnswerError(

@@ -152,7 +152,7 @@ def _rebuild_rows(collection: Table, ids: list[str], dimension: int, embed: Embe
     main_rows = [row for row in ids if is_main_row(row)]
     for start in range(0, len(main_rows), ROWS_AT_ONCE):
         page = collection.get(ids=main_rows[start : start + ROWS_AT_ONCE], include=["metadatas"])
-        vectors = _vectors(readable(page["metadatas"]), embed)
+        vectors = _vectors(readable(page["ids"], page["metadatas"]), embed)
         _put(collection, vectors)
         rest -= vectors.keys()
         if len(ids) - len(rest) >= reported:

@@ -39,6 +39,9 @@ BULK = 500
 
 REQUEST_BYTES = 16 * 2**20
 """Bytes in one call to Chroma, unless one row alone has more. Its server accepts 40 MB."""
+MOST_LEVELS = 200
+"""Largest nesting depth of a value. A deeper one may be written, and then read by no caller whose own calls are nested
+deeper: Python parses some 980 levels in all."""
 NUMBER_BYTES = 24
 """Largest number of bytes of one number of a vector in a request."""
 
@@ -131,7 +134,14 @@ class StoredRecord:
 
     def owns(self, row_id: str) -> bool:
         """Return whether a row holds a vector of this record, not an old or an arbitrary one."""
-        return (row_id == self.main_row and self.vectors > 0) or row_id in self.vector_rows
+        if is_main_row(row_id):
+            return row_id == self.main_row and self.vectors > 0
+        number = row_id.rpartition("-")[2]
+        return (
+            number.isdecimal()
+            and 0 < int(number) < self.vectors
+            and row_id == vector_row_id(self.main_row, self.token, int(number))
+        )
 
     def kept(self, vectors: Vector) -> "ImportedRecord":
         """Return the record and its `vectors` in the form that another store imports."""
@@ -182,28 +192,35 @@ class StoredRecord:
         return fields
 
 
-def readable(rows: Sequence[Metadata | None] | None) -> list[StoredRecord]:
+def readable(ids: Sequence[str], rows: Sequence[Metadata | None] | None) -> list[StoredRecord]:
     """Return the records of main rows. An invalid row is skipped and logged, so that it hides no other record."""
     records: list[StoredRecord] = []
-    for metadata in rows or ():
+    for row_id, metadata in zip(ids, rows or (), strict=True):
         try:
-            records.append(read_record(metadata or {}))
-        except (KeyError, TypeError, ValueError) as error:
+            records.append(read_record(row_id, metadata or {}))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             _log.warning("Skipped a row of the memory that is not a record (%s: %s).", type(error).__name__, error)
     return records
 
 
-def read_record(metadata: Metadata) -> StoredRecord:
+def read_record(row_id: str, metadata: Metadata) -> StoredRecord:
     """Return the record of a main row.
 
     Raises:
         KeyError: A field is missing.
         TypeError: A field has another type.
-        ValueError: A field cannot be parsed.
+        ValueError: A field cannot be parsed, or the row's id is that of another record.
+        RecursionError: The value is nested too deep.
     """
     namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
     if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
         raise TypeError(f"{key!r} in {namespace} is not the name of a record")
+    if row_id != main_row_id(tuple(namespace), key):
+        raise ValueError(f"{key!r} in {namespace} has another row")
+    if not isinstance(json.loads(metadata["value"]), dict):
+        raise TypeError(f"the value of {key!r} in {namespace} is not a dict")
+    if not isinstance(metadata["vectors"], int):
+        raise TypeError(f"the number of vectors of {key!r} in {namespace} is not a whole number")
     return StoredRecord(
         namespace=tuple(namespace),
         key=key,
@@ -475,9 +492,21 @@ def value_text(namespace: Namespace, key: str, value: Mapping[str, Any]) -> str:
         # Sorted, as LangGraph does when it turns a value into text, so that keys of several types are an error: JSON
         # would write 1 and "1" in one dict under the same name.
         json.dumps(dict(value), sort_keys=True)
-        return to_json(dict(value))
+        text = to_json(dict(value))
+        # Fewer brackets than levels are shallow, and quick to count.
+        if text.count("{") + text.count("[") > MOST_LEVELS and not _is_shallow(value, MOST_LEVELS):
+            raise ValueError(f"more than {MOST_LEVELS} levels")
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRecordError(
             f"The value of {key!r} in {namespace} cannot be stored ({error}): use JSON types only "
             "(dict, list, str, int, float, bool, None)."
         ) from error
+    return text
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Return whether a value has at most a number of nested dicts and lists."""
+    if not isinstance(value, Mapping | list | tuple):
+        return True
+    parts = value.values() if isinstance(value, Mapping) else value
+    return levels > 0 and all(_is_shallow(part, levels - 1) for part in parts)

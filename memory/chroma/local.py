@@ -1,9 +1,11 @@
 """Backend of a folder or memory only: no other client writes, so reads are answered from caches."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
-from langgraph.store.base import SearchOp
+from langgraph.store.base import GetOp, SearchOp
 
 from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
 from memory.chroma.cache import RecordCache, Scored
@@ -17,6 +19,9 @@ EXACT_LIMIT = 20_000
 """Records of a collection up to which search is exact. Above, Chroma's index answers."""
 ROWS_A_PAGE = 250
 """Rows read at a time when a cache is loaded. Other threads are blocked for 10 ms."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class NotLoadedError(Exception):
@@ -43,15 +48,19 @@ class LocalBackend(Backend):
         super().__init__(connection, dimension)
         self._exact_limit = exact_limit
         self._caches: dict[Namespace, RecordCache] = {}
+        self.unchanging = threading.Lock()
+        """Held while the worker changes which records reads find, and during the reads of all other threads."""
         self._swept: set[Namespace] = set()
         self._collections.update(self._kept())
 
     def answer_at_once(self, op: ReadOp, query: Vector | None) -> ReadResult | None:
         """Return the result from the loaded caches. None if they do not suffice."""
-        try:
-            return self.answer(op, query)
-        except NotLoadedError:
-            return None
+        # A search reads several caches, or one twice. A record that changes in between could be missed by all reads.
+        with nullcontext() if isinstance(op, GetOp) else self.unchanging:
+            try:
+                return self.answer(op, query)
+            except NotLoadedError:
+                return None
 
     def drop_caches(self) -> None:
         """Drop the caches of all collections. Only the worker may call it."""
@@ -121,10 +130,11 @@ class LocalBackend(Backend):
     def written(self, write: Write, record: StoredRecord | None) -> None:
         """Apply a durable write to the cache."""
         cache = self._cache(labels_of(write.namespace))
-        if cache is not None and record:
-            cache.put(record, write.vectors)
-        elif cache is not None:
-            cache.remove(write.main_row)
+        with self.unchanging:
+            if cache is not None and record:
+                cache.put(record, write.vectors)
+            elif cache is not None:
+                cache.remove(write.main_row)
 
     def refresh_ttl(self, record: StoredRecord) -> bool:
         """Apply the new lifetime of `record`, and return whether the record has not expired yet."""
@@ -146,7 +156,8 @@ class LocalBackend(Backend):
             super().write(chunk)
         except BaseException:
             # It is unknown how much was written, so the next read loads the cache again.
-            self._caches.pop(chunk.labels, None)
+            with self.unchanging:
+                self._caches.pop(chunk.labels, None)
             raise
 
     def _cache(self, labels: Namespace) -> RecordCache | None:
@@ -178,7 +189,7 @@ class LocalBackend(Backend):
         records: list[StoredRecord] = []
         for start in range(0, len(main_rows), ROWS_A_PAGE):
             page = collection.get(ids=main_rows[start : start + ROWS_A_PAGE], include=["metadatas"])
-            records.extend(readable(page["metadatas"]))
+            records.extend(readable(page["ids"], page["metadatas"]))
         vectors: dict[str, Vector] = {}
         exact = len(records) <= self._exact_limit
         for start in range(0, len(ids) if exact else 0, ROWS_A_PAGE):
@@ -186,7 +197,16 @@ class LocalBackend(Backend):
         cache = RecordCache(self._dimension, self._exact_limit)
         for record in records:
             own = [record.main_row, *record.vector_rows] if record.vectors else []
-            cache.put(record, stacked([vectors[row] for row in own], self._dimension) if exact else None)
+            known = [vectors[row] for row in own if row in vectors]
+            if exact and len(known) < len(own):
+                _log.warning(
+                    "%r in %s has %s of its %s vectors: put it again.",
+                    record.key,
+                    record.namespace,
+                    f"{len(known):,}",
+                    f"{len(own):,}",
+                )
+            cache.put(record, stacked(known, self._dimension) if exact else None)
         odd = set(main_rows).difference(record.main_row for record in records)
         vector_rows = {row for row in ids if not is_main_row(row) and owner_of(row) not in odd}
         self._remove_orphans(labels, vector_rows.difference(*(record.vector_rows for record in records)))

@@ -144,13 +144,13 @@ def settle_identity(connection: Connection, name: str, dimension: int) -> None:
     """
     place = connection.place
     own = f"{connection.prefix}{IDENTITY}"
-    names = connection.collection_names()
-    if own not in names:
-        if names and not connection.shared:
-            raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
-        # Of two processes that write this at once, both read the first version.
-        connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
     table = connection.table(own)
+    if table is None:
+        if not connection.shared and connection.collection_names():
+            raise BadStoreError(f"The Chroma database at {place} holds other collections: choose another folder.")
+        connection.made_table(own, {"layout": LAYOUT, "embedding": name, "dimension": dimension})
+        # Of two processes that write this at once, both read the first version.
+        table = connection.table(own)
     held = table.metadata if table else {}
     if held.get("layout") != LAYOUT:
         raise BadStoreError(

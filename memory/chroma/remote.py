@@ -53,6 +53,13 @@ class RemoteBackend(Backend):
         super().__init__(connection, dimension)
         self._settle = settle
 
+    def table(self, labels: Namespace) -> Table:
+        """Return the collection of `labels`, as `Backend.table` does."""
+        if self._existing(labels) is None:
+            # If the server has lost its data, a new collection needs the embedding's name beside it.
+            self._settle()
+        return super().table(labels)
+
     def answer(self, op: ReadOp, query: Vector | None) -> ReadResult:
         """Return the result of a read, as `Backend.answer` does."""
         return self._or_again(lambda: super(RemoteBackend, self).answer(op, query))
@@ -182,7 +189,7 @@ class RemoteBackend(Backend):
         if collection is None or not main_rows:
             return {}
         page = collection.get(ids=main_rows, include=["metadatas"])
-        return {record.main_row: record for record in readable(page["metadatas"])}
+        return {record.main_row: record for record in readable(page["ids"], page["metadatas"])}
 
     @staticmethod
     def _records(collection: Table | None, where: dict[str, Any] | None) -> Iterable[StoredRecord]:
@@ -190,8 +197,9 @@ class RemoteBackend(Backend):
         if collection is not None:
             page = collection.get(where=where, include=["metadatas"])
             rows = zip(page["ids"], page["metadatas"] or [], strict=True)
-            main_rows = [metadata for row, metadata in rows if is_main_row(row)]
-            yield from (record for record in readable(main_rows) if not record.expired)
+            main_rows = {row: metadata for row, metadata in rows if is_main_row(row)}
+            records = readable(list(main_rows), list(main_rows.values()))
+            yield from (record for record in records if not record.expired)
 
     def _first(self, labels: Namespace, op: SearchOp, where: dict[str, Any] | None, wanted: int) -> list[Scored]:
         records = self._records(self._existing(labels), where)

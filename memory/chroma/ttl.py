@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from langgraph.store.base import PutOp
 
 from memory.chroma.errors import BadRecordError
+from memory.search.messages import shown
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ def check_ttl(op: PutOp) -> None:
     ttl = op.ttl
     if ttl is None:
         return
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or math.isnan(ttl) or abs(ttl) > LONGEST:
+    # Compared first, since some whole numbers exceed a float.
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or abs(ttl) > LONGEST or math.isnan(ttl):
         raise BadRecordError(
-            f"The time to live of {op.key!r} in {op.namespace} is {ttl!r}: use a number of minutes, at most "
+            f"The time to live of {op.key!r} in {op.namespace} is {shown(ttl)}: use a number of minutes, at most "
             f"{LONGEST:.0e}."
         )
 

@@ -1,9 +1,12 @@
 """Filters of searches and conditions of namespace listings, with the meaning of LangGraph's own stores."""
 
 from collections.abc import Callable, Iterable
+from numbers import Number
 from typing import Any
 
 from langgraph.store.base import ListNamespacesOp, MatchCondition
+
+from memory.search.messages import shown
 
 Namespace = tuple[str, ...]
 
@@ -47,7 +50,7 @@ def check_filter(wanted: Any) -> None:
 
     Raises:
         ValueError: The filter is not a dict of fields, is nested too deep, has an unknown operator, an operator in
-            place of a field, or a bound that is not a number.
+            place of a field, a bound that is not a number, or a value that no record can have.
     """
     if wanted is None:
         return
@@ -55,28 +58,31 @@ def check_filter(wanted: Any) -> None:
         raise ValueError('The filter is not a dict of fields: write {"field": value}.')
     for name, condition in wanted.items():
         if name.startswith("$"):
-            raise ValueError(f"The filter operator {name!r} is not a field: list the fields, all of which must match.")
+            raise ValueError(
+                f"The filter operator {shown(name)} is not a field: list the fields, all of which must match."
+            )
         _check_condition_on_field(condition, MOST_NESTED)
 
 
-def _check_condition_on_field(wanted: Any, levels: int) -> None:
+def _check_condition_on_field(wanted: Any, levels: int, literal: bool = False) -> None:
+    """Raise if a part of a filter is invalid; `literal` if its dicts are values, without operators."""
     if levels == 0:
         raise ValueError(f"The filter has more than {MOST_NESTED} levels: use fewer.")
     if isinstance(wanted, list | tuple):
         for part in wanted:
-            _check_condition_on_field(part, levels - 1)
-    if not isinstance(wanted, dict):
-        return
-    if not all(isinstance(name, str) for name in wanted):
-        raise ValueError('A condition of the filter is not a dict of fields: write {"field": value}.')
-    operators = any(name.startswith("$") for name in wanted)
-    for name, part in wanted.items():
-        if operators and name not in _OPERATORS:
-            raise ValueError(f"Unknown filter operator {name!r}: use one of {', '.join(_OPERATORS)}.")
-        if name in _BOUNDED and _number(part) is None:
-            raise ValueError(f"The bound of {name} is {part!r}: use a number.")
-        if not operators:
-            _check_condition_on_field(part, levels - 1)
+            _check_condition_on_field(part, levels - 1, literal)
+    elif isinstance(wanted, dict):
+        if not all(isinstance(name, str) for name in wanted):
+            raise ValueError('A condition of the filter is not a dict of fields: write {"field": value}.')
+        operators = not literal and any(name.startswith("$") for name in wanted)
+        for name, part in wanted.items():
+            if operators and name not in _OPERATORS:
+                raise ValueError(f"Unknown filter operator {shown(name)}: use one of {', '.join(_OPERATORS)}.")
+            if operators and name in _BOUNDED and _number(part) is None:
+                raise ValueError(f"The bound of {name} is {shown(part)}: use a number.")
+            _check_condition_on_field(part, levels - 1, literal or operators)
+    elif wanted is not None and not isinstance(wanted, str | Number):
+        raise ValueError(f"The filter has {shown(wanted)}, which no record can have: use JSON types only.")
 
 
 def check_condition(condition: MatchCondition) -> None:
@@ -86,7 +92,7 @@ def check_condition(condition: MatchCondition) -> None:
         ValueError: The kind of condition is unknown.
     """
     if condition.match_type not in ("prefix", "suffix"):
-        raise ValueError(f"Unknown kind of namespace condition {condition.match_type!r}: use prefix or suffix.")
+        raise ValueError(f"Unknown kind of namespace condition {shown(condition.match_type)}: use prefix or suffix.")
 
 
 def matches(value: dict[str, Any], wanted: dict[str, Any] | None) -> bool:

@@ -1,5 +1,6 @@
 """Invalid calls and foreign rows: the error names the caller's mistake, on every kind of store."""
 
+import asyncio
 import sys
 import threading
 import uuid
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromadb.api.models.Collection import Collection
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
@@ -22,6 +24,7 @@ from langgraph.store.base import (
 )
 
 from memory.chroma.errors import BadRecordError, BadStoreError, StoreError
+from memory.chroma.layout import main_row_id
 from memory.store import ChromaStore
 from tests import processes
 from tests.commands import ROOT
@@ -56,6 +59,14 @@ REFUSED: dict[str, tuple[Op, str]] = {
     "key to put": (PutOp(PLACE, 2, {}), "key 2 in .* is not a text"),  # type: ignore[arg-type]
     "key to get": (GetOp(PLACE, None), "key None in .* is not a text"),  # type: ignore[arg-type]
     "value": (PutOp(PLACE, "k", [1]), r"value of 'k' in .* is \[1\]: use a dict"),  # type: ignore[arg-type]
+    "time to live": (
+        PutOp(PLACE, "k", {}, ttl=10**400),
+        r"time to live of 'k' in .* is 10{79}…: use a number of minutes",
+    ),
+    "time with digits": (
+        PutOp(PLACE, "k", {}, ttl=-(10**5000)),
+        "is a int of too many digits: use a number of minutes",
+    ),
     "index": (PutOp(PLACE, "k", {}, index=True), "index of 'k' in .* is True: use a list of paths"),  # type: ignore[arg-type]
     "namespace": (SearchOp("ab"), "namespace 'ab' is not a tuple: use a tuple of labels"),  # type: ignore[arg-type]
     "filter": (SearchOp(PLACE, filter=["n"]), "filter is not a dict"),  # type: ignore[arg-type]
@@ -66,6 +77,16 @@ REFUSED: dict[str, tuple[Op, str]] = {
     "$and": (SearchOp(PLACE, filter={"$and": [{"n": 1}]}), r"'\$and' is not a field"),
     "$or": (SearchOp(PLACE, filter={"n": 1, "$or": [{"n": 1}]}), r"'\$or' is not a field"),
     "bound": (SearchOp(PLACE, filter={"n": {"$gt": [1]}}), r"bound of \$gt is \[1\]"),
+    "bound of several lines": (
+        SearchOp(PLACE, filter={"n": {"$gt": np.eye(2)}}),
+        r"bound of \$gt is array.*: use a number",
+    ),
+    "bound with digits": (SearchOp(PLACE, filter={"n": {"$gt": [10**5000]}}), r"bound of \$gt is a list of too many"),
+    "array": (SearchOp(PLACE, filter={"n": np.ones(2)}), r"The filter has array.*: use JSON types only"),
+    "equal array": (SearchOp(PLACE, filter={"n": {"$eq": np.ones(2)}}), r"The filter has array.*: use JSON types only"),
+    "set": (SearchOp(PLACE, filter={"n": {"m": {1}}}), r"The filter has \{1\}, which no record can have"),
+    "unequal uuid": (SearchOp(PLACE, filter={"n": {"$ne": [uuid.UUID(int=0)]}}), r"The filter has UUID"),
+    "deep equal value": (SearchOp(PLACE, filter={"n": {"$eq": DEEP}}), "more than 100 levels"),
 }
 
 
@@ -129,6 +150,7 @@ NO_JSON: dict[str, dict[Any, Any]] = {
     "recursion": ENDLESS,
     "digits": {"x": 10**5000},
     "object": {"deep": [{"x": object()}]},
+    "levels": {"x": DEEP[0]},
 }
 
 
@@ -139,6 +161,20 @@ def test_a_value_that_is_no_json_is_named(ours: ChromaStore, value: str, index: 
     with pytest.raises(BadRecordError, match=r"value of 'bad' in \('a', 'b'\) cannot be stored .*JSON types only"):
         ours.batch([PutOp(PLACE, "good", {}), PutOp(PLACE, "bad", NO_JSON[value], index)])
     assert ours.search(()) == []
+
+
+def test_the_deepest_value_is_read_by_callers_whose_calls_are_nested(ours: ChromaStore) -> None:
+    ours.put(PLACE, "k", {"x": DEEP[0][0]})
+
+    def read(calls: int) -> None:
+        if calls:
+            return read(calls - 1)
+        item = ours.get(PLACE, "k")
+        assert item and item.value == {"x": DEEP[0][0]}
+        for query in (None, "q"):
+            assert [found.key for found in ours.search(PLACE, query=query, filter={"x": {"$ne": 1}})] == ["k"]
+
+    read(300)
 
 
 async def test_a_batch_that_is_refused_puts_off_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,22 +193,84 @@ async def test_a_batch_that_is_refused_puts_off_no_end(tmp_path: Path, monkeypat
         assert store.records() != before
 
 
+ODD_NAMES: list[dict[str, Any]] = [{"key": "2"}, {"namespace": "[1]"}, {"namespace": '["a"]'}, {"key": '"k"'}]
+ODD_FIELDS: list[dict[str, Any]] = [
+    {"value": 5},
+    {"value": "{"},
+    {"value": "[" * 9_000},
+    {"vectors": "1"},
+    {"paths": "("},
+]
+
+
 def test_a_row_that_holds_no_record_hides_no_other(
     ours: ChromaStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     ours.put(PLACE, "k", {"x": "red"}, index=["x"])
     rows = ours.backend.table(PLACE)
-    fields = (rows.get(include=["metadatas"])["metadatas"] or [])[0]
-    odd = [dict(fields) | {"key": "2"}, dict(fields) | {"namespace": "[1]"}, {"vectors": 1}]
+    fields = (rows.get(ids=[main_row_id(PLACE, "k")], include=["metadatas"])["metadatas"] or [])[0]
+    odd = {f"{n:032x}": dict(fields) | changes for n, changes in enumerate(ODD_NAMES)}
+    odd |= {main_row_id(PLACE, str(n)): dict(fields) | {"key": f'"{n}"'} | one for n, one in enumerate(ODD_FIELDS)}
+    odd |= {"f" * 32: {"vectors": 1}}
     vectors = np.random.default_rng(0).standard_normal((len(odd), DIMENSION))
-    rows.upsert(ids=[f"{n:032x}" for n in range(len(odd))], embeddings=vectors, metadatas=odd)
+    rows.upsert(ids=list(odd), embeddings=vectors, metadatas=list(odd.values()))
     ours.worker.submit(ours.backend.drop_caches).result()
     assert [item.key for item in ours.search(PLACE)] == ["k"]
     assert [item.key for item in ours.search(PLACE, query="red")] == ["k"]
     assert ours.list_namespaces() == [PLACE]
     assert "Skipped a row of the memory that is not a record" in caplog.text and not ours.connection.failed.is_set()
     # The foreign rows stay.
-    assert len(rows.get(include=[])["ids"]) == 4
+    assert odd.keys() <= {*rows.get(include=[])["ids"]}
+
+
+@pytest.mark.parametrize("amid", ["delete", "upsert"])
+async def test_a_write_that_is_repeated_after_a_failure_keeps_all_its_vectors(
+    ours: ChromaStore, amid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writes that were joined are repeated one by one, and the failed call may have stored some of their rows."""
+    ours.put(PLACE, "k", {"x": "former", "y": "earlier"}, index=["x", "y"])
+    go_on, queued, failed = threading.Event(), threading.Semaphore(0), threading.Event()
+    call, submit = getattr(Collection, amid), ours.worker.submit
+
+    def failing(self: Collection, **rows: Any) -> None:
+        call(self, **rows)
+        if not failed.is_set() and (amid == "delete" or main_row_id(PLACE, "k") in rows["ids"]):
+            failed.set()
+            raise OSError("the disk is busy")
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        future = submit(*args, **kwargs)
+        queued.release()
+        return future
+
+    blocked = submit(go_on.wait, PATIENCE)
+    monkeypatch.setattr(Collection, amid, failing)
+    monkeypatch.setattr(ours.worker, "submit", counted)
+    values = {key: {"x": f"new {key}", "y": f"newer {key}"} for key in ("k", "l")}
+    writes = [asyncio.create_task(ours.aput(PLACE, key, value, index=["x", "y"])) for key, value in values.items()]
+    for _ in writes:
+        assert await asyncio.to_thread(queued.acquire, timeout=PATIENCE)
+    go_on.set()
+    assert blocked.result(PATIENCE) and await asyncio.gather(*writes) == [None, None] and failed.is_set()
+    for _ in range(2):
+        for key, value in values.items():
+            for text in value.values():
+                assert [(one.key, one.score) for one in ours.search(PLACE, query=text, limit=1)] == [(key, 1.0)]
+        submit(ours.backend.drop_caches).result()
+    assert [one.shape for one in ours.vectors(ours.records())] == [(2, DIMENSION)] * 2
+
+
+def test_a_record_that_lost_a_vector_hides_no_other(ours: ChromaStore) -> None:
+    ours.put(PLACE, "k", {"x": "red", "y": "blue"}, index=["x", "y"])
+    ours.put(PLACE, "other", {"x": "green"}, index=["x"])
+    ours.backend.table(PLACE).delete(ids=ours.records()[0].vector_rows)
+    ours.worker.submit(ours.backend.drop_caches).result()
+    assert [item.key for item in ours.search(())] == ["k", "other"] and ours.list_namespaces() == [PLACE]
+    for text, key in (("red", "k"), ("green", "other")):
+        found = ours.search(PLACE, query=text)
+        assert (found[0].key, found[0].score, len(found)) == (key, 1.0, 2)
+    ours.put(PLACE, "k", {"x": "red", "y": "blue"}, index=["x", "y"])
+    assert ours.search(PLACE, query="blue")[0].score == 1.0
 
 
 class Arrays(FakeEmbeddings):

@@ -189,5 +189,5 @@ def test_a_client_whose_server_lost_its_collections_works_again(store: ChromaSto
         store.put(("a", "b"), "k", {"n": 3})
         item = store.get(("a", "b"), "k")
         assert item and item.value == {"n": 3}
-    with pytest.raises(BadStoreError, match="created with the embedding fake"):
-        ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))
+        with pytest.raises(BadStoreError, match="created with the embedding fake"):
+            ChromaStore(chroma_url, embeddings=FakeEmbeddings("another"))

@@ -1,6 +1,5 @@
 """Two concurrent operations: at every moment of interleaving, the result equals that of one after the other."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
+from langgraph.store.base import PutOp
 
 from memory.chroma.backend import Backend
 from memory.chroma.cache import RecordCache
@@ -78,6 +79,7 @@ OTHER = {
     "get kept": get(OLD, "kept"),
     "search": search((), None),
     "search by text": search(NEW, "one"),
+    "search kept by text": search(OLD, "one"),
     "list namespaces": LIST,
     "put": put(NEW, "k", "two"),
     "put kept": put(OLD, "kept", "two"),
@@ -287,16 +289,17 @@ def test_a_read_that_begins_before_a_collection_exists_hides_nothing_of_it(
         assert [record.key for record in durable(store)] == ["kept"]
 
 
-@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("first", [*FIRST, "get kept", "search", "search kept by text", "list namespaces"])
 def test_what_is_acknowledged_before_a_close_amid_it_is_kept(
     first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    one = FIRST[first]
+    one = (FIRST | OTHER)[first]
     stop_at = 0
     while True:
         store = chroma(tmp_path / str(stop_at))
         before = filled(store, clock)
+        store.worker.submit(store.backend.drop_caches).result()
         with interleaving(store) as running:
             answers = running.run(partial(one.ask, store), store.close, stop_at)
         store.close()
@@ -330,58 +333,103 @@ def test_a_failed_write_leaves_no_cache_that_a_reader_had_in_hand(monkeypatch: p
         assert store.search(OLD, query="new")[0].score == 1.0
 
 
-def test_a_record_that_loses_its_vectors_amid_a_search_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with chroma() as store:
-        store.put(OLD, "k", {"x": "one"}, index=["x"])
-        unindexed = RecordCache.unindexed
+class WatchedLock:
+    """Lock that sets an event if a thread has to wait for it, or has had it."""
 
-        def late(self: RecordCache, *args: Any) -> Any:
-            writer = threading.Thread(target=store.put, args=(OLD, "k", {"x": "two"}, False))
-            writer.start()
-            writer.join(PATIENCE)
-            return unindexed(self, *args)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reached = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.reached.set()
+            self._lock.acquire()
+
+    def __exit__(self, *args: object) -> None:
+        self._lock.release()
+
+
+A, B = ("a", "x"), ("b", "x")
+TWO_STEPS: dict[str, tuple[list[PutOp], Operation, str, list[PutOp], list[Any]]] = {
+    "loses its vectors": (
+        [PutOp(OLD, "k", {"x": "one"})],
+        search(OLD, "one"),
+        "unindexed",
+        [PutOp(OLD, "k", {"x": "two"}, False)],
+        [[(*OLD, "k")]],
+    ),
+    "gains vectors": (
+        [PutOp(OLD, "k", {"x": "one"}, False)],
+        search(OLD, "one"),
+        "unindexed",
+        [PutOp(OLD, "k", {"x": "two"})],
+        [[(*OLD, "k")]],
+    ),
+    "search of several collections": (
+        [PutOp(A, "0", {}), PutOp(B, "0", {})],
+        search((), None),
+        "listed",
+        [PutOp(A, "1", {}), PutOp(B, "1", {})],
+        [[(*A, "0"), (*B, "0")], [(*A, "0"), (*A, "1"), (*B, "0")]],
+    ),
+    "namespaces of several collections": (
+        [PutOp(A, "0", {}), PutOp(B, "0", {})],
+        LIST,
+        "namespaces",
+        [PutOp((*A, "new"), "1", {}), PutOp((*B, "new"), "1", {})],
+        [[A, B], [A, (*A, "new"), B]],
+    ),
+}
+"""Records, a read of several steps, the method of its last step, writes right before that, and the right answers."""
+
+
+@pytest.mark.parametrize("case", TWO_STEPS)
+def test_a_read_of_several_steps_sees_one_moment(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, read, step, writes, allowed = TWO_STEPS[case]
+    watched = WatchedLock()
+    with chroma() as store:
+        for op in held:
+            store.batch([op])
+        read.ask(store)
+        last = getattr(RecordCache, step)
+        calls, all_written = [0], threading.Event()
+
+        def write() -> None:
+            for op in writes:
+                store.batch([op])
+            all_written.set()
+            watched.reached.set()
+
+        writer = threading.Thread(target=write, daemon=True)
+
+        def late(*args: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == (1 if step == "unindexed" else 2):
+                writer.start()
+                assert watched.reached.wait(PATIENCE)
+            return last(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(RecordCache, "unindexed", late)
-            assert [item.key for item in store.search(OLD, query="one")] == ["k"]
+            patch.setattr(store.backend, "unchanging", watched, raising=False)
+            patch.setattr(RecordCache, step, late)
+            assert read.ask(store) in allowed
+        writer.join(PATIENCE)
+        assert all_written.is_set()
 
 
-@pytest.mark.parametrize("kind", ["memory", "folder"])
-def test_nothing_acknowledged_is_lost_beside_readers_in_threads(kind: str, tmp_path: Path) -> None:
-    done = threading.Event()
-    with chroma(tmp_path / "memory" if kind == "folder" else None) as store:
+def test_collections_that_others_delete_meanwhile_hide_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = chroma()
+    with chroma() as store:
+        for one in (other, store):
+            one.batch([PutOp(("user", str(number)), "k", {}) for number in range(80)])
+        names = store.connection.collection_names()
+        list_collections = Client.list_collections
 
-        def look() -> None:
-            while not done.is_set():
-                store.list_namespaces(limit=10**6)
-                store.search((), limit=5)
+        def late(self: Client, *args: Any, **kwargs: Any) -> Any:
+            page = list_collections(self, *args, **kwargs)
+            monkeypatch.undo()
+            other.close()
+            return page
 
-        readers = [threading.Thread(target=look) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        lost = []
-        for number in range(40):
-            store.put(("user", str(number)), "k", {"text": "x"})
-            if store.get(("user", str(number)), "k") is None:
-                lost.append(number)
-        done.set()
-        for reader in readers:
-            reader.join()
-        assert lost == [] and len(store.search((), limit=99)) == 40
-        for number in range(0, 40, 2):
-            store.delete(("user", str(number)), "k")
-        assert len(store.list_namespaces()) == 20 == len(durable(store))
-
-
-async def test_nothing_acknowledged_is_lost_beside_readers_in_one_loop() -> None:
-    async with chroma() as store:
-        for number in range(40):
-            place = ("user", str(number))
-            await asyncio.gather(
-                store.aput(place, "k", {"text": "x"}),
-                store.asearch(place, query="x"),
-                store.aget(place, "k"),
-                store.alist_namespaces(),
-            )
-            assert await store.aget(place, "k") is not None
-        assert len(await store.asearch((), limit=99)) == 40
+        monkeypatch.setattr(Client, "list_collections", late)
+        assert len(names) == 81 and sorted(store.connection.collection_names()) == sorted(names)
