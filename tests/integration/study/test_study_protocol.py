@@ -28,13 +28,13 @@ from tests.integration.study.test_study import Heard, shown
 pytestmark = pytest.mark.slow
 
 PLAIN = StudySettings(
-    world="tiny", variants=("act_only", "no_macro", "billp", "random"), train=6, test=4, cohort=3, max_steps=10
+    world="tiny", variants=("act_only", "no_macro", "billp", "random"), train=4, test=2, cohort=2, max_steps=10
 )
 EVERYTHING = StudySettings(
     **PLAIN.model_dump(exclude={"memory", "curve", "curve_users", "visits_per_user", "recall"}),
     memory=("empty", "shuffled", "inverted"),
     curve=1,
-    curve_users=3,
+    curve_users=2,
     visits_per_user=3,
     recall=("own", "shared", "both", "none"),
 )
@@ -130,22 +130,22 @@ def test_each_control_visits_with_the_train_memories_changed_in_its_way(studied:
 
 def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied: tuple[Path, Path]) -> None:
     points = lines(studied[1], "curves.jsonl")
-    users = visitors(load_world("tiny"), "dev", 3, 0)
+    users = visitors(load_world("tiny"), "dev", 2, 0)
     curves = {name: row.get("curve") for name, row in rows(studied[1]).items()}
     assert {name for name, curve in curves.items() if curve} == {"no_macro", "billp"}
     for name, curve in curves.items():
         for number, point in enumerate(curve or []):
-            own = [one for one in points if one["variant"] == name and one["train_visits"] == 3 * number]
+            own = [one for one in points if one["variant"] == name and one["train_visits"] == 2 * number]
             assert [one["user_id"] for one in own] == users and not any(one["records"] for one in own)
             total = summarize(own)
             assert point == {
                 "cohorts": number,
-                "train_visits": 3 * number,
+                "train_visits": 2 * number,
                 "total_reward": total["total_reward"],
                 "total_reward_ci": total["total_reward_ci"],
             }
     billp = [one for one in points if one["variant"] == "billp"]
-    assert len(billp) == 9
+    assert len(billp) == 6
     # The last point has the memory of the dev visits, which start with the same users; the first point has no memory.
     dev = {
         how: [
@@ -153,8 +153,8 @@ def test_a_learning_curve_is_of_the_same_dev_users_after_so_many_visits(studied:
         ]
         for how in ("full", "empty")
     }
-    for how, own in (("empty", billp[:3]), ("full", billp[6:])):
-        assert [one["steps"] for one in own] == [one["steps"] for one in dev[how][:3]]
+    for how, own in (("empty", billp[:2]), ("full", billp[4:])):
+        assert [one["steps"] for one in own] == [one["steps"] for one in dev[how]]
 
 
 def test_returning_users_are_served_with_own_records_those_of_others_both_or_none(studied: tuple[Path, Path]) -> None:
@@ -165,7 +165,7 @@ def test_returning_users_are_served_with_own_records_those_of_others_both_or_non
     ]
     for one in told:
         own = [line for line in visits if (line["recall"], line["visit"]) == (one["recall"], one["visit"])]
-        assert len(own) == 4 and summarize(own)["total_reward"] == one["total_reward"]
+        assert len(own) == 2 and summarize(own)["total_reward"] == one["total_reward"]
     steps = {
         (recall, visit): [line["steps"] for line in visits if (line["recall"], line["visit"]) == (recall, visit)]
         for recall in RECALLS
@@ -184,9 +184,9 @@ def test_nothing_is_tried_out_on_users_who_come_back(home: Path) -> None:
     settings = StudySettings(
         world="tiny",
         variants=("billp_outlook",),
-        train=8,
-        test=8,
-        cohort=4,
+        train=4,
+        test=2,
+        cohort=2,
         max_steps=6,
         visits_per_user=2,
         recall=("shared",),
@@ -229,7 +229,7 @@ def test_a_study_stopped_amid_any_of_it_ends_with_the_same_bytes(home: Path) -> 
     unfinished = home / "runs" / ".cut.unfinished"
     left = unfinished.rename(home / "left")
     # Cut within the curve, and before the last visits of returning users.
-    for kept in (8, -2):
+    for kept in (5, -1):
         shutil.copytree(left, unfinished)
         file = unfinished / "cells" / "billp-0" / "visits.jsonl"
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:kept]))
@@ -251,7 +251,7 @@ def test_curves_are_of_dev_users_when_test_users_are_visited(home: Path) -> None
 def test_a_curve_has_a_point_before_the_first_cohort_and_after_every_so_many(
     home: Path, every: int, after: Sequence[int]
 ) -> None:
-    settings = EVERYTHING.model_copy(update={"curve": every, "train": 7})
+    settings = EVERYTHING.model_copy(update={"curve": every, "cohort": 3, "train": 7})
     batches = next(phases(load_world("tiny"), settings, 0, remembers=True)).batches
     assert [batch.about["train_visits"] for batch in batches if "train_visits" in batch.about] == after
 
