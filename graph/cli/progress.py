@@ -24,6 +24,7 @@ from rich.text import Text
 
 from graph.cli.person import read_answer
 from graph.console import print_json
+from graph.report.replies import count_replies, useless_by_role
 from graph.study.baselines import BASELINES
 from graph.study.settings import TRAIN, Cell
 from nodes.state import Step, VisitOutput
@@ -77,12 +78,13 @@ class EpisodeView:
 def narrate(console: Console, output: VisitOutput, model: str) -> None:
     """Show how a visit ended."""
     console.print(end_of_visit(output.leave_reason, output.length), highlight=False)
-    usage = output.usage
+    usage, of_no_use = output.usage, escape(useless_by_role(count_replies([output.model_dump(include={"steps"})])))
     console.print(
         f"user {escape(output.user_id)}: {output.length} rounds, total reward {output.total_reward:.1f}, "
         f"mean reward {output.mean_reward:.2f}; {usage.calls} calls of the model {escape(model)}"
         f"{' (no LLM)' if model == 'rules' else ''}, {usage.prompt_tokens:,} prompt tokens"
-        f"{f', ${usage.cost:.4f}' if usage.cost else ''}",
+        f"{f', ${usage.cost:.4f}' if usage.cost else ''}"
+        f"{f'; replies of no use: {of_no_use}' if of_no_use else ''}",
         highlight=False,
         soft_wrap=True,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from graph.report.replies import useless
 from graph.report.schema import Row, best_rule
 from sim.metrics.bootstrap import FEWEST_USERS
 from sim.metrics.summary import PairedDifference
@@ -71,6 +72,11 @@ def _critic(what: Literal["auc", "rank_correlation"]) -> Callable[[Row, int], st
         return "" if value is None else f"{value:.2f}"
 
     return show
+
+
+def _useless(row: Row) -> str:
+    number, total = useless(row["replies"])
+    return f"{number:,} ({number / total:.0%})" if number else ""
 
 
 def _count(value: int) -> str:
@@ -146,6 +152,11 @@ _COLUMNS = (
         narrow="tokens\n/step",
     ),
     Column("calls a round", lambda row, _: f"{row['calls_per_step']:,.1f}", narrow="calls\n/step"),
+    Column(
+        "no use",
+        lambda row, _: _useless(row),
+        "replies of models that were of no use, so that written fallbacks answered.",
+    ),
     Column("visits", lambda row, _: str(row["visits"])),
     Column("failed", lambda row, _: _count(row["failed"]), "visits that are missing."),
     Column(
@@ -167,7 +178,7 @@ MAIN_COLUMNS = ("length", "reward", "total reward")
 COMPARISON_COLUMNS = ("learned", "minus billp", "gap closed")
 DETAIL_COLUMNS = ("items", "tail", "repeats", "critic AUC", "critic rank")
 # What a variant took: a table of its own, in the terminal and on the page, since one with all columns is too wide.
-EFFORT_COLUMNS = ("tuning visits", "training steps", "training visits", "tokens a round", "calls a round")
+EFFORT_COLUMNS = ("tuning visits", "training steps", "training visits", "tokens a round", "calls a round", "no use")
 PAGE_EFFORT_COLUMNS = ("visits", "failed", *EFFORT_COLUMNS)
 # The page has the Critic's columns in a table of their own, with intervals.
 PAGE_COLUMNS = tuple(name for name in _BY_NAME if name not in PAGE_EFFORT_COLUMNS and not name.startswith("critic"))

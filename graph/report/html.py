@@ -31,6 +31,7 @@ from graph.report.plots import (
     draw_visit,
     draw_worth,
 )
+from graph.report.replies import warnings
 from graph.report.run_record import RunRecord
 from graph.report.schema import RESULTS_SCHEMA, JsonMapping, Row, ShownVisit, shown_visits
 from graph.report.terminal import name_of, part_of
@@ -127,6 +128,7 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record
         study=study,
         first=first,
         columns=[*columns, *effort],
+        warnings=warnings([(row["variant"], row["replies"]) for row in rows]),
         interval_note=interval_note(study["settings"]["seeds"], study["rows"]),
         results=_column_table("Results of each variant", columns, rows),
         effort=_column_table("What each variant took", effort, rows),

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from graph.ablation import Part
+from graph.report.replies import ReplyCounts
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
 from sim.errors import BadInputError
@@ -55,6 +56,7 @@ class Row(Summary, Variety):
     training_visits: int
     critic: PredictionQuality | None
     reliability: list[ReliabilityBin] | None
+    replies: dict[str, ReplyCounts]
     curve: NotRequired[list[CurvePoint]]
     returning: NotRequired[list[Return]]
 

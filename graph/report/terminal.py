@@ -17,6 +17,7 @@ from graph.report.columns import (
     shown_columns,
     signed_with_interval,
 )
+from graph.report.replies import warnings
 from sim.leave import LEAVE_REASONS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
@@ -159,8 +160,9 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 
 
 def _remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return remarks on the results: intervals, failed visits, learning at test time, and total cost."""
+    """Return remarks on the results: intervals, replies of no use, failed visits, learning at test time, cost."""
     remarks = [interval_note(results["settings"]["seeds"], results["rows"])]
+    remarks += warnings([(name_of(row), row["replies"]) for row in results["rows"]])
     remarks += [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     if results["settings"]["learn_at_test"]:
         remarks.append("Memory kept growing during these visits.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from graph.ablation import WHOLE, Part
+from graph.report.replies import count_replies
 from graph.report.schema import best_rule
 from graph.study.baselines import Effort
 from graph.study.memory_controls import PRIOR
@@ -63,6 +64,7 @@ def study_rows(
           `oracle`; null if either is missing.
         - `critic`: `sim.metrics.calibration.judge_values`; null without a Critic.
         - `reliability`: `sim.metrics.calibration.judge_risks`; null without an outlook.
+        - `replies`: `graph.report.replies.count_replies`, by role.
         - `settings`: settings of the variant that differ from the study's, if any.
         - `curve` and `returning`, if requested and the variant has a memory: see `_curve` and `_returning`.
     """
@@ -90,6 +92,7 @@ def study_rows(
             "minus_full": _minus(key, RowKey(WHOLE, None, key.memory), tested) if key.without else None,
             "critic": _critic(variant_settings(key.variant, settings.context), tested[key]),
             "reliability": judge_risks(tested[key]),
+            "replies": count_replies(tested[key]),
             **_curve(own),
             **_returning(own),
             **_settings(key.variant, settings.context),

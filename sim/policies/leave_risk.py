@@ -50,7 +50,7 @@ class WeightPrior(NamedTuple):
 # logs show little of an item. An item that looks isolated in them is really closer to others, so its distance says
 # less.) The means are those that `python -m tests.benchmarks.leave_risk_prior` finds on five cuts of MovieLens that no
 # table of results uses; the strengths were chosen by hand, so that the base rate is almost free.
-PRIOR = WeightPrior(
+WEIGHT_PRIOR = WeightPrior(
     np.array([-4.4, -2.4, 1.1, 0.6, 0.6, -6.0, -5.1]), np.array([0.05, 10.0, 10.0, 10.0, 10.0, 0.5, 2.0])
 )
 
@@ -83,7 +83,7 @@ class LeaveRiskModel:
             BadInputError: The number of weights is wrong, or one is not a finite number.
         """
         found = np.asarray(weights, dtype=np.float64)
-        if found.shape != PRIOR.means.shape or not np.isfinite(found).all():
+        if found.shape != WEIGHT_PRIOR.means.shape or not np.isfinite(found).all():
             raise BadInputError(
                 "the weights are not those of a leave-risk model; train it again (`billp study --fresh`)"
             )
@@ -92,7 +92,7 @@ class LeaveRiskModel:
     @classmethod
     def prior(cls, pairs: "PairFeatures") -> "LeaveRiskModel":
         """Return the model before any observation: every weight is at its prior mean."""
-        return cls(pairs, PRIOR.means.copy())
+        return cls(pairs, WEIGHT_PRIOR.means.copy())
 
     def risks(self, recent: Sequence[int], predicted: NDArray[np.floating]) -> Doubles:
         """Return the risk that the user leaves after each item, shape (n_items,); 0 at the first step.
@@ -157,7 +157,7 @@ class PairFeatures:
 
 
 def fit_leave_risk(
-    pairs: PairFeatures, observations: Sequence[RoundOutcome], prior: WeightPrior = PRIOR
+    pairs: PairFeatures, observations: Sequence[RoundOutcome], prior: WeightPrior = WEIGHT_PRIOR
 ) -> LeaveRiskModel | None:
     """Return the most probable leave-risk model; None if no step had an earlier item in its visit."""
     seen = [one for one in observations if one.recent]

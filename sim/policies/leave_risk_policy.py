@@ -8,7 +8,7 @@ import numpy as np
 from sim.leave import WINDOW
 from sim.policies.base import Choose, Knowledge, best
 from sim.policies.leave_risk import (
-    PRIOR,
+    WEIGHT_PRIOR,
     LeaveRiskModel,
     PairFeatures,
     RoundOutcome,
@@ -51,7 +51,7 @@ def learn_leave_risk_policy(
     explore: float,
     seed: int = 0,
     max_steps: int = 100,
-    prior: WeightPrior = PRIOR,
+    prior: WeightPrior = WEIGHT_PRIOR,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[LeaveRiskPolicy, int]:
     """Learn a leave-risk policy from visits that the policy itself plays.

@@ -12,7 +12,7 @@ import numpy as np
 
 from sim.data.source import SourceFiles
 from sim.data.sources import SOURCES, load_ratings
-from sim.policies.leave_risk import PRIOR, WeightPrior
+from sim.policies.leave_risk import WEIGHT_PRIOR, WeightPrior
 from sim.policies.leave_risk_policy import learn_leave_risk_policy
 from sim.world import World
 
@@ -20,7 +20,7 @@ FIRST_CUT = 100
 NAMES = ("constant", "distance", "shared genres", "isolation", "isolation x distance", "dislike", "predicted rating")
 # Visits of a world, in cohorts of 20, of which this share tries random items.
 COHORT, EXPLORE = 20, 0.3
-NO_PRIOR = WeightPrior(np.zeros_like(PRIOR.means), np.full_like(PRIOR.strengths, 0.05))
+NO_PRIOR = WeightPrior(np.zeros_like(WEIGHT_PRIOR.means), np.full_like(WEIGHT_PRIOR.strengths, 0.05))
 
 
 def weights_of(source: str, files: SourceFiles, cut: int, visits: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def main() -> None:
         found.append(weights_of(chosen.source, SourceFiles(path=chosen.path), cut, chosen.visits))
         print(f"cut {cut}: {'  '.join(f'{weight:.2f}' for weight in found[-1])}", flush=True)
     deviations = np.std(found, axis=0, ddof=1) if chosen.cuts > 1 else np.full(len(NAMES), np.nan)
-    for name, mean, deviation, used in zip(NAMES, np.mean(found, axis=0), deviations, PRIOR.means, strict=True):
+    for name, mean, deviation, used in zip(NAMES, np.mean(found, axis=0), deviations, WEIGHT_PRIOR.means, strict=True):
         print(f"{name:22}{mean:8.2f}  (between cuts {deviation:.2f}; in use {used:.2f})")
 
 

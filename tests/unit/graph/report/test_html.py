@@ -49,6 +49,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
         "training_visits": 0,
         "critic": None,
         "reliability": None,
+        "replies": {},
     } | more
 
 

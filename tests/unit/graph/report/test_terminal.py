@@ -20,6 +20,7 @@ LARGE = MEASURED | {
     },
     **{"length": 1_234.5, "prompt_tokens_per_step": 12_345.0, "calls_per_step": 14.5, "leave_reasons": ENDS},
     **{"tuning_visits": 12_520, "training_steps": 1_000_000, "training_visits": 150_000},
+    "replies": {"actor": {"ok": 22_222, "repaired": 0, "asked_again": 0, "fallback": 11_111}},
 }
 ROWS = [
     row("diverse_greedy", **LARGE),
@@ -44,7 +45,7 @@ def test_the_effort_is_shown_in_full() -> None:
     table = effort_table(study(*ROWS))
     assert table is not None and len(table.columns) == 1 + len(EFFORT_COLUMNS)
     text = printed(table)
-    assert ["diverse_greedy", "12520", "1000000", "150000", "12345", "14.5"] in map(str.split, text.splitlines())
+    assert ["diverse_greedy", "12520", "1000000", "150000", "12345", "14.5", "11111", "(33%)"] in map(str.split, text.splitlines())
     assert "tuning visits: train visits by which a rule was tuned." in " ".join(text.split())
 
 
