@@ -46,7 +46,7 @@ async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     if explores(state, context, nothing_known=model is None):
         scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
     elif risks is not None:
-        scores = expected_return(risks, who.predicted)
+        scores = expected_return(risks, who.predicted, ahead=state.max_steps)
     else:
         return {"foreseen": []}
     wishes = state.profile.text if state.profile else ""

@@ -81,9 +81,9 @@ def has_prior(variant: str) -> bool:
     return variant == OUTLOOK_ONLY
 
 
-def prior_policy(world: World) -> LeaveRiskPolicy:
-    """Return the leave-risk policy that has learned nothing."""
-    return LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)))
+def prior_policy(world: World, max_steps: int) -> LeaveRiskPolicy:
+    """Return the leave-risk policy that has learned nothing, for visits of at most `max_steps` rounds."""
+    return LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)), max_steps)
 
 
 def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
@@ -129,7 +129,7 @@ def _leave_risk_policy(
     if saved.exists():
         weights = _saved(saved).weights
         pairs = PairFeatures(world.catalogue, world.logs)
-        return LeaveRiskPolicy(None if weights is None else LeaveRiskModel.of(pairs, weights))
+        return LeaveRiskPolicy(None if weights is None else LeaveRiskModel.of(pairs, weights), settings.max_steps)
     users = visitors(world, "train", settings.train, cell.seed)
     policy, steps = learn_leave_risk_policy(
         world,

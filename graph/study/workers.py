@@ -189,7 +189,7 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
     policies: dict[str, tuple[Control, Policy | OraclePolicy]] = {settings.test_split: ("full", policy)}
     if PRIOR in settings.memory and has_prior(cell.variant):
-        policies[PRIOR] = (PRIOR, prior_policy(world))
+        policies[PRIOR] = (PRIOR, prior_policy(world, settings.max_steps))
     users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
     for batch, (memory, played) in policies.items():

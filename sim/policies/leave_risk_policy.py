@@ -8,6 +8,7 @@ import numpy as np
 from sim.leave import WINDOW
 from sim.policies.base import Choose, Knowledge, best
 from sim.policies.leave_risk import (
+    AHEAD,
     WEIGHT_PRIOR,
     LeaveRiskModel,
     PairFeatures,
@@ -26,9 +27,11 @@ class LeaveRiskPolicy:
 
     Attributes:
         outlook: The fitted leave-risk model; None before the first fit.
+        ahead: Number of steps lost if the user leaves: the limit of the visit.
     """
 
     outlook: LeaveRiskModel | None
+    ahead: int = AHEAD
 
     def begin(self, knowledge: Knowledge) -> Choose:
         """Start a visit."""
@@ -37,7 +40,8 @@ class LeaveRiskPolicy:
         def choose(recommended: Sequence[int]) -> int:
             scores = rng.random(len(predictions))
             if self.outlook is not None:
-                scores = expected_return(self.outlook.risks(recommended[-WINDOW:], predictions), predictions)
+                risks = self.outlook.risks(recommended[-WINDOW:], predictions)
+                scores = expected_return(risks, predictions, self.ahead)
             return best(scores, knowledge.fresh(recommended))
 
         return choose
@@ -71,16 +75,16 @@ def learn_leave_risk_policy(
     """
     pairs, rng = PairFeatures(world.catalogue, world.logs), np.random.default_rng(seed)
     observations: list[RoundOutcome] = []
-    policy = nothing = LeaveRiskPolicy(None)
+    policy = nothing = LeaveRiskPolicy(None, max_steps)
     for number, user_id in enumerate(users):
         if number and number % cohort == 0:
-            policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior))
+            policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior), max_steps)
         chosen = nothing if rng.random() < explore else policy
         # The visit's number is part of the seed, so that a user's next visit draws other random items.
         visit = play(chosen, world, "train", user_id, seed=seed * 1_000_000 + number, max_steps=max_steps)
         observations += _observed(world, visit)
         progress(number + 1)
-    return LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior)), len(observations)
+    return LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior), max_steps), len(observations)
 
 
 def _observed(world: World, visit: VisitRecord) -> Iterator[RoundOutcome]:

@@ -61,7 +61,7 @@ def test_at_the_prior_nothing_of_any_visit_is_learned(home: Path) -> None:
     assert any(one["records"] for one in of("billp_outlook", "full"))
 
     world = load_world("tiny")
-    policy = LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)))
+    policy = LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)), ahead=10)
     for visit in of("outlook_only", "prior"):
         alone = play(policy, world, "dev", visit["user_id"], seed=0, max_steps=10)
         assert [step["item_id"] for step in visit["steps"]] == [step["item_id"] for step in alone["steps"]]

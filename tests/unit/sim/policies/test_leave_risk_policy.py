@@ -57,6 +57,23 @@ def test_what_is_kept_gives_the_same_visits(world: World) -> None:
             LeaveRiskModel.of(PairFeatures(world.catalogue, world.logs), weights)
 
 
+def test_a_short_visit_has_less_to_lose(world: World) -> None:
+    outlook = LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs))
+    user = world.users[world.split("dev").users[0]]
+    predictions = world.logs.predictions(user.id)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(0, user.id))
+    short, long = (LeaveRiskPolicy(outlook, ahead).begin(knowledge) for ahead in (0, 1_000))
+    riskier = 0
+    for first in range(0, 100, 4):
+        recent = list(range(first, first + 4))
+        risks, now, later = outlook.risks(recent, predictions), short(recent), long(recent)
+        assert risks[now] >= risks[later] and predictions[now] >= predictions[later]
+        riskier += risks[now] > risks[later]
+    assert riskier
+    # A learned policy expects visits as long as those it learned from.
+    assert learn_leave_risk_policy(world, [], cohort=4, explore=0.3, max_steps=7)[0].ahead == 7
+
+
 def test_only_train_users_may_teach_it_and_no_visit_is_no_outlook(world: World) -> None:
     with pytest.raises(BadInputError, match="not a user of the split 'train'"):
         learn_leave_risk_policy(world, world.split("dev").users[:1], cohort=4, explore=0.3)
