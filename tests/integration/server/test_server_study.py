@@ -108,32 +108,27 @@ def test_a_study_on_a_server_gives_what_a_local_one_gives(url: tuple[str, str], 
     assert kept
     assert get_sync_client(url=server).threads.search(limit=10) == []
 
-    for out, where in (("more", ()), ("more-there", ("--server", server))):
-        more = run_study(home, *BESIDES, "--out", out, *where)
-        assert more.returncode == 0, more.stderr
-    assert read(home, "more-there") == read(home, "more") and "returning.jsonl" in read(home, "more")
-
-    ablation = ("--variants", "billp_outlook", "--ablate", "--train", "1", "--test", "1", "--max-steps", "4")
-    for out, where in (("parts", ()), ("parts-there", ("--server", server))):
-        parts = run_study(home, *ablation, "--out", out, *where)
-        assert parts.returncode == 0, parts.stderr
-    # The server's results depend only on the settings that are sent with each visit.
-    assert read(home, "parts-there") == read(home, "parts")
-
-    with unreliable(server) as (address, proxy):
-        shaky = run_study(home, "--out", "shaky", "--server", address)
-    assert shaky.returncode == 0, shaky.stderr
-    assert read(home, "shaky") == read(home, "local") and proxy.requests > 100
-
+    more = run_study(home, *BESIDES, "--out", "more")
+    assert more.returncode == 0, more.stderr
     log = home / "runs" / ".killed.unfinished" / "cells" / "billp-0" / "visits.jsonl"
-    command, quiet = [*BILLP, *STUDY, *SMALL, "--out", "killed", "--server", server], subprocess.DEVNULL
-    with started(command, env=environment_of(home), stdout=quiet, stderr=quiet) as process:
+    killed = (*STUDY, *SMALL, *BESIDES, "--out", "killed", "--server", server)
+    quiet = subprocess.DEVNULL
+    with started([*BILLP, *killed], env=environment_of(home), stdout=quiet, stderr=quiet) as process:
         until(lambda: process.poll() is not None or (log.exists() and log.read_bytes().count(b"\n") > 2))
         assert process.poll() is None
         kill(process)
-    resumed = run_study(home, "--out", "killed", "--server", server)
+    resumed = billp(home, *killed)
     assert resumed.returncode == 0 and "visits are done" in resumed.stderr
-    assert read(home, "killed") == read(home, "local")
+    assert read(home, "killed") == read(home, "more") and "returning.jsonl" in read(home, "more")
+
+    ablation = ("--variants", "billp_outlook", "--ablate", "--train", "1", "--test", "1", "--max-steps", "4")
+    parts = run_study(home, *ablation, "--out", "parts")
+    assert parts.returncode == 0, parts.stderr
+    with unreliable(server) as (address, proxy):
+        shaky = run_study(home, *ablation, "--out", "shaky", "--server", address)
+    assert shaky.returncode == 0, shaky.stderr
+    # The server's results depend only on the settings that are sent with each visit.
+    assert read(home, "shaky") == read(home, "parts") and proxy.requests > 100
 
 
 def test_a_server_that_does_not_answer_is_named_in_one_line(home: Path) -> None:

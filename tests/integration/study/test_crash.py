@@ -33,8 +33,8 @@ BESIDES = ("--memory", "inverted", "--curve", "2", "--curve-users", "1", "--visi
 EPISODE = ("episode", "--world", "tiny", "--max-steps", "40", "--json")
 RESUME = ("episode", "--resume", "--json")
 FILES = ("results.json", "run.json", "visits.jsonl", "report.html")
-KILLS = 6
-VISITS = 5
+KILLS = 3
+VISITS = 4
 # Most seconds between the awaited progress of a command and its kill.
 DELAY = 0.3
 
@@ -121,7 +121,7 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_results_and_memory(
     rng, kills = random.Random(), 0
     while kills < KILLS:
         # Each run makes some progress before its kill, so that the study ends after several kills.
-        least = progress() + rng.uniform(0, total / 6)
+        least = progress() + rng.uniform(0, total / 4)
         if killed_after(home, log, study, progress, least, rng.uniform(0, DELAY)):
             kills += 1
         else:
