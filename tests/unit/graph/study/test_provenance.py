@@ -1,7 +1,6 @@
 """Provenance of a study: commit and changes of the checkout, versions of packages."""
 
 import os
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from graph.study import provenance
 from graph.study.provenance import environment_of, installed_packages
+from tests.processes import run
 
 
 @pytest.fixture
@@ -27,8 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def git(folder: Path, *arguments: str) -> str:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(["git", "-C", str(folder), *arguments], env=plain, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return run(["git", "-C", str(folder), *arguments], env=plain, check=True).stdout.strip()
 
 
 def test_the_commit_is_that_of_the_checkout_and_changes_are_those_of_the_code(
