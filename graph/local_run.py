@@ -1,8 +1,8 @@
 """Visits in this process, with the memory under BILLP_HOME; an unfinished visit can be resumed."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -62,12 +62,10 @@ async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> Visi
         chat_model(model, episode.context.temperature)
     # Check the input before the memory is opened, so that an invalid input leaves no files.
     await visitor(check_input(VisitStart.model_validate(episode.visit.model_dump())))
-    # Each visit has its own folder, which shows an unfinished visit and is deleted when the visit ends.
-    folder = _visits() / str(uuid4())
-    if not episode.remember and not can_write(folder):
-        return await _run(episode, folder.name, None, None, show)
+    if not episode.remember and not can_write(_visits()):
+        return await _run(episode, str(uuid4()), None, None, show)
     async with _memory(episode.remember) as store:
-        with locked_folder(folder):
+        with _new_folder() as folder:
             write_atomic(folder / VISIT_FILE, episode.model_dump_json())
             output = await _run(episode, folder.name, folder / CHECKPOINTS, store, show)
             shutil.rmtree(folder)
@@ -80,6 +78,7 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
     Raises:
         BadInputError: No visit is unfinished, or its variant is unknown.
     """
+    _delete_leftovers()
     newest = sorted((file.stat().st_mtime, file) for file in _visits().glob(f"*/{VISIT_FILE}"))
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
@@ -105,6 +104,30 @@ def _read_visit(file: Path) -> LocalVisit | None:
         return LocalVisit.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+@contextmanager
+def _new_folder() -> Iterator[Path]:
+    """Yield a folder for a new visit, locked: it shows an unfinished visit, and is deleted when the visit ends."""
+    while True:
+        folder = _visits() / str(uuid4())
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked_folder(folder))
+            except FolderInUseError:
+                # Another process took the empty folder for a leftover, and deletes it.
+                continue
+            yield folder
+            return
+
+
+def _delete_leftovers() -> None:
+    """Delete folders without a visit: their process was killed as it began, or when the visit had ended."""
+    for folder in _visits().glob("*"):
+        if not (folder / VISIT_FILE).exists():
+            with suppress(FolderInUseError), locked_folder(folder):
+                if not (folder / VISIT_FILE).exists():
+                    shutil.rmtree(folder)
 
 
 def _visits() -> Path:
