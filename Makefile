@@ -66,12 +66,12 @@ demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key
 # of their folders: the longest files have few tests, and would come last, for one process alone.
 ORDER ?= -p no:randomly
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ORDER)
-test: $(VENV)/.dev lint ## Run lint, types and the quick tests (6 minutes on two cores).
+test: $(VENV)/.dev lint ## Run lint, types and the quick tests (5 minutes on two cores).
 	$(PYTEST) -m "not slow" $(ARGS)
 
 # Kills, servers, a local model, whole packages and large worlds.
-test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (half an hour on two cores).
-	@echo "The slow tests follow. They take almost half an hour on two cores."
+test-all: test $(WEIGHTS) ## Run all tests: the quick ones, then the slow ones (20 minutes on two cores).
+	@echo "The slow tests follow. They take a quarter of an hour on two cores."
 	$(PYTEST) -m slow $(ARGS)
 
 # pip keeps an older version that is installed already and allowed, so each lower bound has to work.
