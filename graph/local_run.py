@@ -124,7 +124,7 @@ def _new_folder() -> Iterator[Path]:
 def _delete_leftovers() -> None:
     """Delete folders without a visit: their process was killed as it began, or when the visit had ended."""
     for folder in _visits().glob("*"):
-        if not (folder / VISIT_FILE).exists():
+        if folder.is_dir() and not (folder / VISIT_FILE).exists():
             with suppress(FolderInUseError), locked_folder(folder):
                 if not (folder / VISIT_FILE).exists():
                     shutil.rmtree(folder)

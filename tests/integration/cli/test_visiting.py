@@ -36,10 +36,11 @@ async def test_what_a_kill_left_of_a_visit_that_had_ended_is_deleted_and_a_visit
     visits = home / "visits"
     (visits / "ended").mkdir(parents=True)
     (visits / "ended" / CHECKPOINTS).write_bytes(b"")
+    (visits / "notes.txt").write_text("of somebody")
     with locked_folder(visits / "begins"):
         with pytest.raises(BadInputError, match="there is no unfinished visit"):
             await resume_episode(lambda step: None)
-        assert [folder.name for folder in visits.iterdir()] == ["begins"]
+        assert sorted(one.name for one in visits.iterdir()) == ["begins", "notes.txt"]
 
 
 async def test_a_visit_takes_another_folder_if_its_own_is_deleted_as_a_leftover(
