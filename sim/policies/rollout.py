@@ -1,16 +1,16 @@
 """Rollout: one visit of a policy to a simulated user, and its record."""
 
-from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
 
+from sim.catalogue import Item
 from sim.errors import BadInputError
 from sim.leave import WINDOW, LeaveReason
 from sim.policies.base import Knowledge, OraclePolicy, Policy, visit_rng
 from sim.world import World
-from sim.world.data import SplitName
-from sim.world.simulated_user import SimulatedUser
+from sim.world.data import SplitName, User
+from sim.world.simulated_user import Reaction, SimulatedUser
 
 
 class StepRecord(TypedDict):
@@ -87,10 +87,7 @@ def play(
             f"{user_id!r} is not a user of the split {split_name!r}; choose one of world.split(...).users"
         )
     split = world.split(split_name)
-    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(seed, user_id))
-    if missing:
-        gone = knowledge.rng.random(len(world.catalogue)) < missing
-        knowledge = replace(knowledge, missing=np.flatnonzero(gone))
+    knowledge = _knowledge(world, user, seed, missing)
     choose = policy.begin_with_truth(split, user) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []
@@ -103,17 +100,25 @@ def play(
         reason = reaction.leave_reason
         recommended.append(position)
         knowledge.ratings.append(reaction.reward)
-        steps.append(
-            StepRecord(
-                index=len(steps),
-                item_id=item.id,
-                title=item.title,
-                genres=list(item.genres),
-                reward=reaction.reward,
-                left=reaction.left,
-            )
-        )
+        steps.append(_step(len(steps), item, reaction))
     return _record(user_id, steps, reason)
+
+
+def _knowledge(world: World, user: User, seed: int, missing: float) -> Knowledge:
+    rng = visit_rng(seed, user.id)
+    gone = np.flatnonzero(rng.random(len(world.catalogue)) < missing) if missing else np.empty(0, dtype=np.intp)
+    return Knowledge(world.catalogue, world.logs, user, rng, missing=gone)
+
+
+def _step(index: int, item: Item, reaction: Reaction) -> StepRecord:
+    return StepRecord(
+        index=index,
+        item_id=item.id,
+        title=item.title,
+        genres=list(item.genres),
+        reward=reaction.reward,
+        left=reaction.left,
+    )
 
 
 def _record(user_id: str, steps: list[StepRecord], reason: LeaveReason | None) -> VisitRecord:
