@@ -17,7 +17,17 @@ RUN_LOCK = ".lock"
 
 
 class FolderInUseError(BadInputError):
-    """Error for a folder that another process has locked."""
+    """Error for a folder that another process has locked.
+
+    Args:
+        message: The message.
+        lock: File of the lock.
+    """
+
+    # The default serves unpickling, which restores the attribute afterwards.
+    def __init__(self, message: str, lock: Path = Path()) -> None:
+        super().__init__(message)
+        self.lock = lock
 
 
 # Number of attempts to replace a folder that other processes keep replacing.
@@ -98,7 +108,8 @@ def locked_folder(path: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise FolderInUseError(f"{path} is in use by another process: wait until it has ended") from None
+            message = f"{path} is in use by another process: wait until it has ended"
+            raise FolderInUseError(message, path / RUN_LOCK) from None
         # The previous holder may have moved or deleted the folder before it released the lock.
         if (path / RUN_LOCK).exists():
             break

@@ -6,10 +6,13 @@ from typing import Annotated, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from sim.errors import BadInputError
+
+# Years outside these are no years of an item.
+EARLIEST_YEAR, LATEST_YEAR = 1000, 2999
 
 
 def _id_text(value: object) -> object:
@@ -42,11 +45,15 @@ class Item:
         id: Unique id; a number is converted to text.
         title: Title shown to a person; several items may share one.
         genres: Names of its genres, in the order of the source; may be empty.
+        year: Year of its publication; None if unknown.
+        description: Text about it; None if the source has none. No prompt and no embedding has it.
     """
 
     id: Annotated[str, BeforeValidator(_id_text)]
     title: str
     genres: Annotated[tuple[str, ...], BeforeValidator(_genre_tuple)] = ()
+    year: Annotated[int | None, Field(ge=EARLIEST_YEAR, le=LATEST_YEAR)] = None
+    description: str | None = None
 
     def __post_init__(self) -> None:
         for value in (self.id, *self.genres):
@@ -56,7 +63,8 @@ class Item:
         # Same as the generated method. Written out, because type checkers then accept `item_id in catalogue`, a string.
         if not isinstance(other, Item):
             return NotImplemented
-        return (self.id, self.title, self.genres) == (other.id, other.title, other.genres)
+        ours = (self.id, self.title, self.genres, self.year, self.description)
+        return ours == (other.id, other.title, other.genres, other.year, other.description)
 
     @property
     def label(self) -> str:
@@ -162,6 +170,13 @@ class Catalogue(Sequence[Item]):
         return tuple(sorted({genre for item in self._items for genre in item.genres}))
 
     @cached_property
+    def years(self) -> NDArray[np.float64]:
+        """Year of each item, NaN if unknown, shape (n_items,), read-only."""
+        years = np.array([np.nan if item.year is None else item.year for item in self._items], dtype=np.float64)
+        years.flags.writeable = False
+        return years
+
+    @cached_property
     def genre_matrix(self) -> NDArray[np.float32]:
         """Genres of each item as 0/1, shape (n_items, n_genres), read-only; columns in the order of `genres`."""
         columns = {genre: column for column, genre in enumerate(self.genres)}
@@ -187,14 +202,15 @@ class Catalogue(Sequence[Item]):
         return np.maximum(distances, 0.0, out=distances)
 
 
-def make_item(item_id: object, title: object, genres: object) -> Item:
+def make_item(item_id: object, title: object, genres: object, year: object = None, description: object = None) -> Item:
     """Make an item from the fields of a file or data set.
 
     Raises:
         BadInputError: A field has the wrong type or is blank.
     """
     try:
-        return ITEM_ADAPTER.validate_python({"id": item_id, "title": title, "genres": genres})
+        fields = {"id": item_id, "title": title, "genres": genres, "year": year, "description": description}
+        return ITEM_ADAPTER.validate_python(fields)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "item"

@@ -25,6 +25,7 @@ class Ratings:
         catalogue: The rated items.
         left_out: Numbers of rows of the source that gave no rating, by reason.
         source: Name of the source; None if unknown.
+        read_as: Numbers of values that were read as what they plainly mean, by meaning.
 
     Raises:
         BadInputError: The arrays differ in length, a row is out of range, a rating is not a number from 0.5 to 5, a
@@ -39,6 +40,7 @@ class Ratings:
     catalogue: Catalogue
     left_out: Mapping[str, int] = field(default_factory=dict)
     source: str | None = None
+    read_as: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = len(self.values)

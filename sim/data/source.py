@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sim.data.categories import MOST_CATEGORIES
 from sim.data.ratings import Ratings
 
 
@@ -24,6 +25,10 @@ class SourceFiles:
         ratings: File of ratings.
         items: File of items.
         columns: Names of a table's columns, by content.
+        scale: Scale of the ratings: `1-10`, `thumbs` or `plays`; 0.5 to 5 if empty.
+        drop_zeros: Whether a rating of 0 means that there is none.
+        categories: Categories of the items instead of their genres: `decades`, `clusters` or a column.
+        most: Number of the most frequent categories to keep of a column.
         progress: Called with the name of the file being read, the amount read and the total amount.
     """
 
@@ -31,6 +36,10 @@ class SourceFiles:
     ratings: Path | None = None
     items: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    scale: str = ""
+    drop_zeros: bool = False
+    categories: str = ""
+    most: int = MOST_CATEGORIES
     progress: Callable[[str, int, int], None] = _silent
 
 
@@ -41,7 +50,7 @@ class Source:
     Attributes:
         name: Name in `billp world build --from`.
         read: Reads the ratings from the given files, with a seed.
-        takes: Names of the options that the source accepts, of `path`, `ratings`, `items` and `columns`.
+        takes: Names of the fields of `SourceFiles` that the source accepts.
         ready: Returns whether the source can be read without any option.
     """
 

@@ -1,5 +1,5 @@
 """Metrics of visits: totals, calibration, diversity, with bootstrap intervals over users."""
 
-from sim.metrics.summary import paired, summarize
+from sim.metrics.summary import paired, summarize, unpaired
 
-__all__ = ["paired", "summarize"]
+__all__ = ["paired", "summarize", "unpaired"]

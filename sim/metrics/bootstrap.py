@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.arrays import Doubles, Positions
+from sim.arrays import Doubles, Mask, Positions
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -51,6 +51,29 @@ def mean_interval(sums: Doubles, counts: Doubles) -> list[float] | None:
     def measure(weights: Doubles, run: int | None) -> Doubles:
         chosen = slice(None) if run is None else slice(run, run + 1)
         return _ratio(weights @ sums[chosen].sum(axis=0), weights @ counts[chosen].sum(axis=0))
+
+    return interval(measure, *sums.shape)
+
+
+def difference_interval(sums: Doubles, counts: Doubles, second: Mask) -> list[float] | None:
+    """Return the 95% interval of a mean over some users minus that over the others; None with too few users.
+
+    Args:
+        sums: Sum of the values of each training run and user, shape (runs, users).
+        counts: Number of values in each sum, shape (runs, users).
+        second: Mask of the users whose mean is subtracted, shape (users,).
+
+    Returns:
+        None if either group has fewer than `FEWEST_USERS` users.
+    """
+    if min(int(second.sum()), int((~second).sum())) < FEWEST_USERS:
+        return None
+
+    def measure(weights: Doubles, run: int | None) -> Doubles:
+        chosen = slice(None) if run is None else slice(run, run + 1)
+        in_all, counted = sums[chosen].sum(axis=0), counts[chosen].sum(axis=0)
+        first, other = (_ratio(weights @ (in_all * group), weights @ (counted * group)) for group in (~second, second))
+        return first - other
 
     return interval(measure, *sums.shape)
 

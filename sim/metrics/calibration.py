@@ -6,7 +6,7 @@ user stays or leaves. The same holds for `risk`, the leave-risk model's probabil
 
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class _JudgedStep(BaseModel):
 
     next_value: float | None = Field(None, allow_inf_nan=False)
     risk: float | None = Field(None, allow_inf_nan=False)
+    prior_risk: float | None = Field(None, allow_inf_nan=False)
     reward: float = Field(allow_inf_nan=False)
     left: bool
 
@@ -118,11 +119,12 @@ def judge_values(visits: Iterable[object], *, gamma: float, reward_offset: float
     )
 
 
-def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
+def judge_risks(visits: Iterable[object], name: Literal["risk", "prior_risk"] = "risk") -> list[ReliabilityBin] | None:
     """Measure the leave-risk model's `risk` over all steps of the visits, pooled.
 
     Args:
-        visits: Visits as for `judge_values`, with `risk` in their steps.
+        visits: Visits as for `judge_values`, with risks in their steps.
+        name: Field of the risk; `prior_risk` is that without the evidence of pairs.
 
     Returns:
         Up to eight groups of about equally many steps, by risk. `risk` is the mean risk of the group, `left` the share
@@ -135,7 +137,8 @@ def judge_risks(visits: Iterable[object]) -> list[ReliabilityBin] | None:
         BadInputError: A visit lacks a field.
     """
     checked = _checked(visits)
-    predicted = [(step.risk, step.left) for visit in checked for step in visit.steps if step.risk is not None]
+    steps = [(getattr(step, name), step.left) for visit in checked for step in visit.steps]
+    predicted = [(risk, left) for risk, left in steps if risk is not None]
     if not predicted:
         return None
     visits_a_user = len(checked) / len({visit.user_id for visit in checked})

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from sim.arrays import Doubles
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
-from sim.metrics.bootstrap import mean_interval
+from sim.metrics.bootstrap import difference_interval, mean_interval
 
 
 class LeaveReasons(TypedDict):
@@ -45,6 +45,13 @@ class PairedDifference(TypedDict):
     difference: float
     ci: list[float] | None
     users: int
+
+
+class UnpairedDifference(TypedDict):
+    """Difference of two sets of visits by different users; see `unpaired`."""
+
+    difference: float
+    ci: list[float] | None
 
 
 class _Usage(BaseModel):
@@ -153,6 +160,36 @@ def paired(a: Iterable[object], b: Iterable[object]) -> PairedDifference:
         counts[runs.index(run), users.index(user)] = 1
     return PairedDifference(
         difference=float(differences.sum() / counts.sum()), ci=mean_interval(differences, counts), users=len(users)
+    )
+
+
+def unpaired(a: Iterable[object], b: Iterable[object]) -> UnpairedDifference:
+    """Compare two sets of visits by different users.
+
+    Args:
+        a: Visits as for `summarize`.
+        b: Visits of other users.
+
+    Returns:
+        `difference` is the mean total reward of the visits in `a` minus that in `b`. `ci` is its 95% interval of
+        `sim.metrics.bootstrap`, in which users of both sets are drawn; null if a set has too few users.
+
+    Raises:
+        BadInputError: A set is empty, or a visit is invalid.
+    """
+    # The name of the set is put before each user, so that each set has columns of its own.
+    visits = [
+        one.model_copy(update={"user_id": f"{name} {one.user_id}"})
+        for name, own in (("a", a), ("b", b))
+        for one in _check(own)
+    ]
+    table = _by_run_and_user(visits)
+    second = np.zeros(table.sums.shape[1], dtype=bool)
+    for (_, user), (_, column) in table.pairs.items():
+        second[column] = user.startswith("b")
+    means = [table.sums[:, group].sum() / table.counts[:, group].sum() for group in (~second, second)]
+    return UnpairedDifference(
+        difference=float(means[0] - means[1]), ci=difference_interval(table.sums, table.counts, second)
     )
 
 

@@ -42,12 +42,14 @@ class Description(TypedDict):
     seed: int
     cut: str
     min_reward_quantile: float | None
+    allow_known: bool
     users: dict[str, int]
     users_without_history: int
     items: int
     ratings: int
     ratings_left_out: int
     left_out: dict[str, int]
+    read_as: dict[str, int]
     histogram: dict[str, int]
     density: float
     genres: list[str]
@@ -65,7 +67,8 @@ def describe(world: World) -> Description:
     Returns:
         `users` counts the users with a history, per split. `density` is the number of ratings over users x items. `tau`
         is the lowest distance at which a user stays, per table. `left_out` counts the rows of the source that gave no
-        rating, by reason; `histogram` counts the ratings by half points. `rmse` is the held-out error of the logs model
+        rating, by reason, and `read_as` the values that were read as what they plainly mean. `histogram` counts the
+        ratings by half points. `rmse` is the held-out error of the logs model
         (on train and test ratings) and of each table (on the ratings of the other table). `leave_shares`, `scores` and
         `warnings` come from the functions `leave_shares`, `score` and `warn`.
     """
@@ -77,12 +80,14 @@ def describe(world: World) -> Description:
         seed=world.settings.seed,
         cut=world.settings.cut,
         min_reward_quantile=world.settings.min_reward_quantile,
+        allow_known=world.settings.allow_known,
         users={str(name): count for name, count in with_history.items()},
         users_without_history=len(world.users) - sum(with_history.values()),
         items=len(world.catalogue),
         ratings=world.facts.ratings,
         ratings_left_out=world.facts.dropped,
         left_out=world.facts.left_out,
+        read_as=world.facts.read_as,
         histogram=world.facts.histogram,
         density=world.facts.ratings / (len(world.users) * len(world.catalogue)),
         genres=list(world.catalogue.genres),

@@ -90,7 +90,8 @@ def import_original(name: str, dataset: DatasetName, folder: Path, scratch: Path
     tasks = {table: _read_json(folder / f"{table}.json", _TASKS) for table in TABLES}
     people = _people(folder, tasks, maps, catalogue, seed)
     given = {table: _table(table, dataset, folder, scratch, people, len(catalogue)) for table in TABLES}
-    settings = WorldSettings(seed=seed)
+    # The authors recommend items of the history too.
+    settings = WorldSettings(seed=seed, allow_known=True)
     logs, popularity = _logs_model(people.users, catalogue, settings)
     facts = _facts(dataset, people, given, logs, int(popularity.sum()))
     return World(WorldData(name, catalogue, people.users, {"logs": logs}, popularity, settings, facts, given))

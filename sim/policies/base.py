@@ -29,6 +29,7 @@ class Knowledge:
         rng: Random generator of this visit only.
         ratings: The user's rewards in this visit so far, oldest first.
         missing: Positions of items that this visit does not offer.
+        known: Positions of items that the user had before the visit (`World.withheld`).
     """
 
     catalogue: Catalogue
@@ -37,13 +38,11 @@ class Knowledge:
     rng: np.random.Generator
     ratings: list[float] = field(default_factory=list)
     missing: Positions = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    known: Positions = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
     def fresh(self, recommended: Sequence[int]) -> Mask:
-        """Return a mask of the items to choose from: new to the visit, and not missing, if there are any."""
-        mask = fresh_items(len(self.catalogue), recommended)
-        offered = mask.copy()
-        offered[self.missing] = False
-        return offered if offered.any() else mask
+        """Return a mask of the items to choose from: new to the visit, not missing, and not known."""
+        return offered_items(len(self.catalogue), recommended, self.missing, self.known)
 
 
 @runtime_checkable
@@ -59,7 +58,7 @@ class Policy(Protocol):
 class OraclePolicy(Protocol):
     """Policy that recommends from the truth: not a recommender, but an upper bound."""
 
-    def begin_with_truth(self, split: Split, user: User) -> Choose:
+    def begin_with_truth(self, knowledge: Knowledge, split: Split) -> Choose:
         """Start a visit and return the function that chooses its items."""
         ...
 
@@ -79,6 +78,19 @@ def fresh_items(n_items: int, recommended: Sequence[int]) -> Mask:
         mask[list(recommended[-WINDOW:])] = False
     # A catalogue no larger than the window has only repeats: allow all of them.
     return mask if mask.any() else ~mask
+
+
+def offered_items(n_items: int, recommended: Sequence[int], *left_out: Positions) -> Mask:
+    """Return a mask of the items to choose from: those of `fresh_items`, without the groups of positions `left_out`.
+
+    The groups are taken out in their order; a group stays in if nothing else would remain.
+    """
+    mask = fresh_items(n_items, recommended)
+    for positions in left_out:
+        rest = mask.copy()
+        rest[positions] = False
+        mask = rest if rest.any() else mask
+    return mask
 
 
 def best(scores: NDArray[np.floating], allowed: Mask) -> int:

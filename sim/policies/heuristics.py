@@ -8,9 +8,8 @@ import numpy as np
 
 from sim.arrays import Numbers
 from sim.leave import WINDOW
-from sim.policies.base import Choose, Knowledge, best, fresh_items
+from sim.policies.base import Choose, Knowledge, best
 from sim.world import Split
-from sim.world.data import User
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,15 @@ class Oracle:
     It alone reads the reward table. It looks one step ahead and never repeats an item.
     """
 
-    def begin_with_truth(self, split: Split, user: User) -> Choose:
+    def begin_with_truth(self, knowledge: Knowledge, split: Split) -> Choose:
         """Start a visit with access to the truth."""
+        user = knowledge.user
         rewards = split.rewards(user.id, user.history)
         rule = split.leave_rule(user.id, user.history)
         distances = lru_cache(maxsize=rule.window)(split.distances)
 
         def choose(recommended: Sequence[int]) -> int:
-            fresh = fresh_items(len(rewards), recommended)
+            fresh = knowledge.fresh(recommended)
             if not recommended:
                 return best(rewards, fresh)
             nearest = _least(distances, recommended, rule.window)

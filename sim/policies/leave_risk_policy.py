@@ -1,6 +1,6 @@
 """Leave-risk policy: baseline that recommends the highest expected return by the leave-risk model, without roles."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +8,14 @@ import numpy as np
 from sim.leave import WINDOW
 from sim.policies.base import Choose, Knowledge, best
 from sim.policies.leave_risk import (
-    AHEAD,
     WEIGHT_PRIOR,
     LeaveRiskModel,
-    PairFeatures,
-    RoundOutcome,
     WeightPrior,
     expected_return,
     fit_leave_risk,
 )
+from sim.policies.pair_evidence import RoundOutcome, Rounds
+from sim.policies.pair_features import PairFeatures
 from sim.policies.rollout import VisitRecord, play
 from sim.world import World
 
@@ -26,12 +25,12 @@ class LeaveRiskPolicy:
     """Policy that recommends the highest expected return by a leave-risk model, or random items without a model.
 
     Attributes:
-        outlook: The fitted leave-risk model; None before the first fit.
-        ahead: Number of steps lost if the user leaves: the limit of the visit.
+        outlook: The leave-risk model; None for random items.
+        limit: Limit of the visit: if the user leaves, the steps up to it are lost.
     """
 
     outlook: LeaveRiskModel | None
-    ahead: int = AHEAD
+    limit: int = 100
 
     def begin(self, knowledge: Knowledge) -> Choose:
         """Start a visit."""
@@ -41,10 +40,44 @@ class LeaveRiskPolicy:
             scores = rng.random(len(predictions))
             if self.outlook is not None:
                 risks = self.outlook.risks(recommended[-WINDOW:], predictions)
-                scores = expected_return(risks, predictions, self.ahead)
+                scores = expected_return(risks, predictions, max(0, self.limit - len(recommended) - 1))
             return best(scores, knowledge.fresh(recommended))
 
         return choose
+
+
+class LeaveRiskLearner:
+    """Leave-risk policy that learns on: it is fitted to the rounds of all visits observed so far.
+
+    Args:
+        world: The world.
+        max_steps: Limit of a visit.
+        prior: Prior of the weights.
+        rounds: Rounds observed earlier.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        max_steps: int = 100,
+        *,
+        prior: WeightPrior = WEIGHT_PRIOR,
+        rounds: Iterable[RoundOutcome] = (),
+    ) -> None:
+        self.rounds = list(rounds)
+        """Rounds observed so far, in order."""
+        self._world = world
+        self._max_steps = max_steps
+        self._prior = prior
+        self._features = PairFeatures(world.catalogue, world.logs)
+
+    def observe(self, visit: VisitRecord) -> None:
+        """Add the rounds of a visit."""
+        self.rounds += _observed(self._world, visit)
+
+    def fitted(self) -> LeaveRiskPolicy:
+        """Return the policy fitted to the rounds; at the prior if there are none."""
+        return LeaveRiskPolicy(fit_leave_risk(self._features, Rounds.of(self.rounds), self._prior), self._max_steps)
 
 
 def learn_leave_risk_policy(
@@ -57,34 +90,33 @@ def learn_leave_risk_policy(
     max_steps: int = 100,
     prior: WeightPrior = WEIGHT_PRIOR,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[LeaveRiskPolicy, int]:
+) -> LeaveRiskLearner:
     """Learn a leave-risk policy from visits that the policy itself plays.
 
     Args:
         world: The world.
         users: Train users, in the order of their visits.
         cohort: Number of visits between two fits.
-        explore: Share of visits that recommend random items; in the first cohort, all do.
+        explore: Share of visits that recommend random items.
         seed: Seed of the choice of exploring visits, and of their items.
         max_steps: Limit of a visit.
         prior: Prior of the weights.
         progress: Called with the number of visits played.
 
     Returns:
-        The policy, and the number of steps that it learned from.
+        The learner with the rounds of all visits.
     """
-    pairs, rng = PairFeatures(world.catalogue, world.logs), np.random.default_rng(seed)
-    observations: list[RoundOutcome] = []
-    policy = nothing = LeaveRiskPolicy(None, max_steps)
+    learner, rng = LeaveRiskLearner(world, max_steps, prior=prior), np.random.default_rng(seed)
+    policy, at_random = learner.fitted(), LeaveRiskPolicy(None, max_steps)
     for number, user_id in enumerate(users):
         if number and number % cohort == 0:
-            policy = LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior), max_steps)
-        chosen = nothing if rng.random() < explore else policy
+            policy = learner.fitted()
+        chosen = at_random if rng.random() < explore else policy
         # The visit's number is part of the seed, so that a user's next visit draws other random items.
         visit = play(chosen, world, "train", user_id, seed=seed * 1_000_000 + number, max_steps=max_steps)
-        observations += _observed(world, visit)
+        learner.observe(visit)
         progress(number + 1)
-    return LeaveRiskPolicy(fit_leave_risk(pairs, observations, prior), max_steps), len(observations)
+    return learner
 
 
 def _observed(world: World, visit: VisitRecord) -> Iterator[RoundOutcome]:

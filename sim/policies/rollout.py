@@ -88,7 +88,7 @@ def play(
         )
     split = world.split(split_name)
     knowledge = _knowledge(world, user, seed, missing)
-    choose = policy.begin_with_truth(split, user) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)
+    choose = policy.begin_with_truth(knowledge, split) if isinstance(policy, OraclePolicy) else policy.begin(knowledge)
     simulated = SimulatedUser(split, user_id, user.history)
     recommended: list[int] = []
     steps: list[StepRecord] = []
@@ -107,7 +107,7 @@ def play(
 def _knowledge(world: World, user: User, seed: int, missing: float) -> Knowledge:
     rng = visit_rng(seed, user.id)
     gone = np.flatnonzero(rng.random(len(world.catalogue)) < missing) if missing else np.empty(0, dtype=np.intp)
-    return Knowledge(world.catalogue, world.logs, user, rng, missing=gone)
+    return Knowledge(world.catalogue, world.logs, user, rng, missing=gone, known=world.withheld(user.history))
 
 
 def _step(index: int, item: Item, reaction: Reaction) -> StepRecord:

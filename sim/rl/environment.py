@@ -15,7 +15,7 @@ from sim.catalogue import Catalogue
 from sim.data.ratings import HIGHEST_RATING, LOWEST_RATING
 from sim.errors import BadInputError
 from sim.leave import WINDOW, LeaveReason
-from sim.policies.base import fresh_items
+from sim.policies.base import offered_items
 from sim.world import LogsModel, World
 from sim.world.data import SplitName, User
 from sim.world.simulated_user import SimulatedUser
@@ -79,9 +79,10 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Action
     `Discrete(n)`: position in the catalogue of the item to recommend. `info["action_mask"]` (int8, for
-    `action_space.sample`) and `action_masks()` (bool, for MaskablePPO of sb3-contrib) mark the items new to this visit.
-    If none is left, they mark the items outside the last four. The mask is advice: every item of the catalogue is a
-    valid action, but at one of the last four the user leaves.
+    `action_space.sample`) and `action_masks()` (bool, for MaskablePPO of sb3-contrib) mark the items new to this visit
+    and to the user's history, unless the world allows known items. If none is left, they mark known items, then the
+    items outside the last four. The mask is advice: every item of the catalogue is a valid action, but at one of the
+    last four the user leaves.
 
     ## Observation
     `Box` of float32, shape (f + 1 + 4f + 4,), where f is the length of the logs model's item vectors. It contains only
@@ -149,6 +150,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._positions: list[int] = []
         self._ratings: list[float] = []
         self._leave_reason: LeaveReason | None = None
+        self._known = self.world.withheld(())
         self._mask: Mask = np.ones(len(self._ids), dtype=bool)
         self._first_observation: Observation = np.zeros(self.observer.space.shape, dtype=np.float32)
 
@@ -168,7 +170,8 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         user = self.world.users[self._chosen(options or {})]
         self._user, self._user_id = SimulatedUser(self._split, user.id, user.history), user.id
         self._positions, self._ratings, self._leave_reason = [], [], None
-        self._mask = np.ones(len(self._ids), dtype=bool)
+        self._known = self.world.withheld(user.history)
+        self._mask = offered_items(len(self._ids), self._positions, self._known)
         self._first_observation = self.observer.begin(user)
         return self._first_observation.copy(), self._info()
 
@@ -191,9 +194,7 @@ class RecommendEnv(gymnasium.Env[Observation, np.int64]):
         self._positions.append(position)
         self._ratings.append(reaction.reward)
         self._leave_reason = reaction.leave_reason
-        self._mask[position] = False
-        if not self._mask.any():
-            self._mask = fresh_items(len(self._ids), self._positions)
+        self._mask = offered_items(len(self._ids), self._positions, self._known)
         observation = self.observer.observe(
             self._first_observation, self._positions[: -WINDOW - 1 : -1], self._ratings[: -WINDOW - 1 : -1]
         )

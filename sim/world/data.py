@@ -34,7 +34,7 @@ class User:
     Attributes:
         id: Unique id.
         split: Purpose of the user's visits: training, daily work or the final test.
-        history: Ids of the items that the user rated in the logs, oldest first; may be empty.
+        history: Ids of all items that the user rated in the logs, oldest first; may be empty.
         ratings: Ratings of the items in `history`, 0.5 to 5.
     """
 
@@ -59,6 +59,8 @@ class WorldSettings(BaseModel):
     """Choice of the logs: at random, or the earliest ratings of each user."""
     min_reward_quantile: float | None = Field(None, gt=0, lt=1)
     """Quantile of a user's own rewards below which the user leaves; None for the fixed bound of 2.0."""
+    allow_known: bool = False
+    """Whether items that the user's history holds may be recommended again."""
     fit: FitSettings = FitSettings()
     """Settings of the three fits."""
 
@@ -76,6 +78,8 @@ class WorldFacts(BaseModel):
     """Number of ratings left out: unusable rows of the source, and ratings of items with fewer than 10 ratings."""
     left_out: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Numbers of ratings left out, by reason."""
+    read_as: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Numbers of values that were read as what they plainly mean, by meaning."""
     histogram: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Numbers of ratings by half points, after rounding. For given tables: numbers of rewards."""
     rmse: dict[ModelName, Annotated[float, Field(ge=0, allow_inf_nan=False)]]

@@ -11,10 +11,15 @@ from sim.arrays import Doubles, Floats, Positions
 from sim.errors import BadInputError
 
 LOWEST_REWARD, HIGHEST_REWARD = 1.0, 5.0
+# Bounds of an uncut prediction, so that a degenerate fit fits into a record (`memory.records.Predicted`).
+LOWEST_PREDICTION, HIGHEST_PREDICTION = -5.0, 15.0
 TAU_QUANTILE = 0.05
 # Tau is exact for up to this many items. For more, it comes from a seeded sample of this size.
 TAU_ITEMS = 2_000
 _BLOCK = 256
+# Ratings whose features are in memory at once, and how many of them the equations of one row are worth.
+_RATINGS_AT_ONCE = 200_000
+_RATINGS_A_ROW = 16
 
 
 class FitSettings(BaseModel):
@@ -83,6 +88,10 @@ class FactorModel:
 
     def ratings(self, user_row: int) -> Floats:
         """Return the predicted ratings of one user, clipped to 1-5, shape (n_items,)."""
+        return as_rewards(self.predictions(user_row))
+
+    def predictions(self, user_row: int) -> Floats:
+        """Return the predicted ratings of one user, not clipped to 1-5, shape (n_items,)."""
         return self._predict(self.user_bias[user_row], self.user_factors[user_row])
 
     def pairs(self, user_rows: Positions, item_rows: Positions) -> Floats:
@@ -102,7 +111,7 @@ class FactorModel:
             ratings: Ratings of these items on the 1-5 scale, shape (n,).
 
         Returns:
-            Predicted ratings, clipped to 1-5, shape (n_items,).
+            Predicted ratings, not clipped to 1-5, shape (n_items,).
 
         Raises:
             BadInputError: The shapes differ, a row is out of range, or a rating is not a finite number.
@@ -126,13 +135,23 @@ class FactorModel:
         distances: Floats = 1.0 - self.vectors @ self.vectors[position]
         return np.maximum(distances, 0.0, out=distances)
 
+    def distances_to(self, positions: Positions) -> Floats:
+        """Return the cosine distances (0-2) of every item to the items at some positions, shape (n_items, n)."""
+        distances: Floats = 1.0 - self.vectors @ self.vectors[positions].T
+        return np.maximum(distances, 0.0, out=distances)
+
     def distance(self, a: int, b: int) -> float:
         """Return the cosine distance (0-2) of the items at two positions."""
         return max(0.0, 1.0 - float(self.vectors[a] @ self.vectors[b]))
 
     def _predict(self, bias: np.float32 | np.float64, factors: Floats | Doubles) -> Floats:
         scores = self.mean + bias + self.item_bias + self.item_factors @ factors
-        return np.clip(scores, LOWEST_REWARD, HIGHEST_REWARD).astype(np.float32)
+        return np.clip(scores, LOWEST_PREDICTION, HIGHEST_PREDICTION).astype(np.float32)
+
+
+def as_rewards(predictions: Floats) -> Floats:
+    """Return predicted ratings as rewards: clipped to 1-5."""
+    return np.clip(predictions, LOWEST_REWARD, HIGHEST_REWARD)
 
 
 def fit(
@@ -201,21 +220,34 @@ class _Grouped:
         self.others = others[order]
         self.values = values[order]
         self.bounds = np.searchsorted(rows[order], np.arange(size + 1))
+        self._equal = list(self._of_equal_length())
+
+    def _of_equal_length(self) -> Iterator[tuple[Positions, int]]:
+        """Yield rows with the same number of ratings, and this number; few enough at once for little memory."""
+        counts = np.diff(self.bounds)
+        order = np.argsort(counts, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(counts[order])) + 1):
+            count = int(counts[rows[0]])
+            most = max(1, _RATINGS_AT_ONCE // (count + _RATINGS_A_ROW))
+            for first in range(0, len(rows), most):
+                yield rows[first : first + most], count
 
     def solve(self, other: Doubles, ridge: Doubles, prior: Doubles) -> Doubles:
         """Return the ridge solution (bias, vector) of every row, drawn towards `prior`, shape (n_rows, 1 + factors)."""
-        features = _with_one(other[self.others, 1:])
-        targets = self.values - other[self.others, 0]
         size, width = prior.shape
-        gram = np.empty((size, width, width))
-        right: Doubles = prior * ridge
-        # A loop of small matrix products is several times faster than one product with all pairs of features at once.
-        for row, (start, end) in enumerate(zip(self.bounds[:-1], self.bounds[1:], strict=True)):
-            part = features[start:end]
-            np.matmul(part.T, part, out=gram[row])
-            right[row] += targets[start:end] @ part
-        gram[:, range(width), range(width)] += ridge
-        return _solved(gram, right[:, :, None])[:, :, 0]
+        solved = np.empty((size, width))
+        for rows, count in self._equal:
+            # Rows with the same number of ratings are one stack of small products: for users with few ratings, a loop
+            # over users takes several times as long.
+            places = self.bounds[rows][:, None] + np.arange(count)
+            others = other[self.others[places]]
+            features = np.concatenate([np.ones((len(rows), count, 1)), others[:, :, 1:]], axis=2)
+            targets = self.values[places] - others[:, :, 0]
+            gram = np.matmul(features.transpose(0, 2, 1), features)
+            gram[:, range(width), range(width)] += ridge
+            right = prior[rows] * ridge + np.matmul(targets[:, None, :], features)[:, 0]
+            solved[rows] = _solved(gram, right[:, :, None])[:, :, 0]
+        return solved
 
 
 def _alternate(

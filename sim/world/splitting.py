@@ -119,6 +119,7 @@ def _chosen(ratings: Ratings, kept: NDArray[np.bool_], why: str) -> Ratings:
         catalogue=Catalogue(ratings.catalogue[int(position)] for position in kept_items),
         left_out={**ratings.left_out, **left_out},
         source=ratings.source,
+        read_as=ratings.read_as,
     )
 
 

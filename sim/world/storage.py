@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sim.arrays import Numbers
 from sim.atomic_files import atomic_folder
-from sim.catalogue import ITEM_ADAPTER, Catalogue
+from sim.catalogue import ITEM_ADAPTER, Catalogue, Item
 from sim.errors import BadInputError
 from sim.world.data import MODELS, TABLES, ModelName, TableName, User, WorldData, WorldFacts, WorldSettings, residents
 from sim.world.factor_model import FactorModel
@@ -68,6 +68,21 @@ def world_checksum(path: Path) -> str:
         OSError: There is no world in the folder.
     """
     return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+
+
+def saved_worlds(folder: Path) -> list[str]:
+    """Return the names of the worlds in a folder, sorted; none if the folder is missing."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def allows_known(path: Path) -> bool:
+    """Return whether the world in a folder allows known items; False if its manifest cannot be used."""
+    try:
+        return _read_manifest(path).settings.allow_known
+    except BadInputError:
+        return False
 
 
 def write(contents: WorldData, path: Path, add: Callable[[Path], None] = lambda folder: None) -> None:
@@ -126,13 +141,20 @@ def read(path: Path) -> WorldData:
 
 def _files_of(contents: WorldData) -> dict[str, bytes]:
     files = {
-        ITEMS: _rows([{"id": item.id, "title": item.title, "genres": item.genres} for item in contents.catalogue]),
+        ITEMS: _rows([_item_row(item) for item in contents.catalogue]),
         USERS: _rows([_USER_ADAPTER.dump_python(user) for user in contents.users]),
         POPULARITY: _arrays({"popularity": contents.popularity}),
     }
     for name, model in contents.models.items():
         files[_MODEL_FILES[name]] = _arrays({array: getattr(model, array) for array in _ARRAYS})
     return files
+
+
+def _item_row(item: Item) -> dict[str, Any]:
+    row = {"id": item.id, "title": item.title, "genres": item.genres}
+    # What is unknown is left out, so that a world has the same bytes as before there were such fields.
+    more = {"year": item.year, "description": item.description}
+    return row | {name: value for name, value in more.items() if value is not None}
 
 
 def _given_files(contents: WorldData) -> dict[str, Iterator[bytes]]:
@@ -167,7 +189,11 @@ def _manifest_of(contents: WorldData, checksums: dict[str, str]) -> bytes:
         given={name: _RewardTableFacts(tau=table.tau) for name, table in contents.given.items()},
         files=checksums,
     )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+    content = manifest.model_dump(mode="json")
+    if not contents.facts.read_as:
+        # As in worlds that were built before this field.
+        del content["facts"]["read_as"]
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     return (text + "\n").encode()
 
 
@@ -206,11 +232,15 @@ def _is_foreign(path: Path) -> bool:
 
 def _read_manifest(path: Path) -> _WorldManifest:
     try:
-        return _WorldManifest.model_validate_json((path / MANIFEST).read_bytes())
+        manifest = _WorldManifest.model_validate_json((path / MANIFEST).read_bytes())
     except OSError as error:
         raise _unusable(path, MANIFEST, _why(error)) from error
     except ValidationError as error:
         raise _unusable(path, MANIFEST, _first_fault(error)) from error
+    if manifest.given and "allow_known" not in manifest.settings.model_fields_set:
+        # Imports of earlier versions lack the rule of the original.
+        raise _unusable(path, MANIFEST, "it does not say that known items are allowed", imported=True)
+    return manifest
 
 
 def _read_checked(path: Path, name: str, checksum: str | None) -> bytes:
@@ -306,8 +336,8 @@ def _mapped(path: Path, name: str, manifest: _WorldManifest, shape: tuple[int, .
     return array
 
 
-def _unusable(path: Path, name: str, why: str) -> BadInputError:
-    given = name in (*_GIVEN_REWARDS.values(), *_GIVEN_PAIRS.values())
+def _unusable(path: Path, name: str, why: str, *, imported: bool = False) -> BadInputError:
+    given = imported or name in (*_GIVEN_REWARDS.values(), *_GIVEN_PAIRS.values())
     command = f"billp world {'import-original' if given else 'build'} {path.name}"
     return BadInputError(f"{path / name} cannot be used: {why}; rebuild it with: {command}")
 

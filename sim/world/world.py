@@ -1,7 +1,7 @@
 """World: catalogue, users, the logs model that a recommender may use, and the reward tables that test it."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +17,9 @@ from sim.data.ratings import Ratings
 from sim.errors import BadInputError
 from sim.leave import LeaveRule
 from sim.world import storage
+from sim.world.clusters import with_clusters
 from sim.world.data import SPLITS, TABLE_OF, CutName, ModelName, SplitName, User, WorldData, WorldFacts, WorldSettings
-from sim.world.factor_model import FactorModel, FitSettings, fit
+from sim.world.factor_model import FactorModel, FitSettings, as_rewards, fit
 from sim.world.reward_table import GivenTable
 from sim.world.splitting import RatingSplit, cut_ratings, keep_rated, oldest_first
 
@@ -86,15 +87,17 @@ class LogsModel(_Predicting[FactorModel]):
         return self._model.tau
 
     def predictions(self, user_id: str) -> Floats:
-        """Return the predicted rewards (1-5) of a user for every item, shape (n_items,).
+        """Return the predicted rewards of a user for every item, shape (n_items,).
+
+        They are not clipped to 1-5, so that they rank the items that a user likes best. They lie between -5 and 15.
 
         Raises:
             BadInputError: The world does not know the user.
         """
-        return self._model.ratings(self._row(user_id))
+        return self._model.predictions(self._row(user_id))
 
     def fold_in(self, history: Sequence[str | Item], ratings: ArrayLike | None = None) -> Floats:
-        """Predict the rewards (1-5) of a user whom the world does not know, shape (n_items,).
+        """Predict the rewards of a user whom the world does not know, as `predictions` does, shape (n_items,).
 
         Args:
             history: Items that the user rated or named; may be empty, which predicts the rewards of the mean user.
@@ -108,6 +111,10 @@ class LogsModel(_Predicting[FactorModel]):
     def distances(self, item: str | Item | int) -> Floats:
         """Return the distances (0-2) of one item to every item, shape (n_items,)."""
         return self._model.distances(self.position(item))
+
+    def distances_to(self, items: Iterable[str | Item]) -> Floats:
+        """Return the distances (0-2) of every item to some items, shape (n_items, n)."""
+        return self._model.distances_to(self._catalogue.positions(items))
 
     def distance(self, a: str | Item | int, b: str | Item | int) -> float:
         """Return the distance (0-2) of two items."""
@@ -163,7 +170,7 @@ class Split(_Predicting[FactorModel | GivenTable]):
         """
         if user_id in self._rows or not history:
             return self._model.ratings(self._row(user_id))
-        return self._model.fold_in(*self._rated(history, None))
+        return as_rewards(self._model.fold_in(*self._rated(history, None)))
 
     def distance(self, a: str | Item, b: str | Item) -> float:
         """Return the distance (0-2) of two items.
@@ -246,6 +253,16 @@ class World:
         """The logs model, which a recommender may use."""
         return LogsModel(self.catalogue, self._rows, self.data.models["logs"], self.data.popularity)
 
+    def withheld(self, history: Iterable[str | Item]) -> Positions:
+        """Return the positions of the items not to be recommended to a user with this history: all items of it.
+
+        Empty if the world allows known items (`WorldSettings.allow_known`).
+
+        Raises:
+            BadInputError: The history names an unknown item.
+        """
+        return self.catalogue.positions(() if self.settings.allow_known else history)
+
     def split(self, name: SplitName) -> Split:
         """Return the users of one split with their truth; dev and test users share the test table.
 
@@ -301,6 +318,8 @@ class World:
         factors: int | None = None,
         min_reward_quantile: float | None = None,
         cut: CutName = "random",
+        allow_known: bool = False,
+        clusters: int = 0,
     ) -> "World":
         """Build a world from ratings: split them, and fit the logs model and the two tables.
 
@@ -312,6 +331,8 @@ class World:
             min_reward_quantile: Quantile of a user's own rewards below which the user leaves; if None, the bound is
                 2.0.
             cut: "random", or "time" to take each user's earliest ratings as the logs.
+            allow_known: Whether items that the user's history holds may be recommended again.
+            clusters: Number of clusters of the logs' factors that become the items' categories; 0 to keep theirs.
 
         Raises:
             BadInputError: The name or a setting is invalid, or there are too few ratings.
@@ -319,12 +340,20 @@ class World:
         check_name(name)
         try:
             fit_settings = FitSettings() if factors is None else FitSettings(factors=factors)
-            settings = WorldSettings(seed=seed, cut=cut, min_reward_quantile=min_reward_quantile, fit=fit_settings)
+            settings = WorldSettings(
+                seed=seed,
+                cut=cut,
+                min_reward_quantile=min_reward_quantile,
+                allow_known=allow_known,
+                fit=fit_settings,
+            )
         except ValidationError as error:
             fault = error.errors()[0]
             raise BadInputError(f"{fault['loc'][-1]}: {fault['msg']} (got {fault['input']!r}); correct it") from error
         kept = keep_rated(ratings)
         parts = cut_ratings(kept, seed=seed, how=cut)
+        if clusters:
+            kept = with_clusters(kept, parts.logs, clusters, fit_settings, seed)
         models = _fit_models(kept, parts, settings)
         return cls(
             WorldData(
@@ -395,6 +424,7 @@ def _facts(ratings: Ratings, cut: RatingSplit, models: Mapping[ModelName, Factor
         ratings=len(ratings),
         dropped=ratings.dropped,
         left_out=dict(ratings.left_out),
+        read_as=dict(ratings.read_as),
         histogram={f"{point:g}": int(count) for point, count in zip(points, counts, strict=True)},
         rmse={name: _rmse(models[name], ratings, rows) for name, rows in held_out.items()},
     )

@@ -5,25 +5,31 @@ that a short game played to its end counts as much as a long one. Games never pl
 recommendation but no hours give 5 or 1.
 """
 
-from collections.abc import Callable
-from datetime import datetime
-from itertools import chain
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sim.data.collector import Collector
+from sim.data.fields import Malformed, genre_names, number, seconds
 from sim.data.ratings import Ratings
+from sim.data.scale import PLAYS, STARS, THUMB_DOWN, THUMB_UP
 from sim.data.source import Source, SourceFiles
-from sim.data.streaming import Columns, Malformed, json_rows, locate, number, table_rows
+from sim.data.streaming import HOPELESS_AFTER, Columns, JsonRow, json_rows, locate, parts_of, table_rows
 
 _RATINGS = (
     *("game_play.dat", "australian_users_items.json", "steam_reviews.json", "steam_new.json"),
     "australian_user_reviews.json",
 )
 _ITEMS = ("items_with_genres.tsv", "steam_games.json")
-RECOMMENDED, NOT_RECOMMENDED = 5.0, 1.0
 
-SteamRecord = dict[str, Any]
+# Release dates have many forms: 2018-01-04, "Jan 2017", "Coming soon".
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+# Fields with a text about a game; not all published files have one.
+_DESCRIPTIONS = ("description", "short_description", "about_the_game")
+
+UserEntry = tuple[Any, Any]
 
 
 def steam(given: SourceFiles, seed: int) -> Ratings:
@@ -44,11 +50,11 @@ def _is_table(path: Path) -> bool:
 
 
 def _hours_table(path: Path, given: SourceFiles) -> Collector:
-    collector = Collector(hours=True)
+    collector = Collector(scale=PLAYS, categories=given.categories, most=given.most)
     rows = table_rows(path, given.progress, quoted=False)
     columns = Columns(path, next(rows))
     user, item, hours = (columns.place(name) for name in ("User_ID", "Game_ID", "Hours"))
-    collector.each(path, rows, lambda row: collector.rate(row[user], row[item], number(row[hours]), 0))
+    collector.each(path, rows, lambda row: collector.rate(row[user], row[item], number(row[hours], "Hours"), 0))
     return collector
 
 
@@ -56,86 +62,90 @@ def _games_table(path: Path, given: SourceFiles, collector: Collector) -> None:
     rows = table_rows(path, given.progress, quoted=False)
     columns = Columns(path, next(rows))
     item, title, genres = (columns.place(name) for name in ("game_id", "title", "genres"))
-    collector.each(path, rows, lambda row: collector.describe(row[item], row[title], row[genres].split("|")))
+    collector.each(path, rows, lambda row: collector.describe(row[item], row[title], genre_names(row[genres])))
 
 
 def _records(path: Path, given: SourceFiles) -> Collector:
+    # The first good line shows which published file this is.
+    start = islice(json_rows(path, lambda *_: None), HOPELESS_AFTER)
+    first = next((row for row in start if row is not None), {})
+    collector = Collector(scale=STARS if "reviews" in first else PLAYS, categories=given.categories, most=given.most)
     rows = json_rows(path, given.progress)
-    # The first good line shows which published file this is; the lines before it are counted like all others.
-    read_rows = []
-    for row in rows:
-        read_rows.append(row)
-        if row is not None:
-            break
-    first = read_rows[-1] or {}
-    collector = Collector(hours="reviews" not in first)
-    use = _reviewer if "reviews" in first else _owner if "items" in first else _review
-    collector.each(path, chain(read_rows, rows), use(collector))
+    if "reviews" in first:
+        collector.each(path, parts_of(rows, _each_of("reviews")), _reviewer(collector))
+    elif "items" in first:
+        collector.each(path, parts_of(rows, _each_of("items")), _owner(collector))
+    else:
+        collector.each(path, rows, _review(collector))
     return collector
 
 
-def _owner(collector: Collector) -> Callable[[SteamRecord | None], None]:
-    """Return the reader of a line of the Australian users: all items that a user owns, with minutes of play."""
+def _each_of(name: str) -> Callable[[JsonRow], Iterator[UserEntry]]:
+    """Return what yields each entry of a user's list, with the user: a fault of one does not cost the others."""
 
-    def use(record: SteamRecord | None) -> None:
-        user, owned = _field(record, "user_id"), _list(record, "items")
-        for one in owned:
-            collector.rate(user, _field(one, "item_id"), number(_field(one, "playtime_forever")) / 60, 0)
+    def parts(record: JsonRow) -> Iterator[UserEntry]:
+        user, entries = _field(record, "user_id"), _field(record, name)
+        if not isinstance(entries, list):
+            raise Malformed(f"no list in {name!r}", entries)
+        return ((user, one) for one in entries)
 
-    return use
+    return parts
 
 
-def _reviewer(collector: Collector) -> Callable[[SteamRecord | None], None]:
-    """Return the reader of a line of the Australian reviews: all reviews of a user, each with a recommendation."""
+def _owner(collector: Collector) -> Callable[[UserEntry], None]:
+    """Return the reader of an item that an Australian user owns, with minutes of play."""
 
-    def use(record: SteamRecord | None) -> None:
-        user, reviews = _field(record, "user_id"), _list(record, "reviews")
-        for one in reviews:
-            recommended = _field(one, "recommend")
-            if not isinstance(recommended, bool):
-                raise Malformed
-            collector.rate(user, _field(one, "item_id"), RECOMMENDED if recommended else NOT_RECOMMENDED, 0)
+    def use(part: UserEntry) -> None:
+        user, one = part
+        minutes = number(_field(one, "playtime_forever"), "playtime_forever")
+        collector.rate(user, _field(one, "item_id"), minutes / 60, 0)
 
     return use
 
 
-def _review(collector: Collector) -> Callable[[SteamRecord | None], None]:
+def _reviewer(collector: Collector) -> Callable[[UserEntry], None]:
+    """Return the reader of a review of an Australian user, with a recommendation."""
+
+    def use(part: UserEntry) -> None:
+        user, one = part
+        recommended = _field(one, "recommend")
+        if not isinstance(recommended, bool):
+            raise Malformed("neither true nor false in 'recommend'", recommended)
+        collector.rate(user, _field(one, "item_id"), THUMB_UP if recommended else THUMB_DOWN, 0)
+
+    return use
+
+
+def _review(collector: Collector) -> Callable[[JsonRow], None]:
     """Return the reader of a line of the reviews: one review, with the hours that its author had played."""
 
-    def use(record: SteamRecord | None) -> None:
+    def use(record: JsonRow) -> None:
         user = (record or {}).get("user_id") or _field(record, "username")
-        collector.rate(user, _field(record, "product_id"), number(_field(record, "hours")), _day(record))
+        hours = number(_field(record, "hours"), "hours")
+        when = seconds((record or {}).get("date"), "date", collector.read_as)
+        collector.rate(user, _field(record, "product_id"), hours, when)
 
     return use
 
 
 def _games(path: Path, given: SourceFiles, collector: Collector) -> None:
-    def use(record: SteamRecord | None) -> None:
-        title = (record or {}).get("app_name") or _field(record, "title")
-        genres = (record or {}).get("genres") or (record or {}).get("tags") or []
-        collector.describe(_field(record, "id"), title, genres if isinstance(genres, list) else [])
+    def use(record: JsonRow) -> None:
+        fields = record or {}
+        title = fields.get("app_name") or _field(record, "title")
+        year = _YEAR.search(str(fields.get("release_date", "")))
+        genres = genre_names(fields.get("genres") or fields.get("tags") or [])
+        about = next((fields[name] for name in _DESCRIPTIONS if fields.get(name)), None)
+        collector.describe(_field(record, "id"), title, genres, int(year[0]) if year else None, about)
 
     collector.each(path, json_rows(path, given.progress), use)
 
 
-def _day(record: SteamRecord | None) -> float:
-    try:
-        return datetime.fromisoformat(str((record or {}).get("date", "1970-01-01"))).toordinal()
-    except ValueError as error:
-        raise Malformed from error
-
-
 def _field(record: Any, name: str) -> Any:
-    if not isinstance(record, dict) or name not in record:
-        raise Malformed
+    if not isinstance(record, dict):
+        raise Malformed("no record")
+    if name not in record:
+        raise Malformed(f"no field {name!r}")
     return record[name]
 
 
-def _list(record: SteamRecord | None, name: str) -> list[Any]:
-    found = _field(record, name)
-    if not isinstance(found, list):
-        raise Malformed
-    return found
-
-
-SOURCE = Source("steam", steam, takes=("path", "ratings", "items"))
+SOURCE = Source("steam", steam, takes=("path", "ratings", "items", "categories", "most"))

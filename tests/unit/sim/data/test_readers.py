@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.data import sources, streaming
-from sim.data.collector import MOST_GENRES, shares_to_ratings
+from sim.data import opening, sources, streaming
+from sim.data.collector import MOST_GENRES
 from sim.data.ratings import Ratings
+from sim.data.scale import shares_to_ratings
 from sim.data.source import SourceFiles
 from sim.data.sources import load_ratings
 from sim.data.sources.movielens import _FLAGS
@@ -61,7 +62,10 @@ def test_movielens_100k_flags_are_genres_and_its_latin_letters_are_read(tmp_path
     assert triples(ratings) == {("1", "7", 5.0), ("1", "8", 2.0), ("2", "9", 1.0)}
     assert [item.title for item in ratings.catalogue] == ["Amélie (2001)", "Léon & Co (1994)", "Blank (1990)"]
     assert [item.genres for item in ratings.catalogue] == list(flags.values())
-    assert ratings.left_out == {"malformed lines of u.data": 1, "ratings of items that are not described": 1}
+    assert ratings.left_out == {
+        "lines of u.data: no number in 'rating' (first: line 5: 'x')": 1,
+        "ratings of items that are not described": 1,
+    }
 
 
 def test_movielens_1m_titles_may_hold_the_delimiter(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_movielens_1m_titles_may_hold_the_delimiter(tmp_path: Path) -> None:
     assert ratings.catalogue.item("10").label == "Alien:: Return (1999) (Horror, Sci-Fi)"
     assert ratings.catalogue.item("11").title == "Café (1998)"
     assert ratings.timestamps.tolist() == [978300760, 978300761, 978300762]
-    assert ratings.left_out == {"malformed lines of ratings.dat": 1}
+    assert ratings.left_out == {"lines of ratings.dat: columns: 2 instead of 4 (first: line 4: '2::11')": 1}
 
 
 @pytest.mark.parametrize("suffix", ["", "__gz"])
@@ -81,7 +85,7 @@ def test_movielens_latest_is_read_gzipped_or_not(tmp_path: Path, suffix: str) ->
     files = {
         f"ratings__csv{suffix}": "userId,movieId,rating,timestamp\n1,2,4.5,5\n3,2,0.5,6\n1,4,3,7\n",
         f"movies__csv{suffix}": 'movieId,title,genres\n2,"Sabrina, again (1995)",Comedy|Romance\n'
-        "4,Unlisted,(no genres listed)\n5,Never rated,War\n",
+        "4,Unlisted,(no genres listed)|IMAX\n5,Never rated,War\n",
     }
     ratings = read("movielens", written(tmp_path, **files))
     assert triples(ratings) == {("1", "2", 4.5), ("3", "2", 0.5), ("1", "4", 3.0)}
@@ -121,8 +125,8 @@ def test_steam_users_of_australia_are_ranked_by_hours_within_each_game(tmp_path:
     ]
     assert ratings.left_out == {
         "items never played": 4,
-        "malformed lines of australian_users_items.json.gz": 2,
-        "malformed lines of steam_games.json.gz": 1,
+        "lines of australian_users_items.json.gz: no record (first: line 7)": 2,
+        "lines of steam_games.json.gz: no field 'id' (first: line 4)": 1,
     }
 
 
@@ -136,7 +140,11 @@ def test_steam_reviews_with_hours_and_with_recommendations(tmp_path: Path) -> No
     lines = "\n".join(repr(one) for one in reviews)
     ratings = read("steam", written(tmp_path / "1", steam_reviews__json__gz=lines, steam_games__json__gz=GAMES))
     assert triples(ratings) == {("ann", "70", 4.0), ("bob", "70", 2.0), ("765", "71", 3.0)}
-    assert np.diff(np.sort(ratings.timestamps)).tolist() == [1, 1]
+    assert np.diff(np.sort(ratings.timestamps)).tolist() == [86_400, 86_400]
+    assert ratings.left_out == {
+        "lines of steam_reviews.json.gz: no field 'hours' (first: line 4)": 1,
+        "lines of steam_games.json.gz: no field 'id' (first: line 4)": 1,
+    }
     lines = repr({"user_id": "ann", "reviews": [{"item_id": "70", "recommend": True}]})
     lines += "\n" + repr({"user_id": "bob", "reviews": [{"item_id": "70", "recommend": False}]})
     files = {"australian_user_reviews__json": lines, "steam_games__json": GAMES}
@@ -175,7 +183,7 @@ def test_amazon_2018_ratings_have_no_header(tmp_path: Path) -> None:
     assert [item.title for item in ratings.catalogue] == ["Emma & I", "Emma & I"], "equal titles are two items"
     assert ratings.left_out == {
         "items described twice": 1,
-        "malformed lines of meta_Books.json.gz": 1,
+        "lines of meta_Books.json.gz: no field 'title' (first: line 4)": 1,
         "ratings given twice": 1,
         "ratings of items that are not described": 1,
     }
@@ -213,6 +221,16 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
     assert triples(ratings) == {("a", "x", 4.0), ("a", "y", 2.0), ("b", "x", 3.0)}
     assert ratings.timestamps.tolist() == [30, 10, 20]
     assert ratings.catalogue.item("y").genres == ("Sci-Fi", "Epic")
+
+
+def test_titles_that_several_items_share_get_their_years(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("user,item,rating\n" + "".join(f"1,{item},4\n" for item in range(1, 7)))
+    rows = ["1,King Kong,1933", "2,King Kong,2005", "3,King Kong,", "4,Heat,1995", "5,Dune,soon", "6,Dune,2021"]
+    lines = ["item,title,year,genres", *(f"{row},Drama" for row in rows)]
+    (tmp_path / "items.csv").write_text("\n".join(lines))
+    given = SourceFiles(ratings=tmp_path / "ratings.csv", items=tmp_path / "items.csv")
+    titles = [item.title for item in load_ratings("csv", 0, given).catalogue]
+    assert titles == ["King Kong (1933)", "King Kong (2005)", "King Kong", "Heat", "Dune", "Dune (2021)"]
 
 
 def test_tables_with_the_usual_names_need_no_mapping_and_dates_are_times(tmp_path: Path) -> None:
@@ -261,7 +279,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_progress_tells_how_much_of_each_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "LINES_A_REPORT", 2)
+    monkeypatch.setattr(opening, "LINES_A_REPORT", 2)
     folder, told = written(tmp_path, r__csv=R, i__csv=ITEMS), []
     given = SourceFiles(ratings=folder / "r.csv", items=folder / "i.csv", progress=lambda *one: told.append(one))
     load_ratings("csv", 0, given)
@@ -307,6 +325,21 @@ def test_a_source_is_told_what_it_does_not_take(tmp_path: Path) -> None:
     assert not sources.available("steam")
 
 
+def test_all_wrong_columns_are_named_with_the_option_to_copy(tmp_path: Path) -> None:
+    ratings, items = tmp_path / "r.csv", tmp_path / "i.csv"
+    ratings.write_text("reader_id,isbn,stars\na,b,3\n")
+    items.write_text("isbn,name,kind of\nb,B,x\n")
+    with pytest.raises(BadInputError) as refused:
+        load_ratings("csv", 0, SourceFiles(ratings=ratings, items=items, columns={"rating": "points"}))
+    assert "r.csv has no columns 'user', 'item', 'points', it has: reader_id, isbn, stars" in str(refused.value)
+    assert "i.csv has no columns 'item', 'title', 'genres', it has: isbn, name, kind of (" in str(refused.value)
+    option = "--columns user=reader_id,item=isbn,rating=stars,id=isbn,title=name"
+    assert str(refused.value).endswith(option)
+    mapped = dict(part.split("=") for part in option.split()[1].split(","))
+    read = load_ratings("csv", 0, SourceFiles(ratings=ratings, items=items, columns={**mapped, "genres": "kind of"}))
+    assert read.user_ids == ("a",)
+
+
 def cut_gzip(folder: Path) -> None:
     data = gzip.compress(R.encode() + b"a,1,5,1\n" * 5_000)
     (folder / "r.csv.gz").write_bytes(data[: len(data) // 2])
@@ -317,20 +350,26 @@ BAD: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "empty ratings": ("", ITEMS, r"r\.csv is empty"),
     "empty items": (R, "", r"i\.csv is empty"),
     "header only": ("user,item,rating\n", ITEMS, "no usable line"),
-    "wrong columns": ("u,i,r\n1,2,3\n", ITEMS, "no column 'user', it has: u, i, r"),
-    "wrong columns of items": (R, "item,name\n1,Emma\n", "no column 'title'"),
-    "too high": (R + "c,1,7,1\n", ITEMS, "rating 7 of item '1' is outside 0.5-5"),
-    "too low": (R + "c,1,0,1\n", ITEMS, "rating 0 of item"),
-    "not a number": (R + "c,1,NaN,1\n", ITEMS, "rating nan of item"),
-    "infinite": (R + "c,1,inf,1\n", ITEMS, "rating inf of item"),
+    "wrong columns": ("u,i,r\n1,2,3\n", ITEMS, "no columns 'user', 'item', 'rating', it has: u, i, r"),
+    "wrong columns of items": (
+        R,
+        "item,name\n1,Emma\n",
+        r"no columns 'title', 'genres', it has: item, name .*add: --columns title=name$",
+    ),
+    "too high": (R + "c,1,7,1\n", ITEMS, "the rating 7 is outside 0.5-5, as are 1 of the first 4 .*add: --scale 1-7"),
+    "too low": (R + "c,1,0,1\n", ITEMS, "the rating 0 is outside 0.5-5.*--drop-zeros"),
     "no genres": (R, "item,title,genres\n1,Emma,\n2,Dune,\n", "0 genres in all"),
     "too many genres": (R, f"item,title,genres\n1,Emma,{'|'.join(map(str, range(MOST_GENRES + 1)))}\n", "501 genres"),
     "unknown items": (R, "item,title,genres\n8,Emma,War\n", "no rated item is among"),
     "not UTF-8": (R.encode() + b"\xff\xfe,1,5,1\n", ITEMS, "line 5 is not UTF-8"),
-    "long line": (R + "a" * (streaming.LONGEST_LINE + 1), ITEMS, "line 5 is longer than 2 MiB"),
-    "open quotation": (R + '"' + "a\n" * 70_000, ITEMS, "quotation marks"),
+    "long line": (R + "a" * (opening.LONGEST_LINE + 1), ITEMS, "line 5 is longer than 2 MiB"),
+    "open quotation": (
+        R + '"' + "a\n" * 70_000,
+        ITEMS,
+        "line 5 is no row .* quotation mark is never closed",
+    ),
     "hopeless": ("user,item,rating\n" + "a,b,c\n" * 5_000, ITEMS, "1000 tried"),
-    "binary": (bytes(range(256)) * 100, ITEMS, r"no column .user., it has: .\\x00"),
+    "binary": (bytes(range(256)) * 100, ITEMS, r"no columns .user., .item., .rating., it has: .\\x00"),
 }
 
 
@@ -366,7 +405,15 @@ def test_bad_archives_are_refused(tmp_path: Path, spoil: Callable[[Path], None],
         load_ratings("csv", 0, SourceFiles(ratings=folder / "r.csv.gz", items=folder / "i.csv"))
 
 
-def test_unknown_lines_and_huge_numbers_are_malformed(tmp_path: Path) -> None:
-    odd = f"c,1\n,1,5,1\nc,,5,1\nc,1,,1\nc,1,5,soon\nc,1,5,1e300\nc,1,5,nan\nc,1,5,{'9' * 5_000}\n\n"
+def test_unknown_lines_and_huge_numbers_are_left_out_by_reason(tmp_path: Path) -> None:
+    odd = f"c,1\n,1,5,1\nc,,5,1\nc,1,,1\nc,1,5,soon\nc,1,5,1e300\nc,1,NaN,1\nc,1,inf,1\nc,1,5,{'9' * 5_000}\n\n"
     ratings = read_csv(written(tmp_path, r__csv=R + odd, i__csv=ITEMS))
-    assert len(ratings) == 3 and ratings.left_out == {"malformed lines of r.csv": 9}
+    assert len(ratings) == 3 and ratings.read_as == {}
+    assert ratings.left_out == {
+        "lines of r.csv: columns: 2 instead of 4 (first: line 5: 'c,1')": 1,
+        "lines of r.csv: no id in 'user' (first: line 6: '')": 1,
+        "lines of r.csv: no id in 'item' (first: line 7: '')": 1,
+        "lines of r.csv: no number in 'rating' (first: line 8: '')": 3,
+        "lines of r.csv: no number and no ISO date (such as 2015-03-31) in 'time' (first: line 9: 'soon')": 2,
+        "lines of r.csv: a time out of range (first: line 10: 1e+300)": 1,
+    }

@@ -166,6 +166,19 @@ def test_a_damaged_table_is_refused(files: Path, tmp_path: Path, name: str, how:
         World.load(tmp_path / "old")
 
 
+def test_known_items_are_allowed_as_in_the_original_and_an_import_that_does_not_say_so_is_refused(
+    files: Path, tmp_path: Path
+) -> None:
+    imported(files).save(tmp_path / "old")
+    world = World.load(tmp_path / "old")
+    assert world.settings.allow_known and not world.withheld(world.users["3"].history).size
+    manifest = json.loads((tmp_path / "old" / "manifest.json").read_text())
+    del manifest["settings"]["allow_known"]
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInputError, match="manifest.json cannot be used: .*known items.*import-original old"):
+        World.load(tmp_path / "old")
+
+
 class Runs:
     def __reduce__(self) -> Any:
         return eval, ("1/0",)

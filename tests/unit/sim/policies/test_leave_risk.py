@@ -7,7 +7,9 @@ import pytest
 
 from sim.data.sources import load_ratings
 from sim.leave import LeaveRule
-from sim.policies.leave_risk import LeaveRiskModel, PairFeatures, RoundOutcome, fit_leave_risk
+from sim.policies.leave_risk import LeaveRiskModel, fit_leave_risk
+from sim.policies.pair_evidence import RoundOutcome, Rounds
+from sim.policies.pair_features import PairFeatures
 from sim.world import World
 
 
@@ -32,9 +34,7 @@ def rounds(world: World, count: int, bar: float, seed: int = 0) -> Iterator[Roun
 
 
 def fitted(pairs: PairFeatures, observations: list[RoundOutcome]) -> LeaveRiskModel:
-    outlook = fit_leave_risk(pairs, observations)
-    assert outlook is not None
-    return outlook
+    return fit_leave_risk(pairs, Rounds.of(observations))
 
 
 def auc(scores: list[float], labels: list[bool]) -> float:
@@ -86,8 +86,9 @@ def test_a_farther_item_is_less_risky_from_the_first_round_on(world: World, pair
 
 
 def test_nobody_leaves_at_the_first_round_and_nothing_is_learned_from_it(world: World, pairs: PairFeatures) -> None:
-    assert fit_leave_risk(pairs, []) is None
-    assert fit_leave_risk(pairs, [RoundOutcome(1, (), 4.0, False)]) is None
+    prior = LeaveRiskModel.prior(pairs)
+    for seen in ([], [RoundOutcome(1, (), 4.0, False)]):
+        assert fitted(pairs, seen).weights.tolist() == prior.weights.tolist()
     outlook = fitted(pairs, [RoundOutcome(1, (0,), 4.0, True)])
     assert not outlook.risks([], np.full(len(world.catalogue), 1.0)).any()
 

@@ -14,8 +14,11 @@ from sim.metrics.world_summary import LeaveShares, describe, leave_shares, score
 from sim.policies import POLICIES, run_visit
 from sim.policies.base import Knowledge, OraclePolicy, Policy, visit_rng
 from sim.policies.heuristics import DiverseGreedy, GenreGreedy, Oracle, PopGreedy
+from sim.policies.leave_risk import LeaveRiskModel
+from sim.policies.leave_risk_policy import LeaveRiskPolicy
+from sim.policies.pair_features import PairFeatures
 from sim.policies.rollout import VisitRecord, play
-from sim.policies.tuning import DIVERSE_GREEDY, Family, tune
+from sim.policies.tuning import DIVERSE_GREEDY, Family, tune, tuned
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
@@ -48,6 +51,20 @@ def reachable(start: object) -> list[object]:
                 found[id(other)] = other
                 queue.append(other)
     return list(found.values())
+
+
+def allowing_known(world: World) -> World:
+    """Return the same world, in which items of a user's history may be recommended again."""
+    return World(replace(world.data, settings=world.settings.model_copy(update={"allow_known": True})))
+
+
+def patient(world: World, **settings: Any) -> World:
+    """Return a world with other settings, whose users like every item and accept similar items."""
+    models = {
+        name: replace(model, tau=-1.0, item_bias=model.item_bias + np.float32(9))
+        for name, model in world.data.models.items()
+    }
+    return World(replace(world.data, models=models, settings=world.settings.model_copy(update=settings)))
 
 
 def untuned(name: str) -> Policy | OraclePolicy:
@@ -83,7 +100,8 @@ def test_no_policy_but_the_oracle_reads_a_table(world: World, name: str) -> None
 
 def test_the_guard_notices_the_oracle(world: World) -> None:
     user = world.users[world.split("test").users[0]]
-    choose = Oracle().begin_with_truth(world.split("test"), user)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(0, user.id))
+    choose = Oracle().begin_with_truth(knowledge, world.split("test"))
     assert any(found is world.data.models["test"] for found in reachable(choose))
 
 
@@ -114,8 +132,9 @@ def first_items(visit: VisitRecord, count: int = 1) -> list[str]:
 
 
 def test_each_baseline_begins_with_what_it_is_named_for(world: World) -> None:
+    world = allowing_known(world)
     user = world.split("test").users[2]
-    begin = {name: first_items(run_visit(name, world, "test", user))[0] for name in POLICIES}
+    begin = {name: first_items(play(untuned(name), world, "test", user))[0] for name in POLICIES}
     logs = world.logs
     assert begin["popular"] == world.catalogue[int(np.argmax(logs.popularity))].id
     assert begin["greedy"] == begin["diverse_greedy"] == world.catalogue[int(np.argmax(logs.predictions(user)))].id
@@ -199,7 +218,7 @@ def test_the_oracle_leaves_only_when_every_fresh_item_would_end_the_visit(world:
         ids = [step["item_id"] for step in visit["steps"]]
         rule = split.leave_rule(user)
         for item in world.catalogue:
-            if item.id not in ids[:-1]:
+            if item.id not in (*ids[:-1], *world.users[user].history):
                 assert rule.reason(item.id, ids[:-1], split.reward(user, item), split.distance) is not None
 
 
@@ -215,19 +234,52 @@ def test_visits_do_not_depend_on_what_was_played_before(world: World) -> None:
 
 
 def test_a_visit_longer_than_the_catalogue_goes_on_with_repeats_that_are_allowed(world: World) -> None:
-    patient = World(
-        replace(
-            world.data,
-            models={
-                name: replace(model, tau=-1.0, item_bias=model.item_bias + np.float32(9))
-                for name, model in world.data.models.items()
-            },
-        )
-    )
-    user = patient.split("dev").users[0]
+    kind = patient(world)
+    user = kind.split("dev").users[0]
     for name in POLICIES:
-        visit = play(untuned(name), patient, "dev", user, max_steps=150)
+        visit = play(untuned(name), kind, "dev", user, max_steps=150)
         assert (visit["length"], visit["left"]) == (150, False)
+
+
+def baselines(world: World) -> dict[str, Policy | OraclePolicy]:
+    """Return all policies by name, the rules tuned and those that learn at their prior."""
+    found = {name: tuned(one, world) if isinstance(one, Family) else one for name, one in POLICIES.items()}
+    outlook = LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs))
+    return found | {"outlook_only": LeaveRiskPolicy(outlook), "before_any_fit": LeaveRiskPolicy(None)}
+
+
+def known_in_visits(world: World, policy: Policy | OraclePolicy) -> int:
+    """Return how many items of the users' histories their visits had."""
+    return sum(
+        step["item_id"] in user.history
+        for user in world.users.values()
+        for step in play(policy, world, user.split, user.id, max_steps=30)["steps"]
+    )
+
+
+def test_no_policy_recommends_what_the_history_holds_unless_the_world_allows_it(world: World) -> None:
+    for one, tuned_in in ((world, world), (patient(world), world)):
+        for name, policy in baselines(tuned_in).items():
+            assert known_in_visits(one, policy) == 0, name
+    for name, policy in baselines(world).items():
+        assert known_in_visits(patient(world, allow_known=True), policy) > 0, name
+
+
+def test_known_items_come_when_no_other_is_left_and_before_any_comes_twice(world: World) -> None:
+    kind = patient(world)
+    user = kind.users[kind.split("dev").users[0]]
+    for name, policy in baselines(world).items():
+        played = first_items(play(policy, kind, "dev", user.id, max_steps=120), 120)
+        others = len(kind.catalogue) - len(user.history)
+        assert {*played[others:]} == {*user.history} and len({*played}) == 120, name
+
+
+def test_parts_that_a_visit_does_not_offer_stay_out_before_known_items_do(world: World) -> None:
+    user = world.users[world.split("dev").users[0]]
+    known = world.withheld(user.history)
+    missing = np.setdiff1d(np.arange(len(world.catalogue)), known[:3])
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(0, user.id), missing=missing, known=known)
+    assert set(np.flatnonzero(knowledge.fresh([]))) == {*known[:3].tolist()}
 
 
 @pytest.mark.parametrize(
@@ -256,6 +308,7 @@ def test_description_counts_and_warns(world: World) -> None:
     assert len(description["genres"]) == 6 and description["genres"] == list(world.catalogue.genres)
     assert (description["name"], description["seed"], description["cut"]) == ("tiny", 0, "random")
     assert (description["min_reward_quantile"], description["users_without_history"]) == (None, 0)
+    assert description["allow_known"] is False and describe(allowing_known(world))["allow_known"] is True
     assert sum(description["histogram"].values()) == 2700 and description["left_out"] == {}
     assert description["tau"]["train"] == world.split("train").tau != world.split("test").tau
     assert [*description["rmse"]] == ["logs", "train", "test"]

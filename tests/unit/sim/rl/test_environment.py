@@ -23,7 +23,7 @@ from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
 from tests import processes
-from tests.unit.sim.policies.test_policies import Forbidden, reachable
+from tests.unit.sim.policies.test_policies import Forbidden, allowing_known, reachable
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def test_an_episode_is_the_visit_that_a_study_plays(world: World, name: str) -> 
         visit = run_visit(name, world, "dev", user_id, max_steps=12)
         policy: Any = POLICIES[name]
         user = world.users[user_id]
-        choose = policy.begin(Knowledge(world.catalogue, world.logs, user, visit_rng(0, user_id)))
+        known = world.withheld(user.history)
+        choose = policy.begin(Knowledge(world.catalogue, world.logs, user, visit_rng(0, user_id), known=known))
         env.reset(options={"user_id": user_id})
         played: list[int] = []
         total, over = 0.0, False
@@ -138,8 +139,18 @@ def test_only_users_of_the_pool_visit(world: World) -> None:
     assert {env.reset(seed=seed)[1]["user_id"] for seed in range(30)} == {*pool}
 
 
-def test_the_mask_leaves_out_what_the_visit_had(world: World) -> None:
+def test_the_mask_leaves_out_what_the_history_holds_while_anything_else_is_left(world: World) -> None:
     env = RecommendEnv(patient(world), max_steps=500)
+    _, info = env.reset(seed=0)
+    known = {*world.withheld(world.users[info["user_id"]].history).tolist()}
+    assert set(np.flatnonzero(info["action_mask"] == 0)) == known != set()
+    for action in np.flatnonzero(info["action_mask"]):
+        info = env.step(action)[-1]
+    assert set(np.flatnonzero(info["action_mask"])) == known
+
+
+def test_the_mask_leaves_out_what_the_visit_had(world: World) -> None:
+    env = RecommendEnv(allowing_known(patient(world)), max_steps=500)
     _, info = env.reset(seed=0)
     assert info["action_mask"].all() and info["action_mask"].dtype == np.int8
     env.action_space.seed(0)
@@ -155,7 +166,7 @@ def test_the_mask_leaves_out_what_the_visit_had(world: World) -> None:
 
 
 def test_what_was_handed_out_stays_as_it_was(world: World) -> None:
-    env = RecommendEnv(patient(world))
+    env = RecommendEnv(allowing_known(patient(world)))
     begun, info = env.reset(seed=0)
     before, mask = begun.copy(), env.action_masks()
     env.step(np.int64(5))

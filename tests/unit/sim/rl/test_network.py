@@ -18,7 +18,7 @@ from sim.rl.network import LAYERS, POLICY_MANIFEST, Layer, NetworkPolicy, Traini
 from sim.world import World
 from sim.world.data import ModelName
 from sim.world.factor_model import FactorModel
-from tests.unit.sim.policies.test_policies import Forbidden, reachable
+from tests.unit.sim.policies.test_policies import Forbidden, patient, reachable
 
 NAMES = ("weights_0", "biases_0", "weights_1", "biases_1")
 TRAINING = Training(algorithm="a2c", seed=3, settings={}, versions={}, training_steps=300, training_visits=40)
@@ -76,15 +76,7 @@ def test_it_chooses_by_what_the_user_gave_in_this_visit(world: World, given: flo
 
 
 def test_a_visit_shows_it_the_ratings_and_repeats_nothing(world: World) -> None:
-    kind = World(
-        replace(
-            world.data,
-            models={
-                name: replace(model, tau=-1.0, item_bias=model.item_bias + np.float32(9))
-                for name, model in world.data.models.items()
-            },
-        )
-    )
+    kind = patient(world, allow_known=True)
     user = kind.split("dev").users[0]
     visit = play(by_rating(kind), kind, "dev", user, max_steps=60)
     played = [world.catalogue.position(step["item_id"]) for step in visit["steps"]]

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from memory.records import Predicted
 from sim.errors import BadInputError
-from sim.world.factor_model import FactorModel, FitSettings, fit
+from sim.world.factor_model import HIGHEST_PREDICTION, LOWEST_PREDICTION, FactorModel, FitSettings, fit
 
 
 def simulate(n_users: int = 80, n_items: int = 60, seed: int = 3) -> tuple[np.ndarray, ...]:
@@ -45,11 +49,24 @@ def test_predictions_are_float32_between_1_and_5(model: FactorModel) -> None:
     assert rewards.min() >= 1 and rewards.max() <= 5
 
 
+def test_predictions_are_rewards_before_they_are_cut_and_rank_what_the_cut_makes_equal(model: FactorModel) -> None:
+    fan = int(np.argmax([(model.ratings(user) == 5).sum() for user in range(80)]))
+    predictions, rewards = model.predictions(fan), model.ratings(fan)
+    assert predictions.dtype == np.float32 and np.array_equal(np.clip(predictions, 1, 5), rewards)
+    assert (rewards == 5).sum() > 1 and len({*predictions[rewards == 5].tolist()}) == (rewards == 5).sum()
+
+
+def test_a_degenerate_fit_predicts_what_a_record_holds(model: FactorModel) -> None:
+    wild = replace(model, item_bias=np.linspace(-99, 99, 60).astype(np.float32))
+    for value in (wild.predictions(0).min(), wild.predictions(0).max()):
+        assert TypeAdapter(Predicted).validate_python(float(value)) in (LOWEST_PREDICTION, HIGHEST_PREDICTION)
+
+
 def test_folding_in_a_users_own_ratings_gives_that_user_again(data: tuple[np.ndarray, ...], model: FactorModel) -> None:
     users, items, ratings, _ = data
     half = len(users) // 2
     mine = np.flatnonzero(users[:half] == 7)
-    np.testing.assert_allclose(model.fold_in(items[mine], ratings[mine]), model.ratings(7), atol=1e-4)
+    np.testing.assert_allclose(model.fold_in(items[mine], ratings[mine]), model.predictions(7), atol=1e-4)
 
 
 def test_folding_in_follows_the_ratings(model: FactorModel) -> None:

@@ -14,6 +14,7 @@ from sim.data.sources import load_ratings
 from sim.errors import BadInputError
 from sim.policies import run_visit
 from sim.world import World
+from sim.world.storage import allows_known, world_checksum
 
 FILES = {"items.jsonl", "logs.npz", "manifest.json", "popularity.npz", "test.npz", "train.npz", "users.jsonl"}
 
@@ -83,6 +84,26 @@ def test_the_same_seed_gives_byte_identical_files(saved: Path, tmp_path: Path) -
     World.load(saved).save(tmp_path / "resaved")
     assert contents(saved).keys() == FILES
     assert contents(tmp_path / "again") == contents(saved) == contents(tmp_path / "resaved")
+
+
+def test_a_world_says_whether_known_items_may_come_and_an_earlier_one_forbids_them(tmp_path: Path) -> None:
+    ratings, folder = load_ratings("tiny", 1), tmp_path / "tiny"
+    for allow_known in (True, False):
+        World.build("tiny", ratings, allow_known=allow_known).save(folder)
+        world = World.load(folder)
+        history = world.users["1"].history
+        assert world.settings.allow_known == allows_known(folder) == allow_known
+        held = [world.catalogue[position].id for position in world.withheld(history).tolist()]
+        assert held == ([] if allow_known else [*history])
+    checksum = world_checksum(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["settings"]["allow_known"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert (
+        not World.load(folder).settings.allow_known and not allows_known(folder) and world_checksum(folder) != checksum
+    )
+    (folder / "manifest.json").write_text("{")
+    assert not allows_known(folder) and not allows_known(tmp_path / "nowhere")
 
 
 def test_an_existing_world_is_replaced_and_nothing_else_left(saved: Path) -> None:

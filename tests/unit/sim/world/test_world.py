@@ -197,6 +197,10 @@ def test_newcomers_are_folded_in_as_liking_what_they_name(world: World) -> None:
     assert rewards.shape == (len(world.catalogue),)
     everyone = np.mean([split.rewards(user) for user in split.users], axis=0)
     assert (rewards[[5, 9]] > everyone[[5, 9]]).all()
+    table = world.data.models["test"]
+    kind = World(replace(world.data, models={**world.data.models, "test": replace(table, mean=table.mean + 9)}))
+    uncut = kind.data.models["test"].fold_in([5, 9], [ASSUMED_RATING] * 2)
+    assert uncut.max() > 5 and np.array_equal(kind.split("test").rewards("nobody", history), np.clip(uncut, 1, 5))
     np.testing.assert_array_equal(world.logs.fold_in(history), world.logs.fold_in(history, [ASSUMED_RATING] * 2))
     with pytest.raises(BadInputError, match="does not know the user 'nobody'; give a history"):
         split.rewards("nobody")
