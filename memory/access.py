@@ -95,6 +95,15 @@ class ScopedStore(BaseStore):
         """Run operations, see `BaseStore.abatch`."""
         return await self.whole.abatch(self._checked(ops))
 
+    def whole_below(self, prefix: tuple[str, ...]) -> BaseStore:
+        """Return the whole store for reads below a prefix.
+
+        Raises:
+            AccessDeniedError: The account may not read all records below it.
+        """
+        self._checked([SearchOp(prefix)])
+        return self.whole
+
     def _checked(self, ops: Iterable[Op]) -> list[Op]:
         ops = list(ops)
         for op in ops:

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from langgraph.store.base import BaseStore, PutOp, SearchItem, get_text_at_path, tokenize_path
 from pydantic import ValidationError
 
 from memory.access import whole_store
+from memory.lessons import MergedLesson, StoredLesson, merge_lessons
 from memory.records import Experience, Lesson, Memory, Record, Value, escape, namespace
 
 T = TypeVar("T", bound=Memory)
@@ -24,7 +25,7 @@ SUPPORT_BONUS = 0.02
 SPARE = 4
 # Largest number of namespaces of a store to warn about, once each.
 MOST_WARNINGS = 1_000
-# Lessons to fetch, once a visit. Many have the same text, and their number is their support.
+# Lessons to fetch, once a visit. Many have the same text or were replaced, and their number is their support.
 LESSON_POOL = 1000
 
 
@@ -38,19 +39,12 @@ class Recalled(Generic[T]):
     own: bool = False
     """Whether it comes from an earlier visit of the same user."""
     support: int = 1
-    """Number of visits with the same text."""
+    """Number of visits that a lesson stands for: those with the same text, and those whose lessons it replaced."""
     length: float = 0.0
     """Mean number of rounds of those visits. Lessons only."""
-
-
-class Supported(NamedTuple):
-    """Text of a lesson with its support."""
-
-    text: str
-    support: int
-    """Number of visits that taught it."""
-    length: float
-    """Mean number of rounds of those visits."""
+    keys: tuple[str, ...] = ()
+    """Keys of the records: its own, and those of lessons with the same text."""
+    namespace: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class RecallScope:
 
 
 async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k: int) -> list[Recalled[Lesson]]:
-    """Return at most `k` distinct lessons for a situation. Lessons of many visits rank higher.
+    """Return at most `k` distinct lessons for a situation, without replaced ones. Lessons of many visits rank higher.
 
     Examples:
         Bob's visit recalls a lesson that Ann's visit wrote:
@@ -102,28 +96,29 @@ async def recall_lessons(store: BaseStore, scope: RecallScope, situation: str, k
         [('Vary the genres.', False, 1)]
     """
     pool = await recall(store, Lesson, scope, situation, LESSON_POOL) if k else []
-    supported = {one.text: one for one in merged(one.record for one in pool)}
-    grouped = [
-        replace(one, support=supported[one.record.text].support, length=supported[one.record.text].length)
-        for one in _distinct(pool, [one.record.text for one in pool])
-    ]
+    by_place = {(one.namespace, one.keys[0]): one for one in pool}
+    counting = merge_lessons(StoredLesson(*place, one.record) for place, one in by_place.items())
 
     def rank(one: Recalled[Lesson]) -> tuple[bool, float, str]:
         return (not one.own, -one.similarity - SUPPORT_BONUS * math.log2(one.support), one.record.text)
 
-    return sorted(grouped, key=rank)[:k]
+    return sorted((_as_recalled(one, by_place) for one in counting), key=rank)[:k]
 
 
-def merged(lessons: Iterable[Lesson]) -> list[Supported]:
-    """Return the distinct texts of lessons, those with the most visits first."""
-    same: dict[str, list[Lesson]] = {}
-    for lesson in lessons:
-        same.setdefault(lesson.text, []).append(lesson)
-    found = [
-        Supported(text, len({one.visit for one in group}), sum(one.length for one in group) / len(group))
-        for text, group in same.items()
-    ]
-    return sorted(found, key=lambda one: (-one.support, -one.length, one.text))
+def _as_recalled(
+    lesson: MergedLesson, by_place: Mapping[tuple[tuple[str, ...], str], Recalled[Lesson]]
+) -> Recalled[Lesson]:
+    """Return a lesson that counts as its nearest record; it is the user's own if it stands for an own one."""
+    same = [by_place[one.namespace, one.key] for one in lesson.records]
+    replaced = [by_place[one.namespace, one.key] for one in lesson.replaced]
+    return replace(
+        max(same, key=lambda one: (one.own, one.similarity)),
+        own=any(one.own for one in (*same, *replaced)),
+        support=lesson.support,
+        length=lesson.length,
+        # A server and a folder list equally near records in orders of their own.
+        keys=tuple(sorted(one.key for one in lesson.records)),
+    )
 
 
 async def recall_experiences(
@@ -183,7 +178,7 @@ async def _search(
         inside = below(prefix, items)
         valid = [one for item in inside if (one := _valid(item, model)) is not None]
         if len(valid) < len(inside):
-            _warn_once(store, prefix)
+            warn_once(store, prefix)
         found = [one for one in valid if not scope.hides(one.record.visit) and one.record.user_id != but]
         if len(found) >= k or len(items) < limit:
             return found[:k]
@@ -203,12 +198,14 @@ def below(prefix: tuple[str, ...], items: Iterable[SearchItem]) -> list[SearchIt
 def _valid(item: SearchItem, model: type[T]) -> Recalled[T] | None:
     """Return an item as a record. None if it is invalid."""
     try:
-        return Recalled(model.model_validate(item.value), round(item.score or 0.0, 4))
+        record = model.model_validate(item.value)
+        return Recalled(record, round(item.score or 0.0, 4), keys=(item.key,), namespace=item.namespace)
     except ValidationError:
         return None
 
 
-def _warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
+def warn_once(store: BaseStore, prefix: tuple[str, ...]) -> None:
+    """Warn once that records below a prefix were skipped."""
     warned = _warned.setdefault(whole_store(store), set())
     if prefix not in warned and len(warned) < MOST_WARNINGS:
         warned.add(prefix)

@@ -18,6 +18,9 @@ MAX_TEXT = 10_000
 MAX_CATEGORIES = 100
 MAX_ROUNDS = 100_000
 MAX_ADVANTAGE = 200.0
+# Records that one lesson may replace. A lesson of more visits is replaced over several visits.
+MAX_REPLACED = 200
+MAX_KEY = 100
 V_MAX = 5.0
 """Largest absolute value V of a state."""
 
@@ -25,10 +28,16 @@ Name = Annotated[str, Field(max_length=MAX_NAME)]
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Categories = Annotated[list[Annotated[str, Field(max_length=MAX_TITLE)]], Field(max_length=MAX_CATEGORIES)]
-# Predicted ratings are 1 to 5; 0 means no reward.
+# 0 means no reward.
 Rating = Annotated[float, Field(ge=0, le=5)]
+Predicted = Annotated[float, Field(ge=-5, le=15)]
+"""Rating predicted by the logs model. It is not cut to the scale of 1 to 5, because it ranks items."""
 Distance = Annotated[float, Field(ge=-0.01, le=2.01)]
 """Cosine distance, with a margin for rounding."""
+Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Risk that the user leaves."""
+Keys = Annotated[list[Annotated[str, Field(max_length=MAX_KEY)]], Field(max_length=MAX_REPLACED)]
+"""Keys of records."""
 
 KINDS: "dict[str, type[Memory]]" = {}
 """Class of each kind of memory. Defining a class registers it."""
@@ -90,7 +99,7 @@ class Lesson(Memory):
     """Lesson of a whole visit (macro level), in words. Its situation is the one before the visit."""
 
     indexed: ClassVar[tuple[str, ...]] = ("text", "situation")
-    shuffled_fields: ClassVar[frozenset[str]] = frozenset({"text", "length", "total_reward"})
+    shuffled_fields: ClassVar[frozenset[str]] = frozenset({"text", "length", "total_reward", "replaces"})
     inverted_fields: ClassVar[frozenset[str]] = frozenset({"text"})
 
     kind: Literal["lessons"] = "lessons"
@@ -99,6 +108,8 @@ class Lesson(Memory):
     """Rounds that the user stayed."""
     total_reward: float = Field(ge=0, le=5 * MAX_ROUNDS)
     """Sum of the rewards of those rounds."""
+    replaces: Keys = []
+    """Keys of the lessons that it takes up or corrects. Recall leaves them out as long as this lesson exists."""
 
 
 class Experience(Memory):
@@ -115,7 +126,7 @@ class Experience(Memory):
     genres: Categories
     recent: list[Name] = Field([], max_length=20)
     """Ids of the items recommended before it, at most four, oldest first."""
-    predicted: Rating | None
+    predicted: Predicted | None
     """Rating predicted by the logs model. None if unknown, as in memories of the original."""
     distance: Distance | None
     reward: Rating | None
@@ -134,6 +145,10 @@ class Value(Memory):
     kind: Literal["values"] = "values"
     distance: Distance | None
     """Smallest distance between the situation's last item and the four before it."""
+    genres: Categories = []
+    """Categories of that item."""
+    risk: Risk | None = None
+    """Risk of that item. None if unknown."""
     target: float = Field(ge=-V_MAX, le=V_MAX)
     """Target of V, -5 to 5."""
 

@@ -1,6 +1,7 @@
 """Memory store for LangGraph: `ChromaStore`, and `create_store` for langgraph.json."""
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
 from langgraph.store.base import (
-    BaseStore,
     GetOp,
     ListNamespacesOp,
     Op,
@@ -26,7 +26,8 @@ from langgraph.store.base import (
 )
 from numpy.typing import ArrayLike
 
-from memory.chroma.backend import Backend, ReadOp, ReadResult
+from memory.changes import Changes, FollowedStore, Mark, StoredChange
+from memory.chroma.backend import Backend, ReadOp, ReadResult, Seen
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
 from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
 from memory.chroma.index_repair import rebuild_indexes
@@ -60,6 +61,9 @@ from memory.writer import Writer
 PREPARED_AT_ONCE = 64
 """Records whose texts are embedded before the event loop gets a turn."""
 
+PARSED_AT_ONCE = 500
+"""Values parsed for a reader of changes at a time."""
+
 CLOSING_SECONDS = 5.0
 """Seconds for a Chroma server to finish the queued calls when a store is closed."""
 
@@ -68,7 +72,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ChromaStore(BaseStore):
+class ChromaStore(FollowedStore):
     """A LangGraph store on Chroma: put, get, search, delete, list_namespaces and batch, sync and async.
 
     It behaves like LangGraph's `InMemoryStore`, with four differences: a replaced record keeps its `created_at`; values
@@ -259,6 +263,25 @@ class ChromaStore(BaseStore):
             StoreError: The store is closed, or Chroma failed.
         """
         return self._in_worker(self.backend.records, tuple(prefix))
+
+    async def changes(self, prefix: Namespace, mark: Mark | None) -> Changes:
+        """Return the changes below `prefix` since a mark, without blocking the event loop; see `read_changes`.
+
+        Raises:
+            StoreError: The store is closed, or Chroma failed.
+        """
+        if self.closed:
+            raise self._closed_error()
+        seen = mark.state if mark and isinstance(mark.state, Seen) else None
+        delta = self.backend.changes_at_once(prefix, seen)
+        steps = self.backend.changes(prefix, seen)
+        while delta is None:
+            delta = await self._in_worker_async(steps.__next__)
+        written: list[StoredChange] = []
+        rest = iter(delta.records)
+        while page := await asyncio.to_thread(_parsed, rest):
+            written += page
+        return Changes(written, delta.gone, delta.whole, Mark(prefix, delta.seen))
 
     def vectors(self, records: Sequence[StoredRecord]) -> list[Vector]:
         """Return the vectors, (n, d), of each of `records`; n = 0 for a record that is not indexed.
@@ -550,6 +573,14 @@ def _noted(answers: Iterable[tuple[int, ReadResult]], results: list[Result]) -> 
         results[index] = answer.result
         read.extend(answer.read)
     return read_chunks(read)
+
+
+def _parsed(records: Iterator[StoredRecord]) -> list[StoredChange]:
+    """Return the next records with their values."""
+    return [
+        StoredChange(one.place, json.loads(one.text), one.lifetime.until if one.lifetime else None)
+        for one in islice(records, PARSED_AT_ONCE)
+    ]
 
 
 def _query(op: ReadOp) -> str:

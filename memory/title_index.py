@@ -1,5 +1,6 @@
-"""Semantic index of a catalogue in Chroma. Each label is embedded once for each world."""
+"""Semantic index of a catalogue. Each label is embedded once for each world."""
 
+import asyncio
 import os
 import secrets
 import zipfile
@@ -7,38 +8,46 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from langgraph.store.base import PutOp
 from numpy.typing import NDArray
 
 from memory.chroma.errors import BadStoreError
 from memory.embeddings import LineMean
-from memory.store import ChromaStore
+from memory.search.scoring import contenders, exact_scores, products
+from memory.search.vectors import Vector, unit
 
 # Labels embedded between two progress reports.
 LABELS_AT_ONCE = 64
+# Most labels that are searched in the event loop, in some 1 ms.
+LABELS_IN_LOOP = 20_000
 
 
 class CatalogueIndex:
-    """Semantic search for items.
+    """Exact semantic search for items, in memory.
+
+    A catalogue never changes, so it needs no store: writing 2,245 titles into one took four seconds of each start.
 
     Args:
-        name: Name of the world.
         labels: Item ids with the text to embed for each, in catalogue order.
         embeddings: Embedding of labels and queries. Load the labels first with `prime_labels`.
     """
 
-    def __init__(self, name: str, labels: Mapping[str, str], embeddings: LineMean) -> None:
-        self._namespace = ("catalogue", name)
-        self._store = ChromaStore(embeddings=embeddings)
-        self._store.batch([PutOp(self._namespace, key, {"label": label}, ["label"]) for key, label in labels.items()])
+    def __init__(self, labels: Mapping[str, str], embeddings: LineMean) -> None:
+        self._ids = list(labels)
+        self._vectors = unit(embeddings.embed_documents(list(labels.values())))
+        self._embeddings = embeddings
 
     async def nearest(self, text: str, k: int) -> list[str]:
-        """Return the ids of the `k` items nearest in meaning to `text`, the nearest first."""
-        return [item.key for item in await self._store.asearch(self._namespace, query=text, limit=k)]
+        """Return the ids of the `k` items nearest in meaning to `text`, the nearest first; ties by id."""
+        query = unit(await self._embeddings.aembed_query(text))
+        if len(self._ids) <= LABELS_IN_LOOP:
+            return self._nearest(query, k)
+        return await asyncio.to_thread(self._nearest, query, k)
 
-    def close(self) -> None:
-        """Close the index."""
-        self._store.close()
+    def _nearest(self, query: Vector, k: int) -> list[str]:
+        rows = contenders(products(self._vectors, query), k)
+        scores = exact_scores(self._vectors[rows], query)
+        found = sorted((-score, self._ids[row]) for score, row in zip(scores, rows.tolist(), strict=True))
+        return [item_id for _, item_id in found[:k]]
 
 
 def prime_labels(

@@ -4,18 +4,19 @@ import json
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 from langgraph.store.base import GetOp, ListNamespacesOp, Result, SearchOp
 
-from memory.chroma.cache import Scored, ranked
+from memory.chroma.cache import Delta, LogPoint, Scored, ranked
 from memory.chroma.connection import Connection, Table, chroma_calls
 from memory.chroma.index_search import SLICE, fetch_vectors, stacked
 from memory.chroma.layout import (
     CHUNK,
     EXPIRY,
+    WRITTEN,
     Chunk,
     StoredRecord,
     Write,
@@ -25,7 +26,7 @@ from memory.chroma.layout import (
     to_json,
 )
 from memory.chroma.ttl import now
-from memory.search.filters import Namespace, list_namespaces
+from memory.search.filters import Namespace, Place, list_namespaces
 from memory.search.vectors import Vector
 
 ReadOp = GetOp | SearchOp | ListNamespacesOp
@@ -37,6 +38,24 @@ class ReadResult(NamedTuple):
     result: Result
     read: Sequence[StoredRecord] = ()
     """Records whose time to live the read refreshes."""
+
+
+class Seen(NamedTuple):
+    """Points up to which a reader knows the collections of a backend."""
+
+    backend: object
+    """Identity of the backend. It does not keep the backend in memory."""
+    points: Mapping[Namespace, LogPoint]
+    """Point of each collection by its labels."""
+
+
+class StoreDelta(NamedTuple):
+    """Changes of a store's collections below a prefix. The fields are those of `Delta`, with the points of all."""
+
+    records: list[StoredRecord]
+    gone: list[Place]
+    whole: bool
+    seen: Seen
 
 
 class Rows(NamedTuple):
@@ -78,6 +97,7 @@ class Backend(ABC):
         self._dimension = dimension
         self._collections: dict[Namespace, Table] = {}
         self._owner: int | None = None
+        self._identity = object()
 
     def take_over(self) -> None:
         """Make the calling thread the worker. The worker calls this before anything else."""
@@ -88,6 +108,25 @@ class Backend(ABC):
         """Return the result of `answer` without Chroma and the disk. None if it needs Chroma.
 
         Any thread may call it, at any moment.
+        """
+
+    @abstractmethod
+    def changes_at_once(self, prefix: Namespace, seen: Seen | None) -> StoreDelta | None:
+        """Return the changes below `prefix` without Chroma and the disk. None if that needs Chroma.
+
+        Any thread may call it, at any moment.
+        """
+
+    @abstractmethod
+    def changes(self, prefix: Namespace, seen: Seen | None) -> Iterator[StoreDelta | None]:
+        """Yield None after each short step of a read of the changes below `prefix`, and the changes at the end.
+
+        Args:
+            prefix: Labels with which the namespaces begin.
+            seen: Points of an earlier read of the same prefix. None for the first.
+
+        Raises:
+            StoreError: Chroma failed.
         """
 
     @abstractmethod
@@ -280,8 +319,12 @@ class Backend(ABC):
         if living := [record for record in later if record.lifetime and self.refresh_ttl(record)]:
             collection.update(
                 ids=[record.main_row for record in living],
-                # Only the expiry field, since other fields would undo a replacement by another client.
-                metadatas=[{EXPIRY: one.lifetime.until.timestamp()} for one in living if one.lifetime],
+                # Only these fields, since others would undo a replacement by another client.
+                metadatas=[
+                    {EXPIRY: one.lifetime.until.timestamp(), WRITTEN: now().timestamp()}
+                    for one in living
+                    if one.lifetime
+                ],
             )
 
     def _vector_rows(self, chunk: Chunk) -> Rows:
@@ -297,6 +340,21 @@ class Backend(ABC):
             stacked([write.first_vector(self._dimension) for write, _ in put], self._dimension),
             [record.metadata(former.get(record.main_row)) for _, record in put],
         )
+
+    def _points(self, seen: Seen | None) -> Mapping[Namespace, LogPoint] | None:
+        """Return the points that a reader knows. None if it knows nothing of this backend."""
+        return seen.points if seen is not None and seen.backend is self._identity else None
+
+    def _store_delta(
+        self, parts: Mapping[Namespace, Delta], known: Mapping[Namespace, LogPoint] | None
+    ) -> StoreDelta | None:
+        """Return the changes of all collections. None if one that the reader knows is lost or has changed too much."""
+        if known is not None and any(labels not in parts or parts[labels].whole for labels in known):
+            return None
+        records = [record for part in parts.values() for record in part.records]
+        gone = [place for part in parts.values() for place in part.gone]
+        seen = Seen(self._identity, {labels: part.point for labels, part in parts.items()})
+        return StoreDelta(records, gone, known is None, seen)
 
     def _kept(self) -> dict[Namespace, Table]:
         """Return the stored collections of records by their labels."""

@@ -32,6 +32,8 @@ OURS = re.compile(r"m-[0-9a-f]{32}")
 """Names of the collections that hold records."""
 EXPIRY = "expires_at"
 """Field of a main row with the expiry time, in seconds since 1970. Absent if the record never expires."""
+WRITTEN = "written_at"
+"""Field of a main row with the moment of its last write or refresh, in seconds since 1970, by the writer's clock."""
 CHUNK = 10
 """Rows in one call to Chroma, which blocks every thread of the process while it writes."""
 BULK = 500
@@ -182,6 +184,7 @@ class StoredRecord:
             "paths": to_json(list(self.paths)),
             "vectors": self.vectors,
             "token": self.token,
+            WRITTEN: now().timestamp(),
             **prefix_fields(self.namespace),
         }
         if self.lifetime:
@@ -212,17 +215,17 @@ def read_record(row_id: str, metadata: Metadata) -> StoredRecord:
         ValueError: A field cannot be parsed, or the row's id is that of another record.
         RecursionError: The value is nested too deep.
     """
-    namespace, key = json.loads(metadata["namespace"]), json.loads(metadata["key"])
+    namespace, key = _namespace(metadata["namespace"]), json.loads(metadata["key"])
     if not isinstance(key, str) or not all(isinstance(label, str) for label in namespace):
         raise TypeError(f"{key!r} in {namespace} is not the name of a record")
-    if row_id != main_row_id(tuple(namespace), key):
+    if row_id != main_row_id(namespace, key):
         raise ValueError(f"{key!r} in {namespace} has another row")
     if not isinstance(json.loads(metadata["value"]), dict):
         raise TypeError(f"the value of {key!r} in {namespace} is not a dict")
     if not isinstance(metadata["vectors"], int):
         raise TypeError(f"the number of vectors of {key!r} in {namespace} is not a whole number")
     return StoredRecord(
-        namespace=tuple(namespace),
+        namespace=namespace,
         key=key,
         text=metadata["value"],
         created_at=datetime.fromisoformat(metadata["created_at"]),
@@ -232,6 +235,12 @@ def read_record(row_id: str, metadata: Metadata) -> StoredRecord:
         token=metadata["token"],
         lifetime=_lifetime(metadata) if "ttl" in metadata else None,
     )
+
+
+@functools.lru_cache(maxsize=16_384)
+def _namespace(text: str) -> Namespace:
+    """Return the namespace in a main row. Records of one namespace share one tuple, since there are many."""
+    return tuple(json.loads(text))
 
 
 @functools.lru_cache(maxsize=1_024)

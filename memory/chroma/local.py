@@ -2,13 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 from langgraph.store.base import GetOp, SearchOp
 
-from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
-from memory.chroma.cache import RecordCache, Scored
+from memory.chroma.backend import Backend, ReadOp, ReadResult, Seen, StoreDelta, reaches
+from memory.chroma.cache import LogPoint, RecordCache, Scored
 from memory.chroma.connection import Connection
 from memory.chroma.index_search import FEW, OVERFETCH, fetch_vectors, search_few, search_index, stacked
 from memory.chroma.layout import Chunk, StoredRecord, Write, is_main_row, labels_of, owner_of, prefix_filter, readable
@@ -61,6 +61,17 @@ class LocalBackend(Backend):
                 return self.answer(op, query)
             except NotLoadedError:
                 return None
+
+    def changes_at_once(self, prefix: Namespace, seen: Seen | None) -> StoreDelta | None:
+        """Return the changes below `prefix` from the loaded caches. None if they do not suffice."""
+        try:
+            return self._changes(prefix, self._points(seen))
+        except NotLoadedError:
+            return None
+
+    def changes(self, prefix: Namespace, seen: Seen | None) -> Iterator[StoreDelta | None]:
+        """Yield the changes below `prefix`, as `Backend.changes` does, in one step."""
+        yield self._changes(prefix, self._points(seen))
 
     def drop_caches(self) -> None:
         """Drop the caches of all collections. Only the worker may call it."""
@@ -159,6 +170,16 @@ class LocalBackend(Backend):
             with self.unchanging:
                 self._caches.pop(chunk.labels, None)
             raise
+
+    def _changes(self, prefix: Namespace, known: Mapping[Namespace, LogPoint] | None) -> StoreDelta:
+        """Return the changes below `prefix`.
+
+        Raises:
+            NotLoadedError: A cache is not loaded, and the calling thread is not the worker.
+        """
+        caches = {labels: self._cache(labels) for labels in self.labels(prefix)}
+        parts = {labels: cache.changes(prefix, (known or {}).get(labels)) for labels, cache in caches.items() if cache}
+        return self._store_delta(parts, known) or self._changes(prefix, None)
 
     def _cache(self, labels: Namespace) -> RecordCache | None:
         """Return the cache of a collection, loaded at first use. None if there is no such collection.

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from memory.chroma.connection import DATABASE, Connection, client_settings, counting_clients, first_line
 from memory.chroma.env import check_ca, check_headers, check_seconds
-from memory.chroma.errors import BadStoreError
+from memory.chroma.errors import BadStoreError, StoreInUseError
 from memory.chroma.index_repair import mark_open, set_aside_unreadable, unmark
 from memory.chroma.layout import IDENTITY, LAYOUT
 from memory.chroma.open_server import open_server
@@ -64,9 +64,10 @@ def _folder(path: Path) -> Connection:
         lock = FileLock(path / STORE_LOCK, timeout=0, thread_local=False)
         lock.acquire()
     except Timeout as error:
-        raise BadStoreError(
+        raise StoreInUseError(
             f"The memory in {path} is in use by another process or store: to share it, run "
-            f"`chroma run --path {path}` and set BILLP_CHROMA_URL to its address."
+            f"`chroma run --path {path}` and set BILLP_CHROMA_URL to its address.",
+            path / STORE_LOCK,
         ) from error
     except OSError as error:
         raise BadStoreError(

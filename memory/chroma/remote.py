@@ -1,17 +1,21 @@
 """Backend of a Chroma server: other clients may write at any time, so every read is a request and nothing is cached."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from langgraph.store.base import SearchOp
 
-from memory.chroma.backend import Backend, ReadOp, ReadResult, reaches
-from memory.chroma.cache import Scored, ranked
+from memory.chroma.backend import Backend, ReadOp, ReadResult, Seen, StoreDelta, reaches
+from memory.chroma.cache import ChangeLog, Delta, LogPoint, Scored, ranked
 from memory.chroma.connection import Connection, GoneError, Table, TooLargeError
 from memory.chroma.errors import BadRecordError
 from memory.chroma.index_search import search_index
 from memory.chroma.layout import (
+    EXPIRY,
+    WRITTEN,
     Chunk,
+    Lifetime,
     StoredRecord,
     Write,
     is_main_row,
@@ -21,8 +25,18 @@ from memory.chroma.layout import (
     prefix_filter,
     readable,
 )
-from memory.search.filters import Namespace, matches
+from memory.chroma.ttl import now
+from memory.search.filters import Namespace, Place, matches
 from memory.search.vectors import Vector
+
+CLOCKS_DIFFER = 30.0
+"""Seconds by which clocks of clients may differ, or a write may be late, so that its change is still noticed."""
+ROWS_A_STEP = 250
+"""Rows read in one call for changes. Other calls of the store come in between."""
+MOST_STAMPS = 5_000
+"""Known moments of writes in one request."""
+MOST_FOLLOWED = 500_000
+"""Records whose changes are followed. Above, the collection that was read longest ago is dropped."""
 
 T = TypeVar("T")
 
@@ -31,6 +45,142 @@ def _too_large(chunk: Chunk, error: TooLargeError) -> BadRecordError:
     writes = [*chunk.main_rows, *(write for write, _ in chunk.vector_rows)]
     names = ", ".join(f"{write.key!r} in {write.namespace}" for write in writes)
     return BadRecordError(f"The record {names} is too large, {chunk.bytes:,} bytes. {error}")
+
+
+class _Known(NamedTuple):
+    """Place and version of a record."""
+
+    place: Place
+    token: str
+    lifetime: Lifetime | None
+    rows: int
+
+
+class Follower:
+    """Follows the records of a collection below a prefix as other clients write and delete them.
+
+    Written rows are found by the moment of their write, deleted ones by the number of rows: only if it does not fit,
+    and no sweep explains it, are all ids read. Below a longer prefix Chroma counts no rows, so there the ids are read
+    each time.
+
+    Each step of its iterators makes a few requests, and yields the records that it read. Iterators may alternate.
+
+    Args:
+        table: Rows of the collection.
+        where: Chroma's filter for the prefix. None for the whole collection.
+    """
+
+    def __init__(self, table: Table, where: dict[str, Any] | None) -> None:
+        self.log = ChangeLog()
+        self._table = table
+        self._where = where
+        self._known: dict[str, _Known] = {}
+        self._rows = 0
+        """Rows of the known records."""
+        self._others = 0
+        """Further rows of the collection: invalid ones, and vectors that no record owns."""
+        self._invalid: set[str] = set()
+        self._since = now().timestamp() - CLOCKS_DIFFER
+        self._stamps: dict[str, float] = {}
+        """Moment of the write of each row that was written after `_since`."""
+
+    def __len__(self) -> int:
+        """Return the number of known records, expired ones included."""
+        return len(self._known)
+
+    def is_latest(self, record: StoredRecord) -> bool:
+        """Return whether a record is the latest known version."""
+        known = self._known.get(record.main_row)
+        return known is not None and (known.token, known.lifetime) == (record.token, record.lifetime)
+
+    def changed(self, point: LogPoint | None) -> tuple[list[Place], list[Place], bool]:
+        """Return the places of the records that exist, and of those that do not, among the ones changed since a point.
+
+        The third value is True if the log does not reach back to the point; then the first ones are all records.
+        """
+        places = self.log.since(point)
+        if places is None:
+            return [known.place for known in self._known.values()], [], True
+        exists = {place: main_row_id(*place) in self._known for place in places}
+        return [place for place in places if exists[place]], [place for place in places if not exists[place]], False
+
+    def read_all(self) -> Iterator[list[StoredRecord]]:
+        """Compare all ids with the known ones, and read the records that are not known."""
+        ids = self._table.get(where=self._where, include=[])["ids"]
+        main_rows = {row: None for row in ids if is_main_row(row)}
+        for row in [row for row in self._known if row not in main_rows]:
+            self._forget(row)
+        self._invalid.intersection_update(main_rows)
+        yield from self.read([row for row in main_rows if row not in self._known and row not in self._invalid])
+        self._others = len(ids) - self._rows
+
+    def catch_up(self) -> Iterator[list[StoredRecord]]:
+        """Read the records that have changed."""
+        start = now().timestamp() - CLOCKS_DIFFER
+        # A row written between the two requests makes the number wrong, but hardly twice.
+        for _ in range(0 if self._where else 2):
+            count = self._table.count()
+            yield from self.read(self._changed_rows())
+            if count != self._rows + self._others:
+                self._forget_swept()
+            if count == self._rows + self._others:
+                break
+        else:
+            yield from self.read(self._changed_rows())
+            yield from self.read_all()
+        self._since = max(self._since, start)
+        self._stamps = {row: stamp for row, stamp in self._stamps.items() if stamp > self._since}
+
+    def read(self, main_rows: Sequence[str]) -> Iterator[list[StoredRecord]]:
+        """Read records by their main rows."""
+        for start in range(0, len(main_rows), ROWS_A_STEP):
+            asked = main_rows[start : start + ROWS_A_STEP]
+            page = self._table.get(ids=asked, include=["metadatas"])
+            records = readable(page["ids"], page["metadatas"])
+            for row, metadata in zip(page["ids"], page["metadatas"] or (), strict=True):
+                stamp = (metadata or {}).get(WRITTEN)
+                if isinstance(stamp, float) and stamp > self._since:
+                    self._stamps[row] = stamp
+            for record in records:
+                self._learn(record)
+            valid = {record.main_row for record in records}
+            self._invalid.update(row for row in page["ids"] if row not in valid)
+            for row in asked:
+                if row not in valid:
+                    self._forget(row)
+            yield records
+
+    def _changed_rows(self) -> list[str]:
+        """Return the rows written after `_since`, without those whose write is known."""
+        stamps = list(self._stamps.values())[-MOST_STAMPS:]
+        conditions: list[dict[str, Any]] = [{WRITTEN: {"$gt": self._since}}]
+        conditions += [{WRITTEN: {"$nin": stamps}}] if stamps else []
+        conditions += [self._where] if self._where else []
+        where = {"$and": conditions} if len(conditions) > 1 else conditions[0]
+        return self._table.get(where=where, include=[])["ids"]
+
+    def _forget_swept(self) -> None:
+        """Forget the expired records that are no longer stored."""
+        moment = now()
+        over = [row for row, one in self._known.items() if one.lifetime and one.lifetime.until <= moment]
+        stored = set(self._table.get(where={EXPIRY: {"$lte": moment.timestamp()}}, include=[])["ids"]) if over else ()
+        for row in over:
+            if row not in stored:
+                self._forget(row)
+
+    def _learn(self, record: StoredRecord) -> None:
+        self._invalid.discard(record.main_row)
+        if not self.is_latest(record):
+            self._forget(record.main_row)
+            rows = max(1, record.vectors)
+            self._known[record.main_row] = _Known(record.place, record.token, record.lifetime, rows)
+            self._rows += rows
+            self.log.note(record.place)
+
+    def _forget(self, main_row: str) -> None:
+        if known := self._known.pop(main_row, None):
+            self._rows -= known.rows
+            self.log.note(known.place)
 
 
 class RemoteBackend(Backend):
@@ -52,6 +202,8 @@ class RemoteBackend(Backend):
     def __init__(self, connection: Connection, dimension: int, settle: Callable[[], None]) -> None:
         super().__init__(connection, dimension)
         self._settle = settle
+        self._followers: OrderedDict[Namespace, Follower] = OrderedDict()
+        """Followers by their prefix, the one used last at the end."""
 
     def table(self, labels: Namespace) -> Table:
         """Return the collection of `labels`, as `Backend.table` does."""
@@ -112,9 +264,76 @@ class RemoteBackend(Backend):
         """Return None: each read is a request."""
         return None
 
+    def changes_at_once(self, prefix: Namespace, seen: Seen | None) -> StoreDelta | None:
+        """Return None: each read is a request."""
+        return None
+
+    def changes(self, prefix: Namespace, seen: Seen | None) -> Iterator[StoreDelta | None]:
+        """Yield the changes below `prefix` at the end, as `Backend.changes` does."""
+        try:
+            yield from self._changes(prefix, seen)
+        except GoneError:
+            self.drop_caches()
+            self._settle()
+            yield from self._changes(prefix, seen)
+
+    def _changes(self, prefix: Namespace, seen: Seen | None) -> Iterator[StoreDelta | None]:
+        fetched: dict[Place, StoredRecord] = {}
+        followers: dict[Namespace, Follower] = {}
+        for labels in self.labels(prefix):
+            if table := self._existing(labels):
+                below = prefix if len(prefix) > 2 else labels
+                followers[labels] = yield from self._caught_up(table, below, fetched)
+        known, delta = self._points(seen), None
+        while delta is None:
+            parts: dict[Namespace, Delta] = {}
+            for labels, follower in followers.items():
+                parts[labels] = yield from self._delta(follower, (known or {}).get(labels), fetched)
+            delta = self._store_delta(parts, known)
+            known = None
+        yield delta
+
+    def _caught_up(
+        self, table: Table, prefix: Namespace, fetched: dict[Place, StoredRecord]
+    ) -> Generator[None, None, Follower]:
+        """Return the follower of a prefix after it has caught up. The records that it read are added to `fetched`."""
+        follower = self._followers.get(prefix)
+        if follower is None:
+            first = Follower(table, prefix_filter(prefix))
+            for records in first.read_all():
+                fetched |= {record.place: record for record in records}
+                yield
+            # Another read of the prefix may have been quicker.
+            follower = self._followers.setdefault(prefix, first)
+        for records in follower.catch_up():
+            fetched |= {record.place: record for record in records}
+            yield
+        self._followers[prefix] = follower
+        self._followers.move_to_end(prefix)
+        while len(self._followers) > 1 and sum(map(len, self._followers.values())) > MOST_FOLLOWED:
+            self._followers.popitem(last=False)
+        return follower
+
+    def _delta(
+        self, follower: Follower, point: LogPoint | None, fetched: dict[Place, StoredRecord]
+    ) -> Generator[None, None, Delta]:
+        """Return the changes of a collection. Records that are not in `fetched` are read, and added to it."""
+        end = follower.log.point
+        there, gone, whole = follower.changed(point)
+        # Another read took up these, or a later version of them.
+        rest = [place for place in there if place not in fetched or not follower.is_latest(fetched[place])]
+        for records in follower.read([main_row_id(*place) for place in rest]):
+            fetched |= {record.place: record for record in records}
+            yield
+        # A record that changed meanwhile is left to the next read.
+        latest = [one for place in there if (one := fetched.get(place)) and follower.is_latest(one)]
+        expired = [] if whole else [one.place for one in latest if one.expired]
+        return Delta([one for one in latest if not one.expired], [*gone, *expired], whole, end)
+
     def drop_caches(self) -> None:
-        """Drop the known collections. Records are not cached."""
+        """Drop the known collections and their followers. Records are not cached."""
         self._collections.clear()
+        self._followers.clear()
 
     def record(self, namespace: Namespace, key: str) -> StoredRecord | None:
         """Return a record. None if missing."""

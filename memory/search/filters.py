@@ -9,6 +9,8 @@ from langgraph.store.base import ListNamespacesOp, MatchCondition
 from memory.search.messages import shown
 
 Namespace = tuple[str, ...]
+Place = tuple[Namespace, str]
+"""Namespace and key of a record."""
 
 
 MOST_NESTED = 100

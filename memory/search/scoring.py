@@ -11,6 +11,16 @@ SCORE_MARGIN = 1e-5
 _CHUNK = 4096
 
 
+def products(vectors: Vector, query: Vector) -> Vector:
+    """Return the inner product of each of `vectors`, (n, d), with `query`, (d,), as float32.
+
+    `vectors @ query` would use several threads, which wait for a core: 11 ms for 10,000 rows while another process
+    computes, against 0.4 ms.
+    """
+    found: Vector = np.vecdot(vectors, query)
+    return found
+
+
 def exact_scores(vectors: Vector, query: Vector) -> list[float]:
     """Return the cosine similarity of each of `vectors`, (n, d), to `query`, (d,), all of length 1 or 0.
 

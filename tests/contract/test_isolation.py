@@ -12,7 +12,7 @@ from langgraph.store.base import BaseStore, InvalidNamespaceError
 from graph import episode
 from graph.conformance.isolation import faults_of_isolation
 from graph.recommend import graph as recommend
-from graph.variants import VARIANTS
+from graph.variants import DEFAULT_VARIANT, VARIANTS
 from memory.recall import RecallScope, recall_experiences, recall_lessons, recall_values, remember
 from memory.records import Experience, Lesson, Value, escape, record
 from memory.store import ChromaStore
@@ -45,14 +45,14 @@ async def fill(store: BaseStore, users: list[str]) -> None:
         await remember(store, "w", [record(one, 0) for one in (experience, lesson, value)])
 
 
-PERSON = ["planner", "actor", "person", "critic", "reflector", "finish"]
+PERSON = ["planner", "outlook", "actor", "person", "critic", "reflector", "finish"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("node", PERSON)
 @pytest.mark.usefixtures("home")
 async def test_a_person_who_edits_their_visit_reaches_nothing_of_another(node: str) -> None:
-    assert await faults_of_isolation(recommend.builder, VARIANTS["billp"].nodes, node) == []
+    assert await faults_of_isolation(recommend.builder, VARIANTS[DEFAULT_VARIANT].nodes, node) == []
 
 
 @pytest.mark.usefixtures("home")

@@ -97,7 +97,7 @@ def test_what_a_strangers_function_raises_is_told_without_its_words(monkeypatch:
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("name", ["gpt", "anthropic:claude", "rules:x", "openai", "openai:"])
+@pytest.mark.parametrize("name", ["gpt", "nobody:claude", "rules:x", "openai", "openai:"])
 def test_a_model_that_nobody_provides_is_said_to_be_none(name: str) -> None:
     with pytest.raises(BadInputError, match="there is no model") as caught:
         chat_model(name, 0.5)

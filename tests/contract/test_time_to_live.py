@@ -248,7 +248,7 @@ def test_records_without_a_time_to_live_have_no_field_for_it(tmp_path: Path) -> 
         store.put(("a", "b"), "was mortal", {})
         store.put(("a", "b"), "mortal", {}, ttl=10)
         rows = store.backend.table(("a", "b")).get(include=["metadatas"])["metadatas"] or []
-        assert sorted((len(row), "expires_at" in row) for row in rows) == [(8, False), (8, False), (10, True)]
+        assert sorted((len(row), "expires_at" in row) for row in rows) == [(9, False), (9, False), (11, True)]
 
 
 def test_a_new_record_under_the_name_of_an_expired_one_leaves_nothing_of_it(tmp_path: Path, clock: Clock) -> None:

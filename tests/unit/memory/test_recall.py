@@ -12,8 +12,6 @@ from langgraph.store.memory import InMemoryStore
 
 from memory.recall import (
     RecallScope,
-    Supported,
-    merged,
     recall,
     recall_experiences,
     recall_lessons,
@@ -192,13 +190,6 @@ def test_any_user_id_makes_a_namespace() -> None:
     assert len({escape(user_id) for user_id in ("", "%00", ".", "%2E", "%")}) == 5
 
 
-def test_what_several_visits_say_is_merged_and_the_most_supported_comes_first() -> None:
-    said = [("mix", "1", 2), ("keep apart", "2", 4), ("keep apart", "3", 7), ("keep apart", "3", 7), ("short", "4", 9)]
-    lessons = [lesson(text, visit, length=length).value for text, visit, length in said]
-    found = merged(one for one in lessons if isinstance(one, Lesson))
-    assert found == [Supported("keep apart", 2, 6.0), Supported("short", 1, 9.0), Supported("mix", 1, 2.0)]
-
-
 async def test_similar_records_of_all_shared_spaces_fill_what_own_ones_leave(store: BaseStore) -> None:
     await remember(store, "w", [experience("1", "farm", "mine", "me"), experience("2", "space war", "third", "you")])
     await remember(store, "a", [experience("3", "space space", "first", "you")])
@@ -238,7 +229,6 @@ async def test_four_visits_are_worth_as_much_as_four_hundredths_of_similarity(
 async def test_equal_lessons_come_by_their_text(store: BaseStore) -> None:
     await remember(store, "w", [lesson("b", "1"), lesson("a", "2"), lesson("c", "3")])
     assert [one.record.text for one in await recall_lessons(store, ME, "space", 3)] == ["a", "b", "c"]
-    assert [one.text for one in merged([lesson(text, text).value for text in "bac"])] == ["a", "b", "c"]  # type: ignore[misc]
 
 
 async def test_others_are_not_searched_if_own_records_are_enough() -> None:
