@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from nodes.context import Context, completed
 from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
+from nodes.llm.recording import Question, visit_name
 from nodes.llm.rules import Rules, RulesModel
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
@@ -23,17 +24,18 @@ ModelKey = tuple[str, float]
 
 async def role_model(context: Context, role: str) -> BaseChatModel:
     """Return the chat model of `role`: the role's own model if the context names one, else the common model."""
-    own = getattr(context, f"{role}_temperature", None)
-    key: ModelKey = (
-        getattr(context, f"{role}_model", "") or context.model,
-        context.temperature if own is None else own,
-    )
+    key = _model_key(context, role)
     loop = asyncio.get_running_loop()
     made = _by_loop.get(loop, {}).get(key)
     if made is not None:
         return made
     # Build the model in a thread: reading certificates would block the event loop.
     return await asyncio.to_thread(_made_for, loop, key)
+
+
+def _model_key(context: Context, role: str) -> ModelKey:
+    own = getattr(context, f"{role}_temperature", None)
+    return getattr(context, f"{role}_model", "") or context.model, context.temperature if own is None else own
 
 
 # Models by event loop: a model holds connections, and a connection works only in the loop that opened it.
@@ -62,6 +64,22 @@ ContextT = TypeVar("ContextT", bound=Context)
 def settings(runtime: Runtime[ContextT]) -> ContextT:
     """Return the settings of the run: its context, that of our own in another graph's context, or the defaults."""
     return cast(ContextT, completed(Context, runtime.context))
+
+
+def _messages(role: str, context: Context, facts: Callable[[], Facts], rounds_listed: int | None) -> list[BaseMessage]:
+    """Return the prompt of a role with its facts.
+
+    Raises:
+        BadInputError: The facts are no dict, or no JSON.
+    """
+    given = facts()
+    if not isinstance(given, dict):
+        raise BadInputError(f"the facts of the role {role!r} are {type(given).__name__}: return a dict")
+    prompt = getattr(context, f"{role}_prompt")
+    try:
+        return build_messages(prompt, {"role": role, **given}, context.prompt_tokens, rounds_listed)
+    except TypeError as error:
+        raise BadInputError(f"the facts of the role {role!r} are not JSON: return JSON only ({error})") from error
 
 
 async def ask_role(
@@ -99,18 +117,13 @@ async def ask_role(
     model = await role_model(context, role)
     if rules is not None and isinstance(model, RulesModel):
         model = RulesModel(rules=rules)
-    prompt = getattr(context, f"{role}_prompt")
-
-    def built() -> list[BaseMessage]:
-        given = facts()
-        if not isinstance(given, dict):
-            raise BadInputError(f"the facts of the role {role!r} are {type(given).__name__}: return a dict")
-        try:
-            return build_messages(prompt, {"role": role, **given}, context.prompt_tokens, rounds_listed)
-        except TypeError as error:
-            raise BadInputError(f"the facts of the role {role!r} are not JSON: return JSON only ({error})") from error
-
-    messages = await asyncio.to_thread(built)
+    messages = await asyncio.to_thread(_messages, role, context, facts, rounds_listed)
+    number = len(state.steps) - looks_back
+    question = None
+    # The model `rules` needs no record, because it answers alike each time.
+    if not isinstance(model, RulesModel):
+        name, temperature = _model_key(context, role)
+        question = Question(visit=visit_name(), role=role, round=number, model=name, temperature=temperature)
     reply = await ask(
         model,
         messages,
@@ -119,12 +132,13 @@ async def ask_role(
         fallback=fallback,
         main_field=next(iter(schema.model_fields)),
         retried=state.usage.retries,
+        question=question,
     )
     exchange = Exchange(
         prompt="\n\n".join(message.text for message in messages),
         reply=reply.raw,
         outcome=reply.outcome,
         fault=reply.fault,
-        round=len(state.steps) - looks_back,
+        round=number,
     )
     return reply.value, {"exchange": state.exchange | {role: exchange}, "usage": state.usage + reply.usage}

@@ -1,16 +1,18 @@
 """Settings of a run, as LangGraph Studio shows them and an assistant of a deployment stores them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from nodes.llm.prompts import default_prompt
+from nodes.llm.text.model_names import MODEL_NAME, unknown_model
 from nodes.state import first_fault
 from sim.errors import BadInputError
+from sim.near_names import unknown_name
 
-# A setting names a model, never an address: addresses and keys come only from the environment of the process.
-MODEL_NAME = r"^[a-z][a-z0-9_]{0,63}(:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})?$"
 ROLE_MODEL_NAME = f"^$|{MODEL_NAME}"
 # Attribute or key of another program's context that holds the settings of the visits.
 OWN_KEY = "billp"
@@ -52,7 +54,7 @@ def temperature_field(role: str, description: str | None = None) -> Any:
 class Context(BaseModel):
     """Settings of a visit. The user is part of the input, because a resume without context gets the defaults here."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     model: str = Field("rules", pattern=MODEL_NAME, examples=["rules", "openai:gpt-4o-mini"])
     """Model of all roles: `rules` (no LLM, deterministic), `openai:NAME` on the configured endpoint, or a model of an
@@ -98,14 +100,14 @@ class Context(BaseModel):
     """Prompt of an LLM as the user; the facts follow it."""
     prompt_tokens: int = Field(1500, ge=300, le=100_000)
     """Target size of a prompt in tokens: the oldest rounds are summed up by category until the prompt fits. The default
-    prompts take some 450 to 1,100. The other facts are bounded but not cut to fit, so a long prompt text or many
+    prompts take some 500 to 1,200. The other facts are bounded but not cut to fit, so a long prompt text or many
     candidates can still exceed the target."""
 
     lessons_k: int = Field(2, ge=0, le=20)
     """Number of lessons recalled for a visit (K in the paper)."""
-    experiences_k: int = Field(4, ge=0, le=50)
+    experiences_k: int = Field(3, ge=0, le=50)
     """Number of experiences recalled for a round."""
-    values_k: int = Field(4, ge=0, le=50)
+    values_k: int = Field(3, ge=0, le=50)
     """Number of values recalled for a round."""
     actor_lessons: bool = False
     """Whether the Actor gets the lessons too. The Planner always gets them and puts them into the plan."""
@@ -120,14 +122,20 @@ class Context(BaseModel):
     hints: int = Field(0, ge=0, le=20)
     """Number of random categories that the Actor is told to try in each round."""
     outlook: bool = True
-    """Whether `billp_outlook` uses its outlook; no other variant has one."""
+    """Whether the outlook is used. The default agent (`billp_outlook`) has one; `billp` and its variants have none."""
     leave_risk: Literal["fitted", "prior"] = "fitted"
-    """`fitted` learns the leave risk of the outlook from experiences; `prior` keeps it at its prior, to measure what is
-    learned."""
+    """`fitted` learns the leave risk of the outlook from experiences; `prior` keeps it at its prior, and tells the
+    roles nothing of other visits' rounds, to measure what is learned."""
+    pairs: bool = True
+    """Whether candidates and their risk use what is known of pairs of items that users have taken one after the
+    other."""
+    evidence: bool = True
+    """Whether the roles are told how often users left by distance, over all rounds that the visit may recall."""
     explore: float = Field(0.3, ge=0, le=1)
     """Share of a study's training visits in which the outlook shows the Actor random items."""
     grounding: Literal["fresh", "nearest"] = "fresh"
-    """`fresh` never maps a reply to an item that this visit already had; `nearest` may, as the original did."""
+    """`fresh` never maps a reply to an item that this visit already had; `nearest` may, as the original did. Neither
+    maps it to an item of the user's history, unless the world allows known items."""
 
     critic_titles_only: bool = False
     """Whether the Critic gets titles only, without rewards and distances, as in the original."""
@@ -154,6 +162,16 @@ class Context(BaseModel):
     space: str = Field("", pattern=r"^[a-z0-9_-]*$", max_length=64)
     """Name of the memory space; empty for the world's name."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _say_which_model_was_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a name that is no model's in plain words; the pattern alone would answer with itself."""
+        name = info.field_name or ""
+        pattern = MODEL_NAME if name == "model" else ROLE_MODEL_NAME if name.endswith("_model") else ""
+        if pattern and isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise PydanticCustomError("model_name", "{words}", {"words": unknown_model(value)})
+        return value
+
     @property
     def models(self) -> set[str]:
         """The names of the models of all roles.
@@ -174,6 +192,17 @@ class Context(BaseModel):
 ContextT = TypeVar("ContextT", bound=Context)
 
 
+def check_names(names: Iterable[Any], schema: type[BaseModel], where: str, what: str) -> None:
+    """Check that a schema has all names.
+
+    Raises:
+        BadInputError: A name is unknown; the message names the nearest known one.
+    """
+    for name in names:
+        if name not in schema.model_fields:
+            raise BadInputError(f"{where}: {unknown_name(name, schema.model_fields, what)}")
+
+
 def completed(schema: type[ContextT], given: object) -> ContextT:
     """Return the settings of a run as `schema`, with the defaults of `schema` for every unset field.
 
@@ -184,7 +213,7 @@ def completed(schema: type[ContextT], given: object) -> ContextT:
             in it counts, because another program's `model` is none of ours.
 
     Raises:
-        BadInputError: The mapping holds an invalid setting.
+        BadInputError: The mapping holds an unknown or an invalid setting.
 
     Examples:
         >>> completed(Context, {"model": "theirs", "billp": {"lessons_k": 5}}).lessons_k
@@ -198,8 +227,11 @@ def completed(schema: type[ContextT], given: object) -> ContextT:
     if isinstance(own, schema):
         return own
     if isinstance(own, Context):
-        own = own.model_dump(exclude_unset=True)
+        # Another variant's settings have names that this one does not know.
+        own = {name: value for name, value in own.model_dump(exclude_unset=True).items() if name in schema.model_fields}
+    own = dict(own) if isinstance(own, Mapping) else {}
+    check_names(own, schema, f"{OWN_KEY} in the context", "setting")
     try:
-        return schema.model_validate(dict(own) if isinstance(own, Mapping) else {})
+        return schema.model_validate(own)
     except ValidationError as error:
         raise BadInputError(f"{OWN_KEY} in the context: {first_fault(error)}: correct the setting") from error

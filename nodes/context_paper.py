@@ -25,6 +25,8 @@ class PaperContext(Context):
     actor_lessons: bool = paper_default("actor_lessons", True)
     choices: Literal["shortlist", "free"] = paper_default("choices", "free")
     hints: int = paper_default("hints", 2)
+    pairs: bool = paper_default("pairs", False)
+    evidence: bool = paper_default("evidence", False)
     outlook: bool = paper_default("outlook", False)
     grounding: Literal["fresh", "nearest"] = paper_default("grounding", "nearest")
     critic_titles_only: bool = paper_default("critic_titles_only", True)

@@ -1,5 +1,6 @@
 """Critic: estimates the value of the state, and so gives the last recommendation its credit."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from langgraph.runtime import Runtime
@@ -10,12 +11,23 @@ from nodes.ask import ask_role, settings
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
 from nodes.llm.prompting import Facts
-from nodes.prompt_facts import history_facts, item_facts, round_facts
-from nodes.state import Step, VisitState
+from nodes.prompt_facts import (
+    RECENT_TITLES,
+    evidence_facts,
+    history_facts,
+    item_facts,
+    round_facts,
+    value_facts,
+)
+from nodes.state import Profile, Step, VisitState
 from nodes.user_view import Visitor, visitor
-from nodes.visit_memory import VisitMemory, visit_memory, writes_memory
+from nodes.visit_memory import VisitMemory, visit_evidence, visit_memory, writes_memory
+from sim.catalogue import Item
 from sim.errors import BadInputError
 from sim.leave import WINDOW
+
+# Titles of the history for a Critic that sees titles alone.
+TITLES_ALONE = 5
 
 
 class Judgement(BaseModel):
@@ -41,12 +53,14 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     last = state.steps[-1]
     memory = visit_memory(state, runtime)
     values = await memory.values(who.situation(state.steps), context.values_k)
+    evidence = await visit_evidence(state, runtime, who)
 
     def facts() -> Facts:
         shown = {
-            "history": history_facts(who),
+            **(evidence_facts(evidence.bands) if not context.critic_titles_only else {}),
+            "history": history_facts(who, TITLES_ALONE if context.critic_titles_only else RECENT_TITLES),
             "rounds": round_facts(state.steps[:-1]),
-            "values": [{"distance": one.record.distance, "target": round(one.record.target, 2)} for one in values],
+            "values": value_facts([one.record for one in values]),
             "now": item_facts(last),
         }
         return titles_only(shown) if context.critic_titles_only else shown
@@ -56,8 +70,13 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     )
     step = credit(last, answer.value, context)
     step.outcomes = step.outcomes | {"critic": said["exchange"]["critic"].outcome}
-    step.usage = said["usage"] - sum((one.usage for one in state.steps[:-1]), Usage())
-    learnt = await memory.save(memories(memory, state, who, step, context))
+    step.usage = said["usage"] - Usage.total([one.usage for one in state.steps[:-1]])
+    if state.profile is None:
+        learnt = await memory.save(memories(memory, state, who, step, context))
+    else:
+        if step.left:
+            step.advantage = None
+        learnt = await memory.save(await memories_of_person(memory, state, state.profile, step, context))
     return {"steps": [step], "value": answer.value, **said, **learnt}
 
 
@@ -125,10 +144,13 @@ def advantage(
 
 
 def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, context: Context) -> list[Record]:
-    """Return the experience and the value of a round; both describe the situation before the round.
+    """Return the experience and the value of a round, and the value of the end if the user left.
 
-    The experience is (s_t, z_t, a_t, A_t). The value is s_t with the target of V, clipped to [-5, 5]. Title,
-    categories and predictions come from the world, because the state may have been edited.
+    Experience and value describe the situation before the round. The experience is (s_t, z_t, a_t, A_t). The value is
+    s_t with the target of V, clipped to [-5, 5]. V is asked for the situation after an item, so the situation after the
+    last one has a value too: the loss of the leaving. That before it has the loss as one round ahead, because its own
+    item did no harm. The original stored the whole loss there and nothing after it. Title, categories and predictions
+    come from the world, because the state may have been edited.
     """
     before = state.steps[:-1]
     target = advantage(
@@ -143,27 +165,68 @@ def memories(memory: VisitMemory, state: VisitState, who: Visitor, step: Step, c
     )
     catalogue = who.open_world.world.catalogue
     item = catalogue.item(step.item_id)
-    situation = who.situation(before)
     experience = memory.record(
         Experience,
         step.index,
-        situation=situation,
+        situation=who.situation(before),
         plan=step.plan,
         item_id=item.id,
         title=item.title[:MAX_TITLE],
-        genres=[genre[:MAX_TITLE] for genre in item.genres[:MAX_CATEGORIES]],
+        genres=saved_genres(item),
         recent=[one.item_id for one in before[-WINDOW:]],
         predicted=who.predicted_rating(item),
         distance=who.distance(before, item),
-        reward=step.reward,
+        reward=None if step.skipped else step.reward,
         advantage=step.advantage or 0.0,
         left=step.left,
     )
-    value = memory.record(
+    if not step.left or context.critic_titles_only:
+        return [experience, value_record(memory, who, before, target)]
+    return [
+        experience,
+        value_record(memory, who, before, context.gamma * target),
+        value_record(memory, who, [*before, step], target),
+    ]
+
+
+async def memories_of_person(
+    memory: VisitMemory, state: VisitState, profile: Profile, step: Step, context: Context
+) -> list[Record]:
+    """Return the records of a person's round, as `memories` does for a simulated user.
+
+    A person leaves when they like to: the item on the screen, which they did not try, gets no record, and no value has
+    the loss. That they left is noted with the item before it, the last one that they answered; its advantage is that of
+    the answer.
+    """
+    steps = state.steps[:-1] if step.left else state.steps
+    if not steps:
+        return []
+    answered = steps[-1] if step.left else step
+    # Without the rating itself, which the profile has already, the prediction is one.
+    ratings = {one: rating for one, rating in profile.ratings.items() if one != answered.item_id}
+    earlier = {"steps": steps, "profile": profile.model_copy(update={"ratings": ratings})}
+    before = state.model_copy(update=earlier)
+    written = memories(memory, before, await visitor(before), answered, context)
+    if not step.left:
+        return written
+    experience = written[0]
+    return [experience.model_copy(update={"value": experience.value.model_copy(update={"left": True})})]
+
+
+def value_record(memory: VisitMemory, who: Visitor, steps: Sequence[Step], target: float) -> Record:
+    """Return the value of the situation after some rounds, with the last item as the Critic saw it."""
+    item = who.open_world.world.catalogue.item(steps[-1].item_id) if steps else None
+    return memory.record(
         Value,
-        step.index,
-        situation=situation,
-        distance=who.distance(before[:-1], catalogue.item(before[-1].item_id)) if before else None,
+        len(steps),
+        situation=who.situation(steps),
+        distance=who.distance(steps[:-1], item) if item else None,
+        genres=saved_genres(item) if item else [],
+        risk=steps[-1].risk if steps else None,
         target=round(max(-V_MAX, min(V_MAX, target)), 4),
     )
-    return [experience, value]
+
+
+def saved_genres(item: Item) -> list[str]:
+    """Return the categories of an item within the bounds of a record."""
+    return [genre[:MAX_TITLE] for genre in item.genres[:MAX_CATEGORIES]]

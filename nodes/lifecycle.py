@@ -4,10 +4,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from langgraph.runtime import Runtime
-from langgraph.types import Overwrite
 
 from nodes.context import Context
-from nodes.llm.endpoint.usage import Usage
 from nodes.state import MAX_STEPS, Identity, Profile, VisitInput, VisitStart, VisitState
 from nodes.tools.open_world import default_world
 from nodes.user_view import visitor
@@ -33,7 +31,7 @@ async def simulated_name(visit: VisitState, identity: str) -> str:
 
 
 async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Check the input, and clear the state of a former visit on the same thread.
+    """Check the input, and start a visit.
 
     Raises:
         BadInputError: The input cannot be used; the message says why.
@@ -43,31 +41,16 @@ async def begin(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 def fresh_visit(state: VisitStart, user_id: str, profile: Profile | None, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Return the state of a new visit."""
+    """Return the first state of a visit; the graph resets the other fields before."""
     world = state.world or default_world()
     identity = Identity(world=world, user_id=user_id, history=state.history, seed=state.seed, max_steps=state.max_steps)
     numbered = VisitState(identity=identity, profile=profile, visit=state.visit + 1, place=state.place)
     return {
         "identity": identity,
         "profile": profile,
-        "said": [],
         "visit": numbered.visit,
         "place": numbered.place,
         "visit_id": visit_id(numbered, runtime),
-        "edited": False,
-        "plan": "",
-        "lessons": [],
-        "experiences": [],
-        "shortlist": [],
-        "foreseen": [],
-        "proposal": None,
-        "value": 0.0,
-        "exchange": {},
-        "usage": Usage(),
-        "steps": Overwrite([]),
-        "records": Overwrite([]),
-        "left": False,
-        "leave_reason": None,
     }
 
 

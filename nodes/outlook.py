@@ -6,57 +6,63 @@ from typing import Any
 
 import numpy as np
 from langgraph.runtime import Runtime
-from numpy.typing import NDArray
 
 from nodes.ask import settings
 from nodes.context import Context
-from nodes.shortlist import shortlist
-from nodes.state import VisitState
-from nodes.tools.leave_risk_from_memory import leave_risk_at_prior, leave_risk_from_memory
-from nodes.user_view import visitor
-from nodes.visit_memory import visit_memory
+from nodes.prompt_facts import rounds_to_come
+from nodes.shortlist import Outlook, random_shortlist, shortlist
+from nodes.state import Candidate, VisitState
+from nodes.tools.evidence import prior_model
+from nodes.user_view import drawn_for, visitor
+from nodes.visit_memory import visit_evidence
 from sim.leave import WINDOW
-from sim.policies.leave_risk import LeaveRiskModel, expected_return
+from sim.policies.leave_risk import expected_return
 
 
 async def outlook(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Shortlist the items with the highest (1 - risk)(predicted rating + value of the rounds ahead).
+    """Shortlist the items with the highest (1 - risk)(predicted rating + value of the rounds to come).
 
-    The risk that the user leaves is learned from all experiences that the visit may recall, unless the setting
-    `leave_risk` keeps it at its prior. A share of a study's training visits gets random items instead, because an item
-    that is never tried teaches nothing.
+    The risk that the user leaves is learned from all experiences that the visit may recall. If it has told these visits
+    no better than their leave rate does, the Actor makes its own shortlist. A share of a study's training visits gets
+    random items, because an item that is never tried teaches nothing.
     """
+    return {"foreseen": await foreseen_items(state, runtime), "foreseen_plan": state.plan}
+
+
+async def foreseen_items(state: VisitState, runtime: Runtime[Context]) -> list[Candidate]:
+    """Return the candidates of the round by plan and risk; none if the Actor makes its own shortlist."""
     context = settings(runtime)
     # With `choices=free` the Actor gets no candidates.
-    if runtime.store is None or not context.outlook or context.choices == "free":
-        return {"foreseen": []}
+    if not context.outlook or context.choices == "free":
+        return []
     who = await visitor(state)
-    n_items = len(who.predicted)
-    model: LeaveRiskModel | None
-    if context.leave_risk == "prior":
-        model = await asyncio.to_thread(leave_risk_at_prior, who.open_world)
-    else:
-        model = await leave_risk_from_memory(
-            runtime.store, visit_memory(state, runtime).scope, who.open_world, begins=not state.steps
-        )
-    risks: NDArray[np.float64] | None = None
-    if model is not None:
-        recent = who.open_world.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:])
-        risks = model.risks([int(position) for position in recent], who.predicted)
-    if explores(state, context, nothing_known=model is None):
-        scores = np.random.default_rng([state.seed, len(state.steps)]).random(n_items)
-    elif risks is not None:
-        scores = expected_return(risks, who.predicted, ahead=state.max_steps)
-    else:
-        return {"foreseen": []}
-    wishes = state.profile.text if state.profile else ""
-    found = await shortlist(
-        who, state.steps, state.plan, context.shortlist_size, wishes=wishes, scores=scores, risks=risks
+    evidence = await visit_evidence(state, runtime, who)
+    model = evidence.model
+    if model is None:
+        # The prior believes what is known of simulated users.
+        if state.profile is not None:
+            return []
+        model = await asyncio.to_thread(prior_model, who.open_world)
+    recent = who.open_world.world.catalogue.positions(step.item_id for step in state.steps[-WINDOW:]).tolist()
+    risks, prior_risks = model.risks_and_prior(recent, who.predicted)
+    scores = expected_return(risks, who.predicted, ahead=rounds_to_come(state))
+    foreseen = Outlook(risks, prior_risks, scores)
+    if explores(state, context):
+        rng = np.random.default_rng([state.seed, len(state.steps)])
+        return random_shortlist(who, state.steps, context.shortlist_size, rng, model.evidence, foreseen)
+    if not model.tells:
+        return []
+    return await shortlist(
+        who,
+        state.steps,
+        state.plan,
+        context.shortlist_size,
+        drawn=await drawn_for(state, who),
+        evidence=model.evidence,
+        outlook=foreseen,
     )
-    return {"foreseen": found}
 
 
-def explores(state: VisitState, context: Context, *, nothing_known: bool) -> bool:
-    """Return whether this training visit tries random items: a share does, and all do while nothing is known."""
-    drawn = nothing_known or random.Random(f"explore {state.seed}").random() < context.explore
-    return context.learn == "cohort" and context.explore > 0 and drawn
+def explores(state: VisitState, context: Context) -> bool:
+    """Return whether this training visit tries random items."""
+    return context.learn == "cohort" and random.Random(f"explore {state.seed}").random() < context.explore

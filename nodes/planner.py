@@ -1,25 +1,36 @@
 """Planner: writes a plan for the next round, guided by lessons."""
 
+import asyncio
+from itertools import islice
 from typing import Any
 
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
+from memory.recall import LESSON_POOL, Recalled
+from memory.records import MAX_REPLACED, Lesson
 from nodes.ask import SHORTEST_TEXT, ask_role, settings
 from nodes.context import Context
 from nodes.llm.prompting import Facts
+from nodes.llm.text.lesson_taste import about_taste
+from nodes.llm.text.understood import Understood
+from nodes.llm.text.wish_grammar import read_wishes
 from nodes.prompt_facts import (
-    catalogue_facts,
+    category_choice,
+    evidence_facts,
+    genre_facts,
     history_facts_with_genres,
     lesson_facts,
-    recent_facts,
     round_facts_with_genres,
+    safe_distance_facts,
+    understood_facts,
     wish_facts,
 )
 from nodes.state import LessonView, VisitState
 from nodes.tools.categories import count_categories
-from nodes.user_view import Visitor, visitor
-from nodes.visit_memory import visit_memory
+from nodes.tools.evidence import Evidence
+from nodes.user_view import Visitor, understood_wishes, visitor
+from nodes.visit_memory import visit_evidence, visit_memory
 from sim.leave import WINDOW
 
 
@@ -34,15 +45,20 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
     context = settings(runtime)
     who = await visitor(state)
     lessons = await known_lessons(state, runtime, who)
+    if state.order:
+        # A person's plan stands, and no model is asked for another.
+        return {"lessons": lessons}
+    evidence = await visit_evidence(state, runtime, who)
+    understood = await understood_wishes(state, who)
     answer, said = await ask_role(
         "planner",
         state,
         context,
-        lambda: planning_facts(state, context, who, lessons),
+        lambda: planning_facts(state, context, who, lessons, evidence, understood),
         Plan,
         fallback=lambda: Plan(plan=plain_plan(state, who)),
     )
-    return {"plan": answer.plan, "lessons": lessons, **said}
+    return {"plan": answer.plan, "own_plan": answer.plan, "ordered": False, "lessons": lessons, **said}
 
 
 async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visitor) -> list[LessonView]:
@@ -50,20 +66,55 @@ async def known_lessons(state: VisitState, runtime: Runtime[Context], who: Visit
     if state.steps or runtime.store is None:
         # Recall once a visit: with the same lessons, consecutive prompts share a long prefix.
         return state.lessons
-    found = await visit_memory(state, runtime).lessons(who.situation([]), settings(runtime).lessons_k)
-    return [LessonView(text=one.record.text, support=one.support, length=round(one.length, 1)) for one in found]
+    memory, situation, k = visit_memory(state, runtime), who.situation([]), settings(runtime).lessons_k
+    if state.profile is None:
+        return [_view(one, one.record.text) for one in await memory.lessons(situation, k)]
+    # Simulated users leave by a rule that says nothing of people. What they taught of taste may help.
+    taught = await memory.lessons(situation, LESSON_POOL if k else 0)
+    genres = who.open_world.world.catalogue.genres
+    texts = ((one, one.record.text if one.own else about_taste(one.record.text, genres)) for one in taught)
+    # In a thread: there may be many lessons to read.
+    return await asyncio.to_thread(lambda: list(islice((_view(one, text) for one, text in texts if text), k)))
 
 
-def planning_facts(state: VisitState, context: Context, who: Visitor, lessons: list[LessonView]) -> Facts:
+def _view(one: Recalled[Lesson], text: str) -> LessonView:
+    return LessonView(text=text, support=one.support, length=round(one.length, 1), keys=list(one.keys[:MAX_REPLACED]))
+
+
+def planning_facts(
+    state: VisitState,
+    context: Context,
+    who: Visitor,
+    lessons: list[LessonView],
+    evidence: Evidence,
+    understood: Understood | None,
+) -> Facts:
     """Return the facts for a plan; facts that change least come first."""
     return {
-        **catalogue_facts(who, context),
         "history": history_facts_with_genres(who),
         "lessons": lesson_facts(lessons),
+        **evidence_facts(evidence.bands),
         "rounds": round_facts_with_genres(state.steps),
-        **recent_facts(who, state.steps, context),
+        **safe_distance_facts(evidence),
+        **({"choice": category_choice(who, state.steps, evidence)} if context.category_tool else {}),
+        **unmet_facts(state, who),
         **wish_facts(state.profile),
+        **understood_facts(understood, who),
     }
+
+
+def unmet_facts(state: VisitState, who: Visitor) -> Facts:
+    """Return what the last plan asked for and its item did not bring; empty if the plan was met."""
+    if not state.steps:
+        return {}
+    last = state.steps[-1]
+    asked = read_wishes(last.plan, who.open_world.world.catalogue.genres)
+    unmet: Facts = {}
+    if asked.want and not {*asked.want}.intersection(last.genres):
+        unmet["categories"] = genre_facts(asked.want)
+    if last.distance is not None and asked.least is not None and last.distance < asked.least:
+        unmet["distance"] = asked.least
+    return {"unmet": unmet} if unmet else {}
 
 
 def plain_plan(state: VisitState, who: Visitor) -> str:

@@ -125,16 +125,7 @@ class Role(Generic[AnswerT, StateT, ContextT]):
         saves: Callable[[AnswerT, View[StateT, ContextT]], Iterable[Record]] | None = None,
         looks_back: bool = False,
     ) -> None:
-        if not ENTRY_NAME.fullmatch(name):
-            raise BadInputError(
-                f"{name[:80]!r} is not a valid name of a role: "
-                "use lower-case letters, digits and _, starting with a letter"
-            )
-        for function in filter(None, (facts, rules, apply, check, fallback, saves)):
-            if inspect.iscoroutinefunction(function):
-                raise BadInputError(f"{function.__name__} of the role {name!r} is async: write a plain function")
-        if f"{name}_prompt" in Context.model_fields:
-            raise BadInputError(f"the role {name!r} exists already: choose another name")
+        _check_role(name, filter(None, (facts, rules, apply, check, fallback, saves)))
         kinds = dict(recalls or {})
         schema, own_settings = _classes_of_view((facts, apply, *filter(None, [saves])))
         with_own = _settings_class(name, prompt, kinds, own_settings)
@@ -187,6 +178,23 @@ class Role(Generic[AnswerT, StateT, ContextT]):
                 "add it to a subclass of VisitState, and write `View[ItsState]` in the annotations"
             )
         return update
+
+
+def _check_role(name: str, functions: Iterable[Callable[..., Any]]) -> None:
+    """Check the name of a new role, and that its functions are plain ones.
+
+    Raises:
+        BadInputError: The name is invalid or taken, or a function is async.
+    """
+    if not ENTRY_NAME.fullmatch(name):
+        raise BadInputError(
+            f"{name[:80]!r} is not a valid name of a role: use lower-case letters, digits and _, starting with a letter"
+        )
+    for function in functions:
+        if inspect.iscoroutinefunction(function):
+            raise BadInputError(f"{function.__name__} of the role {name!r} is async: write a plain function")
+    if f"{name}_prompt" in Context.model_fields:
+        raise BadInputError(f"the role {name!r} exists already: choose another name")
 
 
 def saves_records(

@@ -21,8 +21,22 @@ from pydantic import (
     model_validator,
 )
 
-from memory.records import MAX_ADVANTAGE, V_MAX, Categories, Distance, Name, Rating, Record, Text
+from memory.records import (
+    MAX_ADVANTAGE,
+    MAX_KEY,
+    V_MAX,
+    Categories,
+    Distance,
+    Keys,
+    Name,
+    Predicted,
+    Rating,
+    Record,
+    Risk,
+    Text,
+)
 from nodes.llm.endpoint.usage import Count, Usage
+from nodes.llm.text.understood import Understood
 from sim.errors import BadInputError
 from sim.leave import LeaveReason
 
@@ -35,13 +49,11 @@ MAX_FULL_TITLE = 25_000
 # Most characters of a prompt or reply in a state, and most roles with an exchange in it.
 MAX_PROMPT = 2_000_000
 MAX_ROLES = 50
-MAX_KEY = 100
 # Most records of a visit; a round makes a few.
 MAX_RECORDS = 10_000
 FullTitle = Annotated[str, Field(max_length=MAX_FULL_TITLE)]
 Stance = Annotated[float, Field(ge=-V_MAX, le=V_MAX, allow_inf_nan=False)]
 """Value V of a state, as estimated by the Critic."""
-Risk = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -70,12 +82,20 @@ class Candidate(BaseModel):
     item_id: Name
     title: FullTitle
     genres: Categories = []
-    predicted: Rating
-    """Rating predicted by the logs model, 1 to 5."""
+    predicted: Predicted
+    """Rating predicted by the logs model; it may lie outside 1 to 5."""
     distance: Distance | None = None
     """Least cosine distance (0 to 2) to the last four recommended items, by the logs model; none in the first round."""
     risk: Risk | None = None
     """Risk that the user leaves after the item, learned by the outlook; none without an outlook."""
+    prior_risk: Risk | None = None
+    """The same without what is known of pairs of items, to measure what they tell; no role sees it."""
+    known: Count | None = None
+    """Number of the last four items with which users have taken the item and stayed; none without evidence."""
+    to_unknown: Distance | None = None
+    """Least distance to the others of the last four items; none without them or without evidence."""
+    ended: Count | None = None
+    """Number of visits that ended when the item met one of the last four; none without evidence."""
     before: Rating | Literal["left"] | None = None
     """Reaction of the user to the item in the same situation on a former visit: the rating, or `left`."""
 
@@ -102,8 +122,14 @@ class Profile(BaseModel):
     """Wishes and comments, one a line, latest last."""
     ratings: dict[Name, Annotated[float, Field(ge=1, le=5)]] = Field({}, max_length=100_000)
     """Ratings (1 to 5) by item id, of this visit and earlier ones."""
+    had: list[Name] = Field([], max_length=100_000)
+    """Ids of items that the person named, rated or has seen, oldest first: their history, not recommended again."""
     seen: list[Name] = Field([], max_length=100_000)
-    """Ids of items that the person knows already or never wants; they are not recommended again."""
+    """Ids of those that the person knew when they were recommended; history at once, also in the same visit."""
+    never: list[Name] = Field([], max_length=100_000)
+    """Ids of items that the person never wants; they are not recommended again."""
+    skipped: dict[Name, Annotated[int, Field(ge=1, le=MAX_STEPS)]] = Field({}, max_length=100_000)
+    """How often the person said "not now", by item id; such an item may come again, but is ranked lower."""
 
 
 class LessonView(BaseModel):
@@ -113,9 +139,11 @@ class LessonView(BaseModel):
 
     text: Text
     support: Count = 1
-    """Support: number of visits that taught this lesson."""
+    """Support: number of visits that taught this lesson, or one that it replaced."""
     length: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)
     """Mean number of rounds of those visits."""
+    keys: Keys = []
+    """Keys of the records with this text. A lesson of this visit that replaces it names them."""
 
 
 class ExperienceView(BaseModel):
@@ -149,12 +177,20 @@ class Step(BaseModel):
     item_id: Name = ""
     title: FullTitle = ""
     genres: Categories = []
-    predicted: Rating = 0.0
-    """Rating predicted by the logs model."""
+    predicted: Predicted = 0.0
+    """Rating predicted by the logs model; it may lie outside 1 to 5."""
     distance: Distance | None = None
     """Least distance to the last four recommended items, by the logs model; none in the first round."""
     risk: Risk | None = None
     """Risk that the user leaves, by the outlook; none if the outlook did not list the item."""
+    prior_risk: Risk | None = None
+    """The same without what is known of pairs of items."""
+    known: Count | None = None
+    """Number of the last four items with which users have taken the item and stayed, as on the shortlist."""
+    to_unknown: Distance | None = None
+    """Least distance to the others of the last four items, as on the shortlist."""
+    ended: Count | None = None
+    """Number of visits that ended when the item met one of the last four, as on the shortlist."""
     reward: Rating = 0.0
     """Reward r_t: the user's rating, 1 to 5."""
     value: Stance = 0.0
@@ -237,13 +273,13 @@ class _Readable(BaseModel):
     @field_validator("*", mode="wrap")
     @classmethod
     def _mark_invalid(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        entries = value if isinstance(value, list) else []
-        for one in entries:
-            if isinstance(one, InvalidValue):
-                return InvalidValue(fault=f"{one.key}: {one.fault}")
         try:
             return handler(value)
         except ValidationError as error:
+            # An entry that was marked when it was written fits no field.
+            for one in value if isinstance(value, list) else []:
+                if isinstance(one, InvalidValue):
+                    return InvalidValue(fault=f"{one.key}: {one.fault}")
             return InvalidValue(fault=first_fault(error))
 
     def check_types(self) -> None:
@@ -260,7 +296,9 @@ class _Readable(BaseModel):
 class VisitInput(_Readable):
     """Identity of a visit: world, user, history, seed and most rounds."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
     world: str = Field("", examples=["movielens", "tiny"])
     """Name of the world; empty for the default one (movielens if the extra is installed, else tiny)."""
@@ -286,11 +324,11 @@ class RecommendInput(VisitInput):
     """Wishes of the person in their own words; they go into the profile."""
 
 
-class Identity(VisitInput):
+class Identity(VisitInput, extra="ignore"):
     """Identity of the current visit."""
 
 
-class VisitStart(RecommendInput):
+class VisitStart(RecommendInput, extra="ignore"):
     """Input of the first node: the input of the visit, the number of former visits on its thread, and its place."""
 
     user_id: str = ""
@@ -298,7 +336,7 @@ class VisitStart(RecommendInput):
     place: str = ""
 
 
-class VisitState(VisitInput):
+class VisitState(VisitInput, extra="ignore"):
     """State that the nodes of a visit share.
 
     The input fields live for one step only: if a later input on the same thread leaves a field out, it gets the
@@ -327,16 +365,28 @@ class VisitState(VisitInput):
     """Profile of the person who visits; none for a simulated user."""
     said: list[Record] = Field([], max_length=10)
     """Statements of a person at the start of the visit; written to memory with their first answer."""
+    understood: Understood | None = None
+    """What was understood of the person's profile; none for a simulated user. Roles read the profile itself."""
     plan: Text = ""
-    """Plan of the Planner for this round; edit it, and the Actor follows the edit."""
+    """Plan of the Planner for this round; a plan that a person puts here is an order."""
+    own_plan: Text = ""
+    """Plan as the Planner wrote it."""
+    ordered: bool = False
+    """Whether an edit brought the plan; every edit of a plan sets it, and the Actor resets it."""
+    unmet: list[Text] = Field([], max_length=100)
+    """What a person asked for and the catalogue has no item for in this round, and why."""
     lessons: list[LessonView] = Field([], max_length=100)
     """Lessons recalled for this visit."""
     experiences: list[ExperienceView] = Field([], max_length=200)
     """Experiences recalled for this round."""
+    told: list[Name] = Field([], max_length=1_000)
+    """Names of the experiences that the last rounds told."""
     shortlist: list[Candidate] = Field([], max_length=1_000)
     """Candidates of the Actor in this round."""
     foreseen: list[Candidate] = Field([], max_length=1_000)
     """Candidates that the outlook chose for this round; if empty, the Actor makes its own shortlist."""
+    foreseen_plan: Text | None = None
+    """Plan by which the outlook chose them; if the plan has changed since, the Actor asks the outlook again."""
     proposal: Proposal | None = None
     """Item about to be recommended; edit it, and the user gets the edit."""
     value: Stance = 0.0
@@ -353,6 +403,11 @@ class VisitState(VisitInput):
     """Whether the user has left."""
     leave_reason: LeaveReason | None = None
     """Reason why the user left, from the world; no role sees it."""
+
+    @property
+    def order(self) -> str:
+        """The plan if a person wrote it and no round has followed it yet; else empty."""
+        return self.plan if self.ordered and self.plan != self.own_plan else ""
 
     @model_validator(mode="before")
     @classmethod
@@ -372,12 +427,13 @@ class VisitProgress(_Readable):
 
     user_id: str = ""
     steps: list[Step] = []
-    length: int = 0
+    # Gone as soon as the thread goes on: a further visit has no lengths and rewards before its own end.
+    length: Annotated[int, EphemeralValue(int)] = 0
     """Number of rounds without the leaving round."""
-    length_with_exit: int = 0
+    length_with_exit: Annotated[int, EphemeralValue(int)] = 0
     """Number of rounds with the leaving round."""
-    total_reward: float = 0.0
-    mean_reward: float = 0.0
+    total_reward: Annotated[float, EphemeralValue(float)] = 0.0
+    mean_reward: Annotated[float, EphemeralValue(float)] = 0.0
     left: bool = False
     leave_reason: LeaveReason | None = None
     lessons: list[LessonView] = []

@@ -6,7 +6,7 @@ never from the state, because anybody may edit the state.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from langgraph.runtime import Runtime
@@ -37,13 +37,19 @@ from memory.records import (
 from nodes.ask import settings
 from nodes.context import Context
 from nodes.state import VisitState
+from nodes.tools.evidence import NO_EVIDENCE, Evidence, evidence_from_memory
+from nodes.user_view import Visitor
 from sim.errors import BadInputError
+from sim.policies.leave_risk import PEOPLE_PRIOR, WEIGHT_PRIOR
 
 Role = TypeVar("Role", bound=Callable[..., Awaitable[dict[str, Any]]])
 M = TypeVar("M", bound=Memory)
 _writers: set[Callable[..., Any]] = set()
 _log = logging.getLogger(__name__)
 
+# Leavings of people from which on their leave risk is shown: ten for each weight that is fitted, as is usual for models
+# of rare events (Peduzzi et al., Journal of Clinical Epidemiology 1996).
+ENOUGH_LEAVINGS = 10 * len(PEOPLE_PRIOR.means)
 # Most records of one kind in one space for an account without the permission to share.
 ACCOUNT_RECORDS = 20_000
 
@@ -86,6 +92,10 @@ class VisitMemory:
     account: Account | None
     learn: str
     """Time at which memories are written, as in `Context.learn`."""
+    lessons_from: RecallScope | None = None
+    """Scope of lessons; None for the same as of other records."""
+    evidence_from: RecallScope | None = None
+    """Scope of the experiences that are counted as evidence; None for the same as of other records."""
 
     @property
     def visit_id(self) -> str:
@@ -94,7 +104,8 @@ class VisitMemory:
 
     async def lessons(self, situation: str, k: int) -> list[Recalled[Lesson]]:
         """Recall at most `k` lessons for a situation."""
-        return await recall_lessons(self.store, self.scope, situation, k) if self.store is not None else []
+        scope = self.lessons_from or self.scope
+        return await recall_lessons(self.store, scope, situation, k) if self.store is not None else []
 
     async def experiences(self, situation: str, k: int) -> list[Recalled[Experience]]:
         """Recall at most `k` experiences of the most similar situations."""
@@ -188,7 +199,38 @@ def visit_memory(state: VisitState, runtime: Runtime[Any]) -> VisitMemory:
         context.recall_own,
         copied_from=state.visit_id if state.visit_id != visit else "",
     )
-    return VisitMemory(runtime.store, scope, account, context.learn)
+    if state.profile is None:
+        return VisitMemory(runtime.store, scope, account, context.learn)
+    # Simulated users leave by a rule that is no fact about people: of them a person recalls lessons alone. What other
+    # people said and rated stays theirs; how often they stayed and left is counted, unless accounts keep people apart.
+    of_people = replace(scope, shared=(scope.space,) if context.share_memory and account is None else ())
+    own = replace(scope, shared=())
+    return VisitMemory(runtime.store, own, account, context.learn, lessons_from=scope, evidence_from=of_people)
+
+
+async def visit_evidence(state: VisitState, runtime: Runtime[Context], who: Visitor) -> Evidence:
+    """Return the evidence that the visit began with; none without a store or with the prior alone.
+
+    That of a person's visit is what people did, none before `ENOUGH_LEAVINGS` of them have left.
+    """
+    context = settings(runtime)
+    if runtime.store is None or context.leave_risk == "prior":
+        return NO_EVIDENCE
+    memory = visit_memory(state, runtime)
+    # No role has asked a model yet, so this one is the first to use evidence.
+    begins = not state.exchange
+    is_person = state.profile is not None
+    found = await evidence_from_memory(
+        runtime.store,
+        memory.evidence_from or memory.scope,
+        who.open_world,
+        begins=begins,
+        prior=PEOPLE_PRIOR if is_person else WEIGHT_PRIOR,
+    )
+    if is_person and found.rounds.left.sum() < ENOUGH_LEAVINGS:
+        return NO_EVIDENCE
+    model = found.model if context.pairs or found.model is None else found.model.without_pairs()
+    return replace(found, model=model, bands=found.bands if context.evidence else ())
 
 
 def _own_space(state: VisitState, context: Context, common: str, account: Account | None) -> str:

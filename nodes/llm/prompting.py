@@ -21,11 +21,11 @@ from sim.errors import BadInputError
 Facts = dict[str, Any]
 
 # Most rounds listed: Planner, Actor and Critic need the last titles of the state, not the whole visit.
-ROUNDS_LISTED = 7
+ROUNDS_LISTED = 5
 # Number of rounds cut at a time: between two cuts the prompt only grows at its end.
-ROUNDS_CUT = 4
+ROUNDS_CUT = 2
 # Categories in the summary of the rounds that were cut.
-CATEGORIES_SUMMED = 4
+CATEGORIES_SUMMED = 3
 _FENCED = re.compile(r"^```json\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 # Start of a tag: of a chat template, a block of thoughts, or markup.
 _TAG = re.compile(r"<(?=[A-Za-z/!?|])")

@@ -21,7 +21,6 @@ from nodes.llm.text.tokens import count_tokens
 from nodes.llm.text.wish_grammar import Wishes, read_wishes
 from sim.errors import BadInputError
 from sim.leave import WINDOW
-from sim.policies.leave_risk import AHEAD
 
 # Width of the kernel over distances that weights experiences and values.
 DISTANCE_WIDTH = 0.15
@@ -31,11 +30,24 @@ PRIOR_WEIGHT = 1.0
 # left.
 KNOWN = 3.0
 LEFT_BEFORE = 1_000.0
+# Hazard of each of the last four items with which nobody has taken an item yet, and of each visit that ended when it
+# met one of them.
+STRANGE = 0.005
+ENDED = 0.05
+# Rating points that each unit of distance below or above the plan's bounds costs. Pairs that users stayed for in
+# another visit are no leave to come nearer: users differ, and so do the tables of rewards of train and test visits.
+BREACH = 50
 # Number of rounds, each at the risk of the last one, over which the Critic computes the chance that the user stays. The
 # risk of a single round is so small that the rewards would hide it.
 LASTING = 50
 # Distance added to that of the item after which a user left, as the least distance of later items.
 DISTANCE_MARGIN = 0.2
+# Least rounds of the bands above a distance, and of all bands, from which a lesson on that distance is drawn.
+EVIDENCE_PAIRS = 50
+# Least pairs of the nearest band whose distances count as safe.
+EDGE_PAIRS = 10
+# Largest share of the pairs of a band that ended visits, at which its distances are safe.
+SAFE_SHARE = 0.01
 # Weight of the user's mean rating, in ratings, against their own ratings of a category.
 TASTE_PRIOR = 5
 # Rating points below the user's mean at which the user leaves.
@@ -47,13 +59,27 @@ TIRED = 1.25
 def plan(facts: Facts) -> Facts:
     """Plan two categories that the user likes and the last four items lack, and follow lessons and wishes."""
     categories = _categories(facts)
-    asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
-    taught = _both(_lesson_wishes(facts, categories), asked)
+    asked = _asked(facts)
+    # What many visits show counts more than lessons of single ones, and a person's own word more than both.
+    shown = Wishes(least=_safe_distance(facts.get("evidence", [])))
+    taught = _both(_both(_lesson_wishes(facts, categories), shown), asked)
     counts = Counter(genre for item in facts["history"] for genre in item["genres"])
     disliked = _disliked(facts)
-    tired = {*facts.get("recent_categories", []), *taught.avoid, *disliked}
+    choice = {one["category"]: one for one in facts.get("choice", [])}
+    unmet = facts.get("unmet", {})
+    recent = {name for name, one in choice.items() if 0 < one["ago"] <= WINDOW}
+    tired = {*recent, *unmet.get("categories", []), *taught.avoid, *disliked}
     fresh = [name for name in categories if name not in tired]
-    wanted = sorted(fresh, key=lambda name: (name not in taught.want, -counts[name], name))[:2]
+    wanted = sorted(
+        fresh,
+        key=lambda name: (
+            name not in taught.want,
+            # A category without good items at a safe distance can hardly be met.
+            name in choice and not choice[name]["good"],
+            -counts[name],
+            name,
+        ),
+    )[:2]
     parts = [f"Recommend {' or '.join(wanted)}"] if wanted else ["Recommend what the user likes best"]
     left_out = sorted({*taught.avoid, *disliked})
     if left_out:
@@ -65,33 +91,56 @@ def plan(facts: Facts) -> Facts:
     return {"plan": "; ".join(parts) + "."}
 
 
+def _asked(facts: Facts) -> Wishes:
+    """Return a person's wishes as the facts have understood them.
+
+    Categories to be left out together, such as romantic comedies, may be wanted apart.
+    """
+    understood = facts.get("understood", {})
+    return Wishes(
+        want=tuple(dict.fromkeys(name for names in understood.get("asked_for", []) for name in names)),
+        avoid=tuple(names[0] for names in understood.get("left_out", []) if len(names) == 1),
+        least=understood.get("least_distance"),
+        most=understood.get("most_distance"),
+    )
+
+
 def _categories(facts: Facts) -> list[str]:
     """Return the known categories: those of the catalogue if given, else those in the other facts."""
     if "categories" in facts:
         return list(facts["categories"])
     shown = (*facts["history"], *facts["rounds"], *facts.get("experiences", []))
     seen = {genre for one in shown for genre in one.get("genres", [])}
-    return sorted(seen.union(one["category"] for one in facts.get("earlier_categories", [])))
+    rows = (*facts.get("choice", []), *facts.get("earlier_categories", []))
+    return sorted(seen.union(one["category"] for one in rows))
 
 
 def _lesson_wishes(facts: Facts, categories: list[str]) -> Wishes:
-    """Return the wishes of all lessons as one; of different distances the stricter one counts."""
+    """Return the wishes of all lessons as one; of different distances the stricter one counts.
+
+    A category that has good items for this user is not left out: the lesson may be of a user with another taste.
+    """
     read = [read_wishes(one["text"], categories) for one in facts["lessons"]]
+    good = {one["category"] for one in facts.get("choice", []) if one["good"]}
     return Wishes(
         want=tuple(dict.fromkeys(name for wishes in read for name in wishes.want)),
-        avoid=tuple(dict.fromkeys(name for wishes in read for name in wishes.avoid)),
+        avoid=tuple(dict.fromkeys(name for wishes in read for name in wishes.avoid if name not in good)),
         least=max((wishes.least for wishes in read if wishes.least is not None), default=None),
         most=min((wishes.most for wishes in read if wishes.most is not None), default=None),
     )
 
 
-def _both(taught: Wishes, asked: Wishes) -> Wishes:
-    """Return the wishes of the lessons and of the person as one; the person's wish wins a contradiction."""
+def _both(weak: Wishes, strong: Wishes) -> Wishes:
+    """Return two wishes as one; the strong one wins a contradiction."""
+    least = weak.least if strong.least is None else strong.least
+    most = weak.most if strong.most is None else strong.most
+    if least is not None and most is not None and least > most and (strong.least, strong.most) != (None, None):
+        least, most = strong.least, strong.most
     return Wishes(
-        want=(*asked.want, *(name for name in taught.want if name not in asked.avoid)),
-        avoid=(*asked.avoid, *(name for name in taught.avoid if name not in asked.want)),
-        least=taught.least if asked.least is None else asked.least,
-        most=taught.most if asked.most is None else asked.most,
+        want=(*strong.want, *(name for name in weak.want if name not in strong.avoid)),
+        avoid=(*strong.avoid, *(name for name in weak.avoid if name not in strong.want)),
+        least=least,
+        most=most,
     )
 
 
@@ -115,8 +164,9 @@ def act(facts: Facts) -> Facts:
         return {"item": _written(facts)}
     categories = {genre for one in facts["candidates"] for genre in one["genres"]}
     wishes = read_wishes(facts["plan"], categories)
-    asked = read_wishes("\n".join(facts.get("wishes", [])), categories)
-    liked = sum(one["predicted"] for one in facts["candidates"]) / len(facts["candidates"])
+    asked = _asked(facts)
+    before = _window(facts)
+    to_come = facts["to_come"]["rounds"] * facts["to_come"]["reward"]
 
     def score(one: Facts) -> float:
         genres = set(one["genres"])
@@ -131,8 +181,13 @@ def act(facts: Facts) -> Facts:
             # This rating is known; all other scores are estimates.
             return float(one["before"] + bonus + KNOWN)
         if risk_is_known:
-            return float(one["predicted"] + bonus - one["risk"] * AHEAD * liked)
-        return float(one["predicted"] + bonus - 10 * _breach(one["distance"], wishes) + _expected(one, facts))
+            # The expected return less `to_come`, so that it compares with a known rating.
+            return float(one["predicted"] - one["risk"] * (one["predicted"] + to_come) + bonus)
+        lost = BREACH * _breach(one["distance"], wishes)
+        lost += to_come * ENDED * one.get("ended", 0)
+        if "known" in one:
+            lost += to_come * STRANGE * (before - one["known"])
+        return float(one["predicted"] + bonus - lost + _expected(one, facts))
 
     # The first of equals wins, so the order of the shortlist breaks ties.
     return {"item": max(facts["candidates"], key=score)["title"]}
@@ -141,7 +196,7 @@ def act(facts: Facts) -> Facts:
 def _written(facts: Facts) -> str:
     """Return a title from the facts: the title of the best experience, else one made up from categories."""
     categories = _categories(facts)
-    wishes = _both(read_wishes(facts["plan"], categories), read_wishes("\n".join(facts.get("wishes", [])), categories))
+    wishes = _both(read_wishes(facts["plan"], categories), _asked(facts))
     had = {one["title"] for one in (*facts["history"], *facts["rounds"])}
     good = [
         one
@@ -201,8 +256,9 @@ def judge(facts: Facts) -> Facts:
     # The prior is three rounds of reward 3.5. A constant reward r has the value 2 (r - 3).
     liking = 2 * ((sum(rewards) + 3 * 3.5) / (len(rewards) + 3) - 3)
     distance = facts["now"]["distance"] if "distance" in facts["now"] else _same_title(facts)
-    if "risk" in facts["now"]:
-        stays = (1 - facts["now"]["risk"]) ** LASTING
+    risk = facts["now"].get("risk", _risk_by_evidence(facts["now"], _window(facts), facts))
+    if risk is not None:
+        stays = (1 - risk) ** LASTING
         return {"value": round(stays * liking - 5 * (1 - stays), 3)}
     prior = liking - (4 * max(0.0, 1 - distance) if distance is not None else 0.0)
     # Recalled values come from other situations: each counts as much as one rating of this visit.
@@ -215,6 +271,33 @@ def judge(facts: Facts) -> Facts:
     return {"value": round(max(-5.0, min(5.0, total / weights)), 3)}
 
 
+def _risk_by_evidence(one: Facts, before: int, facts: Facts) -> float | None:
+    """Return the risk that the user leaves after an item, by pairs and distances; None without enough evidence.
+
+    Each of the last items with which nobody has taken the item counts as much as pairs of the distance of the nearest.
+
+    Args:
+        one: The item.
+        before: Number of the items before it, at most four.
+        facts: All facts.
+    """
+    evidence = facts.get("evidence", [])
+    distance = one.get("to_unknown") if one.get("known") else one.get("distance")
+    if "distance" not in one or not before or sum(band["pairs"] for band in evidence) < EVIDENCE_PAIRS:
+        return None
+    strangers = before - one.get("known", 0) if distance is not None else 0
+    near = [band for band in evidence if distance is not None and band["from"] <= distance][-1:]
+    # One pair more stands for the unknown, with the share of all bands.
+    share = (sum(band["ended"] for band in near) + _share_left(evidence)) / (sum(band["pairs"] for band in near) + 1)
+    return float(1 - math.exp(-strangers * share - ENDED * one.get("ended", 0)))
+
+
+def _window(facts: Facts) -> int:
+    """Return the number of rounds before the next one, at most four."""
+    earlier: int = facts.get("earlier", {}).get("rounds", 0)
+    return min(WINDOW, len(facts["rounds"]) + earlier)
+
+
 def _same_title(facts: Facts) -> float | None:
     """Return the distance known from titles alone: 0 if the item is among the last four, else None."""
     return 0.0 if facts["now"]["title"] in [one["title"] for one in facts["rounds"][-WINDOW:]] else None
@@ -223,18 +306,61 @@ def _same_title(facts: Facts) -> float | None:
 def reflect(facts: Facts) -> Facts:
     """Write a lesson: the least distance to keep, and the categories to avoid.
 
-    The distance is larger than that of the item after which the user left. If the user stayed, it is the least distance
-    of the visit.
+    With evidence of enough rounds the distance comes from it, and the lesson replaces the shown ones that name another.
+    Otherwise it comes from this visit alone.
     """
-    distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
-    lessons = []
-    if distances:
-        keep = distances[-1] + DISTANCE_MARGIN if facts["outcome"]["left"] else min(distances)
-        lessons.append(f"Keep a distance of at least {_rounded(keep):.1f} from the last four items.")
+    evidence = facts.get("evidence", [])
+    enough = sum(band["pairs"] for band in evidence) >= EVIDENCE_PAIRS
+    keep = _safe_distance(evidence) if enough else _distance_of_visit(facts)
+    lessons = [] if keep is None else [f"Keep a distance of at least {keep:.1f} from the last four items."]
     disliked = _disliked(facts)
     if disliked:
         lessons.append(f"Leave out {', '.join(sorted(disliked))}.")
-    return {"lesson": " ".join(lessons) or "Recommend what the user likes best."}
+    return {
+        "lesson": " ".join(lessons) or "Recommend what the user likes best.",
+        "replaces": _contradicted(facts["lessons"], keep) if enough and keep is not None else [],
+    }
+
+
+def _distance_of_visit(facts: Facts) -> float | None:
+    """Return the distance to keep by this visit; None if no item had one.
+
+    It is larger than that of the item after which the user left. If the user stayed, it is the least of the visit.
+    """
+    distances = [one["distance"] for one in facts["rounds"] if one["distance"] is not None]
+    if not distances:
+        return None
+    return _rounded(distances[-1] + DISTANCE_MARGIN if facts["outcome"]["left"] else min(distances))
+
+
+def _safe_distance(evidence: list[Facts]) -> float | None:
+    """Return the least lower edge of a band from which on few pairs of any band ended a visit.
+
+    None if there is no such edge with enough pairs above it.
+    """
+    for edge in sorted(band["from"] for band in evidence):
+        above = sorted((band for band in evidence if band["from"] >= edge), key=lambda band: float(band["from"]))
+        enough = sum(band["pairs"] for band in above) >= EVIDENCE_PAIRS
+        # A band of few pairs, none of which ended a visit yet, tells nothing of its distances.
+        enough = enough and above[0]["pairs"] >= EDGE_PAIRS
+        if enough and all(_share_left([band]) <= SAFE_SHARE for band in above):
+            return _rounded(edge)
+    return None
+
+
+def _share_left(bands: list[Facts]) -> float:
+    return float(sum(one["ended"] for one in bands) / max(1, sum(one["pairs"] for one in bands)))
+
+
+def _contradicted(lessons: list[Facts], keep: float) -> list[int]:
+    """Return the numbers of the lessons that name another least distance, or demand a smaller one."""
+    read = [(one["number"], read_wishes(one["text"], [])) for one in lessons]
+    return [
+        number
+        for number, wishes in read
+        if (wishes.least is not None and _rounded(wishes.least) != keep)
+        or (wishes.most is not None and wishes.most < keep)
+    ]
 
 
 def _rounded(distance: float) -> float:

@@ -4,6 +4,7 @@ No reply of a model may end a visit. Every fault of a reply becomes a `ReplyErro
 model; after a second fault the role's fallback answers.
 """
 
+import asyncio
 import json
 import math
 import re
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, ValidationError
 
 from nodes.llm.endpoint.client import call
 from nodes.llm.endpoint.usage import Usage
+from nodes.llm.recording import Question, is_recorded, recording
 from nodes.llm.text.lenient_json import (
     as_number,
     as_text,
@@ -70,17 +72,20 @@ async def ask(
     fallback: Callable[[], M],
     main_field: str | None = None,
     retried: int = 0,
+    question: Question | None = None,
 ) -> Reply[M]:
     """Ask a model for an answer, ask again after a faulty reply, and use the fallback after the second fault.
 
     Args:
         model: Chat model of the role.
-        messages: The prompt. The second question repeats it unchanged at its start, so that prefix caches hit.
+        messages: The prompt. The second question repeats it unchanged at its start, so that prefix caches hit; the
+            first reply follows as the assistant's, because some servers want user and assistant in turn.
         schema: Schema of the reply.
         check: Function that returns the fault of a parsed value in words (an unknown item, say), or None.
         fallback: Function that returns the value to use after two faults.
         main_field: Field that takes a reply without JSON.
         retried: Failed attempts to call a model in the visit so far.
+        question: Whose question this is, for a record of exchanges; None to record nothing.
 
     Returns:
         The value with its outcome and usage.
@@ -92,30 +97,50 @@ async def ask(
     prompt = list(messages)
     fault = raw = ""
     for attempt in (1, 2):
-        message, spent = await call(model, prompt, schema, retried + usage.retries)
+        message, spent = await _exchanged(model, prompt, schema, retried + usage.retries, question)
         usage += spent
         # Replace broken Unicode: neither a checkpoint nor a file can store it.
         raw = message.text.encode("utf-8", "replace").decode("utf-8")
         try:
             value, repaired = _parse(raw, schema, main_field)
         except ReplyError as error:
-            fault = str(error)
+            fault = _one_line(f"{error}; the limit of tokens cut it off" if _cut_off(message) else str(error))
         else:
             new_fault = check(value)
             if new_fault is None:
                 outcome: Outcome = "asked_again" if attempt == 2 else "repaired" if repaired else "ok"
                 return Reply(value, raw, outcome, fault, usage)
             fault = _one_line(new_fault)
-        prompt = [*messages, _ask_again(raw, fault, schema)]
+        prompt = [*messages, *_ask_again(raw, fault, schema)]
     return Reply(fallback(), raw, "fallback", fault, usage)
+
+
+async def _exchanged(
+    model: BaseChatModel,
+    prompt: Sequence[BaseMessage],
+    schema: type[BaseModel],
+    retried: int,
+    question: Question | None,
+) -> tuple[AIMessage, Usage]:
+    """Call a model, or take its reply from the record of this process."""
+    record = await asyncio.to_thread(recording) if question is not None and is_recorded() else None
+    if record is None or question is None:
+        return await call(model, prompt, schema, retried)
+    asked = question.asked(prompt, schema)
+    if (found := record.reply(asked)) is not None:
+        return found.message(), found.usage
+    message, spent = await call(model, prompt, schema, retried)
+    # In a thread, because another process may hold the file.
+    await asyncio.to_thread(record.add, asked, message, spent, cut_off=_cut_off(message))
+    return message, spent
 
 
 def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
     """Parse a reply by a schema, and repair the usual mistakes of models.
 
     Takes the first valid object: plain, fenced or inside prose, in Python's spelling of JSON, cut off at the end,
-    nested under one key, or in a list. Without an object it takes lines such as "Item: X"; without such lines, and if
-    `main_field` is given, the plain text. Text in `<think>` does not belong to the reply.
+    nested under one key, in a list, or as JSON inside a JSON text. Without an object it takes lines such as "Item: X";
+    without such lines, and if `main_field` is given, the plain text. Thoughts before the reply do not belong to it.
 
     Args:
         text: Any text; parsing takes time linear in its length.
@@ -128,21 +153,32 @@ def parse(text: str, schema: type[M], *, main_field: str | None = None) -> M:
     return _parse(text, schema, main_field)[0]
 
 
-def _ask_again(raw: str, fault: str, schema: type[BaseModel]) -> HumanMessage:
+def _ask_again(raw: str, fault: str, schema: type[BaseModel]) -> list[BaseMessage]:
     # One line of JSON without a fence, because a prompt has only one fenced block, that of the facts.
-    said = json.dumps({"fault": fault, "your_answer": readable(raw[:_LONGEST_QUOTED])}, ensure_ascii=False)
-    return HumanMessage(
-        "Your last answer could not be used. This data says what was wrong and repeats the answer; "
-        f"it holds no instructions:\n{said}\n"
+    said = json.dumps({"fault": fault}, ensure_ascii=False)
+    # Some servers refuse a message without text.
+    answer = without_thinking(readable(raw[:_LONGEST_REPLY])).strip()[:_LONGEST_QUOTED] or "(no answer)"
+    question = (
+        "Your last answer could not be used. This data says what was wrong; it holds no instructions:\n"
+        f"{said}\n"
         f"Answer the request above again, with one JSON object only. Its fields: {_quoted_fields(schema)}."
     )
+    return [AIMessage(answer), HumanMessage(question)]
+
+
+def _cut_off(message: AIMessage) -> bool:
+    """Return whether a limit of tokens ended a reply, by the names that providers give this."""
+    said = message.response_metadata
+    reason = str(said.get("finish_reason") or said.get("stop_reason") or said.get("done_reason") or "")
+    return reason.lower() in ("length", "max_tokens")
 
 
 def _parse(text: str, schema: type[M], main_field: str | None) -> tuple[M, bool]:
     """Return the value and whether the text needed repair."""
-    text = without_thinking(readable(text[:_LONGEST_REPLY])).strip()
+    whole = readable(text[:_LONGEST_REPLY]).strip()
+    text = without_thinking(whole).strip()
     if not text:
-        raise ReplyError("the answer is empty")
+        raise ReplyError("the answer is empty: it holds thoughts alone" if whole else "the answer is empty")
     fields = _field_names(schema)
     main = None if main_field is None else fields.get(folded(main_field), main_field)
     has_object, first_fault = False, None

@@ -50,13 +50,13 @@ def bound_traces(first: Callable[[], bool] = lambda: next(_losses) == 0) -> None
         if first():
             logger.warning("LangSmith does not receive all traces (%s): %s", reason, REMEDY)
 
+    # LangSmith's own warnings are several lines for each request. The client's thread may warn as soon as it is made.
+    logging.getLogger("langsmith.client").addFilter(lambda record: record.levelno < logging.WARNING)
     client = Client(
         retry_config=RETRIES, timeout_ms=TIMEOUTS, tracing_error_callback=lambda error: warn(type(error).__name__)
     )
     configure(client=client)
     _clients.append(client)
-    # LangSmith's own warnings are several lines for each request.
-    logging.getLogger("langsmith.client").addFilter(lambda record: record.levelno < logging.WARNING)
 
     def send() -> None:
         try:

@@ -1,8 +1,8 @@
-"""Category tool: categories of the loaded catalogue, and of the user's last items."""
+"""Category tool: categories of the loaded catalogue."""
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sim.catalogue import Item
 
@@ -14,11 +14,6 @@ def count_categories(items: Iterable[Item]) -> dict[str, int]:
     """
     counts = Counter(genre for item in items for genre in item.genres)
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-
-
-def recent_categories(items: Sequence[Item], window: int) -> list[str]:
-    """Return the categories of the last `window` items, each once, sorted by name."""
-    return sorted({genre for item in items[-window:] for genre in item.genres})
 
 
 def random_categories(categories: Iterable[str], count: int, seed: int, number: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Grounding: maps the text of a model to one item of the catalogue.
 
 The text is matched as a title first: as written, normalised, then misspelt. If it is no title, an embedding decides.
-Items that the visit already had are skipped. The reason: three quarters of the titles that GPT-3.5 generated freely
+Items to avoid are skipped. The reason: three quarters of the titles that GPT-3.5 generated freely
 were not in the catalogue, and four visits in ten ended because two different titles were grounded to the same item.
 """
 
@@ -72,8 +72,8 @@ class Grounder:
     Args:
         catalogue: Items that can be recommended.
         embeddings: Model that embeds item labels (once, on first use) and texts that are no title.
-        mode: "fresh" skips the items in `avoid`. "nearest" reproduces the original: the exact title, else the nearest
-            embedding, even if the visit already had the item.
+        mode: "fresh" takes titles in any spelling. "nearest" reproduces the original: the exact title, else the nearest
+            embedding.
         vectors: Label vectors, shape (n_items, dimension), if the world has them already.
 
     Raises:
@@ -105,10 +105,10 @@ class Grounder:
 
         Args:
             text: Any text of a model; empty text and broken Unicode are allowed.
-            avoid: Items, or their ids, that this visit already had; ids unknown to the catalogue are ignored.
+            avoid: Items, or their ids, not to recommend; ids unknown to the catalogue are ignored.
 
         Returns:
-            An item outside `avoid`; the best match if `avoid` holds the whole catalogue or the mode is "nearest".
+            An item outside `avoid`; the best match if `avoid` holds the whole catalogue.
         """
         return self.match(text, avoid).item
 
@@ -138,8 +138,6 @@ class Grounder:
         return None if free is None else Match(self._catalogue[free], found.kind, found.score, self._catalogue[free])
 
     def _blocked(self, avoid: Iterable[str | Item]) -> frozenset[int]:
-        if self._mode == "nearest":
-            return frozenset()
         ids = {entry if isinstance(entry, str) else entry.id for entry in avoid}
         blocked = frozenset(self._positions[item_id] for item_id in ids if item_id in self._positions)
         return blocked if len(blocked) < len(self._catalogue) else frozenset()

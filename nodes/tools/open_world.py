@@ -1,4 +1,4 @@
-"""Open worlds: loaded by name or built on first use, with the catalogue in Chroma for semantic search."""
+"""Open worlds: loaded by name or built on first use, with an index of the catalogue for semantic search."""
 
 import asyncio
 import threading
@@ -19,6 +19,9 @@ from sim.errors import BadInputError
 from sim.world import World
 from sim.world.world import WORLD_NAME
 
+# Most values of one kind that a world keeps.
+VALUES_KEPT = 500
+
 
 @dataclass(frozen=True, eq=False)
 class OpenWorld:
@@ -34,6 +37,13 @@ class OpenWorld:
     """Grounder to the nearest item, as in the original."""
     cache: dict[Hashable, Any] = field(default_factory=dict)
     """Cache of values computed from the world; deleted with the world."""
+
+    def kept(self, kind: type, most: int = VALUES_KEPT) -> dict[Hashable, Any]:
+        """Return the cached values of a kind, emptied once there are `most`; the other kinds stay."""
+        values: dict[Hashable, Any] = self.cache.setdefault(kind, {})
+        if len(values) >= most:
+            values.clear()
+        return values
 
 
 def default_world() -> str:
@@ -109,6 +119,14 @@ async def open_world(name: str) -> OpenWorld:
 
 
 _opened: dict[Path, OpenWorld] = {}
+
+
+def already_open(folder: Path) -> World | None:
+    """Return the world that this process has opened from a folder; None if it has not."""
+    known = _opened.get(folder)
+    return known.world if known else None
+
+
 _opening = threading.Lock()
 
 
@@ -126,7 +144,7 @@ def open_world_now(name: str) -> OpenWorld:
             _opened[folder] = OpenWorld(
                 world,
                 count_categories(world.catalogue),
-                CatalogueIndex(world.name, {item.id: item.label for item in world.catalogue}, embeddings),
+                CatalogueIndex({item.id: item.label for item in world.catalogue}, embeddings),
                 fresh=Grounder(world.catalogue, embeddings),
                 nearest=Grounder(world.catalogue, embeddings, mode="nearest"),
             )
@@ -134,7 +152,6 @@ def open_world_now(name: str) -> OpenWorld:
 
 
 def close_worlds() -> None:
-    """Close all opened worlds and free their resources."""
+    """Forget all opened worlds; the next use of one loads it again."""
     with _opening:
-        while _opened:
-            _opened.popitem()[1].index.close()
+        _opened.clear()

@@ -10,6 +10,7 @@ import threading
 import unicodedata
 import weakref
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from rapidfuzz import fuzz, process
@@ -27,16 +28,33 @@ _LONGEST_FUZZY = 120
 _FUZZY_CUTOFF = 88.0
 _SHORTEST_FUZZY = 5
 
+# Code points up to here have marks; those above are private, or choose the form of a sign.
+_LAST_MARK = 0x1E95F
+
+
+def _mark_ranges() -> str:
+    """Return the combining marks of all scripts as ranges of a regular expression."""
+    marks = [code for code in range(_LAST_MARK) if unicodedata.category(chr(code))[0] == "M"]
+    ends = [code for code, following in zip(marks, [*marks[1:], 0], strict=True) if following != code + 1]
+    starts = [marks[0], *(following for code, following in pairwise(marks) if following != code + 1)]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+
+
+# Word of any script. In most, marks are letters: vowels in Hindi and Thai, voiced sounds in Japanese.
+WORD_PATTERN = rf"[^\W_]+(?:[{_mark_ranges()}]+[^\W_]*)*"
+# Scripts whose marks are accents, which people leave out.
+_ACCENTED = ("LATIN ", "GREEK ", "CYRILLIC ")
 _SIGNS = str.maketrans(
     # Letters that NFKD does not decompose, and signs without meaning.
     {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-    | dict.fromkeys("™®©℠\u200b\u200c\u200d\ufeff", "")
+    | {"ı": "i", "İ": "I"}
+    | dict.fromkeys("™®©℠\u200b\u200c\u200d\ufeff\ufe0e\ufe0f\u20e3", "")
 )
 _SIGN_WORDS = re.compile(r"\((?:tm|r|c)\)", re.IGNORECASE)
 _APOSTROPHE = re.compile(r"(?<=\w)['’‘ʼ`´](?=\w)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(WORD_PATTERN)
 _YEAR = re.compile(r"[(\[]\s*(?:1[89]|20)\d\d\s*[)\]]\s*$")
 _BRACKET_AT_END = re.compile(r"[(\[][^()\[\]]*[)\]]\s*$")
 _AKA = re.compile(r"^a\.?k\.?a\.?\s+", re.IGNORECASE)
@@ -72,14 +90,26 @@ def _clean(text: str) -> str:
     """Remove the signs that never distinguish two titles, but keep case and punctuation."""
     text = _SIGN_WORDS.sub("", html.unescape(text[:LONGEST_TEXT]).translate(_SIGNS))
     text = _APOSTROPHE.sub("", text)
-    decomposed = unicodedata.normalize("NFKD", text)
-    text = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
-    text = _THOUSANDS.sub("", text.replace("&", " and "))
+    text = _THOUSANDS.sub("", _without_accents(text).replace("&", " and "))
     return _ACRONYM.sub(lambda letters: letters.group().replace(".", ""), text)
 
 
+def _without_accents(text: str) -> str:
+    """Return a text in one form of its letters (NFKD), without the marks of Latin, Greek and Cyrillic letters."""
+    if text.isascii():
+        return text
+    kept, accented = [], True
+    for sign in unicodedata.normalize("NFKD", text):
+        if unicodedata.category(sign)[0] != "M":
+            accented = not sign.isalpha() or unicodedata.name(sign, "").startswith(_ACCENTED)
+        elif accented:
+            continue
+        kept.append(sign)
+    return "".join(kept)
+
+
 def _fold(word: str) -> str:
-    return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
+    return _without_accents(word.casefold())
 
 
 def words(text: str) -> list[str]:
@@ -88,7 +118,10 @@ def words(text: str) -> list[str]:
 
 
 def normalize(text: str) -> str:
-    """Return the folded words of a text: without case, accents, punctuation, ™ signs and HTML entities."""
+    """Return the folded words of a text: without case, accents, punctuation, ™ signs and HTML entities.
+
+    Only the marks of Latin, Greek and Cyrillic are accents; those of other scripts are letters.
+    """
     return " ".join(_fold(word) for word in _WORD.findall(_clean(text)))
 
 
@@ -101,10 +134,14 @@ def _loosen(key: str) -> str:
     return " ".join([*words[:1], *(_NUMBERS.get(word, word) for word in words[1:])])
 
 
-def _numbers(key: str) -> tuple[int, ...]:
+def _numbers(key: str) -> tuple[float, ...]:
     """Return the numbers of a loosened key; titles with different numbers are different items."""
     # 18 digits suffice for every title, and int() refuses thousands of digits.
-    return tuple(sorted(int(run[:18]) for run in re.findall(r"\d+", key)))
+    found: list[float] = [int(run[:18]) for run in re.findall(r"\d+", key)]
+    if not key.isascii():
+        # Chinese numbers are letters.
+        found += [unicodedata.numeric(sign) for sign in key if sign.isnumeric() and not sign.isdecimal()]
+    return tuple(sorted(found))
 
 
 def _plain_keys(title: str) -> list[str]:
@@ -149,6 +186,13 @@ def _second_keys(title: str) -> list[str]:
     """Return the keys of the second titles in brackets, as in MovieLens: "Seven (a.k.a. Se7en)", "Hate (Haine, La)"."""
     held = [entry for entry in _without_brackets(title)[1] if not entry.isdecimal()]
     return [key for entry in held for key in _plain_keys(_AKA.sub("", entry)) if len(key) > 3]
+
+
+def _beginning_keys(title: str) -> list[str]:
+    """Return the key of the name before a colon, a dash, "and the" or a number: "Star Wars: Episode IV", "Alien 3"."""
+    head = _without_brackets(title)[0]
+    parts = [re.split(r":| - | and the |(?<=\w)\s+(?:\d+|[IVX]+)\b", head, maxsplit=1)[0]]
+    return [_loosen(key) for part in parts if part != head for key in _plain_keys(part)]
 
 
 def symbols(text: str) -> str:
@@ -197,6 +241,9 @@ class Titles:
             if not full:
                 _add(self._symbols, [symbols(item.title)], position)
         self.genres = frozenset(key for genre in catalogue.genres for key in _genre_keys(genre))
+        self._beginnings: dict[str, WordPositions] = {}
+        for position, item in enumerate(catalogue):
+            _add(self._beginnings, _beginning_keys(item.title), position)
         self._fuzzy = self._loose.keys()
 
     def whole(self, text: str) -> Found | None:
@@ -230,6 +277,23 @@ class Titles:
                 if key in index:
                     return Found("normalized", score, index[key])
         return None
+
+    def beginning(self, key: str) -> WordPositions:
+        """Return the items of a series: those whose title begins with the name before a colon or a number.
+
+        Args:
+            key: Normalised name, such as "star wars".
+        """
+        return self._beginnings.get(_loosen(key), ())
+
+    @property
+    def short_names(self) -> list[str]:
+        """Keys of all titles, for those who compare names on their own."""
+        return self._fuzzy
+
+    def named(self, key: str) -> WordPositions:
+        """Return the items with one of the `short_names`."""
+        return self._loose.get(key)
 
     def similar(self, text: str) -> Found | None:
         """Return the title that a text misspells; never a title with other numbers, because that is a sequel."""
@@ -280,8 +344,14 @@ def _is_typo(text: str, title: str) -> bool:
     if len(ours) == 1 and (text.startswith(title) or title.startswith(text)):
         return False  # "Killer" is not "Killers"
     return all(
-        a == b or (fuzz.ratio(a, b) >= 70 and len(a) > 2 and len(b) > 2) for a, b in zip(ours, theirs, strict=True)
+        a == b or (fuzz.ratio(a, b) >= _least_ratio(a) and len(a) > 2 and len(b) > 2)
+        for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def _least_ratio(word: str) -> float:
+    """Return how much a misspelt word has to equal it: in scripts of syllables one sign more makes another word."""
+    return 70 if word.isascii() or unicodedata.name(word[0], "").startswith(_ACCENTED) else 92
 
 
 def _variants(text: str) -> list[str]:

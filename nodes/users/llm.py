@@ -11,7 +11,7 @@ from nodes.context import Context
 from nodes.llm.prompting import Facts
 from nodes.prompt_facts import TEXT_TOKENS, genre_facts, history_facts_with_genres, round_facts_with_genres, shown
 from nodes.state import VisitState
-from nodes.user_view import Visitor, visitor
+from nodes.user_view import STATE_TITLES, Visitor, visitor
 from nodes.users.simulated import describe_round, proposed_item, simulated
 from sim.catalogue import Item
 from sim.leave import LeaveReason
@@ -62,7 +62,7 @@ def user_facts(state: VisitState, who: Visitor, item: Item) -> Facts:
     """Return the facts for the user: their taste, their ratings before and in this visit, and the item."""
     return {
         **persona(who),
-        "history": history_facts_with_genres(who),
+        "history": history_facts_with_genres(who, STATE_TITLES),
         "rounds": [
             {name: value for name, value in one.items() if name != "distance"}
             for one in round_facts_with_genres(state.steps)

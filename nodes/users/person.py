@@ -5,19 +5,26 @@ from typing import Any, Self
 
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nodes.ask import settings
 from nodes.context import Context
 from nodes.lifecycle import MAX_INPUT_TEXT, MAX_WISHES, check_input, fresh_visit
+from nodes.llm.text.understood import Understood
 from nodes.llm.text.wish_grammar import read_wishes
 from nodes.state import GUEST, Profile, Step, VisitStart, VisitState
-from nodes.tools.open_world import open_world
-from nodes.user_view import known_titles, visitor
+from nodes.tools.brought_titles import brought_titles, known_titles
+from nodes.tools.open_world import OpenWorld, open_world
+from nodes.tools.wish_text import own_words, understood_line, understood_parts
+from nodes.tools.wishes import understand
+from nodes.user_view import visitor
+from nodes.users.answer_faults import FORMS_OF_ANSWERS, bad_answer
 from nodes.users.profile import check_greeting, greeting, stated, statements, stored_profile
 from nodes.users.simulated import describe_round, proposed_item
 from nodes.visit_memory import signed_in, visit_memory
+from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
+from sim.world.factor_model import HIGHEST_REWARD, LOWEST_REWARD
 
 # Reward of a skipped item: neither liked nor disliked.
 NEUTRAL = 3.0
@@ -42,6 +49,8 @@ class Answer(BaseModel):
     """Comment for all later rounds, in the person's own words; it goes into the profile."""
     profile: str | None = Field(None, max_length=MAX_WISHES)
     """Corrected text of the profile."""
+    plan: str = Field("", max_length=MAX_INPUT_TEXT)
+    """Order for the next round, such as "only documentaries"; unlike a comment, it counts once."""
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:
@@ -77,7 +86,8 @@ async def greet(state: VisitStart, runtime: Runtime[Context]) -> dict[str, Any]:
     said = greeting(memory, state.wishes, liked)
     profile = await stored_profile(memory)
     profile = stated(profile, said)
-    return fresh_visit(state, user_id, profile, runtime) | {"said": said}
+    understood = await understand(opened, profile.text)
+    return fresh_visit(state, user_id, profile, runtime) | {"said": said, "understood": understood}
 
 
 async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -85,13 +95,23 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
 
     Raises:
         BadInputError: The proposal is missing, or the visit was not started for a person.
+        BadAnswerError: The answer cannot be used; the question stays open.
     """
     who = await visitor(state)
     if state.profile is None:
         raise BadInputError("there is no profile: start a person's visit with the node `greet`")
     item = proposed_item(state.proposal, who)
     step = describe_round(state, who, item)
-    answer = interrupt(question(state, step, state.profile), response_schema=Answer)
+    understood = await understand(who.open_world, state.profile.text)
+    asked = (
+        question(state, step, state.profile)
+        | wish_question(state, item, understood, who.open_world.world.catalogue)
+        | await titles_question(state, who.open_world)
+    )
+    try:
+        answer = interrupt(asked, response_schema=Answer)
+    except ValidationError as error:
+        raise bad_answer(error, Answer) from error
     step.left, step.skipped = answer.leave, answer.rating is None and not answer.leave
     step.reward = NEUTRAL if answer.rating is None else answer.rating
     memory = visit_memory(state, runtime)
@@ -100,7 +120,37 @@ async def person(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     check_greeting(state.said, who.open_world.world.catalogue)
     if settings(runtime).learn != "off":
         await memory.write([*state.said, *said])
-    return {"steps": [step], "left": answer.leave, "profile": stated(state.profile, said), "said": []}
+    profile = stated(state.profile, said)
+    return {
+        "steps": [step],
+        "left": answer.leave,
+        "profile": profile,
+        "said": [],
+        "understood": await understand(who.open_world, profile.text),
+        **({"plan": answer.plan, "ordered": True} if answer.plan.strip() else {}),
+    }
+
+
+def wish_question(state: VisitState, item: Item, understood: Understood, catalogue: Catalogue) -> dict[str, Any]:
+    """Return the part of the question that says how the person's words were taken, as JSON for the front end."""
+    return {
+        "year": item.year,
+        "understood": understood_parts(understood, catalogue),
+        "searched": understood.words,
+        "unjudged": [*understood.unjudged, *understood.missing],
+        "unknown": understood.unknown,
+        "understood_line": understood_line(understood, catalogue),
+        "unmet": state.unmet,
+    }
+
+
+async def titles_question(state: VisitState, opened: OpenWorld) -> dict[str, Any]:
+    """Return the part of the first question that says which of the titles that the person brought were found."""
+    if state.steps or not state.history:
+        return {"titles": [], "not_found": [], "titles_lines": []}
+    found = await asyncio.to_thread(brought_titles, opened, state.history)
+    missing = [{"title": title, "nearest": near} for title, near in found.not_found.items()]
+    return {"titles": [item.title for item in found.items], "not_found": missing, "titles_lines": found.lines}
 
 
 def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
@@ -112,8 +162,7 @@ def question(state: VisitState, step: Step, profile: Profile) -> dict[str, Any]:
         "why": reasons(step, profile.text),
         "plan": state.plan,
         "profile": profile.text,
-        "answer": 'one of {"rating": 1-5}, {"skip": true}, {"leave": true}, {"seen": true}, {"never": true}; '
-        '"comment" and "profile" may be added, and "rating" to "seen"',
+        "answer": FORMS_OF_ANSWERS,
     }
 
 
@@ -124,8 +173,9 @@ def reasons(step: Step, wishes: str) -> str:
         step: Round with the item.
         wishes: Wishes of the person in their own words.
     """
-    found = [f"you would probably rate it {step.predicted:.1f} of 5"]
-    if asked_for := read_wishes(wishes, step.genres).want:
+    rating = min(max(step.predicted, LOWEST_REWARD), HIGHEST_REWARD)
+    found = [f"you would probably rate it {rating:.1f} of 5"]
+    if asked_for := read_wishes(own_words(wishes), step.genres).want:
         found.append(f"you asked for {' and '.join(asked_for)}")
     if step.distance is not None and step.distance >= 1:
         found.append("it is unlike the last ones")

@@ -5,16 +5,20 @@ records. `billp memory` exports and deletes them one by one.
 """
 
 import asyncio
+import hashlib
+import json
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
-from langgraph.store.base import PutOp, SearchItem
+from langgraph.store.base import BaseStore, PutOp, SearchItem
 from pydantic import ValidationError
 
-from memory.recall import below
+from memory.recall import below, warn_once
 from memory.records import MAX_TITLE, Record, Statement, escape, namespace, record
-from nodes.state import Profile
+from nodes.state import MAX_STEPS, Profile, first_fault
+from nodes.tools.wish_text import commented, own_words
 from nodes.visit_memory import VisitMemory
 from sim.catalogue import Catalogue, Item
 from sim.errors import BadInputError
@@ -26,6 +30,7 @@ MAX_PROFILE = 2_000
 ROUND_STATEMENTS = 10
 # Records read at a time.
 STATEMENTS_AT_ONCE = 500
+_log = logging.getLogger(__name__)
 OLD_KIND, OLD_KEY = "profiles", "profile"
 """Kind and key of the single record in which versions before 0.2 kept a whole profile."""
 
@@ -35,7 +40,8 @@ class _Draft:
 
     def __init__(self, profile: Profile) -> None:
         self.ratings = dict(profile.ratings)
-        self.seen = dict.fromkeys(profile.seen)
+        self.had, self.seen, self.never = (dict.fromkeys(ids) for ids in (profile.had, profile.seen, profile.never))
+        self.skipped = dict(profile.skipped)
         self._lines = dict.fromkeys(profile.text.splitlines())
         self._length = len("\n".join(self._lines))
 
@@ -56,22 +62,31 @@ class _Draft:
 
     def state(self, one: Statement) -> None:
         """Apply a statement."""
+        ids = dict.fromkeys(one.item_ids)
         if one.said == "liked":
-            for item_id in one.item_ids:
-                self.ratings.setdefault(item_id, ASSUMED_RATING)
+            self.ratings |= {item_id: ASSUMED_RATING for item_id in ids if item_id not in self.ratings}
         elif one.rating is not None:
-            self.ratings.update(dict.fromkeys(one.item_ids, one.rating))
-        if one.said in ("seen", "never"):
-            self.seen.update(dict.fromkeys(one.item_ids))
+            self.ratings.update(dict.fromkeys(ids, one.rating))
+        if one.said in ("liked", "rating", "seen"):
+            self.had.update(ids)
+        if one.said == "seen":
+            self.seen.update(ids)
+        elif one.said == "never":
+            self.never.update(ids)
+        elif one.said == "skip":
+            self.skipped.update({item_id: min(self.skipped.get(item_id, 0) + 1, MAX_STEPS) for item_id in ids})
         for line in one.removed.splitlines():
-            self.remove(line)
+            # Corrections stored before titles stood beside comments name the words alone.
+            for kept in [line] if line in self._lines else [kept for kept in self._lines if own_words(kept) == line]:
+                self.remove(kept)
         for line in one.text.splitlines():
-            self.add(line)
+            self.add(commented(line, one.title) if one.said == "comment" else line)
 
     def finished(self, profile: Profile) -> Profile:
         """Return the profile, with the other fields of another one."""
         text = "\n".join(self._lines)
-        return profile.model_copy(update={"ratings": self.ratings, "seen": list(self.seen), "text": text})
+        lists = {name: list(getattr(self, name)) for name in ("had", "seen", "never")}
+        return profile.model_copy(update={"ratings": self.ratings, "skipped": self.skipped, "text": text, **lists})
 
 
 def one_line(words: str) -> str:
@@ -151,8 +166,12 @@ async def stored_profile(memory: VisitMemory) -> Profile:
         items += page
         if len(page) < STATEMENTS_AT_ONCE:
             break
+    inside = below(prefix, items)
     # In a thread: the event loop serves others while all that a person ever said is read.
-    return await asyncio.to_thread(lambda: profile_of(below(prefix, items)))
+    said = await asyncio.to_thread(_in_order, inside)
+    if len(said) < len(inside):
+        warn_once(memory.store, prefix)
+    return await asyncio.to_thread(stated, Profile(), said)
 
 
 class Said(Protocol):
@@ -176,23 +195,24 @@ class Said(Protocol):
 
 def profile_of(items: Iterable[Said]) -> Profile:
     """Return the profile from the stored statements of a person, in the order in which the person made them."""
+    return stated(Profile(), _in_order(items))
+
+
+def _in_order(items: Iterable[Said]) -> list[Record]:
+    """Return the statements of stored records in the order in which they were made, without damaged ones."""
     found = []
     for item in items:
         try:
             said = Statement.model_validate(item.value)
         except ValidationError:
-            # Skip a record that no visit wrote.
+            # The record stays in the store, and `billp memory check` lists it.
             continue
         found.append((item.created_at, said.visit, said.number, Record(key=item.key, value=said)))
-    return stated(Profile(), [said for *_, said in sorted(found, key=lambda one: one[:3])])
+    return [said for *_, said in sorted(found, key=lambda one: one[:3])]
 
 
 async def _take_over(memory: VisitMemory) -> None:
-    """Replace a profile stored as one record by its statements.
-
-    Raises:
-        BadInputError: The stored profile is damaged.
-    """
+    """Replace a profile stored as one record by its statements; set it aside if it is damaged."""
     if memory.store is None:
         return
     place = (OLD_KIND, escape(memory.scope.space), escape(memory.scope.user_id))
@@ -202,10 +222,25 @@ async def _take_over(memory: VisitMemory) -> None:
     try:
         profile = Profile.model_validate(old.value)
     except ValidationError as error:
-        user = memory.scope.user_id
-        raise BadInputError(f"the stored profile of {user!r} is damaged: delete it, or correct it") from error
+        await _set_aside(memory.store, place, old.value, first_fault(error))
+        return
     said: list[dict[str, Any]] = [{"said": "wish", "text": profile.text}] if profile.text else []
     said += [{"said": "rating", "item_ids": [item_id], "rating": rating} for item_id, rating in profile.ratings.items()]
     of_profile = {"visit": OLD_KEY, "user_id": memory.scope.user_id}
     await memory.write([record(Statement(**of_profile, number=place, **one), place) for place, one in enumerate(said)])
     await memory.store.abatch([PutOp(place, OLD_KEY, None)])
+
+
+async def _set_aside(store: BaseStore, place: tuple[str, ...], value: dict[str, Any], fault: str) -> None:
+    """Move a damaged profile to a key of its own, where no visit reads it and nothing overwrites it."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    key = f"damaged-{digest[:12]}"
+    # The copy is written before the original is deleted.
+    await store.aput(place, key, value, index=False)
+    await store.abatch([PutOp(place, OLD_KEY, None)])
+    _log.warning(
+        "The stored profile of %r is damaged (%s): set aside as %s; `billp memory export` has it.",
+        place[-1],
+        fault,
+        key,
+    )

@@ -55,7 +55,9 @@ def proposed_item(proposal: Proposal | None, who: Visitor) -> Item:
 
 def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
     """Return the round before the user's reaction."""
-    spent_before = sum((step.usage for step in state.steps), Usage())
+    listed = next((one for one in state.shortlist if one.item_id == item.id), None)
+    figures = listed.model_dump(include={"risk", "prior_risk", "known", "to_unknown", "ended"}) if listed else {}
+    spent_before = Usage.total([step.usage for step in state.steps])
     return Step(
         index=len(state.steps),
         plan=state.plan,
@@ -65,7 +67,7 @@ def describe_round(state: VisitState, who: Visitor, item: Item) -> Step:
         genres=list(item.genres),
         predicted=who.predicted_rating(item),
         distance=who.distance(state.steps, item),
-        risk=next((one.risk for one in state.foreseen if one.item_id == item.id), None),
+        **figures,
         value=state.value,
         outcomes={role: one.outcome for role, one in state.exchange.items() if one.round == len(state.steps)},
         usage=state.usage - spent_before,

@@ -36,3 +36,17 @@ class Budget:
         """Replace the reserved cost of a call by its real cost."""
         with self._spent.get_lock():
             self._spent.value += dollars - reserved
+
+
+# Budget of this process, as one entry: all providers spend from it.
+_shared: list[Budget] = []
+
+
+def share_budget(budget: Budget | None) -> None:
+    """Let all calls of this process spend from a budget; None removes it."""
+    _shared[:] = [] if budget is None else [budget]
+
+
+def shared_budget() -> Budget | None:
+    """Return the budget of this process; None without a limit."""
+    return _shared[0] if _shared else None

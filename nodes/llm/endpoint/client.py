@@ -1,73 +1,29 @@
 """Model calls: direct for a model in this process; with retries, limits and a budget for a model at an endpoint."""
 
 import asyncio
+import json
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
-import openai
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_openai import ChatOpenAI
-from pydantic import BaseModel, PrivateAttr, SecretStr
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from nodes.llm.endpoint.budget import Budget
 from nodes.llm.endpoint.errors import Fault, translated
 from nodes.llm.endpoint.prices import Price, price_of
-from nodes.llm.endpoint.settings import Endpoint, EndpointError, RefusedVisitError
+from nodes.llm.endpoint.refusals import LENGTH, OLD_LENGTH, SCHEMA, SYSTEM
+from nodes.llm.endpoint.remote_model import EndpointModel
+from nodes.llm.endpoint.settings import EndpointError, RefusedVisitError
 from nodes.llm.endpoint.usage import Usage, usage_of
 from nodes.llm.text.tokens import count_tokens
 
 # Most attempts to reach a server that has never answered.
 FIRST_CONTACT = 3
 logger = logging.getLogger(__name__)
-
-
-class EndpointModel(ChatOpenAI):
-    """Chat model at the endpoint; it raises a `Fault` for every error, with or without streaming."""
-
-    _endpoint: Endpoint = PrivateAttr()
-
-    @classmethod
-    def behind(cls, endpoint: Endpoint, name: str, temperature: float) -> "EndpointModel":
-        """Return the model `name` with a pool of connections of its own."""
-        settings = endpoint.settings
-        client: Any = openai.DefaultAsyncHttpxClient(auth=settings.login)
-        model = cls(
-            model=name,
-            temperature=temperature,
-            base_url=settings.clean_address,
-            # A private server often needs no key, but the client requires one.
-            api_key=settings.key if settings.key.get_secret_value() else SecretStr("none"),
-            timeout=settings.call_seconds,
-            max_retries=0,
-            use_responses_api=False,
-            stream_usage=True,
-            http_async_client=client,
-        )
-        model._endpoint = endpoint
-        return model
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Return the endpoint with its shared limits and budget."""
-        return self._endpoint
-
-    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        with translated(self._endpoint):
-            result = await super()._agenerate(*args, **kwargs)
-            if not result.generations:
-                raise Fault("its reply has no choices", passing=True)
-        return result
-
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        with translated(self._endpoint):
-            async for chunk in super()._astream(*args, **kwargs):
-                yield chunk
 
 
 async def call(
@@ -104,13 +60,12 @@ class _Call:
     ) -> None:
         self._model = model
         self._endpoint = model.endpoint
-        self._limits = model.endpoint.settings
+        self._limits = model.endpoint.limits
         self._prompt = list(prompt)
+        reply_tokens = None if self._endpoint.budget is None else self._limits.reply_tokens
         # Options that a server may refuse; the visit then runs without them.
-        self._options = {"temperature": model.temperature, "response_format": json_schema(schema)}
-        if self._endpoint.budget is not None:
-            self._options["max_completion_tokens"] = self._limits.reply_tokens
-        self._price = price_of(f"openai:{model.model_name}")
+        self._options = {**model.dialect.options(schema, model.temperature, reply_tokens), SYSTEM: True}
+        self._price = price_of(model.model)
         self._left = max(0, self._limits.visit_retries - retried)
         self._failed = 0
 
@@ -132,7 +87,7 @@ class _Call:
 
     async def _attempt(self) -> AIMessage:
         """Send the request; if the server refuses an option, send it again at once without the option."""
-        name, refused = self._model.model_name, set[str]()
+        name, refused = self._model.model, set[str]()
         while True:
             options = {
                 option: value
@@ -142,13 +97,21 @@ class _Call:
             try:
                 message = await self._ask(options)
             except Fault as fault:
-                if not fault.refused & options.keys():
+                left_out = options.keys() & fault.refused
+                if LENGTH in options:
+                    # The older name is not sent beside the newer one, so a complaint only recommends it.
+                    left_out -= {OLD_LENGTH}
+                if not left_out and fault.vague and (name, SCHEMA) not in self._endpoint.taken:
+                    left_out = options.keys() & {SCHEMA}
+                if not left_out:
                     self._failed += 1
                     raise
-                refused |= fault.refused
+                refused |= left_out
             else:
                 # Remember the refused options only after a success: an error message may repeat any part of a request.
-                self._endpoint.refused |= {(name, option) for option in refused}
+                # An option that was taken before was refused for this prompt alone.
+                self._endpoint.taken |= {(name, option) for option in options}
+                self._endpoint.refused |= {(name, option) for option in refused} - self._endpoint.taken
                 return message
 
     async def _ask(self, options: dict[str, Any]) -> AIMessage:
@@ -177,15 +140,11 @@ class _Call:
         return message
 
     async def _send(self, options: dict[str, Any]) -> AIMessage:
+        prompt = self._prompt if SYSTEM in options else without_system(self._prompt)
         with translated(self._endpoint):
             async with asyncio.timeout(self._limits.call_seconds):
-                # In the body, the schema is sent unchanged. As an argument, it would make the client check replies
-                # against it, and raise for a truncated reply.
-                body = {name: value for name, value in options.items() if name != "temperature"}
-                message: AIMessage = await self._model.ainvoke(
-                    self._prompt, temperature=options.get("temperature"), extra_body=body
-                )
-        return message
+                message: AIMessage = await self._model.ainvoke(prompt, options=options)
+        return in_text(message)
 
     def _stop(self, state: RetryCallState) -> bool:
         fault = _fault(state)
@@ -204,14 +163,39 @@ class _Call:
         return longest * random.uniform(0.5, 1)
 
     def _last_words(self, fault: Fault) -> str:
-        said = f"the endpoint of the model openai:{self._model.model_name} failed ({fault})"
+        said = f"the endpoint of the model {self._model.model} failed ({fault})"
         if not fault.passing:
-            return f"{said}: check OPENAI_BASE_URL, OPENAI_API_KEY and the model's name"
+            return f"{said}: {fault.remedy or self._endpoint.remedy}"
         if self._failed > self._left:
             return f"{said}; more than {self._limits.visit_retries} attempts of this visit have (BILLP_VISIT_RETRIES)"
         if (fault.wait or 0) > self._limits.longest_wait:
             return f"{said} and asks to wait {fault.wait:.0f} s, longer than BILLP_LONGEST_WAIT: try again later"
-        return f"{said}, {self._failed} times in a row: check OPENAI_BASE_URL, or try again later"
+        return f"{said}, {self._failed} times in a row: {self._endpoint.remedy}, or try again later"
+
+
+def without_system(prompt: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return a prompt with the system's text at the start of the user's first message.
+
+    Examples:
+        >>> [said.text.split() for said in without_system([SystemMessage("Plan."), HumanMessage("Facts")])]
+        [['Plan.', 'Facts']]
+    """
+    rules = [message.text for message in prompt if isinstance(message, SystemMessage)]
+    others = [message for message in prompt if not isinstance(message, SystemMessage)]
+    if rules and others:
+        others[0] = HumanMessage("\n\n".join([*rules, others[0].text]))
+    return others
+
+
+def in_text(message: AIMessage) -> AIMessage:
+    """Return a reply that came as the call of a tool, as some providers send structured replies, as JSON text.
+
+    Prose before the call is left out: the answer is in the call.
+    """
+    arguments = next((called["args"] for called in message.tool_calls if called["args"]), None)
+    if arguments is None:
+        return message
+    return message.model_copy(update={"content": json.dumps(arguments, ensure_ascii=False)})
 
 
 def _fault(state: RetryCallState) -> Fault:
@@ -219,19 +203,3 @@ def _fault(state: RetryCallState) -> Fault:
     if not isinstance(error, Fault):
         raise TypeError(f"only a Fault is tried again, not {type(error).__name__}")
     return error
-
-
-@lru_cache(maxsize=64)
-def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the `response_format` for a schema; the result is cached, so do not change it.
-
-    Lengths, patterns and ranges are left out: some servers refuse or misread them, and every reply is checked anyway.
-    """
-    whole = schema.model_json_schema()
-    fields = {
-        name: {key: value for key, value in field.items() if key in ("type", "items", "enum", "anyOf", "description")}
-        for name, field in whole["properties"].items()
-    }
-    # All fields required and no others allowed: the strict form that OpenAI requires.
-    bare = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": schema.__name__, "strict": True, "schema": bare}}

@@ -10,6 +10,25 @@ from sim.errors import BadInputError
 
 TABLE = "BILLP_PRICES"
 MILLION = 1e6
+# Names of providers in genai-prices, by their names in LangChain.
+PUBLISHED = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "azure_openai": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
+    "fireworks": "fireworks",
+    "google_genai": "google",
+    "google_vertexai": "google",
+    "groq": "groq",
+    "mistralai": "mistral",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "together": "together",
+    "xai": "x-ai",
+}
 
 
 class Price(BaseModel):
@@ -38,10 +57,10 @@ def price_of(model: str) -> Price | None:
     """Return the price of a model; None if unknown.
 
     The file named by BILLP_PRICES comes first, such as `{"gpt-4o-mini": {"input": 0.15, "cached": 0.075, "output":
-    0.6}}`; the prices of OpenAI in genai-prices come second.
+    0.6}}`; the prices in genai-prices come second. A key of the file is a model's name, alone or behind its provider.
 
     Args:
-        model: `rules` (costs nothing), `openai:NAME`, or a model of another package (price unknown).
+        model: `rules` (costs nothing), or a model behind its provider.
 
     Raises:
         BadInputError: BILLP_PRICES does not name a valid table of prices.
@@ -49,10 +68,11 @@ def price_of(model: str) -> Price | None:
     provider, _, name = model.partition(":")
     if provider == "rules":
         return Price(input=0, output=0)
-    if provider != "openai":
-        return None
     own = _own_table(os.environ.get(TABLE, ""))
-    return own[name] if name in own else _published(name)
+    found = own.get(model) or own.get(name)
+    if found is not None or provider not in PUBLISHED:
+        return found
+    return _published(name, PUBLISHED[provider])
 
 
 @lru_cache(maxsize=4)
@@ -70,13 +90,13 @@ def _own_table(file: str) -> dict[str, Price]:
 
 
 @lru_cache(maxsize=64)
-def _published(name: str) -> Price | None:
+def _published(name: str, provider: str) -> Price | None:
     # Import late: it takes 0.2 s, and `rules` needs no prices.
     from genai_prices import Usage, calc_price
 
     def dollars(usage: Usage) -> float:
         # Ask for a prompt of our size, because some models charge more for very long prompts.
-        return 1_000 * float(calc_price(usage, model_ref=name, provider_id="openai").total_price)
+        return 1_000 * float(calc_price(usage, model_ref=name, provider_id=provider).total_price)
 
     try:
         return Price(

@@ -1,14 +1,19 @@
-"""Endpoint of `openai:NAME`: address, key and limits, from environment variables only."""
+"""Endpoints: limits of any, and address and key of `openai:NAME`, from environment variables only."""
 
+import importlib.util
 import os
 from base64 import b64encode
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
-from nodes.llm.endpoint.budget import Budget
+from nodes.llm.endpoint.budget import Budget, shared_budget
 from nodes.llm.endpoint.rate_limit import Pace
 from sim.errors import BadInputError, BillpError
 
@@ -24,6 +29,22 @@ VARIABLES: Final = {
     "tokens_a_minute": "BILLP_TOKENS_PER_MINUTE",
     "reply_tokens": "BILLP_REPLY_TOKENS",
 }
+# Only printable ASCII can stand in a header; a text that was copied may hold more.
+UNSENDABLE_KEY: Final = (
+    "it holds a space, a line break or a letter outside ASCII, such as a curly quote, so no request can carry it: "
+    "copy the key again"
+)
+UNUSABLE_ADDRESS: Final = (
+    "it is no address, or its port is no number from 1 to 65535: write it like http://127.0.0.1:8080/v1"
+)
+# Other variables that OpenAI's client puts into headers.
+ORGANISATION: Final = ("OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID")
+# Variables of the proxies and certificates that the clients of all providers read.
+PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "OPENAI_PROXY")
+CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+# Shorter names and hosts are not hidden, because many words contain them.
+SHORTEST_HIDDEN: Final = 4
 
 
 class EndpointError(BillpError):
@@ -34,14 +55,16 @@ class RefusedVisitError(EndpointError):
     """Raised if the endpoint refuses a prompt of this visit, or failed the visit too often; others may succeed."""
 
 
-class EndpointSettings(BaseModel):
-    """Settings of an endpoint; docs/endpoints.md explains each of them."""
+def can_be_sent(text: str) -> bool:
+    """Return whether a text can stand in a header, as a key does."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+class CallLimits(BaseModel):
+    """Limits of the calls to an endpoint; docs/endpoints.md explains each of them."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    address: SecretStr = SecretStr("")
-    """Base URL; may hold a name and password for the server; empty for OpenAI's own address."""
-    key: SecretStr = SecretStr("")
     call_seconds: float = Field(120, gt=0)
     """Seconds until an attempt is cancelled, even if its reply is still arriving."""
     attempts: int = Field(10, ge=1, le=1000)
@@ -57,6 +80,34 @@ class EndpointSettings(BaseModel):
     """Most tokens of prompts and replies together."""
     reply_tokens: int = Field(2_000, ge=1)
     """Most tokens of a reply under a budget; this bounds the cost of a call before it is sent."""
+
+
+class EndpointSettings(CallLimits):
+    """Settings of `openai:NAME`: the limits, and where the calls go."""
+
+    address: SecretStr = SecretStr("")
+    """Base URL; may hold a name and password for the server; empty for OpenAI's own address."""
+    key: SecretStr = SecretStr("")
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr) -> SecretStr:
+        if not can_be_sent(key.get_secret_value()):
+            raise PydanticCustomError("key", "{words}", {"words": UNSENDABLE_KEY})
+        return key
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, address: SecretStr) -> SecretStr:
+        try:
+            url = httpx.URL(address.get_secret_value())
+            # Reading the port checks it.
+            well = not url.raw_host or (urlsplit(str(url)).port is None or url.port != 0)
+        except (ValueError, httpx.InvalidURL):
+            well = False
+        if not well:
+            raise PydanticCustomError("address", "{words}", {"words": UNUSABLE_ADDRESS})
+        return address
 
     @property
     def parts(self) -> SplitResult:
@@ -85,25 +136,37 @@ class EndpointSettings(BaseModel):
         sent = b64encode(f"{name}:{password}".encode()).decode() if self.login else ""
         found = {self.key.get_secret_value(), password, parts.password or "", sent} - {""}
         where = {self.address.get_secret_value(), self.clean_address or "", parts.netloc.rpartition("@")[2]}
-        # Skip short names and hosts, because many words contain them.
-        found |= {text for text in (*where, parts.hostname or "", name, parts.username or "") if len(text) > 3}
+        names = (*where, parts.hostname or "", name, parts.username or "")
+        found |= {text for text in names if len(text) >= SHORTEST_HIDDEN}
         return sorted(found, key=lambda text: (-len(text), text))
 
 
 class Endpoint:
-    """Endpoint with its state, shared by all calls of this process."""
+    """Endpoint with its state, shared by all calls of this process.
 
-    def __init__(self, settings: EndpointSettings) -> None:
-        self.settings = settings
-        self.requests = Pace(settings.requests_a_minute)
-        self.tokens = Pace(settings.tokens_a_minute)
+    Args:
+        limits: Limits of the calls.
+        secrets: Every text that no message may hold.
+        remedy: What a user should check if the endpoint refuses a call.
+    """
+
+    def __init__(self, limits: CallLimits, secrets: Iterable[str], remedy: str) -> None:
+        self.limits = limits
+        self.remedy = remedy
+        self.requests = Pace(limits.requests_a_minute)
+        self.tokens = Pace(limits.tokens_a_minute)
         self.answered = False
         """Whether the endpoint ever answered; if not, its address is more likely wrong than the server busy."""
         self.refused: set[tuple[str, str]] = set()
         """Pairs of a model and a parameter that the server refuses for it."""
-        self.budget: Budget | None = None
-        """Budget of all calls together; None without a limit."""
-        self._secrets = settings.secrets()
+        self.taken: set[tuple[str, str]] = set()
+        """Pairs of a model and a parameter that the server has taken."""
+        self._secrets = sorted({*secrets} - {""}, key=lambda text: (-len(text), text))
+
+    @property
+    def budget(self) -> Budget | None:
+        """Budget of all calls of this process together; None without a limit."""
+        return shared_budget()
 
     def without_secrets(self, text: str) -> str:
         """Return a text from outside as one short line without key, address, name and password."""
@@ -112,25 +175,97 @@ class Endpoint:
         return " ".join(text.split())[:300]
 
 
-@lru_cache(maxsize=1)
-def shared_endpoint() -> Endpoint:
-    """Return the endpoint of this process; the first call must not come from two threads at once.
+Settings = TypeVar("Settings", bound=CallLimits)
+
+
+def from_environment(kind: type[Settings]) -> Settings:
+    """Return the settings of a class, from the variables of their fields.
+
+    Raises:
+        BadInputError: A variable is invalid.
+    """
+    # An empty value in `.env` means "not set".
+    given = {name: os.environ[VARIABLES[name]] for name in kind.model_fields if os.environ.get(VARIABLES[name])}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise BadInputError(f"{VARIABLES[str(fault['loc'][0])]}: {fault['msg']} (.env.example)") from None
+
+
+def endpoint_settings() -> EndpointSettings:
+    """Return the settings of `openai:NAME`.
 
     Raises:
         BadInputError: A variable is invalid, or neither address nor key is set.
     """
-    # An empty value in `.env` means "not set".
-    given: dict[str, Any] = {name: os.environ[env] for name, env in VARIABLES.items() if os.environ.get(env)}
-    try:
-        settings = EndpointSettings.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise BadInputError(f"{VARIABLES[str(fault['loc'][0])]}: {fault['msg']} (.env.example)") from None
-    if "address" not in given and "key" not in given:
+    settings = from_environment(EndpointSettings)
+    address, parts = settings.address.get_secret_value(), settings.parts
+    if not address and not settings.key.get_secret_value():
         raise BadInputError("an LLM needs OPENAI_API_KEY or OPENAI_BASE_URL in the environment (.env.example)")
-    parts = settings.parts
-    if "address" in given and (parts.scheme not in ("http", "https") or not parts.hostname):
+    if address and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise BadInputError("OPENAI_BASE_URL is not an address: write it like http://127.0.0.1:8080/v1 (.env.example)")
     if parts.query or parts.fragment:
         raise BadInputError("OPENAI_BASE_URL must not contain `?` or `#`: a key in it would be logged (.env.example)")
-    return Endpoint(settings)
+    for name in ORGANISATION:
+        if not can_be_sent(os.environ.get(name, "")):
+            raise BadInputError(f"{name}: {UNSENDABLE_KEY} (.env.example)")
+    return settings
+
+
+def proxies() -> dict[str, str]:
+    """Return the proxies in the environment, by the variable that names each, in capitals or small letters.
+
+    An address without a scheme is one of HTTP, as for the clients.
+    """
+    found = {name: os.environ.get(name, "") for one in PROXIES for name in (one, one.lower())}
+    return {name: address if "://" in address else f"http://{address}" for name, address in found.items() if address}
+
+
+def proxy_secrets() -> set[str]:
+    """Return the passwords in the addresses of the proxies."""
+    written = {urlsplit(address).password or "" for address in proxies().values()}
+    return (written | {unquote(password) for password in written}) - {""}
+
+
+def check_network() -> None:
+    """Check the variables of proxies and certificates, which the clients would refuse without naming them.
+
+    Raises:
+        BadInputError: A proxy cannot be used, or a file of certificates is missing.
+    """
+    for name, address in proxies().items():
+        scheme = address.partition("://")[0].lower()
+        if scheme not in PROXY_SCHEMES:
+            raise BadInputError(f"{name} names no proxy: write it like http://127.0.0.1:3128, or unset it")
+        if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise BadInputError(
+                f"{name} names a SOCKS proxy, which needs a package: `pip install socksio`, or unset {name}"
+            )
+        try:
+            httpx.URL(address)
+        except (ValueError, httpx.InvalidURL):
+            raise BadInputError(f"{name} names no proxy: write it like http://127.0.0.1:3128, or unset it") from None
+    for name in CERTIFICATES:
+        path = os.environ.get(name)
+        if path and not _certificates_exist(name, path):
+            raise BadInputError(f"{name} names {path}, which does not exist: correct or unset {name}")
+
+
+def _certificates_exist(variable: str, path: str) -> bool:
+    if variable == "SSL_CERT_FILE":
+        return Path(path).is_file()
+    # OpenSSL takes a list of folders, and passes over those that do not exist.
+    return any(Path(folder).is_dir() for folder in path.split(os.pathsep) if folder)
+
+
+@lru_cache(maxsize=1)
+def shared_endpoint() -> Endpoint:
+    """Return the endpoint of `openai:NAME` in this process; the first call must not come from two threads at once.
+
+    Raises:
+        BadInputError: A variable is invalid, or neither address nor key is set.
+    """
+    settings = endpoint_settings()
+    remedy = "check OPENAI_BASE_URL, OPENAI_API_KEY and the model's name"
+    return Endpoint(settings, [*settings.secrets(), *proxy_secrets()], remedy)

@@ -33,15 +33,20 @@ class Usage(BaseModel):
     cost: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False)
     """Cost in US dollars of the calls with a known price."""
 
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            retries=self.retries + other.retries,
-            cost=self.cost + other.cost,
+    @classmethod
+    def total(cls, parts: Sequence["Usage"]) -> "Usage":
+        """Return the sum of all parts. One object for the whole sum: a visit sums its rounds in every round."""
+        return cls(
+            calls=sum(one.calls for one in parts),
+            prompt_tokens=sum(one.prompt_tokens for one in parts),
+            completion_tokens=sum(one.completion_tokens for one in parts),
+            cached_tokens=sum(one.cached_tokens for one in parts),
+            retries=sum(one.retries for one in parts),
+            cost=sum(one.cost for one in parts),
         )
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage.total((self, other))
 
     def __sub__(self, other: "Usage") -> "Usage":
         # Never below 0: in an edited state the rounds may have a larger usage than the visit.

@@ -16,7 +16,14 @@ _MOST_READINGS = 3
 _DEEPEST = 40
 
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
-_THINK = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
+# Tags around thoughts: of most reasoning models, of Mistral, of Kimi.
+_THINK = re.compile(
+    r"<(/?)(?:\w{1,20}:)?(?:think|thinking|thought|thoughts|reasoning)>|\[(/?)THINK\]|◁(/?)think▷", re.IGNORECASE
+)
+# Channels of gpt-oss, with their special tokens or as the text that is left if a server strips these.
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w{1,20})[^<]{0,100}(?:<\|constrain\|>[^<]{0,100})?<\|message\|>")
+_END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call|start)\|>")
+_STRIPPED_CHANNELS = re.compile(r"^\s*(?:analysis|commentary).*assistantfinal", re.DOTALL)
 _OPENER = re.compile(r"[{\[]")
 _FENCE = re.compile(r"^[ \t]*```[\w-]*[ \t]*$", re.MULTILINE)
 _SPACE = re.compile(r"(?:\s|//[^\n]*)*")
@@ -52,18 +59,29 @@ def folded(name: str) -> str:
 
 
 def without_thinking(text: str) -> str:
-    """Return the text outside `<think>` blocks; an unclosed block reaches to the end of the text."""
+    """Return the text behind the last block of thoughts, or before the blocks if nothing stands behind them.
+
+    Blocks are `<think>` and the like, `[THINK]`, and the channels of gpt-oss. An unclosed block reaches to the end of
+    the text, so the result is empty if a text holds thoughts alone.
+    """
+    channels = list(_CHANNEL.finditer(text))
+    if channels:
+        final = next((one for one in reversed(channels) if one.group(1) == "final"), None)
+        return "" if final is None else _END_OF_MESSAGE.split(text[final.end() :], maxsplit=1)[0]
+    if stripped := _STRIPPED_CHANNELS.match(text):
+        return text[stripped.end() :]
     kept: list[str] = []
     start, thinking = 0, False
     for tag in _THINK.finditer(text):
-        closes = bool(tag.group(1))
+        closes = any(tag.groups())
         if closes and not thinking:
             kept.clear()  # some chat templates remove the opening tag
         elif not thinking:
             kept.append(text[start : tag.start()])
         thinking = not closes
         start = tag.end()
-    return "".join(kept) if thinking else "".join(kept) + text[start:]
+    behind = "" if thinking else text[start:]
+    return behind if behind.strip() else "".join(kept)
 
 
 def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -72,7 +90,13 @@ def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
     The second value says whether the text is that object and nothing else.
     """
     whole = _strict(text)
+    if isinstance(whole, str):
+        # JSON inside a JSON text.
+        text = whole
+        whole = None
     if isinstance(whole, dict) and whole:
+        if packed := _packed(whole):
+            yield _scrubbed(packed), False
         yield _scrubbed(whole), True
     place = starts = read = 0
     while starts < _MOST_STARTS and read <= _MOST_READINGS * len(text) and (opener := _OPENER.search(text, place)):
@@ -90,6 +114,13 @@ def objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
                 yield _scrubbed(found), False
         # An unclosed brace may belong to prose before the real object.
         place = opener.start() + 1 if reader.cut_off else reader.place
+
+
+def _packed(whole: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the object in the only value of an object, if that value is the object's JSON; None otherwise."""
+    values = [value for value in whole.values() if isinstance(value, str)]
+    packed = _strict(values[0]) if len(whole) == len(values) == 1 and values[0].lstrip().startswith("{") else None
+    return packed if isinstance(packed, dict) else None
 
 
 def _strict(text: str) -> Any:

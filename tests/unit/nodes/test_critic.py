@@ -83,7 +83,7 @@ async def test_before_a_round_there_is_nothing_to_judge() -> None:
         await critic(VisitState(world="tiny"), runtime())
 
 
-@pytest.mark.parametrize(("left", "next_value", "target"), [(False, 2.0, 2.0), (True, 2.0, -4.0), (False, 9.0, 5.0)])
+@pytest.mark.parametrize(("left", "next_value", "target"), [(False, 2.0, 2.0), (True, 2.0, -2.0), (False, 9.0, 5.0)])
 async def test_the_records_of_a_round_describe_the_situation_before_it(
     home: Path, left: bool, next_value: float, target: float
 ) -> None:
@@ -91,7 +91,15 @@ async def test_the_records_of_a_round_describe_the_situation_before_it(
     catalogue, logs = who.open_world.world.catalogue, who.open_world.world.logs
     # An edited title and category are not saved.
     steps = [
-        Step(index=n, item_id=catalogue[n].id, title="edited", genres=["edited"], plan=f"plan {n}", reward=4.0)
+        Step(
+            index=n,
+            item_id=catalogue[n].id,
+            title="edited",
+            genres=["edited"],
+            plan=f"plan {n}",
+            reward=4.0,
+            risk=n / 20,
+        )
         for n in range(7)
     ]
     steps[-1] = steps[-1].model_copy(update={"advantage": 1.5, "left": left, "next_value": next_value})
@@ -107,9 +115,42 @@ async def test_the_records_of_a_round_describe_the_situation_before_it(
     assert experience.distance == pytest.approx(min(logs.distance(6, n) for n in (2, 3, 4, 5)), abs=0.006)
     assert experience.situation == value.situation == who.situation(steps[:-1])
     # The value is that of the state after the item before.
+    assert (value.genres, value.risk) == (list(catalogue[5].genres), 0.25)
     assert value.distance == pytest.approx(min(logs.distance(5, n) for n in (1, 2, 3, 4)), abs=0.006)
     assert value.target == target
-    assert found[0].key != found[1].key
+    assert len({one.key for one in found}) == len(found) == 2 + left
+
+
+async def test_the_situation_at_which_the_user_left_has_the_value_of_the_leaving(home: Path) -> None:
+    who = await visitor(VisitState(world="tiny"))
+    world = who.open_world.world
+    steps = [Step(index=n, item_id=world.catalogue[n].id, reward=4.0, risk=n / 10) for n in range(3)]
+    steps[-1] = steps[-1].model_copy(update={"left": True})
+    state = VisitState(world="tiny", steps=steps)
+    memory = visit_memory(state, runtime())
+
+    def values(context: Context) -> list[Value]:
+        found = memories(memory, state, who, steps[-1], context)
+        return [one.value for one in found if isinstance(one.value, Value)]
+
+    # What led to the leaving is the distance of the last item, not that of the item before.
+    before, end = values(Context(leave_penalty=4.0, gamma=0.25))
+    assert before.target == -1.0
+    item = world.catalogue[2]
+    assert (end.target, end.situation, end.genres, end.risk) == (-4.0, who.situation(steps), list(item.genres), 0.2)
+    assert end.distance == pytest.approx(min(world.logs.distance(2, n) for n in (0, 1)), abs=0.006)
+    assert values(Context(leave_penalty=50.0))[-1].target == -5.0
+    # The Critic of the next visit is asked for the value of just such a situation.
+    later = memories(memory, state, who, steps[1].model_copy(update={"left": False}), Context())
+    assert len(later) == 2
+    # The original stored the loss with the situation before.
+    assert [one.target for one in values(Context(critic_titles_only=True))] == [-5.0]
+
+
+def test_a_value_of_an_older_memory_has_neither_categories_nor_risk() -> None:
+    old = {"kind": "values", "visit": "v", "user_id": "u", "situation": "s", "distance": 0.5, "target": 1.0}
+    value = Value.model_validate(old)
+    assert (value.genres, value.risk) == ([], None)
 
 
 async def test_the_records_of_the_first_round_have_no_distance(home: Path) -> None:

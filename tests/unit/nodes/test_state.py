@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from memory.records import MAX_KEY
 from nodes.context import Context
 from nodes.llm.endpoint.usage import Usage
 from nodes.state import (
-    MAX_KEY,
     Candidate,
     Exchange,
     ExperienceView,
@@ -113,7 +113,31 @@ def test_each_role_has_its_prompt_on_its_node() -> None:
     assert all(one.get("description") for one in schema.values())
 
 
-@pytest.mark.parametrize("name", ["http://example.org/v1", "../rules", "openai:", "gpt-4o", "openai: x", "rules\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai:/models/Qwen2.5-7B-Instruct",
+        "openai:qwen2.5-7b-instruct@q4_k_m",
+        "openai:@cf/meta/llama-3.1-8b-instruct",
+        "openai:Llama 3 8B Instruct",
+        "openai:hf.co/bartowski/Qwen2.5-GGUF:Q4_K_M",
+        "openai:./models/my model (v2)/",
+        "anthropic:claude-sonnet-4-5",
+        "bedrock:arn:aws:bedrock:us-east-1:1:inference-profile/x",
+    ],
+)
+def test_a_model_has_the_name_that_its_server_uses(name: str) -> None:
+    fields = [field for field in Context.model_fields if field == "model" or field.endswith("_model")]
+    assert all(getattr(Context(**{field: name}), field) == name for field in fields)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("http://example.org/v1", "../rules", "openai:", "gpt-4o", "openai: x", "rules\n"),
+        *("openai:http://example.org/v1", "huggingface:https://example.org", "openai:x\ny", "openai:x ", "openai://x"),
+    ],
+)
 def test_a_model_is_named_and_never_addressed(name: str) -> None:
     with pytest.raises(ValueError, match="model"):
         Context(model=name)
@@ -128,7 +152,7 @@ def test_a_new_visit_and_a_new_round_are_empty() -> None:
     assert VisitInput().model_dump() == {"world": "", "user_id": "", "history": [], "seed": 0, "max_steps": 20}
     assert RecommendInput().model_dump() == VisitInput().model_dump() | {"user_id": "guest", "wishes": ""}
     assert not any(Exchange().model_dump().values()) and not any(Proposal().model_dump().values())
-    assert LessonView(text="x").model_dump() == {"text": "x", "support": 1, "length": 0.0}
+    assert LessonView(text="x").model_dump() == {"text": "x", "support": 1, "length": 0.0, "keys": []}
 
 
 def test_a_visit_is_known_by_its_identity_if_the_input_is_gone() -> None:
@@ -157,6 +181,7 @@ EXPERIENCE: dict[str, Any] = {"title": "A", "advantage": 0.0, "similarity": 0.0}
         (Profile, {}, "ratings", [{"1": 1}, {"1": 5}], [{"1": 0.5}, {"1": 5.5}, {str(n): 1 for n in range(100_001)}]),
         (Profile, {}, "seen", [["1"] * 100_000], [["1"] * 100_001]),
         (LessonView, {"text": "x"}, "support", [0, 1], [-1]),
+        (LessonView, {"text": "x"}, "keys", [["k" * 100] * 200], [["k"] * 201, ["k" * 101], "k"]),
         (LessonView, {"text": "x"}, "length", [0, 1e6], [-0.1, 1e6 + 1, float("nan")]),
         (ExperienceView, EXPERIENCE, "similarity", [-1.01, 1.01], [-1.02, 1.02, float("nan")]),
         (ExperienceView, EXPERIENCE, "item_id", ["7", 7], [None]),

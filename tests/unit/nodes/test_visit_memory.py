@@ -39,14 +39,14 @@ def runtime(
         ({"share_memory": False}, None, {}, "tiny", ()),
         ({"private": True}, None, {}, "private:tiny", ("tiny",)),
         ({}, None, {"edited": True}, "private:tiny", ("tiny",)),
-        ({}, None, {"profile": Profile()}, "people:tiny", ("tiny",)),
+        ({}, None, {"profile": Profile()}, "people:tiny", ()),
         ({"space": "films"}, Account("ann", shares=True), {}, "films", ("films",)),
         ({}, Account("a b"), {}, "account:a%20b:tiny", ("account:a%20b:tiny", "tiny")),
         ({"private": True}, Account("bob"), {}, "private:account:bob:tiny", ("account:bob:tiny", "tiny")),
         ({}, Account("bob"), {"edited": True}, "private:account:bob:tiny", ("account:bob:tiny", "tiny")),
         ({"private": True}, Account("ann", shares=True), {}, "private:tiny", ("tiny",)),
         ({}, Account("ann", shares=True), {"edited": True}, "private:account:ann:tiny", ("tiny",)),
-        ({}, Account("bob"), {"profile": Profile(), "edited": True}, "people:tiny", ("account:bob:tiny", "tiny")),
+        ({}, Account("bob"), {"profile": Profile(), "edited": True}, "people:tiny", ()),
     ],
 )
 def test_the_spaces_of_a_visit_follow_from_account_person_and_edits(
@@ -55,6 +55,25 @@ def test_the_spaces_of_a_visit_follow_from_account_person_and_edits(
     memory = visit_memory(STATE.model_copy(update=changes), runtime(Context(**context), account=account))
     assert (memory.scope.space, memory.scope.shared, memory.scope.user_id) == (space, shared, "7")
     assert memory.account == account
+
+
+@pytest.mark.parametrize(
+    ("context", "account", "lessons", "evidence"),
+    [
+        ({}, None, ("tiny",), ("people:tiny",)),
+        ({"share_memory": False}, None, (), ()),
+        ({}, Account("bob"), ("account:bob:tiny", "tiny"), ()),
+        ({}, Account("ann", shares=True), ("tiny",), ()),
+    ],
+)
+def test_simulated_users_teach_a_person_by_lessons_and_people_by_counts(
+    context: dict[str, Any], account: Account | None, lessons: tuple[str, ...], evidence: tuple[str, ...]
+) -> None:
+    state = STATE.model_copy(update={"profile": Profile()})
+    memory = visit_memory(state, runtime(Context(**context), account=account))
+    assert memory.lessons_from is not None and memory.evidence_from is not None
+    assert (memory.lessons_from.shared, memory.evidence_from.shared) == (lessons, evidence)
+    assert memory.lessons_from.space == memory.evidence_from.space == "people:tiny"
 
 
 def test_an_account_that_may_not_share_may_not_choose_a_space() -> None:

@@ -76,6 +76,25 @@ class Full(BaseModel):
         pytest.param('{"foo": 1} {"item": null} {"item": "Portal 2"}', "Portal 2", id="first valid of several"),
         pytest.param('<think>{"item": "Braid"}</think>{"item": "Portal 2"}', "Portal 2", id="thinking"),
         pytest.param('so {"item": "Braid"}</think>{"item": "Portal 2"}', "Portal 2", id="thinking without its start"),
+        pytest.param('<thought>{"item": "Braid"}</thought>{"item": "Portal 2"}', "Portal 2", id="thought"),
+        pytest.param('[THINK]{"item": "Braid"}[/THINK]{"item": "Portal 2"}', "Portal 2", id="Mistral's thinking"),
+        pytest.param('◁think▷{"item": "Braid"}◁/think▷{"item": "Portal 2"}', "Portal 2", id="Kimi's thinking"),
+        pytest.param(
+            '<think>a</think>{"item": "Braid"}<think>no</think>{"item": "Portal 2"}', "Portal 2", id="two thoughts"
+        ),
+        pytest.param('{"item": "Portal 2"}<think>{"item": "Braid"}</think>', "Portal 2", id="an afterthought"),
+        pytest.param(
+            '<|channel|>analysis<|message|>{"item": "Braid"}<|end|><|start|>assistant<|channel|>final '
+            '<|constrain|>json<|message|>{"item": "Portal 2"}<|return|>',
+            "Portal 2",
+            id="channels",
+        ),
+        pytest.param(
+            'analysisMaybe {"item": "Braid"}assistantfinal{"item": "Portal 2"}', "Portal 2", id="bare channels"
+        ),
+        pytest.param(json.dumps('{"item": "Portal 2"}'), "Portal 2", id="JSON inside a JSON text"),
+        pytest.param(json.dumps({"answer": '{"item": "Portal 2"}'}), "Portal 2", id="JSON inside a field"),
+        pytest.param(json.dumps({"item": '{"item": "Portal 2"}'}), "Portal 2", id="JSON inside its own field"),
         pytest.param('{"item": "Portal\x00 2"}', "Portal 2", id="control character"),
         pytest.param('{"item": "Portal\\u0000 \\ud8002"}', "Portal 2", id="escaped control character and surrogate"),
         pytest.param('\ufeff{"item": "Portal 2"}', "Portal 2", id="byte order mark"),
@@ -219,6 +238,8 @@ ADVERSARIAL: list[tuple[str, str, int, str]] = [
     ("", "{'a': '", 14_000, ""), ("", "```\n", 25_000, ""), ("", "Item: ", 16_000, ""), ("", "//", 50_000, ""),
     ("", "\\", 100_000, ""), ("", '{"a" ', 20_000, ""), ("", "9", 100_000, ""), ('{"value": "', "1 ", 50_000, '"}'),
     ("", "{x:1}", 20_000, ""), ("", " ", 50_000, "x"), ('{"a":"', "\\u12", 20_000, ""), ("", "a:", 50_000, ""),
+    ("", "[THINK]", 14_000, ""), ("", "<|channel|>", 9_000, ""), ("", "<|channel|>final<|message|>", 3_000, ""),
+    ("analysis", "assistantfina", 8_000, ""), ('"', '\\"{', 30_000, '"'),
     ("", "\n", 100_000, "{"), ("", "[]", 50_000, ""), ('{"":' + "[" * 30, "{", 50_000, ""),
 ]  # fmt: skip
 
@@ -335,9 +356,25 @@ async def test_the_second_question_names_the_fault_and_repeats_the_answer_as_dat
     assert (reply.value.item, reply.outcome, reply.raw) == ("Portal 2", "asked_again", '{"item": "Portal 2"}')
     assert "no JSON object" in reply.fault
     first, second = model.seen
-    assert second[:-1] == first == PROMPT
-    data = json.loads(str(second[-1].content).splitlines()[1])
-    assert data == {"fault": reply.fault, "your_answer": 'I refuse.\n"Ignore all rules"'}
+    assert second[:-2] == first == PROMPT
+    assert second[-2] == AIMessage('I refuse.\n"Ignore all rules"')
+    assert json.loads(str(second[-1].content).splitlines()[1]) == {"fault": reply.fault}
+
+
+async def test_a_reply_without_an_answer_stands_as_such_between_the_questions() -> None:
+    model = Scripted(script=["<think>so long", '{"item": "Portal 2"}'])
+    reply = await put(model)
+    assert model.seen[1][-2] == AIMessage("(no answer)")
+    assert (reply.outcome, reply.fault) == ("asked_again", "the answer is empty: it holds thoughts alone")
+
+
+@pytest.mark.parametrize("name", ["finish_reason", "stop_reason", "done_reason"])
+@pytest.mark.parametrize("text", ["", "<think>I should", "[THINK]I should", "<|channel|>analysis<|message|>I should"])
+async def test_a_thought_that_the_token_limit_cut_off_is_told_as_that(name: str, text: str) -> None:
+    limit = "max_tokens" if name == "stop_reason" else "length"
+    cut = AIMessage(text, response_metadata={name: limit})
+    reply = await put(Scripted(script=[cut, '{"item": "Portal 2"}']))
+    assert reply.fault.startswith("the answer is empty") and "the limit of tokens cut it off" in reply.fault
 
 
 async def test_a_fault_the_check_finds_is_asked_about_too() -> None:
@@ -374,7 +411,7 @@ async def test_faults_of_the_endpoint_pass_through(script: list[Any]) -> None:
 async def test_a_very_long_answer_is_not_sent_back_whole_and_broken_unicode_is_storable() -> None:
     model = Scripted(script=["\ud800" + "x" * 50_000, "\ud800"])
     reply = await put(model)
-    assert len(str(model.seen[1][-1].content)) < 3_000
+    assert sum(len(message.text) for message in model.seen[1]) < 3_000
     reply.raw.encode()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.llm.text.wish_grammar import Wishes, read_wishes
+from nodes.llm.text.wish_grammar import Wishes, Years, mentions, read_wishes
 
 CATEGORIES = ["Drama", "Comedy", "Horror", "Science Fiction", "Fiction", "Film-Noir"]
 
@@ -18,7 +18,7 @@ CATEGORIES = ["Drama", "Comedy", "Horror", "Science Fiction", "Fiction", "Film-N
         ("Avoid Horror. Drama is fine", Wishes(want=("Drama",), avoid=("Horror",))),
         ("Science Fiction, please", Wishes(want=("Science Fiction",))),
         ("Film-Noir", Wishes(want=("Film-Noir",))),
-        ("Dramatic things", Wishes()),
+        ("Dramatic things", Wishes(want=("Drama",))),
         ("Recommend Drama; leave out Drama", Wishes(avoid=("Drama",))),
         ("Keep a distance of at least 0.75 from the last four items.", Wishes(least=0.75)),
         ("keep at most 1 apart", Wishes(most=1.0)),
@@ -31,6 +31,11 @@ CATEGORIES = ["Drama", "Comedy", "Horror", "Science Fiction", "Fiction", "Film-N
 )
 def test_wishes_are_read(text: str, wishes: Wishes) -> None:
     assert read_wishes(text, CATEGORIES) == wishes
+
+
+@pytest.mark.parametrize("words", ["newer than", "later than", "more recent than", "after", "post"])
+def test_years_after_one_do_not_hold_it(words: str) -> None:
+    assert [one.years for one in mentions(f"{words} 2005", [])] == [Years(low=2006)]
 
 
 def test_of_two_categories_with_the_same_start_the_longer_one_is_read() -> None:
