@@ -1,0 +1,7 @@
+// Preact with templates: the only import of the vendored libraries.
+import { h } from "./vendor/preact.mjs";
+import htm from "./vendor/htm.mjs";
+
+export { Component, Fragment, render } from "./vendor/preact.mjs";
+export { useEffect, useMemo, useRef, useState } from "./vendor/hooks.mjs";
+export const html = htm.bind(h);

@@ -1,0 +1,231 @@
+"""Visits in the browser on a real `langgraph dev`: started, watched, stepped, edited, forked; hostile titles."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from sim.world import World
+from tests.chromium import needs_chromium
+from tests.hostile import renamed
+from tests.processes import end
+from tests.servers import Server, answers, develop, serving
+from tests.waiting import until
+from tests.web.browser import DESK, PATIENCE_MS, PHONE, Tab, opened_browser
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+expect.set_options(timeout=PATIENCE_MS)
+
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+RIGHT_TO_LEFT = "\u202eאבג\u202d מסע החורף"
+LONG = "Wort" * 60
+VIEWS = ("visit", "step", "you", "memory", "studies")
+OVER = re.compile(r"finished|the user left")
+
+
+@pytest.fixture(scope="module")
+def home(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home folder with `tiny`, and with a world `hostile` of titles that are markup, right-to-left or one long word."""
+    folder = tmp_path_factory.mktemp("web") / "home"
+    shutil.copytree(built_home, folder)
+    titles = (SCRIPT, RIGHT_TO_LEFT, LONG)
+    world = World.build("hostile", renamed(lambda place: f"{titles[place % 3]} {place}"))
+    world.save(folder / "worlds" / "hostile")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("served"), home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def tab(browser: Browser, server: Server) -> Iterator[Tab]:
+    opened = Tab(browser, server.url)
+    yield opened
+    opened.close()
+
+
+def begin(page: Page, world: str = "tiny", rounds: int = 4, *, stepped: bool = False) -> str:
+    """Start a visit by the form, and return its thread."""
+    page.get_by_label("World", exact=True).fill(world)
+    page.get_by_label("Max steps").fill(str(rounds))
+    page.get_by_label("Stop before the first round").set_checked(stepped)
+    page.get_by_role("button", name="Start the visit").click()
+    page.wait_for_url(re.compile(r"#/(visit|step)/[0-9a-f-]+$"))
+    return page.url.rsplit("/", 1)[1]
+
+
+def cards(page: Page) -> list[str]:
+    return page.locator(".card h3").all_inner_texts()
+
+
+def test_a_visit_is_started_watched_and_read_again_by_its_address(tab: Tab, browser: Browser, server: Server) -> None:
+    page = tab.page
+    page.get_by_text("Other settings").click()
+    page.get_by_label("Lessons k").fill("3")
+    page.get_by_text("Planner", exact=True).click()
+    prompt = page.get_by_label("Planner prompt")
+    assert "Plan the next round" in prompt.input_value()
+    prompt.fill(f"{prompt.input_value()}\nBe brief.")
+    thread = begin(page)
+    expect(page.locator(".facts")).to_contain_text(OVER)
+    shown = cards(page)
+    assert len(shown) == 4 and shown[0].startswith("1. ")
+    first = page.locator(".card").first
+    first.get_by_text("Shortlist, recalled rounds").click()
+    expect(first.get_by_role("row")).to_have_count(1 + 8)
+    assert first.locator("tr.chosen th").inner_text() == f"{shown[0].removeprefix('1. ')} (chosen)"
+    first.get_by_text("planner: prompt and reply").click()
+    expect(first.locator("pre").nth(1)).to_contain_text("Be brief.")
+    assert page.locator(".reward-dot").count() == 4
+    # The same address shows the same visit in another tab.
+    other = Tab(browser, server.url, dark=True)
+    other.go(f"visit/{thread}")
+    expect(other.page.locator(".card")).to_have_count(4)
+    assert cards(other.page) == shown
+    assert tab.faults == other.faults == []
+    other.close()
+
+
+def test_a_visit_is_stepped_edited_and_forked(tab: Tab) -> None:
+    page = tab.page
+    thread = begin(page, stepped=True)
+    page.get_by_label("Plan", exact=True).fill("only comedies")
+    page.get_by_role("button", name="Save the plan").click()
+    expect(page.get_by_text("Somebody edited this visit")).to_be_visible()
+    for node in ("planner", "outlook", "actor"):
+        page.get_by_role("button", name=f"Run {node}").click()
+    expect(page.get_by_role("button", name="Run user")).to_be_visible()
+    categories = page.locator("table", has=page.get_by_text("Shortlist")).locator("tbody td.text").all_inner_texts()
+    assert categories and all("Comedy" in one for one in categories)
+    # Another item of the catalogue instead of the Actor's.
+    page.get_by_label("Search the catalogue").fill("tower")
+    page.get_by_role("button", name="Search items").click()
+    expect(page.get_by_text(re.compile(r"^\d+ found$"))).to_be_visible()
+    chosen = page.get_by_label("Item", exact=True).locator("option", has_text="Paper Tower").first
+    page.get_by_label("Item", exact=True).select_option(chosen.get_attribute("value"))
+    page.get_by_role("button", name="Propose this item").click()
+    expect(page.get_by_text("Proposal: Paper Tower")).to_be_visible()
+    page.get_by_role("button", name="Run to the next round").click()
+    expect(page.get_by_role("button", name="Run planner")).to_be_visible()
+    assert cards(page) == ["1. Paper Tower"]
+    # Back to the checkpoint before the proposal was edited: the fork keeps the plan and gets another item.
+    before_user = page.get_by_role("listitem").filter(has_text="before user").filter(has_not_text="edited")
+    before_user.get_by_role("button", name="Go back").click()
+    expect(page.get_by_text("To go on from here makes a fork")).to_be_visible()
+    page.get_by_role("button", name="Run to the next round").click()
+    expect(page.get_by_role("button", name="Run planner")).to_be_visible()
+    (forked,) = cards(page)
+    assert forked != "1. Paper Tower"
+    # A wrong edit is refused in one line.
+    page.get_by_text("Other fields").click()
+    fields = page.get_by_label("Fields as JSON")
+    for wrong, why in (("{", "This is not JSON"), ('{"value": 99}', "value: Input should be less than or equal to 5")):
+        fields.fill(wrong)
+        page.get_by_role("button", name="Save the fields").click()
+        expect(page.get_by_role("alert")).to_contain_text(why)
+    fields.fill('{"value": 1}')
+    page.get_by_role("button", name="Save the fields").click()
+    expect(fields).to_be_hidden()
+    page.get_by_role("button", name="Go on to the end").click()
+    expect(page.get_by_text("The visit is over here")).to_be_visible()
+    page.get_by_role("button", name="Copy this visit").click()
+    page.get_by_role("link", name="both side by side").click()
+    expect(page.locator("section")).to_have_count(2)
+    expect(page.locator("section").nth(1).locator(".card")).to_have_count(4)
+    assert thread in page.url
+    # The browser itself reports the refused edit.
+    assert len(tab.faults) == 1 and "status of 400" in tab.faults[0]
+
+
+def test_hostile_titles_are_text(tab: Tab) -> None:
+    page = tab.page
+    begin(page, "hostile", 6)
+    expect(page.locator(".facts")).to_contain_text(OVER)
+    shown = " ".join(cards(page))
+    assert SCRIPT in shown and RIGHT_TO_LEFT in shown and LONG in shown
+    assert page.locator("main img, main script").count() == 0
+    # A right-to-left title leaves the round's number before it and the reward after it.
+    title = page.locator(".card h3", has_text=RIGHT_TO_LEFT).first
+    assert re.match(r"\d\. ", title.inner_text()) and title.locator("bdi").count() == 1
+    assert tab.overflow == 0 and tab.faults == []
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+@pytest.mark.parametrize("dark", [False, True])
+def test_each_view_fits_the_window_and_names_its_controls(
+    browser: Browser, server: Server, size: tuple[int, int], dark: bool
+) -> None:
+    tab = Tab(browser, server.url, size, dark=dark)
+    for view in VIEWS:
+        tab.go(view)
+        link = tab.page.get_by_role("navigation").locator("[aria-current=page]")
+        expect(link).to_have_attribute("href", f"#/{view}")
+        expect(tab.page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
+        assert tab.overflow == 0, view
+        assert tab.unlabelled == [], view
+        # The title has the focus, and the first control after it is reached by the keyboard.
+        expect(tab.page.locator("h1")).to_be_focused()
+    assert tab.faults == []
+    tab.close()
+
+
+def test_a_visit_is_started_by_the_keyboard_alone(tab: Tab) -> None:
+    page = tab.page
+    expect(page.get_by_role("button", name="Start the visit")).to_be_visible()
+    page.get_by_label("World", exact=True).focus()
+    page.keyboard.type("tiny")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Start the visit":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator(".card").first).to_be_visible()
+    assert tab.faults == []
+
+
+def test_a_refused_visit_says_why(tab: Tab) -> None:
+    page = tab.page
+    begin(page, "nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("there is no world 'nowhere'")
+    assert tab.faults == []
+
+
+def test_a_server_that_goes_away_is_said_and_met_again(
+    browser: Browser, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("away")
+    with serving(folder, home) as server:
+        tab = Tab(browser, server.url)
+        page = tab.page
+        thread = begin(page)
+        expect(page.locator(".facts")).to_contain_text(OVER)
+        before = cards(page)
+        end(server.process)
+        tab.go("memory")
+        expect(page.get_by_role("alert").filter(has_text="asks again until it does")).to_be_visible()
+        port = int(server.url.rsplit(":", 1)[1])
+        again = develop(folder / "deployment", folder / "home", port)
+        try:
+            until(lambda: answers(f"{server.url}/ok"), "the server to come back")
+            expect(page.get_by_text("asks again until it does")).to_have_count(0)
+            expect(page.get_by_label("Kind")).to_be_visible()
+            tab.go(f"visit/{thread}")
+            expect(page.locator(".card")).to_have_count(len(before))
+            assert cards(page) == before
+        finally:
+            end(again)
+        # The browser itself reports each request that found no server.
+        assert [one for one in tab.faults if "ERR_CONNECTION" not in one] == []
+        tab.close()

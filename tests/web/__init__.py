@@ -1,0 +1,1 @@
+"""Helpers for the page in the browser: its libraries, and a browser that watches it."""
