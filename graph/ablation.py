@@ -7,7 +7,9 @@ from nodes.context import Context
 from sim.errors import BadInputError
 from sim.metrics.summary import PairedDifference
 
-Part = Literal["lessons", "experiences", "values", "shortlist", "outlook", "freshness", "categories"]
+Part = Literal[
+    "lessons", "experiences", "pairs", "evidence", "values", "shortlist", "outlook", "freshness", "categories"
+]
 PARTS: tuple[Part, ...] = get_args(Part)
 # The variant that has all parts.
 WHOLE = "billp_outlook"
@@ -17,25 +19,31 @@ MEANING = (
     "part, paired by user. An interval that holds 0 decides nothing. Parts can stand in for each other, so what they "
     "are worth does not add up."
 )
-_OFF: Mapping[Part, tuple[str, Any]] = {
-    "lessons": ("lessons_k", 0),
-    "experiences": ("experiences_k", 0),
-    "values": ("values_k", 0),
-    "shortlist": ("choices", "free"),
-    "outlook": ("outlook", False),
-    "freshness": ("grounding", "nearest"),
-    "categories": ("category_tool", False),
+_OFF: Mapping[Part, Mapping[str, Any]] = {
+    "lessons": {"lessons_k": 0},
+    # All that is told of single rounds: the experiences themselves, and what is derived from them.
+    "experiences": {"experiences_k": 0, "pairs": False, "evidence": False},
+    "pairs": {"pairs": False},
+    "evidence": {"evidence": False},
+    "values": {"values_k": 0},
+    "shortlist": {"choices": "free"},
+    "outlook": {"outlook": False},
+    "freshness": {"grounding": "nearest"},
+    "categories": {"category_tool": False},
 }
 
 
 def without_part(context: Context, part: Part | None) -> Context:
     """Return the settings with a part switched off; unchanged for None."""
-    return context if part is None else context.model_copy(update=dict([_OFF[part]]))
+    return context if part is None else context.model_copy(update=dict(_OFF[part]))
 
 
 def setting_of(part: Part) -> str:
-    """Return the assignment that switches a part off, in the form of `--set`."""
-    name, value = _OFF[part]
+    """Return the assignments that switch a part off, each in the form of `--set`."""
+    return " ".join(_assigned(name, value) for name, value in _OFF[part].items())
+
+
+def _assigned(name: str, value: object) -> str:
     return f"{name}={str(value).lower()}"
 
 
@@ -61,10 +69,12 @@ def check_whole(context: Context) -> None:
     Raises:
         BadInputError: A part is already off, or memory is not shared, so that users have nothing to recall.
     """
-    off = [part for part in PARTS if without_part(context, part) == context]
+    settings = {name: (value, part) for part in reversed(PARTS) for name, value in _OFF[part].items()}
+    off = {name: (value, part) for name, (value, part) in settings.items() if getattr(context, name) == value}
     if off:
-        sets = ", ".join(setting_of(part) for part in off)
-        raise BadInputError(f"--set {sets}: --ablate switches off {', '.join(off)} itself: leave out one of the two")
+        sets = ", ".join(_assigned(name, value) for name, (value, _) in off.items())
+        parts = ", ".join(dict.fromkeys(part for _, part in off.values()))
+        raise BadInputError(f"--set {sets}: --ablate switches off {parts} itself: leave out one of the two")
     if not context.share_memory:
         # The users of the comparison visit for the first time and have no memories of their own.
         raise BadInputError(

@@ -23,6 +23,7 @@ from nodes.context import Context
 from nodes.lifecycle import MAX_INPUT_TEXT, MAX_WISHES
 from nodes.prompt_facts import shown
 from nodes.state import DEFAULT_STEPS, GUEST, RecommendInput, Step, VisitOutput, first_fault
+from nodes.users.answer_faults import BadAnswerError
 from nodes.users.person import reasons
 from sim.errors import BillpError
 
@@ -122,16 +123,12 @@ def billp_tool(
         config["recursion_limit"] = most_steps
         try:
             output = await graph.ainvoke(schema.model_validate(asked), config, context=context)
+        except BadAnswerError:
+            # Not for the model, which cannot give another answer: the question stays open.
+            raise
         except (BillpError, StoreError) as error:
             raise ToolException(_one_line(str(error))) from error
         return summary(VisitOutput.model_validate(output), given.get("wishes", ""), is_person).model_dump_json()
-
-    def refusal(error: Any) -> str:
-        # LangChain also passes on an error of the visit itself, such as the invalid answer of a person: not for the
-        # model, which cannot give another answer.
-        if not isinstance(error, ValidationError) or error.title != arguments.__name__:
-            raise error
-        return _one_line(first_fault(error))
 
     return StructuredTool(
         name=name,
@@ -139,8 +136,15 @@ def billp_tool(
         args_schema=arguments,
         coroutine=visit,
         handle_tool_error=True,
-        handle_validation_error=refusal,
+        handle_validation_error=_refused_arguments,
     )
+
+
+def _refused_arguments(error: Any) -> str:
+    """Return what is wrong with a model's arguments; LangChain also passes on an error of the visit itself."""
+    if not isinstance(error, ValidationError) or error.title not in (VisitArguments.__name__, PersonArguments.__name__):
+        raise error
+    return _one_line(first_fault(error))
 
 
 def _named_user(configurable: dict[str, Any], is_person: bool) -> Any:

@@ -6,27 +6,53 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from sim.errors import BadInputError
+from sim.plain_text import escaped_controls, without_controls
 
-out = Console()
-err = Console(stderr=True)
+
+class PlainConsole(Console):
+    """Console that shows no control character of a text: a title or a name cannot move the cursor or turn a line."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of what is shown, their text without control characters."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else without_controls(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 Made = TypeVar("Made")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 WorldOption = Annotated[str, typer.Option("--world", help="Name of the world; the default world if not given.")]
-ModelOption = Annotated[str, typer.Option(help="Model for all roles: `rules`, `openai:NAME`, or one from a plug-in.")]
+ModelOption = Annotated[str, typer.Option(help="Model for all roles: `rules`, `openai:NAME`, or `PROVIDER:NAME`.")]
+RecordOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Append every exchange with a model to this file.")
+]
+ReplayOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Answer for the models from this file, and call none.")
+]
+ReplayMissingOption = Annotated[
+    str,
+    typer.Option(metavar="error|call", help="What to do with a question that --replay lacks; `call` asks and adds it."),
+]
 MaxStepsOption = Annotated[int, typer.Option(min=1, max=2_000, help="Maximum number of rounds of a visit.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Setting of the roles; a prompt can also be @FILE. Repeatable."),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
+STOPPED = 130
+"""Exit code of a command that Ctrl-C or SIGTERM stopped."""
 READABLE = "billp-readable"
 """Handler of characters that an encoding lacks."""
 READABLE_ASCII = "billp_ascii"
@@ -81,7 +107,7 @@ def _readable_ascii(name: str) -> codecs.CodecInfo | None:
 
 def print_json(content: Any) -> None:
     """Print JSON for programs, with escapes if standard output cannot write its characters."""
-    text = json.dumps(content, ensure_ascii=False)
+    text = escaped_controls(json.dumps(content, ensure_ascii=False))
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

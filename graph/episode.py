@@ -1,10 +1,10 @@
 """Graph of a visit: rounds of planner, actor, user and critic until the user leaves, then the reflector.
 
-The nodes and edges of `billp`, in order:
+The nodes and edges of `episode`, which runs the variant `billp_outlook`, in order:
 
-    START -> begin -> planner -> actor -> user -> critic -- visit over --> reflector -> finish -> END
-                         ^                          |
-                         +------- next round -------+
+    START -> begin -> planner -> outlook -> actor -> user -> critic -- visit over --> reflector -> finish -> END
+                         ^                                     |
+                         +------------- next round ------------+
 
 `begin` checks the input and resets the state. `next_round` chooses the edge after the last node of a round. `finish`
 sums up the visit. A variant lists the nodes of a round and the nodes after the last round; to add a role, add its node
@@ -16,7 +16,7 @@ to a variant.
    limits the store to the records that this account may reach.
 2. `defaulting` (every node) takes the settings out of the run's context and completes them with the variant's defaults.
 3. `placing` (`begin` only) sets the visit's place, which its id is made of.
-4. `clearing` (`begin` only) also resets the state fields that the roles add.
+4. `clearing` (`begin` only) first resets all of the state that a former visit on the thread may have left.
 5. `announcing` (last node of a round only) streams one event for the finished round.
 """
 
@@ -30,6 +30,7 @@ from langgraph.runtime import get_runtime
 from graph.role_schemas import Node, clearing, settings_of, state_schema
 from graph.run_metadata import Graph, KnownGraph, NamedBy
 from graph.state_guard import check_owner, check_state, limit_store
+from graph.variants import DEFAULT_VARIANT
 from graph.variants import VARIANTS as VARIANTS
 from graph.variants import Variant as Variant
 from graph.visit_place import placing
@@ -97,7 +98,8 @@ def announcing(node: Node) -> Node:
         update = await node(*args, **kwargs)
         for step in update.get("steps") or args[0].steps[-1:]:
             fields = {"index", "plan", "title", "genres", "reward", "advantage", "left"}
-            get_stream_writer()({"round": step.model_dump(include=fields)})
+            unmet = getattr(args[0], "unmet", [])
+            get_stream_writer()({"round": step.model_dump(include=fields) | ({"unmet": unmet} if unmet else {})})
         return update
 
     return announced
@@ -159,14 +161,14 @@ def compiled(name: str, variant: Variant | None = None) -> KnownGraph:
     return build_variant(name, variant).compile(name=name)
 
 
-builder = build_variant("billp")
+builder = build_variant(DEFAULT_VARIANT)
 graph = builder.compile(name="episode")
+billp = compiled("billp")
 act_only = compiled("act_only")
 react = compiled("react")
 reflexion = compiled("reflexion")
 no_macro = compiled("no_macro")
 no_micro = compiled("no_micro")
 merge_plan_and_act = compiled("merge_plan_and_act")
-billp_outlook = compiled("billp_outlook")
 billp_paper = compiled("billp_paper")
 billp_llm_user = compiled("billp_llm_user")

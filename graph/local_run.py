@@ -43,6 +43,12 @@ class LocalVisit(BaseModel):
         return schema.model_validate(context) if isinstance(context, dict) else context
 
 
+class _VariantOfVisit(BaseModel):
+    """Variant of a visit, before its settings are read."""
+
+    variant: str
+
+
 async def run_episode(episode: LocalVisit, show: Callable[[Step], None]) -> VisitOutput:
     """Run a visit.
 
@@ -83,7 +89,6 @@ async def resume_episode(show: Callable[[Step], None]) -> tuple[LocalVisit, Visi
     for _, file in reversed(newest):
         with suppress(FolderInUseError), locked_folder(file.parent):
             if (episode := _read_visit(file)) is not None:
-                _check_variant(episode.variant)
                 async with _memory(episode.remember) as store:
                     output = await _run(episode, file.parent.name, file.parent / CHECKPOINTS, store, show)
                     shutil.rmtree(file.parent)
@@ -99,9 +104,15 @@ def _check_variant(name: str) -> None:
 
 
 def _read_visit(file: Path) -> LocalVisit | None:
-    """Return the visit described by a file; None if the visit has just ended or another version wrote the file."""
+    """Return the visit described by a file; None if the visit has just ended or another version wrote the file.
+
+    Raises:
+        BadInputError: The variant is unknown. The settings of its roles are known once its file is loaded.
+    """
     try:
-        return LocalVisit.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        _check_variant(_VariantOfVisit.model_validate_json(content).variant)
+        return LocalVisit.model_validate_json(content)
     except (FileNotFoundError, ValidationError):
         return None
 

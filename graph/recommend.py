@@ -1,19 +1,14 @@
 """Graph of a visit with a person as the user, who is asked about each item."""
 
 from graph.episode import build_episode
-from nodes.actor import actor
-from nodes.critic import critic
-from nodes.planner import planner
-from nodes.reflector import reflector
+from graph.variants import DEFAULT_VARIANT, VARIANTS
 from nodes.state import RecommendInput
 from nodes.users.person import greet, person, person_name
 
+variant = VARIANTS[DEFAULT_VARIANT].instead_of("user", person)
 builder = build_episode(
-    planner,
-    actor,
-    person,
-    critic,
-    at_end=(reflector,),
+    *variant.step,
+    at_end=variant.at_end,
     begin=greet,
     input_schema=RecommendInput,
     variant="recommend",

@@ -4,16 +4,18 @@ A role with a setting of its own declares `runtime: Runtime[ItsContext]`, where 
 A role with a state field of its own declares `state: ItsState`, where `ItsState` is a subclass of `VisitState`.
 """
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, get_args, get_type_hints
 
+from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
 from langgraph.types import Overwrite
 from pydantic.fields import FieldInfo
 
 from nodes.context import Context
-from nodes.state import VisitInput, VisitState
+from nodes.state import VisitInput, VisitStart, VisitState
 
 Node = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -47,19 +49,32 @@ def state_fields_of(nodes: Iterable[Node]) -> dict[str, FieldInfo]:
 
 
 def clearing(begin: Node, nodes: Sequence[Node]) -> Node:
-    """Wrap the first node of a visit: also reset the state fields that `nodes` add."""
-    own = state_fields_of(nodes)
-    if not own:
-        return begin
+    """Wrap the first node of a visit: first reset all of the state that a former visit on the thread may have left.
+
+    These are the fields of the state, and the fields that `nodes` add; the input and the totals live for one step only.
+    """
+    fields = VisitState.model_fields | state_fields_of(nodes)
+    fresh = {
+        # A field with a reducer would merge the default into its value; `Overwrite` replaces the value.
+        name: Overwrite(value) if _has_reducer(field) else value
+        for name, field in fields.items()
+        if name not in VisitStart.model_fields
+        for value in [field.get_default(call_default_factory=True)]
+    }
 
     @wraps(begin)
     async def cleared(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        fresh = {name: field.get_default(call_default_factory=True) for name, field in own.items()}
-        # A field with a reducer would merge the default into its value; `Overwrite` replaces the value.
-        written = {name: Overwrite(value) if own[name].metadata else value for name, value in fresh.items()}
-        return await begin(*args, **kwargs) | written
+        return {**copy.deepcopy(fresh), **await begin(*args, **kwargs)}
 
     return cleared
+
+
+def _has_reducer(field: FieldInfo) -> bool:
+    """Return whether writes to a field of the state are merged; other channels would keep `Overwrite` as a value."""
+    return any(
+        isinstance(one, BinaryOperatorAggregate | DeltaChannel) or (callable(one) and not inspect.isclass(one))
+        for one in field.metadata
+    )
 
 
 def _contexts(node: Node) -> list[type[Context]]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
@@ -21,6 +21,7 @@ from langgraph.types import Command, Send, StateSnapshot, StateUpdate
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
+from graph.context_overrides import check_run_input, run_settings
 from graph.visit_place import started
 from nodes.context import Context
 from nodes.lifecycle import check_input, history_bytes
@@ -36,6 +37,9 @@ STATE_PAUSE = 0.001
 NamedBy = Callable[[VisitState, str], Awaitable[str]]
 """Function that returns the user's name, from a checked input and the identity on the server (empty if none)."""
 
+# Fields that say whose plan it is; an edit of the state cannot change them.
+NOT_BELIEVED = ("own_plan", "ordered")
+
 
 class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgress]):
     """Compiled graph that adds name, tags and metadata to each of its runs."""
@@ -44,12 +48,22 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **run: Any) -> AsyncIterator[Any]:
         """Stream a run; every other method that runs the graph calls this one."""
-        with started(config or {}, self.checkpointer) as placed:
+        config = config or {}
+        if isinstance(input, Command):
+            _check_command(input)
+        check_run_input(self.builder.input_schema, input, config)
+        run["context"] = run_settings(cast(type[Context], self.builder.context_schema), run.get("context"), config)
+        with started(config, self.checkpointer) as placed:
             known = merge_configs(await self._known(input, placed), placed)
             stream: Any = super().astream(marked_command(input), known, **run)
             async with aclosing(stream):
                 async for chunk in stream:
                     yield chunk
+
+    def get_context_jsonschema(self) -> dict[str, Any] | None:
+        """Return the schema of the settings; LangGraph's server passes all names on to the run, not just known ones."""
+        schema = super().get_context_jsonschema()
+        return schema and {**schema, "properties": _AllProperties(schema["properties"])}
 
     def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
         """Edit the state and mark it as edited; `update_state` calls this method.
@@ -129,6 +143,30 @@ class KnownGraph(CompiledStateGraph[VisitState, Context, VisitInput, VisitProgre
         return visit
 
 
+class _AllProperties(dict[str, Any]):
+    """Properties of a schema that contain every name.
+
+    LangGraph's server drops a setting whose name is not in the properties, and the run would go on without a word. With
+    these, the run gets all of them and refuses an unknown one.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _check_command(command: Command[Any]) -> None:
+    """Check that a command says something; LangGraph fails at one without, and repeats the question to `{}`.
+
+    Raises:
+        BadInputError: It says nothing.
+    """
+    if command.resume in (None, {}) and not command.update and not command.goto:
+        raise BadInputError(
+            'the command is empty: answer a question by `resume`, such as {"rating": 4}, or edit by `update`; to go on '
+            "without either, send no command"
+        )
+
+
 def marked_command(input: Any) -> Any:
     """Return the input of a run; a command that edits the state or sends a state to a node also marks the edit.
 
@@ -142,7 +180,7 @@ def marked_command(input: Any) -> Any:
     if len(goto) > 1:
         raise BadInputError(f"goto: the command goes to {len(goto):,} nodes: name one")
     goto = [Send(one.node, _marked_values(one.arg)) if isinstance(one, Send) else one for one in goto]
-    return replace(input, update={**dict(input._update_as_tuples()), "edited": True}, goto=goto)
+    return replace(input, update=_marked_values(dict(input._update_as_tuples())), goto=goto)
 
 
 def _marked_supersteps(supersteps: Sequence[Sequence[StateUpdate]]) -> list[list[StateUpdate]]:
@@ -168,9 +206,11 @@ def _marked_update(update: StateUpdate) -> StateUpdate:
 def _marked_values(values: Any) -> Any:
     """Return the values of an edit with the mark; unchanged if the update edits nothing, as for a fork."""
     if isinstance(values, dict):
-        return {**values, "edited": True}
+        # An edit of the plan is the order of a person, whatever the edit says of it.
+        kept = {name: value for name, value in values.items() if name not in NOT_BELIEVED}
+        return {**kept, "edited": True, **({"ordered": True} if "plan" in kept else {})}
     if isinstance(values, BaseModel):
-        return values.model_copy(update={"edited": True})
+        return _marked_values({name: getattr(values, name) for name in values.model_fields_set})
     if isinstance(values, Command):
         return marked_command(values)
     if isinstance(values, list):

@@ -112,11 +112,16 @@ def _checked(loaded: Variant | Callable[[], Variant]) -> Variant:
     return variant
 
 
+DEFAULT_VARIANT = "billp_outlook"
+"""Variant of the graph `episode` and of `billp episode`; `recommend` has the same roles, with a person as the user."""
+
 VARIANTS = Registry(
     "variant",
     "billp.variants",
     {
+        # The method of the paper, and the same with the risk that the user leaves after each candidate.
         "billp": Variant((planner, actor, user, critic), (reflector,)),
+        "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
         "act_only": Variant((forgetful(actor), user)),
         "react": Variant((forgetful(planner), forgetful(actor), user)),
         "reflexion": Variant((planner, forgetful(actor), user), (reflector,)),
@@ -126,7 +131,6 @@ VARIANTS = Registry(
         # Two model calls per round instead of three. This is a variant and not a setting, because a resume without
         # context uses the default settings and must not run other nodes than the visit started with.
         "merge_plan_and_act": Variant((plan_and_act, user, critic), (reflector,)),
-        "billp_outlook": Variant((planner, outlook, actor, user, critic), (reflector,)),
         "billp_llm_user": Variant((planner, actor, llm_user, critic), (reflector,)),
         # The same roles with the settings of the original.
         "billp_paper": Variant((planner, actor, user, critic), (reflector,), PaperContext),
@@ -182,7 +186,7 @@ def own_settings(name: str, given: Context) -> dict[str, Any]:
 
 def graph_id(variant: str) -> str:
     """Return the graph id of a variant in langgraph.json."""
-    return "episode" if variant == "billp" else variant
+    return "episode" if variant == DEFAULT_VARIANT else variant
 
 
 def known_kinds() -> list[str]:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from graph.cli.report import finished_run
 from graph.console import JsonOption, out, print_json
 
 
@@ -37,7 +36,7 @@ def compare_command(
     from graph.report.across_runs import compare_runs, read_finished
     from graph.report.across_tables import as_json as json_of
     from graph.report.across_tables import captions, comparison_tables, markdown
-    from graph.study.run import RESULTS, run_folder
+    from graph.study.run import RESULTS, finished_run, run_folder
 
     folders = [finished_run(run_folder(name)) for name in names]
     comparison = compare_runs([read_finished(folder.name, folder / RESULTS) for folder in folders], minus, mixed)

@@ -9,6 +9,9 @@ from graph.console import (
     JsonOption,
     MaxStepsOption,
     ModelOption,
+    RecordOption,
+    ReplayMissingOption,
+    ReplayOption,
     SeedOption,
     SetOption,
     WorldOption,
@@ -23,7 +26,9 @@ from graph.console import (
 def episode_command(
     user: Annotated[str, typer.Option("--user", help="Id of the user; the world's first dev user if not given.")] = "",
     world: WorldOption = "",
-    variant: Annotated[str, typer.Option(help="Variant of the agent: its name, or FILE.py:NAME.")] = "billp",
+    variant: Annotated[
+        str, typer.Option(help="Variant of the agent: its name, or FILE.py:NAME; the method of the paper is `billp`.")
+    ] = "billp_outlook",
     model: ModelOption = "rules",
     seed: SeedOption = 0,
     max_steps: MaxStepsOption = 20,
@@ -33,6 +38,9 @@ def episode_command(
     ] = None,
     memory: Annotated[bool, typer.Option(help="Read and write the memory in BILLP_HOME/memory.")] = True,
     assignments: SetOption = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+    replay_missing: ReplayMissingOption = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the last stopped visit, with the settings it was started with.")
     ] = False,
@@ -44,10 +52,14 @@ def episode_command(
     from graph.local_run import LocalVisit, resume_episode, run_episode
     from graph.variant_files import load_variants
     from graph.variants import settings_schema
+    from nodes.llm.recording import use_record
     from nodes.llm.tracing import bound_traces
     from nodes.state import VisitInput
+    from nodes.tools.brought_titles import brought_titles
+    from nodes.tools.open_world import default_world, open_world_now
 
     bound_traces()
+    use_record(record, replay, replay_missing)
     (variant,) = load_variants([variant])
     view = EpisodeView(err if as_json else out, quiet=as_json)
     if resume:
@@ -55,6 +67,10 @@ def episode_command(
     else:
         visit = VisitInput(world=world, user_id=user, history=history or [], seed=seed, max_steps=max_steps)
         context = context_of(model, assignments or [], schema=settings_schema([variant]))
+        brought = brought_titles(open_world_now(world or default_world()), history) if history else None
+        if brought and brought.items:
+            # Without a known title the visit is refused.
+            view.notes += brought.lines
         started = LocalVisit(variant=variant, visit=visit, context=context, remember=memory)
         output = asyncio.run(run_episode(started, view))
     used = started.context.model

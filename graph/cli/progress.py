@@ -22,15 +22,12 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from graph.cli.person import read_answer
 from graph.console import print_json
 from graph.report.replies import count_replies, useless_by_role
 from graph.study.baselines import BASELINES
 from graph.study.settings import TRAIN, Cell
 from nodes.state import Step, VisitOutput
 from nodes.tools.open_world import embed_labels
-from nodes.users.person import Answer
-from sim.errors import BadInputError
 from sim.leave import LeaveReason
 from sim.rl.training import RECIPES
 from sim.world import World
@@ -53,9 +50,13 @@ class EpisodeView:
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
+        self.notes: list[str] = []
+        """Lines that the first round is shown after: a visit that is refused shows none."""
 
     def __call__(self, step: Step) -> None:
         """Show a finished round."""
+        while self.notes:
+            self._console.print(self.notes.pop(0), markup=False, highlight=False, soft_wrap=True)
         if self._quiet:
             return
         distance = "" if step.distance is None else f"  distance {step.distance:.2f}"
@@ -93,26 +94,6 @@ def narrate(console: Console, output: VisitOutput, model: str) -> None:
 def end_of_visit(reason: LeaveReason | None, length: int) -> str:
     """Describe the end of a visit."""
     return f"The user left: {LEFT[reason]}." if reason else f"The user stayed for all {length} rounds."
-
-
-def ask_person(console: Console, question: dict[str, Any]) -> Answer:
-    """Show an item to the person at the terminal, and return the answer; repeat the question after an invalid one."""
-    lines = [
-        f"[bold]{question['round']:3}[/]  [bold]{escape(question['title'])}[/] "
-        f"[dim]({escape(', '.join(question['genres']))})[/]",
-        escape(question["why"]),
-        f"plan  {escape(question['plan'])}",
-    ]
-    if question["profile"]:
-        lines.append(f"you   {escape(' · '.join(question['profile'].splitlines()))}")
-    console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
-    while True:
-        try:
-            return read_answer(console.input("     1-5, s to skip, q to leave; add a comment after ': ' > "))
-        except EOFError:
-            return Answer(leave=True)
-        except BadInputError as error:
-            console.print(f"     {escape(str(error))}", highlight=False)
 
 
 class StudyView:
@@ -222,8 +203,10 @@ def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> No
     lines = [
         f"world     {world['name']} (source {world['source'] or 'unknown'}, seed {world['seed']}, cut {world['cut']})",
         f"users     {users}; {world['users_without_history']} more have no history",
+        f"known     items of a user's history {'may' if world['allow_known'] else 'do not'} come again",
         f"items     {world['items']:,} with {world['ratings']:,} ratings ({world['density']:.2%} of all pairs)",
-        "left out  " + (", ".join(f"{count:,} {why}" for why, count in world["left_out"].items()) or "nothing"),
+        "left out  " + counted(world["left_out"]),
+        *(["read as   " + counted(world["read_as"])] if world["read_as"] else []),
         f"ratings   {_histogram(world['histogram'])}",
         f"genres    {len(world['genres'])}: {', '.join(world['genres'])}",
         "tau       " + ", ".join(f"{model} {tau:.3f}" for model, tau in world["tau"].items()),
@@ -238,6 +221,11 @@ def print_world(console: Console, world: Mapping[str, Any], as_json: bool) -> No
         console.print(escape(line), highlight=False, soft_wrap=True)
     for warning in world["warnings"]:
         console.print(f"[yellow]warning[/]   {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """Return numbers by reason on one line."""
+    return ", ".join(f"{count:,} {why}" for why, count in reasons.items()) or "nothing"
 
 
 def _histogram(counts: Mapping[str, int]) -> str:

@@ -1,12 +1,13 @@
 """Command `billp recommend`."""
 
 import asyncio
+import io
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from graph.console import MaxStepsOption, ModelOption, WorldOption, checked, out
+from graph.console import STOPPED, MaxStepsOption, ModelOption, WorldOption, checked, err, out
 from sim.errors import BadInputError
 
 # Each command imports the graph, Chroma and the models when it needs them, so that --help and errors are quick.
@@ -26,14 +27,19 @@ def recommend_command(
     ] = "",
 ) -> None:
     """Be the user: get recommendations, and rate them."""
-    from graph.cli.person import converse, local_conversation, server_conversation
-    from graph.cli.progress import ask_person
+    if sys.stdin is None:
+        raise BadInputError("standard input is closed: answer in a terminal, or write the answers into a pipe")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A pasted byte of another encoding is no reason to end the visit.
+        sys.stdin.reconfigure(errors="replace")
+    if err.is_terminal:
+        err.print("Getting ready…")
+    from graph.cli.person.conversation import converse, local_conversation, server_conversation
+    from graph.cli.person.view import PersonView
     from nodes.context import Context
     from nodes.llm.models import check_model
     from nodes.llm.tracing import bound_traces
 
-    if sys.stdin is None:
-        raise BadInputError("standard input is closed: answer in a terminal, or write the answers into a pipe")
     context = checked(lambda: Context(model=model))
     if not server:
         check_model(model)
@@ -42,7 +48,10 @@ def recommend_command(
 
     async def visit() -> dict[str, Any]:
         async with server_conversation(server, context) if server else local_conversation(context) as conversation:
-            return await converse(conversation, given, lambda question: ask_person(out, question))
+            return await converse(conversation, given, view.ask)
 
+    view = PersonView(out, user, world, wishes)
     output = asyncio.run(visit())
-    out.print(f"{output['length']} rounds. Your ratings and comments are saved for your next visit.", highlight=False)
+    view.finish(output["length"])
+    if view.stopped:
+        raise typer.Exit(STOPPED)

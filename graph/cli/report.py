@@ -11,7 +11,7 @@ from sim.errors import BadInputError
 
 
 def report_command(name: Annotated[str, typer.Argument(help="Name of the run.")]) -> None:
-    """Rebuild report.html of a finished run from its results.json, run.json and visits.jsonl."""
+    """Rebuild report.html of a finished run from its results.json and visits.jsonl."""
     from graph.study.run import run_folder
 
     typer.echo(f"report: {os.path.relpath(rebuild_report(run_folder(name)))}")
@@ -25,9 +25,8 @@ def rebuild_report(folder: Path) -> Path:
         OSError: A file of the run cannot be read or written.
     """
     from graph.report.html import report_page
-    from graph.report.run_record import read_run
     from graph.report.schema import read_results, read_visits
-    from graph.study.run import REPORT, RESULTS, RUN
+    from graph.study.run import REPORT, RESULTS, finished_run
     from graph.study.workers import VISITS
     from sim.atomic_files import write_atomic
 
@@ -38,23 +37,5 @@ def rebuild_report(folder: Path) -> Path:
         if found[row["variant"], row["without"], row["memory"], row["split"]] != row["visits"]:
             raise BadInputError(f"{folder / VISITS} lacks visits of {row['variant']}: run the study again")
     page = folder / REPORT
-    write_atomic(page, report_page(results, visits, read_run(folder / RUN)))
+    write_atomic(page, report_page(results, visits))
     return page
-
-
-def finished_run(folder: Path) -> Path:
-    """Return the folder of a run after a check that it is finished.
-
-    Raises:
-        BadInputError: The run is unknown or unfinished.
-    """
-    from graph.study.run import RESULTS
-    from sim.atomic_files import unfinished_folder
-
-    if (folder / RESULTS).is_file():
-        return folder
-    if unfinished_folder(folder).exists():
-        raise BadInputError(f"the run {folder.name!r} is unfinished: run its `billp study` command again to finish it")
-    names = sorted(file.parent.name for file in folder.parent.glob(f"[!.]*/{RESULTS}"))
-    choose = f"choose one of {', '.join(names)}, or " if names else ""
-    raise BadInputError(f"there is no run {folder.name!r}: {choose}run `billp study --out {folder.name}` first")

@@ -28,7 +28,7 @@ from graph.conformance.isolation import faults_of_isolation
 from graph.conformance.stalls import LONGEST_TURN, STALL, longest_stall, longest_turns
 from graph.episode import build_variant
 from graph.role_schemas import Node, state_fields_of
-from graph.run_metadata import Graph
+from graph.run_metadata import NOT_BELIEVED, Graph
 from graph.variants import VARIANTS, Variant
 from memory.store import ChromaStore
 from nodes.context import Context
@@ -76,7 +76,7 @@ class RoleContract:
 
         written, after = asyncio.run(edited())
         fields = {**VisitState.model_fields, **state_fields_of(self._variant.nodes)}
-        for name in written:
+        for name in {*written} - {*NOT_BELIEVED}:
             kind: TypeAdapter[Any] = TypeAdapter(fields[name].annotation or Any)
             assert kind.validate_python(after[name]) == kind.validate_python(written[name])
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graph.report.schema import RULE_BASELINES, Row, read_results
+from graph.report.schema import RULE_BASELINES, FirstAndLast, Row, read_results
 from graph.report.setting_differences import setting_differences, settings_by_name
 from graph.report.terminal import name_of
 from sim.errors import BadInputError
@@ -170,8 +170,13 @@ def _figures(minus: str, gaps: bool) -> dict[str, Callable[[Row, FinishedRun], f
         "learned": lambda row, _: _difference(row["learned"]),
         "minus full": lambda row, _: _difference(row["minus_full"]),
     }
+    figures |= {
+        "last visits": lambda row, _: _of_ends(row, lambda ends: ends["last"]["total_reward"]),
+        "last minus first": lambda row, _: _of_ends(row, lambda ends: ends["difference"]),
+    }
     if gaps:
         figures["gap closed"] = lambda row, _: row["gap_closed"]
+        figures["gap closed by the last"] = lambda row, _: _of_ends(row, lambda ends: ends["gap_closed"])
     # The difference from `billp` is there already, paired by user.
     if minus and f"minus {minus}" not in figures:
         figures[f"minus {minus}"] = lambda row, run: _minus(row, run.rows[minus])
@@ -180,6 +185,11 @@ def _figures(minus: str, gaps: bool) -> dict[str, Callable[[Row, FinishedRun], f
 
 def _minus(row: Row, other: Row) -> float | None:
     return None if row is other else row["total_reward"] - other["total_reward"]
+
+
+def _of_ends(row: Row, measure: Callable[[FirstAndLast], float | None]) -> float | None:
+    ends = row.get("first_and_last")
+    return None if ends is None else measure(ends)
 
 
 def _difference(of: PairedDifference | None) -> float | None:

@@ -17,6 +17,9 @@ _LEGENDS: Mapping[str, str] = {
     "minus billp": "difference in total reward, paired by user in each run",
     "learned": "difference from the same agent with an empty memory and its models at their prior",
     "minus full": "difference from the agent with all parts; below 0, the part is worth something",
+    "last visits": "total reward of the last test visits, after what the earlier ones taught",
+    "last minus first": "their difference from the first test visits, which are of other users",
+    "gap closed by the last": "the same for the last test visits, among their users",
     "gap closed": "from the best rule of the run (0%) to the oracle (100%)",
 }
 
@@ -128,9 +131,9 @@ def _mean(figure: str, of: FigureOverRuns) -> str:
 
 def _text(figure: str, value: float, digits: int = 1) -> str:
     # The option `z` makes 0 of −0.
-    if figure == "gap closed":
+    if figure.startswith("gap closed"):
         return f"{value:z.0%}"
-    return f"{value:z.{digits}f}" if figure == "total reward" else f"{value:+z.{digits}f}"
+    return f"{value:z.{digits}f}" if figure in ("total reward", "last visits") else f"{value:+z.{digits}f}"
 
 
 def _markdown_name(row: Row) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from graph.ablation import MEANING, part_worth, setting_of
 from graph.report.columns import (
@@ -23,6 +24,7 @@ from graph.report.columns import (
 from graph.report.lesson_effects import ENOUGH, LessonEffect, VisitGroup, most_telling, recalled_lessons
 from graph.report.plots import (
     Picture,
+    draw_cohorts,
     draw_curves,
     draw_ends,
     draw_reliability,
@@ -32,17 +34,30 @@ from graph.report.plots import (
     draw_worth,
 )
 from graph.report.replies import warnings
-from graph.report.run_record import RunRecord
-from graph.report.schema import RESULTS_SCHEMA, JsonMapping, Row, ShownVisit, shown_visits
-from graph.report.terminal import name_of, part_of
+from graph.report.schema import (
+    RESULTS_SCHEMA,
+    RULE_BASELINES,
+    UPPER_MARK,
+    JsonMapping,
+    Row,
+    ShownVisit,
+    best_rule,
+    shown_visits,
+)
+from graph.report.terminal import learning_notes, name_of, part_of, visit_numbers
+from graph.report.verdict import verdict_sentences
 from graph.variants import VARIANTS
 from nodes.llm.endpoint.usage import Usage
 from sim.metrics.calibration import quantile_groups
+from sim.plain_text import without_controls
 
 # Limits that keep a page small, however long the texts of a model are.
 MOST_LESSONS = 12
 MOST_ROUNDS = 100
 LONGEST_SHOWN = 300
+MOST_COHORTS = 50
+# Sign of a negative number, but not the dashes of an option.
+_NEGATIVE = re.compile(r"(?<!-)-(?=\d)")
 
 
 class PageTable(NamedTuple):
@@ -60,6 +75,19 @@ class ShownWorth(NamedTuple):
 
     meaning: str
     picture: Picture
+    table: PageTable
+
+
+class ShownLearning(NamedTuple):
+    """Total reward by cohort, of a study that learns at test."""
+
+    picture: Picture | None
+    """None if the study has rules and the oracle alone."""
+    every: int
+    """One cohort in so many is shown."""
+    notes: Sequence[str]
+    ends: PageTable | None
+    """The last visits against the first; None if all were of one cohort."""
     table: PageTable
 
 
@@ -100,16 +128,15 @@ class ShownCosts(NamedTuple):
     table: PageTable | None
 
 
-def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record: RunRecord | None = None) -> str:
+def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping]) -> str:
     """Return the report of a study.
 
     Args:
         results: Content of results.json.
         lines: Visits as in visits.jsonl.
-        record: Provenance; None for a run without run.json.
 
     Returns:
-        A page of HTML; the same results, visits and provenance give the same page.
+        A page of HTML; the same results and visits give the same page.
     """
     study = RESULTS_SCHEMA.validate_python(results)
     agents = frozenset(name_of(row) for row in study["rows"] if row["variant"] in VARIANTS)
@@ -127,13 +154,15 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record
     return _TEMPLATES.get_template("report.html.jinja").render(
         study=study,
         first=first,
+        verdict=[_NEGATIVE.sub("−", sentence) for sentence in verdict_sentences(study)],
         columns=[*columns, *effort],
-        warnings=warnings([(row["variant"], row["replies"]) for row in rows]),
+        warnings=study.get("warnings", []) + warnings([(row["variant"], row["replies"]) for row in rows]),
         interval_note=interval_note(study["settings"]["seeds"], study["rows"]),
         results=_column_table("Results of each variant", columns, rows),
         effort=_column_table("What each variant took", effort, rows),
         worth=_worth(rows),
         curves=draw_curves(curves) if curves else None,
+        learning=_learning(rows, whole),
         returning=_returning(rows),
         rewards=_rewards(whole, visits, agents),
         ends=draw_ends(ends),
@@ -141,7 +170,6 @@ def report_page(results: Mapping[str, Any], lines: Iterable[JsonMapping], record
         lessons=_lessons(visits),
         critic=_critic(rows, whole, visits),
         costs=_costs(rows),
-        record=record,
     )
 
 
@@ -196,6 +224,57 @@ def _worth(rows: Sequence[Row]) -> ShownWorth | None:
                 for name, part, row, value, interval in measured
             ],
         ),
+    )
+
+
+def _learning(rows: Sequence[Row], pictured: Sequence[Row]) -> ShownLearning | None:
+    """Return the total reward by cohort; rules and the oracle, which do not learn, are level lines of the picture."""
+    cohorts = {row["variant"]: row["by_cohort"] for row in rows if row.get("by_cohort")}
+    if not cohorts:
+        return None
+    most = max(map(len, cohorts.values()))
+    every = -(-most // MOST_COHORTS)
+    shown = {variant: points[::every] for variant, points in cohorts.items()}
+    levels = (*RULE_BASELINES, UPPER_MARK)
+    lines = {row["variant"]: shown[row["variant"]] for row in pictured if row["variant"] not in levels}
+    marks = {row["variant"]: row["total_reward"] for row in rows if row["variant"] in (best_rule(rows), UPPER_MARK)}
+    joined = [row for row in rows if row.get("first_and_last")]
+    table = PageTable(
+        "Total reward by cohort",
+        ["variant", "visits", "users", "total reward\n(95% interval)"],
+        [
+            [variant, visit_numbers(one), str(one["users"]), with_interval(one["total_reward"], one["total_reward_ci"])]
+            for variant, points in shown.items()
+            for one in points
+        ],
+    )
+    return ShownLearning(
+        draw_cohorts(lines, marks) if lines else None,
+        every,
+        learning_notes(joined) if joined else [],
+        _first_and_last(joined) if joined else None,
+        table,
+    )
+
+
+def _first_and_last(rows: Sequence[Row]) -> PageTable:
+    numbers = [visit_numbers(rows[0]["first_and_last"][end]) for end in ("first", "last")]
+    found = []
+    for row in rows:
+        ends = row["first_and_last"]
+        found.append(
+            [
+                row["variant"],
+                *(with_interval(one["total_reward"], one["total_reward_ci"]) for one in (ends["first"], ends["last"])),
+                signed_with_interval(ends["difference"], ends["ci"]).replace("-", "−"),
+                "" if ends["gap_closed"] is None else f"{ends['gap_closed']:.0%}".replace("-", "−"),
+            ]
+        )
+    headings = [f"visits {of}\n(95% interval)" for of in numbers]
+    return PageTable(
+        "Last visits against first",
+        ["variant", *headings, "last minus first\n(95% interval)", "gap closed\nby the last"],
+        found,
     )
 
 
@@ -278,7 +357,15 @@ def _critic(rows: Sequence[Row], pictured: Sequence[Row], visits: Sequence[JsonM
         if (critic := row["critic"]) is not None
     ]
     groups = {row["variant"]: found for row in pictured if (found := _groups(row["variant"], visits))}
-    outlooks = {row["variant"]: row["reliability"] for row in pictured if row["reliability"]}
+    outlooks = {
+        name: points
+        for row in pictured
+        for name, points in (
+            (row["variant"], row["reliability"]),
+            (f"{row['variant']}, without pairs", row["reliability_without_pairs"]),
+        )
+        if points
+    }
     headings = ["variant", "rounds", "AUC\n(95% interval)", "rank correlation\n(95% interval)"]
     return ShownCritic(
         draw_values(groups) if groups else None,
@@ -326,10 +413,16 @@ def _unbroken(text: str) -> str:
     return re.sub(r"\([^()]*\)|\S+ / \S+", lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
+def _plain(value: Any) -> Any:
+    """Return a value for the page, text without control characters."""
+    return without_controls(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("graph.report", "."),
         autoescape=True,
+        finalize=_plain,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

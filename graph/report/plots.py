@@ -1,6 +1,7 @@
 """Plots of a report, as SVG: the same results give the same bytes."""
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from graph.report.columns import signed_with_interval
-from graph.report.schema import CurvePoint, ShownStep
+from graph.report.schema import CohortReward, CurvePoint, ShownStep
 from sim.metrics.calibration import ReliabilityBin
 from sim.metrics.summary import LeaveReasons
 
@@ -21,6 +22,8 @@ from sim.metrics.summary import LeaveReasons
 WIDTH = 4.2
 ROUND_WIDTH = 0.085
 LINE = 0.27
+# Inches that an entry of a legend takes besides its name, that a letter of the name takes, and the height of an entry.
+ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.45, 0.065, 0.17
 # Placeholder colour: the page replaces it by a colour that follows its light or dark scheme.
 INK = "#1f2328"
 FAINT = "#8c959f"
@@ -128,7 +131,7 @@ def draw_ends(ends: Mapping[str, LeaveReasons]) -> Picture:
         axes.grid(False)
         axes.set(xlabel="share of visits (numbers: visits)", xlim=(0, 1))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        _legend_above(axes, len(reasons))
+        _legend_above(axes)
 
     texts = [
         f"{variant}: {', '.join(f'{counts[reason]} {reason}' for reason in reasons if counts[reason])}"
@@ -147,21 +150,43 @@ def draw_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> Picture:
                 # An agent at its prior learns nothing, so its line is level.
                 points = [points[0], {**points[0], "train_visits": last}]
             visits = [point["train_visits"] for point in points]
-            line = _line(axes, number, variant, visits, [point["total_reward"] for point in points])
-            intervals = [point["total_reward_ci"] for point in points if point["total_reward_ci"] is not None]
-            if len(intervals) == len(points):
-                low, high = zip(*intervals, strict=True)
-                axes.fill_between(visits, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            _line_in_band(axes, number, variant, visits, points)
         axes.set(xlabel="train visits", ylabel="total reward (mean, 95% interval)", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend_above(axes, 3)
+        _legend_above(axes)
 
     texts = [
         f"{variant} from {points[0]['total_reward']:.1f} after {points[0]['train_visits']} train visits "
         f"to {points[-1]['total_reward']:.1f} after {points[-1]['train_visits']}"
         for variant, points in curves.items()
     ]
-    return _picture("curves", draw, f"Learning curves. {'; '.join(texts)}.", 9)
+    return _picture("curves", draw, f"Learning curves. {'; '.join(texts)}.", 8)
+
+
+def draw_cohorts(cohorts: Mapping[str, Sequence[CohortReward]], marks: Mapping[str, float]) -> Picture:
+    """Draw total reward against the number of the test visit at which each cohort ends, with its intervals.
+
+    Args:
+        cohorts: Cohorts of each variant.
+        marks: Total rewards drawn as level lines, by name.
+    """
+
+    def draw(axes: Axes) -> None:
+        for number, (variant, points) in enumerate(cohorts.items()):
+            _line_in_band(axes, number, variant, [point["last_visit"] for point in points], points)
+        for dashes, (name, total) in zip(DASHES[1:], marks.items(), strict=False):
+            axes.axhline(total, color=FAINT, linestyle=dashes, label=name)
+        axes.set(xlabel="visits so far (end of the cohort)", ylabel="total reward (mean, 95% interval)", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend_above(axes)
+
+    texts = [
+        f"{variant} from {points[0]['total_reward']:.1f} (to visit {points[0]['last_visit']}) "
+        f"to {points[-1]['total_reward']:.1f} (to visit {points[-1]['last_visit']})"
+        for variant, points in cohorts.items()
+    ]
+    texts += [f"{name} {total:.1f}" for name, total in marks.items()]
+    return _picture("cohorts", draw, f"Total reward of each cohort of test visits. {'; '.join(texts)}.", 8)
 
 
 def draw_worth(parts: Mapping[str, tuple[float, Sequence[float] | None]]) -> Picture:
@@ -221,13 +246,13 @@ def draw_values(groups: Mapping[str, Sequence[tuple[float, float, int]]]) -> Pic
         axes.set(xlabel="the Critic's value, given before the reward", ylabel="rounds after which users left")
         axes.set_ylim(0, None)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        _legend_above(axes, 3)
+        _legend_above(axes)
 
     texts = [
         f"{variant}: {points[0][1]:.0%} at values around {points[0][0]:.2f}, {points[-1][1]:.0%} at {points[-1][0]:.2f}"
         for variant, points in groups.items()
     ]
-    return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(texts)}.", 9)
+    return _picture("values", draw, f"Share of rounds after which users left. {'; '.join(texts)}.", 8)
 
 
 def draw_reliability(outlooks: Mapping[str, Sequence[ReliabilityBin]]) -> Picture:
@@ -245,10 +270,10 @@ def draw_reliability(outlooks: Mapping[str, Sequence[ReliabilityBin]]) -> Pictur
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(PercentFormatter(1.0))
-        _legend_above(axes, 3)
+        _legend_above(axes)
 
     texts = [f"{variant}: {', '.join(map(_reliability_in_words, points))}" for variant, points in outlooks.items()]
-    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(texts)}.", 9)
+    return _picture("reliability", draw, f"Reliability of the outlook, with 95% intervals. {'; '.join(texts)}.", 8)
 
 
 def _reliability_in_words(point: ReliabilityBin) -> str:
@@ -277,7 +302,18 @@ def _line(axes: Axes, number: int, variant: str, x: Sequence[float], y: Sequence
     """Draw the line of a variant, with its own colour, marker and dashes."""
     cycle, place = divmod(number, len(COLOURS))
     dashes = DASHES[cycle % len(DASHES)]
-    return axes.plot(x, y, color=COLOURS[place], marker=MARKERS[place], ms=4, linestyle=dashes, label=variant)[0]
+    return axes.plot(
+        x, y, color=COLOURS[place], marker=MARKERS[place], ms=4, linestyle=dashes, label=_shortened(variant)
+    )[0]
+
+
+def _line_in_band(
+    axes: Axes, number: int, variant: str, x: Sequence[float], points: Sequence[CurvePoint] | Sequence[CohortReward]
+) -> None:
+    """Draw the total rewards of a variant as a line, in the band of the intervals that there are."""
+    line = _line(axes, number, variant, x, [point["total_reward"] for point in points])
+    bounds = np.array([point["total_reward_ci"] or (np.nan, np.nan) for point in points])
+    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def _name_lines(axes: Axes, names: Sequence[str], first: int) -> None:
@@ -293,11 +329,17 @@ def _shortened(name: str, limit: int = 24) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def _legend_above(axes: Axes, columns: int) -> None:
+def _legend_above(axes: Axes) -> None:
+    """Draw the legend above the axes, in as many columns as fit, and make the figure higher by its rows."""
+    names = [str(handle.get_label()) for handle in axes.get_legend_handles_labels()[0]]
+    columns = max(1, min(len(names), int(WIDTH / (ENTRY_WIDTH + LETTER_WIDTH * max(map(len, names), default=0)))))
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.set_figheight(figure.get_figheight() + ENTRY_HEIGHT * math.ceil(len(names) / columns))
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=min(columns, 3),
+        ncols=columns,
         fontsize=8,
         handlelength=1.4,
         columnspacing=1.2,

@@ -1,12 +1,10 @@
 """Provenance of a finished run, as its run.json holds it: world, code, packages, machine, command and dates."""
 
-from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from graph.report.schema import unreadable
-from sim.errors import BadInputError
+from graph.report.schema import Provenance, WorldProvenance
 from sim.world.data import WorldFacts, WorldSettings
 
 
@@ -67,16 +65,28 @@ class RunRecord(BaseModel):
     """Different environments of the start and the resumes, in order; usually one."""
 
 
-def read_run(file: Path) -> RunRecord | None:
-    """Read run.json; None if missing, since runs of earlier versions have none.
+def provenance_of(record: RunRecord) -> Provenance:
+    """Return the part of a run's provenance that results.json and the report have too.
 
-    Raises:
-        BadInputError: The file is damaged or from another version.
-        OSError: The file cannot be read.
+    After resumes in other environments, version, commit and command are those of the last one.
     """
-    try:
-        return RunRecord.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise BadInputError(unreadable(file, error)) from error
+    last, world = record.environments[-1], record.world
+    return Provenance(
+        version=last.version,
+        commit=last.commit,
+        changed=last.changed,
+        command=last.command,
+        started=record.started.isoformat(),
+        ended=record.ended.isoformat(),
+        resumed=record.resumed,
+        world=WorldProvenance(
+            name=world.name,
+            checksum=world.checksum,
+            source=world.facts.source,
+            seed=world.settings.seed,
+            cut=world.settings.cut,
+            users=world.users,
+            items=world.items,
+            ratings=world.facts.ratings,
+        ),
+    )

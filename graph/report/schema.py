@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from graph.ablation import Part
@@ -15,7 +15,7 @@ from nodes.llm.endpoint.usage import Usage
 from sim.errors import BadInputError
 from sim.metrics.calibration import PredictionQuality, ReliabilityBin
 from sim.metrics.diversity import Variety
-from sim.metrics.summary import PairedDifference, Summary
+from sim.metrics.summary import PairedDifference, Summary, UnpairedDifference
 
 JsonMapping = Mapping[str, Any]
 
@@ -37,6 +37,27 @@ class Return(TypedDict):
     total_reward_ci: list[float] | None
 
 
+class CohortReward(TypedDict):
+    """Total reward of the users of a cohort, or of joined cohorts, of test visits."""
+
+    first_visit: int
+    """Number of the first visit, from 1."""
+    last_visit: int
+    users: int
+    total_reward: float
+    total_reward_ci: list[float] | None
+    """95% interval over users and training runs; null with too few users."""
+
+
+class FirstAndLast(UnpairedDifference):
+    """Total rewards of the first and of the last test visits, and the last minus the first."""
+
+    first: CohortReward
+    last: CohortReward
+    gap_closed: float | None
+    """Share of the gap between the best rule and the oracle that the last visits close, all with the same users."""
+
+
 class Row(Summary, Variety):
     """Row of a variant, possibly without a part or with a changed memory."""
 
@@ -56,9 +77,71 @@ class Row(Summary, Variety):
     training_visits: int
     critic: PredictionQuality | None
     reliability: list[ReliabilityBin] | None
+    reliability_without_pairs: list[ReliabilityBin] | None
     replies: dict[str, ReplyCounts]
     curve: NotRequired[list[CurvePoint]]
     returning: NotRequired[list[Return]]
+    by_cohort: NotRequired[list[CohortReward]]
+    first_and_last: NotRequired[FirstAndLast]
+
+
+class Lead(PairedDifference):
+    """Total reward of the variant that is ahead, less that of the next best."""
+
+    variant: str
+    runner_up: str
+
+
+class MemoryWorth(PairedDifference):
+    """Total reward of an agent with its memory, less that of the same agent with a changed memory."""
+
+    variant: str
+    control: str
+
+
+class Verdict(TypedDict):
+    """Answers of a study to its two questions; see `graph.study.verdict`."""
+
+    lead: Lead | None
+    memory: MemoryWorth | None
+    remembers: bool
+    """Whether any variant has a memory."""
+
+
+class WorldProvenance(TypedDict):
+    """World of a study."""
+
+    name: str
+    checksum: str
+    source: str | None
+    """Source of its ratings; null for a world of an earlier version."""
+    seed: int
+    cut: str
+    users: int
+    items: int
+    ratings: int
+
+
+class Provenance(TypedDict):
+    """Code, command, dates and world of a study."""
+
+    version: str
+    commit: str | None
+    """Git commit of the project's checkout; null without a checkout or without Git."""
+    changed: bool | None
+    """Whether the code of the checkout differed from that commit; null without a commit."""
+    command: str | None
+    """Command line without credentials; null for a study that a program started."""
+    started: str
+    ended: str
+    resumed: int
+    world: WorldProvenance
+
+
+class SavedContext(Context):
+    """Settings of a study's visits; those of its own roles may be missing here, because their files are not loaded."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class ShownSettings(TypedDict):
@@ -71,7 +154,7 @@ class ShownSettings(TypedDict):
     visits_per_user: int
     recall: list[str]
     learn_at_test: bool
-    context: Context
+    context: SavedContext
 
 
 class Results(TypedDict):
@@ -83,7 +166,13 @@ class Results(TypedDict):
     model: str
     note: str
     settings: ShownSettings
+    verdict: NotRequired[Verdict]
+    """Missing in runs of earlier versions."""
+    warnings: NotRequired[list[str]]
+    """Sentences of `graph.study.warnings`; missing in runs of earlier versions."""
     rows: list[Row]
+    provenance: NotRequired[Provenance]
+    """The only part that differs between runs of the same study; missing in runs of earlier versions."""
 
 
 class ShownStep(TypedDict):
@@ -173,6 +262,8 @@ def unreadable(file: Path, error: ValueError, place: str = "") -> str:
 
 # Baselines that follow a rule, fixed or tuned; the gap to `oracle` starts at the best of them.
 RULE_BASELINES = ("random", "popular", "greedy", "diverse_greedy", "genre_greedy", "pop_greedy")
+# Policy that sees the true rewards: the gap ends here.
+UPPER_MARK = "oracle"
 
 
 def best_rule(rows: Sequence[JsonMapping]) -> str | None:

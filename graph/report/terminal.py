@@ -18,7 +18,9 @@ from graph.report.columns import (
     signed_with_interval,
 )
 from graph.report.replies import warnings
+from graph.report.schema import CohortReward, Row, best_rule
 from sim.leave import LEAVE_REASONS
+from sim.metrics.bootstrap import FEWEST_USERS
 
 END_REASONS = (*LEAVE_REASONS, "stayed")
 
@@ -109,6 +111,58 @@ def returning_table(results: Mapping[str, Any]) -> Table | None:
     return table
 
 
+def learning_table(results: Mapping[str, Any]) -> Table | None:
+    """Return the total reward of the last test visits against the first as a table, 80 columns wide.
+
+    None if nothing was learned at test, or if all test visits were of one cohort.
+    """
+    rows = [row for row in results["rows"] if row.get("first_and_last")]
+    if not rows:
+        return None
+    first, last = (visit_numbers(rows[0]["first_and_last"][end]) for end in ("first", "last"))
+    table = Table(
+        caption=" ".join(["Learning at test: total reward by number of the visit.", *learning_notes(rows)]),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0),
+    )
+    table.add_column("variant", no_wrap=True)
+    for heading in (
+        f"visits\n{first}",
+        f"visits\n{last}",
+        "last minus first\n(95% interval)",
+        "gap closed\nby the last",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        ends = row["first_and_last"]
+        table.add_row(
+            row_label(row),
+            *(f"{ends[end]['total_reward']:.1f}" for end in ("first", "last")),
+            signed_with_interval(ends["difference"], ends["ci"], 0).replace(",", ""),
+            "" if ends["gap_closed"] is None else f"{ends['gap_closed']:.0%}",
+        )
+    return table
+
+
+def visit_numbers(cohort: CohortReward) -> str:
+    """Return the numbers of the visits of a cohort, or of joined cohorts, as text."""
+    return f"{cohort['first_visit']} to {cohort['last_visit']}"
+
+
+def learning_notes(rows: Sequence[Row]) -> list[str]:
+    """Return remarks on the last test visits against the first, and why they have no interval."""
+    notes = [
+        "First and last are different users: the difference of a rule or of the oracle, which do not learn, is theirs."
+    ]
+    if any(row["first_and_last"]["gap_closed"] is not None for row in rows):
+        notes.append(f"Gap closed: from {best_rule(rows)} (0%) to the oracle (100%), among the last users.")
+    if any(row["first_and_last"]["ci"] is None for row in rows):
+        notes.append(f"No interval: it needs {FEWEST_USERS} users on both sides.")
+    return notes
+
+
 def ablation_table(results: Mapping[str, Any]) -> Table | None:
     """Return the worth of each part of the agent as a table, 80 columns wide; None if no part was measured."""
     rows = [row for row in results["rows"] if row["minus_full"]]
@@ -129,7 +183,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
         worth, interval = part_worth(row["minus_full"])
         table.add_row(
             part_of(row["without"], row["memory"]),
-            setting_of(row["without"]),
+            setting_of(row["without"]).replace(" ", "\n"),
             f"{row['total_reward']:.1f}",
             signed_with_interval(worth, interval, 0).replace(",", ""),
         )
@@ -162,6 +216,7 @@ def _ends(results: Mapping[str, Any]) -> list[str]:
 def _remarks(results: Mapping[str, Any]) -> list[str]:
     """Return remarks on the results: intervals, replies of no use, failed visits, learning at test time, cost."""
     remarks = [interval_note(results["settings"]["seeds"], results["rows"])]
+    remarks += results.get("warnings", [])
     remarks += warnings([(name_of(row), row["replies"]) for row in results["rows"]])
     remarks += [f"{name_of(row)}: {row['failed']} visits failed." for row in results["rows"] if row["failed"]]
     if results["settings"]["learn_at_test"]:

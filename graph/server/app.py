@@ -1,11 +1,12 @@
 """Application around LangGraph's routes: closes some routes, limits requests, checks searches of the store.
 
-`langgraph.json` names it as `http.app`, with `"middleware_order": "auth_first"`, so that the account is known here.
+`langgraph.json` names it as `http.app`, with the page in the browser (`graph.web.app`), and with
+`"middleware_order": "auth_first"`, so that the account is known here.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -13,16 +14,33 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graph.server.asgi import is_internal, path_of, refuse
+from graph.server.asgi import ACCOUNT_NOTED, PAGE, account_of, is_internal, is_page, path_of, refuse
 from graph.server.limits import RequestLimits, configured_limits
 from memory.chroma.errors import StoreError
 from nodes.llm.tracing import bound_traces
 
-# Routes open to requests without an account: health, and the version of the server.
-OPEN_PATHS = ("/", "/ok", "/info")
+# Routes open to requests without an account: health, the version of the server, and the way to the page.
+OPEN_PATHS = ("/", "/ok", "/info", PAGE)
 STORE_LISTINGS = ("/store/items/search", "/store/namespaces")
+
+
+class NotedAccount:
+    """Middleware that tells a request of the page to its own server as which account LangGraph let it in.
+
+    No client can set the key of the scope that asks for it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if noted := scope.get(ACCOUNT_NOTED):
+            noted(account_of(scope))
+        await self._app(scope, receive, send)
 
 
 class ClosedRoutes:
@@ -53,8 +71,9 @@ class ClosedRoutes:
         path = path_of(scope)
         if path.startswith("/internal/"):
             return True
-        # LangGraph authenticates a request before this point, except on the routes about the server itself.
-        unasked = "user" not in scope and path not in OPEN_PATHS
+        # LangGraph authenticates a request before this point, except on the routes about the server itself. The page
+        # is open: its files tell nothing, and its data routes ask for the token (graph.web.data).
+        unasked = "user" not in scope and path not in OPEN_PATHS and not is_page(scope)
         return self._accounts and (unasked or path == "/runs/batch")
 
 
@@ -127,13 +146,26 @@ async def memory_failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 422 if isinstance(error, ValueError) else 503)
 
 
-# LangGraph loads this module before it runs a graph.
-bound_traces()
-app = Starlette(
-    middleware=[
-        Middleware(ClosedRoutes, accounts=bool(os.environ.get("LANGGRAPH_AUTH"))),
-        Middleware(RequestLimits, limits=configured_limits()),
-        Middleware(StoreBounds),
-    ],
-    exception_handlers={StoreError: memory_failed},
-)
+def with_accounts() -> bool:
+    """Return whether LangGraph authenticates the requests of this server."""
+    return bool(os.environ.get("LANGGRAPH_AUTH"))
+
+
+def bordered(routes: Sequence[BaseRoute]) -> Starlette:
+    """Return the application around LangGraph's routes.
+
+    Args:
+        routes: Routes of its own, which LangGraph does not authenticate.
+    """
+    # LangGraph loads the application before it runs a graph.
+    bound_traces()
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(NotedAccount),
+            Middleware(ClosedRoutes, accounts=with_accounts()),
+            Middleware(RequestLimits, limits=configured_limits()),
+            Middleware(StoreBounds),
+        ],
+        exception_handlers={StoreError: memory_failed},
+    )

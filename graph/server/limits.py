@@ -18,7 +18,7 @@ from langgraph_sdk.client import LangGraphClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graph.server.asgi import account_of, is_internal, path_of, refuse
+from graph.server.asgi import account_of, is_internal, is_page_file, path_of, refuse
 from nodes.lifecycle import history_bytes
 from sim.errors import BillpError
 
@@ -94,6 +94,11 @@ class _TooLargeError(Exception):
     """Raised to the reader of a request's body when the body exceeds the limit."""
 
 
+def _is_uncounted(scope: Scope) -> bool:
+    """Return whether a request has no limit: of the server itself, about its health, or for a file of the page."""
+    return is_internal(scope) or path_of(scope) in HEALTH or is_page_file(scope)
+
+
 class RequestLimits:
     """Middleware that limits requests per minute and the size of their bodies; answers are streamed unchanged."""
 
@@ -104,7 +109,7 @@ class RequestLimits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] not in ("http", "websocket") or is_internal(scope) or path_of(scope) in HEALTH:
+        if scope["type"] not in ("http", "websocket") or _is_uncounted(scope):
             await self._app(scope, receive, send)
             return
         history_bytes.set(HISTORY_BYTES)

@@ -11,8 +11,10 @@ from sim.atomic_files import write_atomic
 from sim.errors import BadInputError
 from sim.policies import POLICIES
 from sim.policies.base import OraclePolicy, Policy
-from sim.policies.leave_risk import LeaveRiskModel, PairFeatures
-from sim.policies.leave_risk_policy import LeaveRiskPolicy, learn_leave_risk_policy
+from sim.policies.leave_risk import LeaveRiskModel
+from sim.policies.leave_risk_policy import LeaveRiskLearner, LeaveRiskPolicy, learn_leave_risk_policy
+from sim.policies.pair_evidence import RoundOutcome
+from sim.policies.pair_features import PairFeatures
 from sim.policies.tuning import Family, Tuned, tune_once
 from sim.rl.network import NetworkPolicy, read_training
 from sim.rl.training import RECIPES, check_extra, train
@@ -43,10 +45,9 @@ class Effort(BaseModel):
 
 
 class _SavedLeaveRisk(BaseModel):
-    """Saved leave-risk model of a cell."""
+    """Train visits of a cell, from which its leave-risk model is fitted again."""
 
-    weights: list[float] | None
-    steps: int
+    rounds: list[RoundOutcome]
     visits: int
 
 
@@ -62,12 +63,12 @@ def check_baseline(name: str) -> None:
 
 def policy_of(
     cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
-) -> Policy | OraclePolicy:
-    """Return the policy of a cell; a policy saved before the study was interrupted is loaded."""
+) -> Policy | OraclePolicy | LeaveRiskLearner:
+    """Return the policy of a cell, or its learner; one saved before the study was interrupted is loaded."""
     if cell.variant in RECIPES:
         return _trained(cell, world, settings, folder, progress)
     if cell.variant == OUTLOOK_ONLY:
-        return _leave_risk_policy(cell, world, settings, folder, progress)
+        return _leave_risk_learner(cell, world, settings, folder, progress)
     policy = POLICIES[cell.variant]
     if isinstance(policy, Family):
         file = _tuned_file(folder, cell.variant)
@@ -97,7 +98,9 @@ def effort_of(variant: str, settings: StudySettings, folder: Path) -> Effort:
         )
     if variant == OUTLOOK_ONLY:
         saved = [_saved(cell.with_suffix(".json")) for cell in cells]
-        return Effort(training_steps=sum(one.steps for one in saved), training_visits=sum(one.visits for one in saved))
+        return Effort(
+            training_steps=sum(len(one.rounds) for one in saved), training_visits=sum(one.visits for one in saved)
+        )
     file = _tuned_file(folder, variant)
     if not file.exists():
         return Effort()
@@ -121,17 +124,15 @@ def _trained(cell: Cell, world: World, settings: StudySettings, folder: Path, pr
     return policy
 
 
-def _leave_risk_policy(
+def _leave_risk_learner(
     cell: Cell, world: World, settings: StudySettings, folder: Path, progress: StepProgress
-) -> LeaveRiskPolicy:
-    """Return a leave-risk policy, trained on as many visits as `billp_outlook`."""
-    saved = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
-    if saved.exists():
-        weights = _saved(saved).weights
-        pairs = PairFeatures(world.catalogue, world.logs)
-        return LeaveRiskPolicy(None if weights is None else LeaveRiskModel.of(pairs, weights), settings.max_steps)
+) -> LeaveRiskLearner:
+    """Return the learner of a leave-risk policy, with the rounds of as many train visits as `billp_outlook` has."""
+    file = (folder / POLICY_FOLDER / str(cell)).with_suffix(".json")
+    if file.exists():
+        return LeaveRiskLearner(world, settings.max_steps, rounds=_saved(file).rounds)
     users = visitors(world, "train", settings.train, cell.seed)
-    policy, steps = learn_leave_risk_policy(
+    learner = learn_leave_risk_policy(
         world,
         users,
         cohort=settings.cohort,
@@ -140,10 +141,9 @@ def _leave_risk_policy(
         max_steps=settings.max_steps,
         progress=lambda done: progress(done, len(users)),
     )
-    saved.parent.mkdir(parents=True, exist_ok=True)
-    learned = None if policy.outlook is None else policy.outlook.weights.tolist()
-    write_atomic(saved, _SavedLeaveRisk(weights=learned, steps=steps, visits=len(users)).model_dump_json())
-    return policy
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, _SavedLeaveRisk(rounds=learner.rounds, visits=len(users)).model_dump_json())
+    return learner
 
 
 def _saved(file: Path) -> _SavedLeaveRisk:

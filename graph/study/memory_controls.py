@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memory.records import Record
+from memory.records import Lesson, Memory, Record
 
 Control = Literal["full", "prior", "empty", "shuffled", "inverted"]
 
 PRIOR: Control = "prior"
+NEVER_LEARN: tuple[Control, ...] = ("empty", PRIOR)
+"""Controls of an agent without memory, which neither recalls nor learns."""
 # Settings of the roles that a control changes: each learned model stays at its prior.
 CONTROL_SETTINGS: Mapping[Control, Mapping[str, Any]] = {PRIOR: {"leave_risk": "prior"}}
 # Words that ask for something, with the opposite request; in each pair, the first that matches counts.
@@ -60,7 +62,7 @@ def controlled(records: Iterable[Record], control: Control, seed: int) -> list[R
         seed: Seed of the permutation.
     """
     ordered = sorted(records, key=lambda one: one.key)
-    if control in ("empty", PRIOR):
+    if control in NEVER_LEARN:
         return []
     if control == "shuffled":
         by_kind = groupby(sorted(ordered, key=_kind), key=_kind)
@@ -75,12 +77,17 @@ def _kind(record: Record) -> str:
 def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
     # Each record takes the outcome of the next one in a random order, so that no record keeps its own.
     order = np.random.default_rng(seed).permutation(len(records))
-    return [
-        _with(
-            records[taker], {name: getattr(records[giver].value, name) for name in records[giver].value.shuffled_fields}
-        )
-        for taker, giver in zip(order, np.roll(order, -1), strict=True)
-    ]
+    moves = [(records[taker], records[giver]) for taker, giver in zip(order, np.roll(order, -1), strict=True)]
+    moved = {giver.key: taker.key for taker, giver in moves}
+    return [_with(taker, _outcome(giver.value, moved)) for taker, giver in moves]
+
+
+def _outcome(value: Memory, moved: Mapping[str, str]) -> dict[str, Any]:
+    """Return the outcome of a record; a lesson still replaces the same texts, which have moved to other keys."""
+    outcome = {name: getattr(value, name) for name in value.shuffled_fields}
+    if isinstance(value, Lesson):
+        outcome["replaces"] = [moved.get(key, key) for key in value.replaces]
+    return outcome
 
 
 def _inverted(record: Record) -> Record:

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from graph.ablation import WHOLE, Part
 from graph.report.replies import count_replies
-from graph.report.schema import best_rule
+from graph.report.schema import UPPER_MARK, best_rule
 from graph.study.baselines import Effort
+from graph.study.cohorts import Cohorts
 from graph.study.memory_controls import PRIOR
+from graph.study.schedule import visitors
 from graph.study.settings import CURVE, FAILED, MEMORY, RETURNING, WITHOUT, StudySettings
 from graph.variants import own_settings, variant_settings
 from nodes.context import Context
@@ -15,7 +17,7 @@ from nodes.llm.endpoint.usage import COST_DIGITS, Usage
 from sim.metrics import paired, summarize
 from sim.metrics.calibration import PredictionQuality, judge_risks, judge_values
 from sim.metrics.diversity import long_tail, variety
-from sim.metrics.summary import gap_closed
+from sim.metrics.summary import PairedDifference, gap_closed
 from sim.world import World
 
 
@@ -29,7 +31,6 @@ class RowKey(NamedTuple):
 
 # Row that every other row is compared with, user by user.
 REFERENCE = RowKey("billp", None, "full")
-UPPER_MARK = "oracle"
 
 JsonDict = dict[str, Any]
 
@@ -64,42 +65,70 @@ def study_rows(
           `oracle`; null if either is missing.
         - `critic`: `sim.metrics.calibration.judge_values`; null without a Critic.
         - `reliability`: `sim.metrics.calibration.judge_risks`; null without an outlook.
+        - `reliability_without_pairs`: the same of the risks without the evidence of pairs.
         - `replies`: `graph.report.replies.count_replies`, by role.
         - `settings`: settings of the variant that differ from the study's, if any.
         - `curve` and `returning`, if requested and the variant has a memory: see `_curve` and `_returning`.
+        - `by_cohort` and `first_and_last`, if the study learns at test: see `graph.study.cohorts`.
     """
+    tested, tail = tested_visits(settings, lines), long_tail(world)
+    rows = _with_gaps(
+        [
+            {
+                **_identity(key, settings),
+                **_effort(own, priced),
+                # Other rows have the policy of the full row, or one that was never trained.
+                **(efforts[key.variant] if key.memory == "full" else Effort()).model_dump(mode="json"),
+                **summarize(tested[key]),
+                **variety(tested[key], tail),
+                **_differences(key, tested),
+                **_judgements(key, tested[key], settings),
+                **_curve(own),
+                **_returning(own),
+                **_settings(key.variant, settings.context),
+            }
+            for key, own in _by_row(lines).items()
+        ]
+    )
+    return _with_cohorts(rows, tested, settings, world) if settings.learn_at_test else rows
+
+
+def _identity(key: RowKey, settings: StudySettings) -> JsonDict:
+    return {"variant": key.variant, WITHOUT: key.without, "split": settings.test_split, MEMORY: key.memory}
+
+
+def _differences(key: RowKey, tested: Mapping[RowKey, list[JsonDict]]) -> JsonDict:
+    """Return the differences between a row and the rows that it is compared with."""
+    return {
+        "minus_billp": difference_of(key, REFERENCE, tested),
+        "learned": difference_of(key, key._replace(memory=PRIOR), tested) if key.memory == "full" else None,
+        "minus_full": difference_of(key, RowKey(WHOLE, None, key.memory), tested) if key.without else None,
+    }
+
+
+def _judgements(key: RowKey, tested: list[JsonDict], settings: StudySettings) -> JsonDict:
+    """Return how well values and risks were judged, and what the replies of the roles were worth."""
+    return {
+        "critic": _critic(variant_settings(key.variant, settings.context), tested),
+        "reliability": judge_risks(tested),
+        "reliability_without_pairs": judge_risks(tested, "prior_risk"),
+        "replies": count_replies(tested),
+    }
+
+
+def tested_visits(settings: StudySettings, lines: Sequence[JsonDict]) -> dict[RowKey, list[JsonDict]]:
+    """Return the visits that each row of a study measures: to dev (or test) users, once each, without failed ones."""
+    return {
+        key: [one for one in own if one["split"] == settings.test_split and not {FAILED, CURVE, RETURNING} & one.keys()]
+        for key, own in _by_row(lines).items()
+    }
+
+
+def _by_row(lines: Sequence[JsonDict]) -> dict[RowKey, list[JsonDict]]:
     by_row: dict[RowKey, list[JsonDict]] = {}
     for line in lines:
         by_row.setdefault(RowKey(line["variant"], line[WITHOUT], line[MEMORY]), []).append(line)
-    tested = {
-        key: [one for one in own if one["split"] == settings.test_split and not {FAILED, CURVE, RETURNING} & one.keys()]
-        for key, own in by_row.items()
-    }
-    tail = long_tail(world)
-    rows = [
-        {
-            "variant": key.variant,
-            WITHOUT: key.without,
-            "split": settings.test_split,
-            MEMORY: key.memory,
-            **_effort(own, priced),
-            # Other rows have the policy of the full row, or one that was never trained.
-            **(efforts[key.variant] if key.memory == "full" else Effort()).model_dump(mode="json"),
-            **summarize(tested[key]),
-            **variety(tested[key], tail),
-            "minus_billp": _minus(key, REFERENCE, tested),
-            "learned": _minus(key, key._replace(memory=PRIOR), tested) if key.memory == "full" else None,
-            "minus_full": _minus(key, RowKey(WHOLE, None, key.memory), tested) if key.without else None,
-            "critic": _critic(variant_settings(key.variant, settings.context), tested[key]),
-            "reliability": judge_risks(tested[key]),
-            "replies": count_replies(tested[key]),
-            **_curve(own),
-            **_returning(own),
-            **_settings(key.variant, settings.context),
-        }
-        for key, own in by_row.items()
-    ]
-    return _with_gaps(rows)
+    return by_row
 
 
 def _effort(own: Sequence[JsonDict], priced: bool) -> JsonDict:
@@ -112,12 +141,15 @@ def _effort(own: Sequence[JsonDict], priced: bool) -> JsonDict:
     }
 
 
-def _minus(key: RowKey, reference: RowKey, tested: Mapping[RowKey, Sequence[JsonDict]]) -> JsonDict | None:
+def difference_of(
+    key: RowKey, reference: RowKey, tested: Mapping[RowKey, Sequence[JsonDict]]
+) -> PairedDifference | None:
+    """Return the paired difference of a row from another; None if it is the same or missing, or has no user of it."""
     if key == reference or reference not in tested:
         return None
     users, others = ({visit["user_id"] for visit in tested[one]} for one in (key, reference))
     # After failed visits, the two rows may have no user in common.
-    return dict(paired(tested[key], tested[reference])) if users & others else None
+    return paired(tested[key], tested[reference]) if users & others else None
 
 
 def _critic(context: Context, visits: Sequence[JsonDict]) -> PredictionQuality | None:
@@ -162,3 +194,20 @@ def _with_gaps(rows: list[JsonDict]) -> list[JsonDict]:
         row | {"gap_closed": gap_closed(row["total_reward"], totals[rule], totals[UPPER_MARK]) if known else None}
         for row in rows
     ]
+
+
+def _with_cohorts(
+    rows: list[JsonDict], tested: Mapping[RowKey, Sequence[JsonDict]], settings: StudySettings, world: World
+) -> list[JsonDict]:
+    """Return the rows, which are in the order of `tested`, with their results by cohort."""
+    cohorts = Cohorts(visitors(world, settings.test_split, settings.test, 0), settings.cohort)
+    rule, oracle = (tested.get(RowKey(str(name), None, "full"), []) for name in (best_rule(rows), UPPER_MARK))
+    return [
+        {**row, "by_cohort": cohorts.rewards(own), **_first_and_last(cohorts, own, rule, oracle)}
+        for row, own in zip(rows, tested.values(), strict=True)
+    ]
+
+
+def _first_and_last(cohorts: Cohorts, *visits: Sequence[JsonDict]) -> JsonDict:
+    found = cohorts.first_and_last(*visits)
+    return {"first_and_last": found} if found else {}

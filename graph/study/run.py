@@ -18,24 +18,26 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from graph.ablation import check_whole
 from graph.checkpoints import CHECKPOINTS, costs_under_way
-from graph.report.run_record import Environment, RunRecord
+from graph.report.run_record import Environment, RunRecord, provenance_of
 from graph.report.setting_differences import setting_differences, settings_by_name
 from graph.server.client import check_server
 from graph.study.baselines import BASELINES, POLICY_FOLDER, check_baseline, effort_of, has_prior
 from graph.study.memory_controls import PRIOR
 from graph.study.provenance import environment_of, now, world_record
-from graph.study.results import study_rows
+from graph.study.results import study_rows, tested_visits
 from graph.study.schedule import phases
 from graph.study.settings import CURVE, FAILED, RETURNING, Cell, StudySettings, cells_of
+from graph.study.verdict import study_verdict
 from graph.study.visit_log import VisitLog
 from graph.study.visits import StudyProgress
+from graph.study.warnings import outlook_warnings, settings_warnings
 from graph.study.workers import CELLS, VISITS, Work, run_cells
 from graph.variant_files import loaded_files
 from graph.variants import VARIANTS, own_settings
 from memory.home import home
 from nodes.context import Context
 from nodes.llm.endpoint.prices import price_of
-from nodes.llm.models import chat_model
+from nodes.llm.models import at_endpoint, chat_model
 from nodes.tools.open_world import checked_name, load_world, world_folder
 from sim.atomic_files import RUN_LOCK, resumable_folder, unfinished_folder, write_atomic
 from sim.errors import BadInputError
@@ -121,16 +123,13 @@ def run_study(
     """
     world = check_settings(settings)
     priced = check_prices(settings.context, max_cost, server)
-    target = run_folder(name)
-    if target.exists() and not (target / RESULTS).is_file():
-        raise BadInputError(f"{target} exists but is not a run: choose another name")
+    target = _target(name)
     started = _start_of(settings, command)
     if not fresh and _same(_saved_start(target), started):
         # The run is complete except for the deletion of its resume files.
         return _tidied(target)
     if server:
         asyncio.run(check_server(server))
-    cells = cells_of(settings)
     with resumable_folder(target) as folder:
         start = _save_start(folder, started, name, fresh)
         # Open the logs before the workers start, so that damaged lines are reported once.
@@ -139,10 +138,27 @@ def run_study(
         work = Work(
             settings, start.world, folder.absolute(), concurrency, server, start.token, max_cost, spent, skip_failed
         )
-        by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
-        lines = [line for cell in cells for line in by_cell[cell]]
-        _write(folder, settings, start, world, lines, priced)
+        _write(folder, settings, start, world, _played(work, processes, progress), priced)
     return _tidied(target)
+
+
+def _target(name: str) -> Path:
+    """Return the folder of a new run.
+
+    Raises:
+        BadInputError: The folder holds something else.
+    """
+    target = run_folder(name)
+    if target.exists() and not (target / RESULTS).is_file():
+        raise BadInputError(f"{target} exists but is not a run: choose another name")
+    return target
+
+
+def _played(work: Work, processes: int, progress: StudyProgress) -> list[dict[str, Any]]:
+    """Run all cells of a study, and return the lines of their visits in the order of the cells."""
+    cells = cells_of(work.settings)
+    by_cell = dict(run_cells(cells, work, min(processes, len(cells)), progress))
+    return [line for cell in cells for line in by_cell[cell]]
 
 
 def _write(
@@ -158,14 +174,18 @@ def _write(
         environments=start.environments,
     )
     efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
-    rows = study_rows(settings, lines, world, efforts, priced)
+    rows, tested = study_rows(settings, lines, world, efforts, priced), tested_visits(settings, lines)
     results = {
         "world": settings.world,
         "world_checksum": start.world,
         "model": settings.context.model,
         "note": RULES_NOTE if settings.context.model == "rules" else "",
         "settings": record.settings,
+        "verdict": study_verdict(tested, rows),
+        "warnings": [*settings_warnings(settings), *outlook_warnings(settings, tested, rows)],
         "rows": rows,
+        # Last, as the only part that differs between runs of the same study.
+        "provenance": provenance_of(record),
     }
     by_file: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
@@ -173,16 +193,16 @@ def _write(
     for file, own in by_file.items():
         _write_json_lines(folder / file, own)
     write_atomic(folder / RUN, record.model_dump_json(indent=2) + "\n")
-    write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, []), record))
+    write_atomic(folder / REPORT, _page(results, by_file.get(VISITS, [])))
     # Written last: this file marks a finished run.
     write_atomic(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
-def _page(results: dict[str, Any], visits: list[dict[str, Any]], record: RunRecord) -> str:
+def _page(results: dict[str, Any], visits: list[dict[str, Any]]) -> str:
     # Imported here because it loads Matplotlib, which a running study and its workers do not need.
     from graph.report.html import report_page
 
-    return report_page(results, visits, record)
+    return report_page(results, visits)
 
 
 def _file_of(line: dict[str, Any]) -> str:
@@ -283,6 +303,11 @@ def visits_planned(settings: StudySettings, world: World) -> int:
     return sum(_visits_of(world, settings, cell) for cell in cells_of(settings))
 
 
+def agent_visits_planned(settings: StudySettings, world: World) -> int:
+    """Return the number of visits of a study that agents play."""
+    return sum(_visits_of(world, settings, cell) for cell in cells_of(settings) if cell.variant not in BASELINES)
+
+
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
     if cell.variant in BASELINES:
         return settings.test * (1 + (PRIOR in settings.memory and has_prior(cell.variant)))
@@ -303,6 +328,26 @@ def run_folder(name: str) -> Path:
         BadInputError: The name is invalid.
     """
     return home() / "runs" / checked_name(name, "run")
+
+
+def finished_folders(runs: Path) -> list[Path]:
+    """Return the folders of the finished runs below a folder, by name."""
+    return sorted(file.parent for file in runs.glob(f"[!.]*/{RESULTS}"))
+
+
+def finished_run(folder: Path) -> Path:
+    """Return the folder of a run after a check that it is finished.
+
+    Raises:
+        BadInputError: The run is unknown or unfinished.
+    """
+    if (folder / RESULTS).is_file():
+        return folder
+    if unfinished_folder(folder).exists():
+        raise BadInputError(f"the run {folder.name!r} is unfinished: run its `billp study` command again to finish it")
+    names = [one.name for one in finished_folders(folder.parent)]
+    choose = f"choose one of {', '.join(names)}, or " if names else ""
+    raise BadInputError(f"there is no run {folder.name!r}: {choose}run `billp study --out {folder.name}` first")
 
 
 def check_settings(settings: StudySettings) -> World:
@@ -354,8 +399,11 @@ def check_prices(context: Context, max_cost: float | None, server: str) -> bool:
         BadInputError: `max_cost` needs prices that are unknown, or cannot apply because a server makes the calls.
     """
     unknown = sorted(model for model in context.models if price_of(model) is None)
-    if max_cost is not None and (others := [model for model in unknown if not model.startswith("openai:")]):
-        raise BadInputError(f"--max-cost cannot limit {', '.join(others)}: its price is unknown; leave out --max-cost")
+    others = sorted(model for model in context.models if model != "rules" and not at_endpoint(model))
+    if max_cost is not None and others:
+        raise BadInputError(
+            f"--max-cost cannot limit {', '.join(others)}: its package makes the calls itself; leave out --max-cost"
+        )
     if max_cost is not None and unknown:
         raise BadInputError(
             f"--max-cost needs the price of {', '.join(unknown)}: add it to the file that BILLP_PRICES names"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graph.study.memory_controls import CONTROL_SETTINGS, PRIOR, Control
+from graph.study.memory_controls import CONTROL_SETTINGS, NEVER_LEARN, PRIOR, Control
 from graph.study.settings import CURVE, MEMORY, MOST_VISITS, RETURNING, TRAIN, WHOSE, StudySettings
 from sim.world import World
 from sim.world.data import SplitName
@@ -36,8 +36,11 @@ class Phase(NamedTuple):
 
     name: str
     """Name of the memory; empty for the memory of the train visits."""
-    control: Control
-    """Control applied to the train visits' records at the start of the phase."""
+    control: Control | None
+    """Control applied to the train visits' records at the start of the phase, and to all that is learned in it.
+
+    None for a memory that is empty at first.
+    """
     batches: tuple[Batch, ...]
     changes: Mapping[str, Any] = {}
     """Settings of the roles that differ from the study's."""
@@ -56,15 +59,15 @@ def phases(world: World, settings: StudySettings, seed: int, remembers: bool) ->
     tested: tuple[Batch, ...] = (Batch(settings.test_split, settings.test_split, users, 0, False, {MEMORY: "full"}),)
     if settings.learn_at_test and remembers:
         tested = tuple(_cohorts(tested[0], settings.cohort))
-    yield Phase("", "empty", (*_training(world, settings, seed, remembers), *tested))
+    yield Phase("", None, (*_training(world, settings, seed, remembers), *tested))
     if not remembers:
         return
     for control in settings.memory[1:]:
         controlled = [one._replace(name=control, about={MEMORY: control}) for one in tested]
-        if control == PRIOR:
+        if control in NEVER_LEARN:
             # Nothing is learned from these visits either.
             controlled = [one._replace(learns=False) for one in controlled]
-            if settings.curve:
+            if control == PRIOR and settings.curve:
                 controlled.append(_point(visitors(world, "dev", settings.curve_users, 0), PRIOR, 0, 0))
         yield Phase(control, control, tuple(controlled), CONTROL_SETTINGS.get(control, {}))
     if settings.visits_per_user == 1:

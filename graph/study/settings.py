@@ -48,13 +48,14 @@ class StudySettings(BaseModel):
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     """Number of seeds; each has its own memory."""
     cohort: int = Field(10, ge=1)
-    """Visits per cohort: records are written when the cohort ends."""
+    """Visits per cohort: records are written, and `outlook_only` is fitted, when the cohort ends."""
     max_steps: int = Field(100, ge=1, le=2_000)
     """Maximum rounds of a visit."""
     rl_steps: int = Field(100_000, ge=1)
     """Recommendations on the train table from which each reinforcement learning baseline and seed learns."""
     learn_at_test: bool = False
-    """Whether test visits also write memories, cohort by cohort, as in the original; curve visits never do."""
+    """Whether agents and `outlook_only` also learn from test visits, cohort by cohort, as in the original; nothing is
+    learned from curve visits."""
     final: bool = False
     """Visit test users instead of dev users."""
     memory: tuple[Control, ...] = ("full",)

@@ -24,14 +24,15 @@ from graph.variant_files import load_variants, loaded_files
 from graph.variants import VARIANTS
 from memory.chroma.errors import StoreError
 from memory.home import home
-from nodes.llm.endpoint.budget import Budget, BudgetSpentError
-from nodes.llm.endpoint.settings import shared_endpoint
+from nodes.llm.endpoint.budget import Budget, BudgetSpentError, share_budget
+from nodes.llm.recording import asking_in
 from nodes.llm.tracing import bound_traces
 from nodes.state import VisitOutput
 from nodes.tools.open_world import load_world
 from sim.errors import BillpError
 from sim.policies.base import OraclePolicy, Policy
-from sim.policies.rollout import play
+from sim.policies.leave_risk_policy import LeaveRiskLearner
+from sim.policies.rollout import VisitRecord, play
 from sim.world import World
 
 CELLS, VISITS = "cells", "visits.jsonl"
@@ -139,8 +140,7 @@ def _set_up_worker(
     bound_traces(lambda: _first(losses))
     # Before the first cell arrives, whose settings need the classes of its variant.
     load_variants(files)
-    if budget is not None:
-        shared_endpoint().budget = budget
+    share_budget(budget)
     # Ctrl-C reaches the parent too, which ends its workers; a worker that loses its parent ends itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -187,19 +187,35 @@ def _run_baseline(cell: Cell, work: Work) -> list[dict[str, Any]]:
     settings = work.settings
     world = _world_of(work)
     policy = policy_of(cell, world, settings, work.folder, lambda done, total: _report(cell, "train", done, total))
-    policies: dict[str, tuple[Control, Policy | OraclePolicy]] = {settings.test_split: ("full", policy)}
+    policies: dict[str, tuple[Control, Policy | OraclePolicy | LeaveRiskLearner]] = {
+        settings.test_split: ("full", policy)
+    }
     if PRIOR in settings.memory and has_prior(cell.variant):
         policies[PRIOR] = (PRIOR, prior_policy(world, settings.max_steps))
-    users = visitors(world, settings.test_split, settings.test, 0)
     lines = []
     for batch, (memory, played) in policies.items():
-        _report(cell, batch, 0, len(users))
-        for done, user_id in enumerate(users, 1):
-            visit = play(played, world, settings.test_split, user_id, seed=cell.seed, max_steps=settings.max_steps)
+        _report(cell, batch, 0, settings.test)
+        for done, visit in enumerate(_test_visits(played, world, settings, cell.seed), 1):
             output = VisitOutput.model_validate(visit)
             lines.append(visit_fields(cell, settings.test_split) | {MEMORY: memory} | output.model_dump(mode="json"))
-            _report(cell, batch, done, len(users))
+            _report(cell, batch, done, settings.test)
     return lines
+
+
+def _test_visits(
+    policy: Policy | OraclePolicy | LeaveRiskLearner, world: World, settings: StudySettings, seed: int
+) -> Iterator[VisitRecord]:
+    """Play the test visits of a baseline; with `learn_at_test`, a learner is fitted again before each cohort."""
+    split = settings.test_split
+    users = visitors(world, split, settings.test, 0)
+    size = settings.cohort if settings.learn_at_test else len(users)
+    for start in range(0, len(users), size):
+        fitted = policy.fitted() if isinstance(policy, LeaveRiskLearner) else policy
+        for user_id in users[start : start + size]:
+            visit = play(fitted, world, split, user_id, seed=seed, max_steps=settings.max_steps)
+            if isinstance(policy, LeaveRiskLearner):
+                policy.observe(visit)
+            yield visit
 
 
 async def run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
@@ -213,7 +229,8 @@ async def run_agent(cell: Cell, work: Work) -> list[dict[str, Any]]:
         # All visits may be finished while the records of the last ones are not yet written.
         ended = folder / f"{phase.name or TRAIN}.ended"
         if not ended.exists() or any(log.missing(batch) for batch in phase.batches):
-            await _run_phase(phase, cell, work, log)
+            with asking_in(f"{cell}/{phase.name or TRAIN}"):
+                await _run_phase(phase, cell, work, log)
             ended.touch()
         for batch in phase.batches:
             lines += batch_lines(cell, batch, log)
@@ -225,7 +242,8 @@ async def _run_phase(phase: Phase, cell: Cell, work: Work, log: VisitLog) -> Non
     async with _runner(cell, phase, work) as runner:
         spare_collector()
         # After a resume, rebuild the memory from the visits alone: the old memory may be incomplete.
-        await runner.remember(controlled(log.taught(TRAIN), phase.control, cell.seed))
+        if phase.control:
+            await runner.remember(controlled(log.taught(TRAIN), phase.control, cell.seed))
         visits = Visits(
             cell,
             work.settings,
@@ -241,7 +259,7 @@ async def _run_phase(phase: Phase, cell: Cell, work: Work, log: VisitLog) -> Non
             if batch.learns:
                 records = (one for output in log.outputs(batch) for one in output.records)
                 private = bool(phase.changes.get("private"))
-                await runner.remember(sorted(records, key=lambda one: one.key), private=private)
+                await runner.remember(controlled(records, phase.control or "full", cell.seed), private=private)
 
 
 def spare_collector() -> None:

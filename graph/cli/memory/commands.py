@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from graph.console import JsonOption, err, out, print_json
+from sim.plain_text import one_line, without_controls
+
+if TYPE_CHECKING:
+    from memory.lessons import MergedLesson
 
 # Each command imports Chroma and the graph when it needs them, so that --help and errors are quick.
 
@@ -33,6 +37,12 @@ OfRun = Annotated[str, typer.Option("--run", help="Read the memory of the study 
 OfCell = Annotated[
     str, typer.Option("--cell", help="Cell of the study, such as billp-0; required if the study has several.")
 ]
+OfServer = Annotated[
+    str,
+    typer.Option(
+        "--server", help="URL of a running LangGraph server to read through; its token is in BILLP_TOKEN, if any."
+    ),
+]
 LESSON_COLUMNS = ("visits", "length", "lesson")
 MAX_OPTION_NAME = 500
 NUMERIC = {"records", "score", "visits", "length", "distance", "predicted", "reward", "advantage", "target", "ratings"}
@@ -52,12 +62,13 @@ def memory_list(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of lines.")] = 50,
     run: OfRun = "",
     cell: OfCell = "",
+    server: OfServer = "",
     as_json: JsonOption = False,
 ) -> None:
     """Count the records by kind, space and user."""
-    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, parts_of, readable_memory
+    from graph.cli.memory.select import RecordFilter, by_kind, checked_kind, counted, memory_to_read, parts_of
 
-    with readable_memory(run, cell) as store:
+    with memory_to_read(run, cell, server) as store:
         counts = counted(RecordFilter(checked_kind(kind), space, user).records(store))
     totals = by_kind(counts)
     if as_json:
@@ -80,15 +91,16 @@ def memory_search(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Maximum number of records.")] = 10,
     run: OfRun = "",
     cell: OfCell = "",
+    server: OfServer = "",
     as_json: JsonOption = False,
 ) -> None:
     """Search records by meaning.
 
     The score is the cosine similarity, at most 1.
     """
-    from graph.cli.memory.select import RecordFilter, checked_kind, described, found, readable_memory
+    from graph.cli.memory.select import RecordFilter, checked_kind, described, found, memory_to_read
 
-    with readable_memory(run, cell) as store:
+    with memory_to_read(run, cell, server) as store:
         items = found(store, RecordFilter(checked_kind(kind), space, user), query, limit)
     if as_json:
         print_json([{"score": item.score, **described(item)} for item in items])
@@ -112,24 +124,32 @@ def memory_show(
     space: InSpace = None,
     user: OfUser = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of lines.")] = 50,
+    history: Annotated[
+        bool, typer.Option("--history", help="Show below each lesson those that it replaced. Lessons only.")
+    ] = False,
     run: OfRun = "",
     cell: OfCell = "",
+    server: OfServer = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show the records of a kind.
 
-    Lessons are sorted by the number of visits that taught them, other records by time, newest first. Profiles are
-    derived from statements.
+    Lessons are sorted by the number of visits that taught them, other records by time, newest first. Lessons that
+    others replaced are left out. Profiles are derived from statements.
     """
-    from graph.cli.memory.select import RecordFilter, checked_kind, described, newest_first, profiles, readable_memory
+    from sim.errors import BadInputError
 
-    with readable_memory(run, cell) as store:
+    if history and kind != "lessons":
+        raise BadInputError("--history is for lessons: `billp memory show lessons --history`")
+    from graph.cli.memory.select import RecordFilter, checked_kind, described, memory_to_read, newest_first, profiles
+
+    with memory_to_read(run, cell, server) as store:
         wanted = RecordFilter(checked_kind(kind), space, user)
         records = wanted.records(store)
         if kind == "profiles":
             records = [*profiles(wanted._replace(kind="statements").records(store)), *records]
     if kind == "lessons":
-        show_lessons(records, limit, as_json)
+        show_lessons(records, limit, as_json, history=history)
         return
     shown = [described(one) for one in newest_first(records)[:limit]]
     if as_json:
@@ -148,26 +168,50 @@ def own_columns(value: Mapping[str, Any]) -> list[str]:
     return ["space", "user", *(name for name in value if name not in ("kind", "visit", "user_id", "situation"))]
 
 
-def show_lessons(records: Sequence[Any], limit: int, as_json: bool) -> None:
-    """Show the lessons, space by space, sorted by the number of visits that taught them, highest first."""
+def show_lessons(records: Sequence[Any], limit: int, as_json: bool, *, history: bool) -> None:
+    """Show the lessons, space by space, sorted by the number of visits that taught them, highest first.
+
+    With `history`, each lesson is followed by those that it replaced, directly or through other lessons.
+    """
     from graph.cli.memory.select import lessons_by_space
 
     spaces, foreign = lessons_by_space(records)
     if as_json:
-        print_json([{"space": one.space, **lesson._asdict()} for one in spaces for lesson in one.lessons[:limit]])
+        print_json(
+            [
+                {"space": one.space, **lesson_line(each), **({"replaced": replaced_lines(each)} if history else {})}
+                for one in spaces
+                for each in one.lessons[:limit]
+            ]
+        )
         return
     if not spaces:
         typer.echo("no lessons")
     for one in spaces:
-        typer.echo(f"different lessons in the space {printable(one.space)}: {len(one.lessons)}")
-        rows = [
-            dict(zip(LESSON_COLUMNS, (each.support, f"{each.length:.1f}", each.text), strict=True))
-            for each in one.lessons[:limit]
-        ]
-        print_table(LESSON_COLUMNS, rows)
+        typer.echo(f"different lessons in the space {one_line(one.space)}: {len(one.lessons)}")
+        lines: list[dict[str, Any]] = []
+        for each in one.lessons[:limit]:
+            lines.append(lesson_line(each))
+            if history:
+                lines += [line | {"text": f"    {line['text']}"} for line in replaced_lines(each)]
+        cells_of = ((line["support"], f"{line['length']:.1f}", line["text"]) for line in lines)
+        print_table(LESSON_COLUMNS, [dict(zip(LESSON_COLUMNS, row, strict=True)) for row in cells_of])
         rest_line(len(one.lessons) - limit, "lessons")
     if foreign:
         typer.echo(f"records that are not lessons: {foreign} (`billp memory export` includes them)")
+
+
+def lesson_line(lesson: "MergedLesson") -> dict[str, Any]:
+    """Return a lesson as JSON."""
+    return {"text": lesson.text, "support": lesson.support, "length": lesson.length}
+
+
+def replaced_lines(lesson: "MergedLesson") -> list[dict[str, Any]]:
+    """Return the lessons that a lesson replaced as JSON, each with the visits that said just this."""
+    from memory.lessons import merge_lessons
+
+    said = [one._replace(lesson=one.lesson.model_copy(update={"replaces": []})) for one in lesson.replaced]
+    return [lesson_line(one) for one in merge_lessons(said)]
 
 
 @memory.command("export")
@@ -316,9 +360,9 @@ def memory_forget(
         records = RecordFilter(None, space, user).records(store)
         everything = len(store.records())
         if not records:
-            typer.echo(f"no records of user {printable(user)}{within(space)}")
+            typer.echo(f"no records of user {one_line(user)}{within(space)}")
         else:
-            question = f"user {printable(user)}{within(space)}: {totals_line(by_kind(counted(records)))}"
+            question = f"user {one_line(user)}{within(space)}: {totals_line(by_kind(counted(records)))}"
             if yes:
                 typer.echo(question)
             elif not agreed(question):
@@ -330,7 +374,7 @@ def memory_forget(
         check_forgotten(user, space, everything - len(records))
         typer.echo(f"records deleted: {len(records):,}; verified: none left")
     for line in elsewhere(user):
-        typer.echo(f"not deleted: {printable(line)}")
+        typer.echo(f"not deleted: {one_line(line)}")
     typer.echo("not checked: exported files, copies, threads of a LangGraph server, and the ratings of worlds")
 
 
@@ -349,7 +393,7 @@ def agreed(question: str) -> bool:
 
 def within(space: str | None) -> str:
     """Describe the searched spaces."""
-    return "" if space is None else f" in the space {printable(space)}"
+    return "" if space is None else f" in the space {one_line(space)}"
 
 
 def checked_label(option: str, text: str) -> None:
@@ -401,7 +445,7 @@ def summary(kind: str, value: Mapping[str, Any]) -> str:
 
 def totals_line(totals: Mapping[str, int]) -> str:
     """Describe the number of records by kind."""
-    kinds = ", ".join(f"{printable(kind)} {number:,}" for kind, number in totals.items())
+    kinds = ", ".join(f"{one_line(kind)} {number:,}" for kind, number in totals.items())
     return f"records {sum(totals.values()):,}{f' ({kinds})' if kinds else ''}"
 
 
@@ -411,11 +455,6 @@ def rest_line(rest: int, what: str) -> None:
         typer.echo(f"{rest:,} more {what}: show them with a higher `--limit`")
 
 
-def printable(text: str) -> str:
-    """Return a text without control characters of a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
-
-
 def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Print rows as a table, with numbers aligned to the right."""
     columns = list(columns)
@@ -423,7 +462,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> No
     for name in columns:
         table.add_column(name, justify="right" if name in NUMERIC else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(str(row.get(name, "–")))) for name in columns))
+        table.add_row(*(Text(without_controls(str(row.get(name, "–")))) for name in columns))
     out.print(table)
 
 

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from langgraph.store.base import SearchItem
 from pydantic import ValidationError
 
+from graph.cli.memory.server import ServerMemory
 from graph.variants import known_kinds
 from memory.chroma.errors import BadStoreError
 from memory.chroma.layout import StoredRecord
-from memory.recall import Supported, merged
+from memory.lessons import MergedLesson, StoredLesson, merge_lessons
 from memory.records import Lesson, escape, unescape
 from memory.search.filters import Namespace
 from memory.store import ChromaStore, configured, open_configured
@@ -35,6 +36,9 @@ def checked_kind(kind: str | None) -> str | None:
     if kind is not None and kind not in (known := known_kinds()):
         raise BadInputError(f"there is no kind of memory {kind[:80]!r}: choose among {', '.join(known)}")
     return kind
+
+
+Readable = ChromaStore | ServerMemory
 
 
 class NamespaceParts(NamedTuple):
@@ -56,11 +60,11 @@ class RecordFilter(NamedTuple):
         """Return whether the filter matches a namespace."""
         return all(wanted in (None, part) for wanted, part in zip(self, parts_of(namespace), strict=True))
 
-    def records(self, store: ChromaStore) -> list[StoredRecord]:
+    def records(self, store: Readable) -> list[StoredRecord]:
         """Return the matching records, by namespace and key."""
         return [record for record in store.records(self._prefix) if self.means(record.namespace)]
 
-    def prefixes(self, store: ChromaStore) -> set[Namespace]:
+    def prefixes(self, store: Readable) -> set[Namespace]:
         """Return the namespace prefixes that cover exactly the selected records."""
         depth = max((number for number, part in enumerate(self, 1) if part is not None), default=0)
         if len(self._prefix) == depth:
@@ -76,6 +80,22 @@ def parts_of(namespace: Namespace) -> NamespaceParts:
     """Split a namespace into its parts."""
     kind, space, user, *_ = (*map(unescape, namespace[:3]), "", "")
     return NamespaceParts(kind, space, user)
+
+
+@contextmanager
+def memory_to_read(run: str, cell: str, server: str) -> Iterator[Readable]:
+    """Open a memory for reading: through a server if its URL is given, else as `readable_memory`.
+
+    Raises:
+        BadInputError: A server and a study are given.
+    """
+    if server and (run or cell):
+        raise BadInputError("--run and --cell read files of a study in this home: leave out --server")
+    if server:
+        yield ServerMemory(server)
+        return
+    with readable_memory(run, cell) as store:
+        yield store
 
 
 @contextmanager
@@ -163,23 +183,30 @@ def by_kind(counts: Mapping[Namespace, int]) -> dict[str, int]:
 
 
 class Lessons(NamedTuple):
-    """Merged lessons of a space."""
+    """Lessons of a space that count."""
 
     space: str
-    lessons: list[Supported]
+    lessons: list[MergedLesson]
 
 
-def lessons_by_space(records: Sequence[StoredRecord]) -> tuple[list[Lessons], int]:
-    """Return the lessons of each space, and the number of records that are not lessons."""
-    spaces: dict[str, list[Lesson]] = {}
+def stored_by_space(records: Iterable[StoredRecord]) -> tuple[dict[str, list[StoredLesson]], int]:
+    """Return all lessons of each space, and the number of records that are not lessons."""
+    spaces: dict[str, list[StoredLesson]] = {}
     foreign = 0
     for record in records:
         try:
-            spaces.setdefault(parts_of(record.namespace).space, []).append(Lesson.model_validate(record.value))
+            lesson = StoredLesson(record.namespace, record.key, Lesson.model_validate(record.value))
+            spaces.setdefault(parts_of(record.namespace).space, []).append(lesson)
         except ValidationError:
             # The record was edited by hand.
             foreign += 1
-    return [Lessons(space, merged(lessons)) for space, lessons in spaces.items() if lessons], foreign
+    return spaces, foreign
+
+
+def lessons_by_space(records: Iterable[StoredRecord]) -> tuple[list[Lessons], int]:
+    """Return the lessons of each space that count, and the number of records that are not lessons."""
+    spaces, foreign = stored_by_space(records)
+    return [Lessons(space, merge_lessons(lessons)) for space, lessons in spaces.items()], foreign
 
 
 def profiles(statements: Sequence[StoredRecord]) -> list[StoredRecord]:
@@ -203,7 +230,7 @@ def newest_first(records: Iterable[StoredRecord]) -> list[StoredRecord]:
     return sorted(records, key=lambda one: (-one.updated_at.timestamp(), one.place))
 
 
-def found(store: ChromaStore, wanted: RecordFilter, query: str, limit: int) -> list[SearchItem]:
+def found(store: Readable, wanted: RecordFilter, query: str, limit: int) -> list[SearchItem]:
     """Return the selected records most similar to a text, the most similar first."""
     items = [
         item

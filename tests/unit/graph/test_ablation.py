@@ -14,13 +14,22 @@ ABLATED = StudySettings(world="tiny", variants=("billp", "random"), ablate=True,
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_each_part_is_switched_off_by_one_setting_and_not_twice(part: Part) -> None:
+def test_each_part_is_switched_off_by_its_settings_and_not_twice(part: Part) -> None:
     off = without_part(Context(), part)
-    name, _, value = setting_of(part).partition("=")
-    assert off == context_of("rules", [f"{name}={value}"]) != Context()
-    assert {field for field, was in Context() if getattr(off, field) != was} == {name}
-    with pytest.raises(BadInputError, match=f"--set {setting_of(part)}: --ablate switches off {part} itself"):
-        check_whole(off)
+    assignments = setting_of(part).split()
+    assert off == context_of("rules", assignments) != Context()
+    names = {one.partition("=")[0] for one in assignments}
+    assert {field for field, was in Context() if getattr(off, field) != was} == names
+    assert len(names) == 1 or part == "experiences"
+    for assignment in assignments:
+        with pytest.raises(BadInputError, match=f"--set {assignment}: --ablate switches off .* itself"):
+            check_whole(context_of("rules", [assignment]))
+
+
+def test_experiences_are_all_that_is_told_of_single_rounds() -> None:
+    off = without_part(Context(), "experiences")
+    assert (off.experiences_k, off.pairs, off.evidence) == (0, False, False)
+    assert without_part(without_part(off, "pairs"), "evidence") == off
 
 
 def test_parts_are_measured_whatever_else_is_set() -> None:

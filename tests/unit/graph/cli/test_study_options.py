@@ -1,4 +1,4 @@
-"""Options of `billp study`: each reaches the field of its name in the settings."""
+"""Options of `billp study`: each reaches the field of its name in the settings; its help lists all variants."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ from typer.main import get_command
 
 from graph.cli import app
 from graph.cli.study import COMPARED, study_settings
+from graph.cli.variant_catalogue import VARIANT_LINES
+from graph.study.baselines import BASELINES
 from graph.study.settings import StudySettings
+from graph.variants import VARIANTS
 
 # Each field with an option that sets it, and its value; no value is a default.
 OPTIONS: dict[str, tuple[list[str], Any]] = {
@@ -50,3 +53,16 @@ def test_options_have_the_defaults_of_the_settings() -> None:
     default = StudySettings(world="tiny", variants=tuple(COMPARED.split(",")))
     settings = read("--world", "tiny")
     assert settings == default.model_dump() | {"context": {"explore": default.context.explore}}
+
+
+def test_the_help_lists_every_variant_and_baseline_with_a_line() -> None:
+    names = [name for lines in VARIANT_LINES.values() for name in lines]
+    assert sorted(names) == sorted([*VARIANTS, *BASELINES])
+    command: Any = get_command(app)
+    study = command.commands["study"]
+    shown = " ".join(study.get_help(study.make_context("study", [], resilient_parsing=True)).split())
+    places = [shown.index(f"Variants: {group}:") for group in VARIANT_LINES]
+    assert places == sorted(places)
+    for lines in VARIANT_LINES.values():
+        for name, line in lines.items():
+            assert f" {name} {line}" in shown

@@ -11,7 +11,7 @@ from graph.report.across_tables import as_json, captions, comparison_tables, mar
 from graph.report.setting_differences import settings_by_name
 from graph.report.terminal import name_of
 from sim.errors import BadInputError
-from tests.unit.graph.report.test_html import row
+from tests.unit.graph.report.test_html import learned, row
 
 SETTINGS = {"world": "w", "variants": ["billp"], "train": 40, "cohort": 10, "context": {"model": "rules", "gamma": 0.5}}
 # Means 13, 5 and 8 and −1; half-widths of three values: t · s / √3 with t = 4.302653.
@@ -107,6 +107,23 @@ def test_markdown_has_a_line_for_each_run() -> None:
     ) in text
     assert "| mean (95% interval) | −1.0 (−23 to +21) |\n" in text
     assert text.endswith("Intervals: Student's t (95%) over 3 runs.\nNo LLM.")
+
+
+def test_the_last_visits_are_a_figure_of_runs_that_learn_at_test() -> None:
+    runs = []
+    for number, (last, gained, gap) in enumerate(((90.0, 70.0, 0.4), (95.0, 60.0, 0.5), (100.0, 50.0, 0.9))):
+        own = learned(20.0, last, difference=gained, ci=None, gap_closed=gap)
+        runs.append(finished(number, row("outlook_only", **own)))
+    (found,) = [one.figures for one in compare_runs(runs).rows if one.row["variant"] == "outlook_only"]
+    last_visits, gains, gaps = (found[name] for name in ("last visits", "last minus first", "gap closed by the last"))
+    assert last_visits is not None and gains is not None and gaps is not None
+    assert (last_visits.values, gains.values, gaps.values) == ([90.0, 95.0, 100.0], [70.0, 60.0, 50.0], [0.4, 0.5, 0.9])
+    half = 4.302653 * 5 / 3**0.5
+    assert last_visits.ci == pytest.approx([95 - half, 95 + half], abs=1e-4)
+    lines = [line.split() for line in printed(*runs).splitlines()]
+    assert ["outlook_only", "95.0", "(83", "to", "107)", "90.0", "95.0", "100.0"] in lines
+    assert ["outlook_only", "+60.0", "(+35", "to", "+85)", "+70.0", "+60.0", "+50.0"] in lines
+    assert ["outlook_only", "60%", "(-6%", "to", "126%)", "40%", "50%", "90%"] in lines
 
 
 def test_two_runs_have_a_mean_and_no_interval_with_the_reason() -> None:

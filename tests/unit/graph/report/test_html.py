@@ -49,6 +49,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
         "training_visits": 0,
         "critic": None,
         "reliability": None,
+        "reliability_without_pairs": None,
         "replies": {},
     } | more
 
@@ -68,6 +69,25 @@ def line(variant: str, total: float, **more: Any) -> dict[str, Any]:
         "lessons": [],
         "steps": [step | {"left": False}, step | {"left": True}],
     } | more
+
+
+def cohort(first: int, last: int, total: float, ci: list[float] | None = None) -> dict[str, Any]:
+    users = last - first + 1
+    return {
+        "first_visit": first,
+        "last_visit": last,
+        "users": users,
+        "total_reward": total,
+        "total_reward_ci": ci,
+    }
+
+
+def learned(first: float, last: float, **ends: Any) -> dict[str, Any]:
+    """Return the fields of a row with ten cohorts of ten visits, whose total reward rises from `first` to `last`."""
+    totals = [first + (last - first) * number / 9 for number in range(10)]
+    cohorts = [cohort(10 * n + 1, 10 * n + 10, total, [total - 1, total + 1]) for n, total in enumerate(totals)]
+    both = {"first": cohort(1, 20, first, [first - 5, first + 5]), "last": cohort(81, 100, last, [last - 5, last + 5])}
+    return {"by_cohort": cohorts, "first_and_last": both | ends}
 
 
 def study(*rows: dict[str, Any], **context: Any) -> dict[str, Any]:
@@ -153,6 +173,51 @@ def test_what_a_study_has_measured_is_shown() -> None:
     assert page.count("<svg") == 5
 
 
+SERVED: dict[str, Any] = {"difference": 70.0, "ci": [50.0, 90.0], "gap_closed": 0.4}
+
+
+def test_learning_while_serving_is_pictured_and_told() -> None:
+    rows = [
+        row("billp", **learned(20.0, 90.0, **SERVED)),
+        row("billp", memory="prior", **learned(21.0, 19.0, difference=-2.0, ci=[-9.0, 5.0], gap_closed=-0.1)),
+        row("outlook_only", **learned(30.0, 80.0, **SERVED)),
+        row("random", total_reward=4.0, **learned(3.0, 5.0, **SERVED)),
+        row("genre_greedy", total_reward=50.0, **learned(40.0, 60.0, **SERVED)),
+        row("oracle", total_reward=300.0, **learned(290.0, 310.0, **SERVED)),
+    ]
+    visits = [line("billp", 9.0), line("billp", 9.0, memory="prior")]
+    visits += [line(one["variant"], 5.0) for one in rows[2:]]
+    page = report_page(study(*rows), visits)
+    # Learners are lines; the best rule and the oracle are level.
+    assert (
+        "Total reward of each cohort of test visits. billp from 20.0 (to visit 10) to 90.0 (to visit 100); "
+        "billp (prior) from 21.0 (to visit 10) to 19.0 (to visit 100); "
+        "outlook_only from 30.0 (to visit 10) to 80.0 (to visit 100); genre_greedy 50.0; oracle 300.0."
+    ) in page
+    text = words(page)
+    assert "visits 1 to 20 (95% interval) visits 81 to 100 (95% interval)" in text
+    assert "billp 20.0 (15.0 to 25.0) 90.0 (85.0 to 95.0) +70.0 (+50.0 to +90.0) 40%" in text
+    assert "billp (prior) 21.0 (16.0 to 26.0) 19.0 (14.0 to 24.0) −2.0 (−9.0 to +5.0) −10%" in text
+    assert "billp 11 to 20 10 27.8 (26.8 to 28.8)" in text and "random 91 to 100 10 5.0 (4.0 to 6.0)" in text
+    assert "which do not learn" in text and "Shown is one" not in text
+
+
+def test_a_cohort_of_few_users_and_a_single_cohort_are_shown_without_interval() -> None:
+    last = cohort(11, 13, 18.0)
+    page = report_page(study(row("billp", by_cohort=[cohort(1, 10, 9.0, [8.0, 10.0]), last])), [line("billp", 9.0)])
+    text = words(page)
+    assert "billp 1 to 10 10 9.0 (8.0 to 10.0) billp 11 to 13 3 18.0" in text and "last minus first" not in text
+    rules = report_page(study(row("random", by_cohort=[last])), [line("random", 9.0)])
+    assert "random 11 to 13 3 18.0" in words(rules) and "Total reward of each cohort of test visits. " not in rules
+
+
+def test_of_many_cohorts_some_are_shown() -> None:
+    cohorts = [cohort(number, number, float(number)) for number in range(1, 141)]
+    text = words(report_page(study(row("billp", by_cohort=cohorts)), [line("billp", 9.0)]))
+    assert "Shown is one cohort in 3." in text
+    assert "billp 4 to 4 1 4.0 billp 7 to 7 1 7.0" in text
+
+
 def test_no_line_of_a_cell_ends_within_an_interval_or_a_pair() -> None:
     lesson = {"text": "far (and new) / or not"}
     visits = [line("billp", 9.0, lessons=[lesson]), line("billp", 5.0), line("random", 5.0)]
@@ -172,18 +237,17 @@ def test_what_a_variant_took_has_a_table_of_its_own() -> None:
     assert "<strong>tuning visits</strong>: train visits by which a rule was tuned." in page
 
 
-def test_what_a_study_has_not_measured_is_said_in_a_line() -> None:
+def test_sections_without_content_are_named_last_in_one_line() -> None:
     text = words(report_page(study(row("billp", cost=None), row("random", usage={"calls": 0})), VISITS))
-    for missing in (
-        "No part was measured: the study was run without --ablate.",
-        "No learning curve: the study was run without --curve N.",
-        "Nobody came back: the study was run without --visits-per-user V.",
-        "No lesson was recalled",
-        "No prediction: no Critic takes part",
-        "No reliability of the outlook",
-        "No dollars: the price of a model is not known.",
-    ):
-        assert missing in text, missing
+    assert text.endswith(
+        "No dollars: the price of a model is not known. variant calls prompt tokens cached tokens reply tokens retries "
+        "dollars billp 4 1,234 77 8 1 – Not in this study: What each part is worth (run with --ablate); "
+        "Learning curves (run with --curve N); Learning while serving (run with --learn-at-test); "
+        "Users who come back (run with --visits-per-user V); Lessons, and what they changed (no lesson was recalled); "
+        "Predictions of the Critic (no variant has a Critic); Reliability of the outlook (no variant has an outlook)."
+    )
+    # Neither a heading nor a link leads to them.
+    assert text.count("Learning curves") == text.count("Users who come back") == 1
     for absent in ("gap closed", "learned", "minus billp", "AUC", "tuning visits"):
         assert absent not in text, absent
 

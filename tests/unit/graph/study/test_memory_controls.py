@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.study.memory_controls import OPPOSITE, controlled, opposite
+from memory.lessons import StoredLesson, merge_lessons
 from memory.records import Experience, Lesson, Record, Value, record
 from nodes.llm.rules import reflect
 from nodes.llm.text.wish_grammar import read_wishes
@@ -69,6 +70,22 @@ def test_shuffled_records_keep_what_was_done_and_tell_what_came_of_others() -> N
     assert [found_by(one) for one in after] == [found_by(one) for one in before]
     assert sorted(map(says, after)) == sorted(map(says, before))
     assert all(says(one) != says(other) for one, other in zip(before, after, strict=True))
+
+
+def test_shuffled_lessons_still_replace_what_they_replaced() -> None:
+    lessons = [lesson(number) for number in range(9)]
+    later = lessons[0].model_copy(update={"value": lessons[0].value.model_copy(update={"replaces": [lessons[1].key]})})
+
+    def replaced(records: list[Record]) -> list[str]:
+        found = merge_lessons(StoredLesson((), one.key, one.value) for one in records if isinstance(one.value, Lesson))
+        return [one.lesson.text for each in found for one in each.replaced]
+
+    before = [later, *lessons[1:]]
+    assert (
+        replaced(before)
+        == replaced(controlled(before, "shuffled", 3))
+        == ["Keep a distance of at least 0.1 from the last four items."]
+    )
 
 
 def test_who_gets_what_depends_on_the_seed_and_not_on_the_order_of_the_records() -> None:

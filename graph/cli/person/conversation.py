@@ -8,7 +8,6 @@ from uuid import uuid4
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from langgraph_sdk.client import LangGraphClient
-from pydantic import ValidationError
 
 from graph.checkpoints import serializer
 from graph.recommend import builder
@@ -107,31 +106,3 @@ async def server_conversation(url: str, context: Context) -> AsyncIterator[Conve
     async with connected(url) as client:
         thread = await client.threads.create()
         yield ServerConversation(client, thread["thread_id"], context)
-
-
-def read_answer(line: str) -> Answer:
-    """Parse a person's answer.
-
-    A number from 1 to 5 is a rating; `s` skips; `q` leaves; text after a colon is a comment, as in "4: more of this";
-    `profile: …` skips the item and sets the profile.
-
-    Raises:
-        BadInputError: The text has none of these forms.
-    """
-    head, _, rest = (part.strip() for part in line.partition(":"))
-    given: dict[str, Any] = {"comment": rest} if rest else {}
-    if head.casefold() in ("s", "skip"):
-        given["skip"] = True
-    elif head.casefold() in ("q", "quit", "leave"):
-        given["leave"] = True
-    elif head.casefold() == "profile":
-        given = {"skip": True, "profile": rest}
-    else:
-        try:
-            given["rating"] = float(head)
-        except ValueError:
-            raise BadInputError("type a number from 1 to 5, s to skip, or q to leave") from None
-    try:
-        return Answer.model_validate(given)
-    except ValidationError as error:
-        raise BadInputError(error.errors()[0]["msg"]) from error

@@ -1,0 +1,1 @@
+"""Visit of a person in a terminal."""

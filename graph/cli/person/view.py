@@ -1,0 +1,175 @@
+"""Screen of a person's visit: the items, the prompt, and what was saved at the end."""
+
+import os
+import select
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from graph.cli.person.answers import read_answer
+from nodes.tools.wish_text import titled
+from nodes.users.person import Answer
+from sim.errors import BadInputError
+from sim.plain_text import one_line
+
+ANSWERS = "     1-5 · a comment · s skip · seen · never · q leave > "
+
+
+class PersonView:
+    """Screen of a visit, with the answers given so far.
+
+    Args:
+        console: Console to print on and to read from.
+        user: Name of the person.
+        world: Name of the world; empty for the default world.
+        wishes: Wishes that the person brought.
+    """
+
+    def __init__(self, console: Console, user: str, world: str, wishes: str) -> None:
+        self._console = console
+        self._user, self._world, self._wishes = user, world, wishes
+        self._known: list[str] | None = None
+        self._understood = ""
+        self._answers: list[tuple[str, Answer]] = []
+        self.stopped = False
+        """Whether the person ended the visit by Ctrl-C."""
+
+    def ask(self, question: Mapping[str, Any]) -> Answer:
+        """Show an item, and return the answer; ask again after an answer that cannot be read.
+
+        The end of the input and Ctrl-C are answers as well: they leave, so that the visit saves all that was said.
+        """
+        self._show(question)
+        while True:
+            try:
+                answer = read_answer(self._line())
+            except (EOFError, KeyboardInterrupt) as end:
+                self.stopped = isinstance(end, KeyboardInterrupt)
+                self._console.print()
+                answer = Answer(leave=True)
+            except BadInputError as error:
+                self._print(f"     {error}")
+                continue
+            self._answers.append((question["title"], answer))
+            return answer
+
+    def _line(self) -> str:
+        """Ask for a line, and return it.
+
+        At a terminal, Ctrl-C is noted and looked at before each read. An exception at any moment would be lost if it
+        came just before the read, which then waits for a key, and the handler of `asyncio.run` only cancels the task.
+
+        Raises:
+            EOFError: The input has ended.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        prompt = Text(ANSWERS)
+        if os.name != "posix" or not sys.stdin.isatty() or threading.current_thread() is not threading.main_thread():
+            return self._console.input(prompt)
+        with _noted_signals() as (signals, pressed):
+            self._console.print(prompt, end="")
+            while not pressed:
+                # A terminal hands out whole lines, so none waits in the buffer of `sys.stdin`.
+                ready = select.select([sys.stdin, signals], [], [])[0]
+                if signals in ready:
+                    os.read(signals, select.PIPE_BUF)
+                elif sys.stdin in ready:
+                    return self._console.input()
+        raise KeyboardInterrupt
+
+    def _show(self, question: Mapping[str, Any]) -> None:
+        for line in question["titles_lines"]:
+            self._print(line)
+        if (understood := question["understood_line"]) not in ("", self._understood):
+            self._understood = understood
+            self._print(understood)
+        for one in question["unmet"]:
+            self._print(f"Not met: {one}.")
+        title = one_line(titled(question["title"], question["year"]))
+        genres = one_line(", ".join(question["genres"]))
+        lines = [
+            f"[bold]{question['round']:3}[/]  [bold]{escape(title)}[/] [dim]({escape(genres)})[/]",
+            escape(one_line(question["why"])),
+        ]
+        if plan := plan_for_people(question["plan"]):
+            lines.append(f"plan  {escape(one_line(plan))}")
+        said = question["profile"].splitlines()
+        if new := [one for one in said if one not in (self._known or [])]:
+            lines.append(f"{'you ' if self._known is None else 'noted'}  {escape(one_line(' · '.join(new)))}")
+        self._known = said
+        self._console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
+
+    def finish(self, length: int) -> None:
+        """Show what the visit saved, and how to see it, delete it and come back.
+
+        Args:
+            length: Number of rounds of the visit.
+        """
+        rated = [f"{title} {answer.rating:g}" for title, answer in self._answers if answer.rating is not None]
+        words = [self._wishes, *(text for _, answer in self._answers for text in (answer.comment, answer.profile))]
+        said = " · ".join(filter(None, words))
+        self._print(counted(length, "round") + ".")
+        learned = ["ratings: " + ", ".join(rated)] if rated else []
+        learned += [f"your words: {said}"] if said else []
+        name = shlex.quote(self._user)
+        self._print(f"Saved for the next visit of {self._user}: {'; '.join(learned) or 'nothing new'}.")
+        self._print(f"Come back:  billp recommend --user {name}{self._of_world()}")
+        self._print(f"See it:     billp memory show profiles --user {name}")
+        self._print(f"Delete it:  billp memory forget --user {name}")
+
+    def _of_world(self) -> str:
+        return f" --world {shlex.quote(self._world)}" if self._world else ""
+
+    def _print(self, text: str) -> None:
+        self._console.print(escape(one_line(text)), highlight=False, soft_wrap=True)
+
+
+def plan_for_people(plan: str) -> str:
+    """Return a plan without its parts on the distance between items, which people cannot see.
+
+    Examples:
+        >>> plan_for_people("Recommend Crime or Drama; keep a distance of at least 1.50 from the last four items.")
+        'Recommend Crime or Drama.'
+    """
+    parts = [part.strip() for part in plan.split(";")]
+    kept = "; ".join(part for part in parts if part and "distance" not in part.casefold())
+    return f"{kept.rstrip('.')}." if kept else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if needed.
+
+    Examples:
+        >>> counted(1, "round"), counted(2, "round")
+        ('1 round', '2 rounds')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _noted_signals() -> Iterator[tuple[int, list[int]]]:
+    """Note Ctrl-C instead of raising, while the block runs.
+
+    Yields:
+        A file descriptor that can be read from the first signal of any kind on, and a list that grows with each Ctrl-C.
+    """
+    pressed: list[int] = []
+    signals, writer = os.pipe()
+    os.set_blocking(writer, False)
+    former_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    former = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield signals, pressed
+    finally:
+        signal.signal(signal.SIGINT, former)
+        signal.set_wakeup_fd(former_writer)
+        os.close(signals)
+        os.close(writer)
