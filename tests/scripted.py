@@ -42,7 +42,7 @@ class Asked:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts in the prompt."""
-        return read_facts(self.body["messages"][1]["content"])
+        return read_facts(self.prompt)
 
     @property
     def schema(self) -> dict[str, Any] | None:
@@ -87,6 +87,23 @@ class Failure:
     message: str = "scripted"
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
+    body: Any = None
+    """Body in place of an error in OpenAI's form: JSON, or text that is sent as it is."""
+
+    @property
+    def sent(self) -> bytes:
+        """Body as it is sent."""
+        if isinstance(self.body, str):
+            return self.body.encode()
+        error = {"error": {"message": self.message, "type": "scripted", "code": None}}
+        return json.dumps(error if self.body is None else self.body).encode()
+
+
+@dataclass(frozen=True)
+class Raw(Failure):
+    """Answer in a form of its own, given as `body`."""
+
+    status: int = 200
 
 
 Script = Callable[[Asked], Reply | Failure]
@@ -171,8 +188,7 @@ class Endpoint:
         await asyncio.sleep(asked.at + does.delay - time.monotonic())
         if isinstance(does, Failure):
             if does.status:
-                error = {"error": {"message": does.message, "type": "scripted", "code": None}}
-                _send(writer, does.status, json.dumps(error).encode(), does.headers)
+                _send(writer, does.status, does.sent, does.headers)
             goes_on = bool(does.status)
         elif asked.body.get("stream"):
             await _stream(writer, asked, does)
@@ -197,8 +213,8 @@ def _frame(asked: Asked, kind: str) -> dict[str, Any]:
 def _send(
     writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[str, str], *, cut: bool = False
 ) -> None:
-    lines = [f"HTTP/1.1 {status} Scripted", "content-type: application/json", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    shown = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+    lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in shown.items())]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + (body[: len(body) // 2] if cut else body))
 
 

@@ -116,7 +116,14 @@ async def client_alone() -> Callable[[int], Awaitable[int]]:
     candidates = [
         {"title": f"Title {n}", "genres": ["Drama", "Comedy"], "predicted": 4.0, "distance": 0.5} for n in range(20)
     ]
-    facts = {"role": "actor", "user": {"history": []}, "rounds": [], "experiences": [], "plan": ""}
+    facts = {
+        "role": "actor",
+        "history": [],
+        "rounds": [],
+        "experiences": [],
+        "plan": "",
+        "to_come": {"rounds": 9, "reward": 4},
+    }
     prompt: list[BaseMessage] = build_messages(default_prompt("actor"), facts | {"candidates": candidates}, 1500)
 
     async def one(_: int) -> int:

@@ -66,7 +66,9 @@ def long_visits(world: World, env: RecommendEnv) -> tuple[float, float]:
 
 def visit_of(policy: Policy, world: World, env: RecommendEnv, user_id: str) -> tuple[str, NDArray[np.int64]]:
     """Return the user's id and the items that a policy recommends to the user."""
-    knowledge = Knowledge(world.catalogue, world.logs, world.users[user_id], visit_rng(0, user_id))
+    user = world.users[user_id]
+    known = world.withheld(user.history)
+    knowledge = Knowledge(world.catalogue, world.logs, user, visit_rng(0, user_id), known=known)
     choose = policy.begin(knowledge)
     env.reset(options={"user_id": user_id})
     played: list[int] = []

@@ -28,9 +28,10 @@ def weights_of(source: str, files: SourceFiles, cut: int, visits: int) -> np.nda
     world = World.build("prior", load_ratings(source, cut, files), seed=cut)
     users = world.split("train").users
     visitors = [users[number % len(users)] for number in range(visits)]
-    policy, _ = learn_leave_risk_policy(world, visitors, cohort=COHORT, explore=EXPLORE, seed=cut, prior=NO_PRIOR)
-    assert policy.outlook is not None
-    return policy.outlook.weights
+    learner = learn_leave_risk_policy(world, visitors, cohort=COHORT, explore=EXPLORE, seed=cut, prior=NO_PRIOR)
+    outlook = learner.fitted().outlook
+    assert outlook is not None
+    return outlook.weights
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Benchmark of the store with 10,000 and 100,000 records, with FULL=1 also 1,000,000: `make bench-memory`.
 
-Each size runs in its own process. Vectors have 384 dimensions and form clusters, like the vectors of texts.
+Each size runs in its own process, in a folder and then on a Chroma server that serves it. Vectors have 384 dimensions
+and form clusters, like the vectors of texts.
 """
 
 import asyncio
@@ -20,10 +21,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from memory.changes import Mark, read_changes
 from memory.chroma.layout import ImportedRecord
 from memory.search.vectors import Vector, unit
 from memory.store import ChromaStore
 from tests.processes import run
+from tests.servers import serving_chroma
 
 DIMENSION = 384
 USERS = 1_000
@@ -33,6 +36,7 @@ SEARCHES = 200
 FOUND = 10
 PUTS = 100
 AT_ONCE = 50
+CATCHING_UP = 10
 PLACE = ("experiences", "world")
 
 
@@ -112,6 +116,61 @@ async def exactness(store: ChromaStore, embeddings: Clusters, size: int) -> str:
     return f"{np.mean(shares):.1%}"
 
 
+async def longest_pause(call: Awaitable[Mark | None]) -> tuple[Mark | None, float]:
+    """Return the result of a call, and the longest time in ms that the event loop stood still meanwhile."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - start - 0.001)
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await call, longest * 1e3
+    finally:
+        watching.cancel()
+
+
+async def following(store: ChromaStore, writer: ChromaStore, where: str) -> dict[str, str]:
+    """Return how long a reader of changes takes, for all records and to catch up with what `writer` writes."""
+
+    async def read(mark: Mark | None) -> Mark | None:
+        return (await read_changes(store, PLACE, mark)).mark
+
+    before, start = resident(), time.perf_counter()
+    mark, pause = await longest_pause(read(None))
+    rows = {
+        f"{where}: first read of changes": f"{time.perf_counter() - start:.1f} s",
+        f"{where}: longest pause of the event loop": f"{pause:.0f} ms",
+        f"{where}: memory that following takes": f"{resident() - before:,.0f} MB",
+    }
+    for new in (0, 1, 100):
+        times = []
+        for number in range(CATCHING_UP):
+            place = (*PLACE, str(number))
+            await writer.abatch([PutOp(place, f"{new} {one}", {"situation": "new"}) for one in range(new)])
+            start = time.perf_counter()
+            mark = await read(mark)
+            times.append(time.perf_counter() - start)
+        p50, p95 = np.percentile(times, [50, 95]) * 1e3
+        rows[f"{where}: catch up with {new}, p50 / p95"] = f"{p50:.1f} / {p95:.1f} ms"
+    return rows
+
+
+async def following_on_a_server(folder: Path, embeddings: Clusters) -> dict[str, str]:
+    """Return the same for a Chroma server that serves `folder`, to which another client writes."""
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    with (
+        serving_chroma(folder) as server,
+        ChromaStore(server.url, embeddings=embeddings) as store,
+        ChromaStore(server.url, embeddings=embeddings) as writer,
+    ):
+        return await following(store, writer, "server")
+
+
 async def measure(folder: Path, size: int) -> dict[str, str]:
     """Fill a store in `folder`, reopen it, and return the measurements."""
     embeddings = Clusters()
@@ -147,7 +206,8 @@ async def measure(folder: Path, size: int) -> dict[str, str]:
             *(store.aput((*PLACE, str(number)), f"at once {number}", value) for number in range(AT_ONCE))
         )
         rows[f"put one, {AT_ONCE} at once"] = f"{(time.perf_counter() - start) * 1e3 / AT_ONCE:.1f} ms each"
-    return rows
+        rows |= await following(store, store, "folder")
+    return rows | await following_on_a_server(folder, embeddings)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ INTERNAL = {
     "memory.chroma.local.NotLoadedError",
     "nodes.llm.endpoint.errors.Fault",
     "nodes.llm.text.lenient_json._Unreadable",
-    "sim.data.streaming.Malformed",
+    "sim.data.fields.Malformed",
 }
 
 

@@ -64,20 +64,30 @@ def test_a_newcomer_brings_titles(home: Path) -> None:
     from sim.world import World
 
     title = World.load(home / "worlds" / "tiny").catalogue[0].title
-    run = billp(home, "episode", "--world", "tiny", "--user", "newcomer", "--history", title, "--max-steps", "2")
+    brought = ("--history", title, "--history", "Midnight Towers of Gold")
+    run = billp(home, "episode", "--world", "tiny", "--user", "newcomer", *brought, "--max-steps", "2")
     assert run.returncode == 0, run.stderr
-    assert "user newcomer" in run.stdout
+    assert "user newcomer" in run.stdout and f"Liked: {title}\n" in run.stdout
+    assert "Not found: Midnight Towers of Gold (nearest: Midnight Tower, " in run.stdout
+    liked = billp(home, "recommend", "--world", "tiny", "--user", "ann", "--like", title.upper(), typed="q\n")
+    assert f"Liked: {title}\n" in liked.stdout and "Not found" not in liked.stdout
 
 
 def test_a_person_is_asked_answers_and_is_remembered(home: Path) -> None:
-    typed = "4\nnonsense\n9\ns: no crime\n3: more comedy\nq\n"
+    typed = "4\n?\n9\ns: no crime\n3: more comedy\nq\n"
     run = billp(home, "recommend", "--world", "tiny", "--user", "ann", "--wishes", "romance", typed=typed)
     assert run.returncode == 0, run.stderr
-    assert "type a number from 1 to 5" in run.stdout and "less than or equal to 5" in run.stdout
-    assert "romance · no crime · more comedy" in run.stdout and "3 rounds." in run.stdout
+    assert "type a rating from 1 to 5" in run.stdout and "9 is no rating" in run.stdout
+    # Each round shows only what is new of the profile.
+    assert run.stdout.count("romance") == 2 and "noted  no crime" in run.stdout and "noted  more comedy" in run.stdout
+    # What was understood is said once for each new wish.
+    assert run.stdout.count("Understood: ") == 3 and "Understood: Romance.\n" in run.stdout
+    assert "your words: romance · no crime · more comedy" in run.stdout and "3 rounds." in run.stdout
     later = billp(home, "recommend", "--world", "tiny", "--user", "ann", typed="profile: only drama\n")
-    assert "romance · no crime · more comedy" in later.stdout
-    assert "you   only drama" in later.stdout and "1 rounds." in later.stdout
+    # Each comment stands with its title.
+    assert re.search(r"you +romance · no crime \[on [^]]+\] · more comedy \[on [^]]+\]\n", later.stdout)
+    assert "noted  only drama" in later.stdout and "1 round." in later.stdout
+    assert "distance" not in later.stdout
 
 
 def test_a_server_that_is_not_there_is_named(home: Path) -> None:
@@ -86,11 +96,18 @@ def test_a_server_that_is_not_there_is_named(home: Path) -> None:
     assert "no LangGraph server answers at http://127.0.0.1:9" in run.stderr
 
 
+def test_world_show_without_a_name_lists_the_worlds(home: Path) -> None:
+    shown = billp(home, "world", "show")
+    assert shown.returncode == 0 and shown.stdout == billp(home, "world", "list").stdout
+    assert "tiny" in shown.stdout
+
+
 @pytest.mark.slow
 def test_worlds_are_built_listed_and_shown(home: Path) -> None:
     assert billp(home, "world", "build", "mine", "--from", "tiny", "--seed", "3").returncode == 0
     listed = json.loads(billp(home, "world", "list", "--json").stdout)
-    assert listed == {"built": ["mine", "tiny"], "sources": ["amazon", "csv", "movielens", "steam", "tiny"]}
+    sources = ["amazon", "csv", "movielens", "steam", "tiny"]
+    assert listed == {"built": ["mine", "tiny"], "allow_known": [], "sources": sources}
     shown = json.loads(billp(home, "world", "show", "mine", "--json").stdout)
     assert shown["seed"] == 3 and shown["leave_shares"]["random"]["leaves"] > 0
     text = billp(home, "world", "show", "mine").stdout
@@ -156,6 +173,9 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["episode", "--world", "tiny", "--user", "nobody"], "'nobody' is unknown in world 'tiny'"),
         (["episode", "--world", "tiny", "--variant", "magic"], "there is no variant 'magic'"),
         (["episode", "--world", "tiny", "--model", "http://evil.example"], "model: "),
+        (["episode", "--world", "tiny", "--model", "gpt-4"], "name it with its provider: openai:gpt-4"),
+        (["recommend", "--world", "tiny", "--model", "openai/gpt-4o"], "name it with its provider: openai:gpt-4o"),
+        (["study", "--out", "x", "--set", "actor_model=GPT-4o"], "name it with its provider: openai:gpt-4o"),
         (["episode", "--world", "tiny", "--model", "openai:gpt-4o"], "OPENAI_API_KEY or OPENAI_BASE_URL"),
         (["episode", "--world", "tiny", "--max-steps", "0"], "--max-steps"),
         (["episode", "--world", "tiny", "--seed", "-1"], "--seed"),
@@ -170,7 +190,7 @@ def test_a_study_prints_its_table_and_where_the_results_are(home: Path) -> None:
         (["study", "--out", "x", "--world", "tiny", "--recall", "theirs"], "recall.0: "),
         (["study", "--out", "x", "--world", "tiny", "--visits-per-user", "0"], "--visits-per-user"),
         (["study", "--out", "x", "--world", "tiny", "--set", "learn=off"], "--set learn: a study sets this itself"),
-        (["episode", "--set", "gama=0.1"], "--set: there is no setting 'gama': choose among gamma"),
+        (["episode", "--set", "gama=0.1"], "--set: there is no setting 'gama': did you mean 'gamma'?"),
         (["episode", "--set", "gamma=2"], "--set gamma: Input should be less than or equal to 1 (got '2')"),
         (["episode", "--set", "gamma"], "--set 'gamma': write NAME=VALUE"),
         (["episode", "--set", "gamma=0", "--set", "gamma=1"], "--set gamma is given twice"),
@@ -429,3 +449,17 @@ def test_a_visit_is_run_with_closed_output(home: Path) -> None:
     closed = processes.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], env=environment_of(home))
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
     assert (home / "memory").is_dir()
+
+
+def test_a_study_says_first_what_it_will_not_teach_and_how_long_it_takes(home: Path) -> None:
+    study = ("study", "--world", "tiny", "--test", "1", "--max-steps", "3", "--processes", "1")
+    run = billp(home, *study, "--out", "few", "--variants", "billp", "--train", "1", "--cohort", "1")
+    assert run.returncode == 0, run.stderr
+    warning = "--train 1 is not above --cohort 1: all train visits are of one cohort"
+    assert run.stderr.startswith(f"Warning: {warning}")
+    assert "This takes less than a minute on a free machine: 2 visits of agents" in run.stderr
+    assert warning in json.loads((home / "runs" / "few" / "results.json").read_bytes())["warnings"][0]
+    assert run.stdout.startswith("billp collects a total reward of ")
+    rules = billp(home, *study, "--out", "rules", "--variants", "random,greedy", "--train", "1")
+    assert "Warning" not in rules.stderr and "This takes" not in rules.stderr
+    assert "ahead" in rules.stdout and "Memory takes no part" in rules.stdout

@@ -17,7 +17,7 @@ import matplotlib as mpl
 import pytest
 
 from nodes.llm.endpoint.settings import shared_endpoint
-from tests.commands import CONSOLES, ROOT, billp, billp_process, refused
+from tests.commands import CONSOLES, ROOT, billp, billp_process, directory, refused
 from tests.processes import line_of, started
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -108,6 +108,19 @@ def test_a_file_of_settings_holds_for_the_commands_beside_it(home: Path, tmp_pat
     (other / "home").symlink_to(home)
     assert "OPENAI_BASE_URL" in billp(other / "home", *visit).stderr
     assert "needs OPENAI_API_KEY or OPENAI_BASE_URL" in refused(billp(home, *visit))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_file_of_settings_in_another_encoding_is_named(home: Path, encoding: str) -> None:
+    (directory(home) / ".env").write_text("OPENAI_API_KEY=hidden\n", encoding=encoding)
+    said = refused(billp(home, "world", "list"))
+    assert said == "billp: .env is not text in UTF-8: save it again in this encoding\n"
+
+
+def test_a_mark_before_a_file_of_settings_is_no_part_of_its_first_name(home: Path) -> None:
+    (directory(home) / ".env").write_text("OPENAI_BASE_URL=nowhere\n", encoding="utf-8-sig")
+    said = refused(billp(home, "episode", "--world", "tiny", "--model", "openai:m"))
+    assert "OPENAI_BASE_URL is not an address" in said
 
 
 def test_each_command_has_the_embedding_of_its_own_environment(home: Path) -> None:

@@ -28,3 +28,11 @@ def test_a_command_that_only_looks_imports_nothing_heavy(home: Path, command: li
     assert done.returncode == 0, done.stderr
     imported = done.stderr.rpartition("imported: ")[2].split()
     assert "graph" in imported and not {*HEAVY} & {*imported}
+
+
+def test_a_visit_with_rules_imports_no_client_of_an_endpoint(home: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "recommend", "--world", "tiny"]
+    done = run(command, cwd=ROOT, env=environment_of(home), typed="q\n")
+    assert done.returncode == 0, done.stderr
+    imported = done.stderr.rpartition("imported: ")[2].split()
+    assert "chromadb" in imported and not {"openai", "langchain_openai", "pandas", "matplotlib"} & {*imported}

@@ -112,6 +112,29 @@ def test_lessons_are_merged_and_the_most_supported_comes_first(filled: Path) -> 
     assert [one["text"] for one in read(filled, "show", "lessons", "--space", "tiny", "--user", "1")] == ["Keep apart."]
 
 
+def test_a_replaced_lesson_is_left_out_and_shown_in_the_history(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first, second = RECORDS[0], RECORDS[2]
+    corrected = lesson("2", "d", "Keep far apart.", 9)
+    corrected.value = corrected.value.model_copy(update={"replaces": [first.key, second.key]})
+    last = lesson("3", "e", "Mix.", 6)
+    last.value = last.value.model_copy(update={"replaces": [corrected.key]})
+    with ChromaStore(home / "memory") as store:
+        store.batch(write_ops("tiny", [first, second, corrected]))
+        # A person's lesson is for that person: in the world's space nothing changes.
+        store.batch(write_ops("people:tiny", [first, last]))
+    [shown] = read(home, "show", "lessons", "--space", "tiny")
+    assert shown == {"space": "tiny", "text": "Keep far apart.", "support": 3, "length": 7.0}
+    replaced = [{"text": "Keep apart.", "support": 2, "length": 6.0}]
+    assert read(home, "show", "lessons", "--space", "tiny", "--history") == [shown | {"replaced": replaced}]
+    lines = told(home, "show", "lessons", "--space", "tiny", "--history").splitlines()
+    assert lines[2:] == ["     3     7.0  Keep far apart.", "     2     6.0      Keep apart."]
+    assert len(read(home, "show", "lessons", "--space", "people:tiny")) == 2
+    assert billp(home, "memory", "show", "values", "--history").returncode == 2
+    told(home, "forget", "--user", "2", "--yes")
+    assert [one["text"] for one in read(home, "show", "lessons", "--space", "tiny")] == ["Keep apart."]
+
+
 def test_other_records_are_shown_as_tables_and_in_full_as_json(filled: Path) -> None:
     table = told(filled, "show", "experiences")
     assert "A love story" in table and "1.25" in table and "Recommend Drama." in table and "–" in table
@@ -234,11 +257,12 @@ def test_what_a_person_said_is_shown_exported_and_forgotten_one_by_one(filled: P
     assert {one["value"]["said"] for one in shown} == {"wish", "rating", "comment"}
     assert "too loud" in told(filled, "show", "statements") and "Heat" in told(filled, "show", "statements")
     folded = read(filled, "show", "profiles", "--user", "2")
-    assert {"text": "slow films\ntoo loud", "ratings": {"7": 2.0}, "seen": []} in [one["value"] for one in folded]
+    known = {(one["value"]["text"], *one["value"]["ratings"].items()) for one in folded}
+    assert ("slow films\ntoo loud [on Heat]", ("7", 2.0)) in known
     told(filled, "export", str(tmp_path / "m.jsonl"), "--kind", "statements")
     assert len((tmp_path / "m.jsonl").read_text().splitlines()) == 3
     told(tmp_path / "other", "import", str(tmp_path / "m.jsonl"))
-    assert read(tmp_path / "other", "show", "profiles")[0]["value"]["text"] == "slow films\ntoo loud"
+    assert read(tmp_path / "other", "show", "profiles")[0]["value"]["text"] == "slow films\ntoo loud [on Heat]"
     told(filled, "forget", "--user", "2", "--space", "people:tiny", "--yes")
     assert read(filled, "show", "statements") == []
 
@@ -369,7 +393,8 @@ def test_a_studys_memory_is_read_and_stays_as_it_is(filled: Path) -> None:
 def test_memories_that_cannot_be_used_are_refused_with_one_line(filled: Path, tmp_path: Path) -> None:
     lock = FileLock(filled / "memory" / "billp.lock")
     with lock:
-        assert "in use by another process" in refused(billp(filled, "memory", "list"))
+        line = refused(billp(filled, "memory", "list"))
+        assert "in use by another process" in line and "(locked by this process)" in line
         assert "in use by another process" in refused(billp(filled, "memory", "forget", "--user", "2", "--yes"))
     (tmp_path / "foreign" / "memory").mkdir(parents=True)
     (tmp_path / "foreign" / "memory" / "letter.txt").write_text("dear")

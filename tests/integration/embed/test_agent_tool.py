@@ -12,7 +12,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command
-from pydantic import ValidationError
 
 from graph.checkpoints import serializer
 from graph.conformance.isolation import SignedIn
@@ -23,12 +22,13 @@ from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.state import VisitInput
 from nodes.tools.open_world import open_world_now
+from nodes.users.answer_faults import BadAnswerError
 
 pytestmark = pytest.mark.usefixtures("home")
 ASKED = {"messages": [("user", "What shall I watch?")]}
 
 
-def agent_calling(tool: BaseTool, *calls: dict[str, Any], store: ChromaStore | None = None) -> Any:
+def agent_calling(tool: BaseTool, *calls: dict[str, Any], store: ChromaStore | None = None, **node: Any) -> Any:
     """Return an agent whose model calls the tool with each of the arguments, all in one message, and then answers."""
     calling = [{"name": tool.name, "args": args, "id": str(number)} for number, args in enumerate(calls)]
     model = GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=calling), AIMessage("Enjoy.")]))
@@ -38,7 +38,7 @@ def agent_calling(tool: BaseTool, *calls: dict[str, Any], store: ChromaStore | N
 
     builder = StateGraph(MessagesState)
     builder.add_node("model", ask)
-    builder.add_node("tools", ToolNode([tool]))
+    builder.add_node("tools", ToolNode([tool], **node))
     builder.add_edge(START, "model")
     builder.add_conditional_edges("model", tools_condition)
     builder.add_edge("tools", "model")
@@ -137,9 +137,10 @@ async def test_each_item_asks_the_person_and_the_agent_gets_their_ratings() -> N
 
 
 async def test_a_bad_answer_of_a_person_is_not_the_models_and_leaves_the_question_open() -> None:
-    agent = agent_calling(billp_tool(recommend, world="tiny"), {"max_steps": 1})
+    # The node would tell the model any other error.
+    agent = agent_calling(billp_tool(recommend, world="tiny"), {"max_steps": 1}, handle_tool_errors=True)
     asked = (await agent.ainvoke(ASKED, thread()))["__interrupt__"][0].value
-    with pytest.raises(ValidationError, match="less than or equal to 5"):
+    with pytest.raises(BadAnswerError, match="a number from 1 to 5"):
         await agent.ainvoke(Command(resume={"rating": 9}), thread())
     assert (await agent.aget_state(thread())).interrupts[0].value == asked
     told = json.loads(str(result(await agent.ainvoke(Command(resume={"rating": 5}), thread())).content))

@@ -1,10 +1,13 @@
 """Roles with a model at a real HTTP endpoint: requests, schemas, usage, faults, limits and settings."""
 
 import asyncio
+import os
 import random
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +23,7 @@ from memory.store import ChromaStore
 from nodes.actor import Choice
 from nodes.context import Context
 from nodes.critic import Judgement
-from nodes.llm.endpoint.client import json_schema
+from nodes.llm.endpoint.reply_schema import json_schema
 from nodes.llm.endpoint.settings import EndpointError, shared_endpoint
 from nodes.llm.models import chat_model
 from nodes.llm.prompts import default_prompt
@@ -148,7 +151,8 @@ async def test_a_prompt_is_the_roles_template_and_one_block_about_this_visitor(e
         assert (system["role"], facts["role"]) == ("system", "user")
         assert system["content"] == default_prompt(asked.facts["role"])
         assert [one["title"] for one in asked.facts["history"]] == history[-len(asked.facts["history"]) :]
-        assert len(asked.facts["history"]) >= 5
+        # What a role decides on takes five titles, what it only has to know of the user three.
+        assert len(asked.facts["history"]) == (5 if asked.facts["role"] in ("planner", "reflector") else 3)
 
 
 async def test_two_event_loops_one_after_the_other_use_one_model_each(endpoint: Endpoint) -> None:
@@ -259,7 +263,7 @@ FAULTS: dict[str, Reply | Failure] = {
     "dropped": Failure(),
     "cut": Reply('{"plan": "x"}' * 50, cut=True),
     "time-out": Failure(500, delay=30),
-    "no reply": Failure(200),
+    "no reply": Failure(200, body={"choices": None}),
 }
 
 
@@ -420,6 +424,15 @@ async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
         ({"OPENAI_BASE_URL": ""}, "needs OPENAI_API_KEY or OPENAI_BASE_URL"),
         ({"OPENAI_BASE_URL": "localhost:8080"}, "OPENAI_BASE_URL is not an address"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1/v1?key=hidden"}, "OPENAI_BASE_URL must not contain"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:port/v1"}, "^OPENAI_BASE_URL: .*port is no number"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:99999/v1"}, "^OPENAI_BASE_URL: .*port is no number"),
+        ({"OPENAI_API_KEY": "sk-hidden\n"}, "^OPENAI_API_KEY: .*a line break.*copy the key again"),
+        ({"OPENAI_API_KEY": "“sk-hidden”"}, "^OPENAI_API_KEY: .*curly quote"),
+        ({"OPENAI_ORG_ID": "hidden\norg"}, "^OPENAI_ORG_ID: .*a line break"),
+        ({"HTTPS_PROXY": "ftp://127.0.0.1:1"}, "^HTTPS_PROXY names no proxy"),
+        ({"all_proxy": "http://127.0.0.1:port"}, "^all_proxy names no proxy"),
+        ({"SSL_CERT_FILE": "/no/such.pem"}, "^SSL_CERT_FILE names /no/such.pem, which does not exist"),
+        ({"SSL_CERT_DIR": "/no/such"}, "^SSL_CERT_DIR names /no/such, which does not exist"),
         ({"BILLP_CALL_ATTEMPTS": "0"}, "^BILLP_CALL_ATTEMPTS: .*greater than or equal to 1"),
         ({"BILLP_TOKENS_PER_MINUTE": "many"}, "^BILLP_TOKENS_PER_MINUTE: "),
     ],
@@ -430,4 +443,47 @@ def test_an_environment_that_cannot_be_used_is_named(
     set_up(monkeypatch, **environment)
     with pytest.raises(BadInputError, match=words) as caught:
         chat_model("openai:x", 0.5)
+    assert "hidden" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_list_of_folders_of_certificates_may_name_one_that_is_missing(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_up(monkeypatch, SSL_CERT_DIR=os.pathsep.join(["/no/such", str(tmp_path)]))
+    chat_model("openai:x", 0.5)
+    set_up(monkeypatch, SSL_CERT_DIR=os.pathsep.join(["/no/such", ""]))
+    with pytest.raises(BadInputError, match="^SSL_CERT_DIR names /no/such"):
+        chat_model("openai:x", 0.5)
+
+
+def test_a_socks_proxy_without_its_package_is_named_with_the_cure(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    set_up(monkeypatch, ALL_PROXY="socks5://127.0.0.1:1080")
+    with pytest.raises(BadInputError, match="^ALL_PROXY names a SOCKS proxy.*pip install socksio"):
+        chat_model("openai:x", 0.5)
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "OPENAI_PROXY", "openai_proxy"])
+async def test_a_proxy_is_used_and_nothing_says_that_it_is_not(
+    variable: str, scheme: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_up(
+        monkeypatch,
+        OPENAI_BASE_URL="http://a.server.of.another.net/v1",
+        **{variable: f"{scheme}127.0.0.1:{endpoint.port}"},
+    )
+    await visit("act_only", VisitInput(world="tiny", max_steps=1))
+    assert {asked.path for asked in endpoint.asked} == {"http://a.server.of.another.net/v1/chat/completions"}
+    assert not [record for record in caplog.records if "roxy" in record.getMessage()]
+
+
+async def test_a_proxy_that_is_down_is_named(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up(
+        monkeypatch, OPENAI_BASE_URL="http://a.server.of.another.net/v1", HTTP_PROXY="http://name:hidden@127.0.0.1:9"
+    )
+    with pytest.raises(EndpointError, match=r"through the proxy of HTTP_PROXY\), 3 times in a row") as caught:
+        await visit()
     assert "hidden" not in str(caught.value)

@@ -30,14 +30,17 @@ PROGRAMS = {"billp", "make", "python", "pip", "langgraph", "docker", "chroma", "
 NOT_RUN = {
     r"(docker|langgraph build)\b": "there is no Docker engine here; test_deploy.py checks the files",
     r"curl http://127.0.0.1:8123/": "it asks the server of the compose file",
-    r"(ollama|vllm|llama-server)\b": "the document says so",
+    r"(ollama|vllm|llama-server|billp episode --model ollama:)": "the document says so",
     r"pip install -e \.$": "a virtual environment that a test would change",
     r"chroma vacuum": "what Chroma's own command leaves is told, not recommended",
 }
 ELSEWHERE = {
     r"billp compare": "cli/test_compare_command.py",
-    r"billp recommend": "visit/test_recommend.py",
+    r"billp recommend": "people/test_recommend.py",
+    r"billp study.* --(record|replay)\b": "endpoint/test_recording.py",
+    r"billp view": "web/test_web_view.py",
     r"billp study.* --server": "server/test_server_study.py",
+    r"billp world build books .*BX-": "cli/test_world_build.py",
     r"billp study.*\b(a2c|dqn|maskable_ppo)\b": "study/test_study_reinforcement.py",
     r"billp memory (list|show|search|export|import|forget)": "cli/test_memory_cli.py",
     r"billp memory import-recorded": "cli/test_memory_cli.py",

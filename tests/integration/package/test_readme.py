@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from graph.cli.variant_catalogue import VARIANT_LINES
 from graph.episode import graph
+from graph.variants import VARIANTS
 from tests.commands import billp_process
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +34,25 @@ def test_the_role_plays_by_the_command_beside_it(home: Path, tmp_path: Path) -> 
     assert run.returncode == 0, run.stderr
     steps = json.loads(run.stdout)["steps"]
     assert len(steps) > 3
-    assert ["Recommend something short." in step["plan"] for step in steps] == [step["index"] > 2 for step in steps]
+    assert ["Leave out Crime." in step["plan"] for step in steps] == [step["index"] > 2 for step in steps]
+    assert not any("Crime" in step["genres"] for step in steps[3:])
+    plain = billp_process(home, "episode", "--world", "tiny", "--no-memory", "--json")
+    assert any("Crime" in step["genres"] for step in json.loads(plain.stdout)["steps"][3:])
+
+
+def test_the_table_of_the_demo_has_rows_of_the_whole_output() -> None:
+    """Compare the figures, since the columns of fewer rows are narrower."""
+    rows = [line.split() for line in "".join(blocks("text")).splitlines() if line.endswith("%")]
+    whole = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert 1 < len(rows) <= 4
+    assert all(row in [line.split() for line in whole.splitlines()] for row in rows)
+
+
+def test_each_variant_has_its_line_of_the_help() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows) == {
+        name: line for lines in VARIANT_LINES.values() for name, line in lines.items() if name in VARIANTS
+    }
 
 
 def test_the_verbs_named_are_those_of_the_makefile() -> None:

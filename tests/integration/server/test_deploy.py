@@ -96,7 +96,7 @@ def test_an_image_with_accounts_has_the_authentication_and_the_application_aroun
     auth, http = (re.findall(rf"^ENV LANGGRAPH_{name}='(.*)'$", text, re.MULTILINE) for name in ("AUTH", "HTTP"))
     assert json.loads(*auth) == {"path": "/deps/billp/graph/auth.py:auth", "disable_studio_auth": True}
     around = json.loads(*http)
-    assert around["app"] == "/deps/billp/graph/server/app.py:app" and around["middleware_order"] == "auth_first"
+    assert around["app"] == "/deps/billp/graph/web/app.py:app" and around["middleware_order"] == "auth_first"
 
 
 class Engine(BaseHTTPRequestHandler):
@@ -207,8 +207,9 @@ def test_the_container_gets_each_variable_that_the_code_reads() -> None:
     sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     read = {name for text in sources for name in re.findall(r"\"((?:BILLP|OPENAI)_[A-Z_]+)\"", text)}
     assert {"BILLP_HOME", "BILLP_CHROMA_URL", "OPENAI_API_KEY"} <= read
-    # The token belongs to clients; the price file belongs to the machine with the command line.
-    assert read - {"BILLP_TOKEN", "BILLP_PRICES"} <= set(COMPOSE["services"]["server"]["environment"])
+    # The token belongs to clients; files of prices and of records belong to the machine with the command line.
+    files = {name for name in read if name.startswith(("BILLP_PRICES", "BILLP_RECORD", "BILLP_REPLAY"))}
+    assert read - {"BILLP_TOKEN"} - files <= set(COMPOSE["services"]["server"]["environment"])
 
 
 def test_the_compose_file_publishes_the_server_alone_and_holds_no_secret() -> None:

@@ -15,7 +15,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from graph.episode import VARIANTS
+from graph.variants import VARIANTS, graph_id
 from tests.commands import BILLP
 from tests.processes import run
 from tests.servers import GUARDED, LANGGRAPH, OPEN, ROOT, Server, deployed
@@ -75,7 +75,7 @@ async def check_schemas(server: LangGraphClient, assistant: str) -> None:
     assert context and context["properties"]["actor_prompt"]["langgraph_nodes"] == ["actor"]
     drawn = await server.assistants.get_graph(assistant)
     names = {str(node["id"]) for node in drawn["nodes"]}
-    assert {"begin", "planner", "actor", "user", "critic", "reflector", "finish"} <= names
+    assert {"begin", "planner", "outlook", "actor", "user", "critic", "reflector", "finish"} <= names
     labels = {edge.get("data") for edge in drawn["edges"]}
     assert {"next round", "visit over"} <= labels
 
@@ -117,10 +117,10 @@ async def check_bad_input(server: LangGraphClient) -> None:
 
 async def check_variants(server: LangGraphClient) -> None:
     found = await server.assistants.search(limit=100)
-    assert {one["graph_id"] for one in found} == {*VARIANTS} - {"billp"} | {"episode", "recommend"}
+    assert {one["graph_id"] for one in found} == {"recommend", *map(graph_id, VARIANTS)}
     assert all(one["description"] for one in found)
-    for variant in VARIANTS.keys() - {"billp"}:
-        output: Any = await server.runs.wait(None, variant, input=TINY)
+    for variant in VARIANTS:
+        output: Any = await server.runs.wait(None, graph_id(variant), input=TINY)
         assert output["length_with_exit"] >= 1
 
 
@@ -135,17 +135,31 @@ async def check_person(server: LangGraphClient) -> None:
     still: Any = await server.threads.get_state(thread)
     assert still["tasks"][0]["interrupts"][0]["value"] == asked["value"]
     state = await server.runs.wait(thread, "recommend", command={"resume": {"rating": 4}})
-    assert state["__interrupt__"][0]["value"]["round"] == 2
+    question = state["__interrupt__"][0]["value"]
+    assert question["round"] == 2
+    shown = [asked["value"]["title"], question["title"]]
+    for answer in ({"seen": True, "rating": 2, "comment": "slow"}, {"never": True}):
+        state = await server.runs.wait(thread, "recommend", command={"resume": answer})
+        shown.append(state["__interrupt__"][0]["value"]["title"])
+    assert state["__interrupt__"][0]["value"]["profile"] == f"no crime\nslow [on {shown[1]}]"
     output: Any = await server.runs.wait(thread, "recommend", command={"resume": {"leave": True}})
-    assert output["length"] == 1 and output["left"]
+    assert output["length"] == 3 and output["left"]
+    again = (await server.threads.create())["thread_id"]
+    state = await server.runs.wait(again, "recommend", input={"world": "tiny", "user_id": "ann"})
+    # What was on the screen when ann left is no worse for it.
+    assert state["__interrupt__"][0]["value"]["title"] not in shown[:3]
+    who: Any = (await server.threads.get_state(again))["values"]
+    assert len(who["profile"]["had"]) == 2 and len(who["profile"]["never"]) == 1
 
 
 async def check_terminal(url: str) -> None:
     # A process of its own, since this one runs an event loop already.
     command = [*BILLP, "recommend", "--world", "tiny", "--user", "bob", "--server", url]
+    command += ["--like", "Silent Garden", "--like", "Silent Gxqrdzz of Gold"]
     done = await asyncio.to_thread(run, command, typed="5\ns\nq\n", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "2 rounds." in done.stdout
+    assert "Liked: Silent Garden" in done.stdout and "Not found: Silent Gxqrdzz of Gold (nearest: " in done.stdout
 
 
 async def check_documented_client(url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from memory.records import Lesson
 from tests.commands import billp
+from tests.integration.study.run_files import same_results
 from tests.processes import end
 from tests.servers import GUARDED, ROOT, TOKEN_OF, Server, develop, free_port, serving
 
@@ -62,6 +63,24 @@ async def test_a_token_opens_no_more_of_what_the_server_says_of_itself(guarded: 
         closed = [("POST", "/mcp"), ("POST", "/a2a/episode"), ("POST", "/ui/episode"), ("POST", "/runs/batch")]
         for method, path in [*UNASKED, *closed]:
             assert (await ann.request(method, path, json={})).status_code == 404, path
+
+
+async def test_the_page_is_open_and_its_data_are_not(guarded: Server) -> None:
+    async with guarded.http("bob") as bob, guarded.http() as stranger, guarded.http(**STUDIO) as studio:
+        for path in ("/app/", "/app/static/main.js"):
+            answer = await stranger.get(path)
+            assert answer.status_code == 200 and "script-src 'self'" in answer.headers["content-security-policy"]
+        assert (await stranger.get("/app")).headers["location"] == "app/"
+        for client, status in ((stranger, 401), (studio, 401), (bob, 200)):
+            for path in ("/app/api/worlds", "/app/api/worlds/tiny/items?q=garden"):
+                assert (await client.get(path)).status_code == status, path
+            posted = await client.post("/app/api/lessons", json={"prefix": ["lessons", "account:bob:tiny"]})
+            assert posted.status_code == status
+        others = await bob.post("/app/api/lessons", json={"prefix": ["lessons", "account:ann:tiny"]})
+        assert others.status_code == 403
+        for path in ("worlds/tiny/users?q=3", "runs", "runs/x", "runs/x/report", "nothing", "..%2f..%2fmetrics"):
+            for client in (stranger, studio, bob):
+                assert (await client.get(f"/app/api/{path}")).status_code == 404, path
 
 
 async def test_pages_of_other_origins_are_not_let_in(guarded: Server) -> None:
@@ -304,7 +323,7 @@ def test_a_study_runs_on_a_server_with_a_token_that_may_share(
     assert billp(home, *study, "--out", "local").returncode == 0
     there = billp(home, *study, "--out", "there", "--server", guarded.url)
     assert there.returncode == 0, there.stderr
-    results = [(home / "runs" / name / "results.json").read_bytes() for name in ("there", "local")]
+    results = [same_results((home / "runs" / name / "results.json").read_bytes()) for name in ("there", "local")]
     assert results[0] == results[1]
     monkeypatch.setenv("BILLP_TOKEN", "no token of this server")
     refused = billp(home, *study, "--out", "refused", "--server", guarded.url)

@@ -46,6 +46,9 @@ INPUTS: list[tuple[Any, str]] = [
     ({"seed": 10**400}, "Invalid JSON"),
     ({"user_id": {"$ne": ""}}, "user_id: "),
     ({"user_id": BIG}, "longer than 500"),
+    ({"wordl": "tiny"}, "input: there is no field 'wordl': did you mean 'world'?"),
+    ({"wishes": "comedy"}, "input: there is no field 'wishes': choose among world, user_id"),
+    ({BIG: "tiny"}, "input: there is no field 'xxx"),
     ([1], "Expected dict"),
     ("x", "Expected dict"),
 ]
@@ -62,6 +65,8 @@ CONTEXTS: list[tuple[Any, str]] = [
     ({"lessons_k": "many"}, "lessons_k"),
     ({"experiences_k": 10**9}, "experiences_k"),
     ({"share_memory": [1]}, "share_memory"),
+    ({"modle": "rules"}, "context: there is no setting 'modle': did you mean 'model'?"),
+    ({BIG: "rules"}, "context: there is no setting 'xxx"),
     ([1], "not of type"),
     ("rules", "not of type"),
 ]
@@ -133,6 +138,64 @@ async def test_a_hostile_request_is_refused_as_fast_as_a_visit_runs_and_says_why
             pairs = [(await send(client, body), await send(client, plain)) for _ in range(TRIES)]
             assert min(one.seconds for one, _ in pairs) < MARGIN * min(other.seconds for _, other in pairs)
         assert (await client.get("/ok")).is_success
+
+
+async def failure(client: httpx.AsyncClient, **run: Any) -> str:
+    """Return the message of a run that fails."""
+    answer = (await client.post("/runs/wait", json={"assistant_id": "episode", "input": VISIT} | run)).json()
+    return str(answer["__error__"]["message"])
+
+
+async def test_a_misspelt_setting_is_told_in_the_run_wherever_it_stands(url: str) -> None:
+    told = "context: there is no setting 'modle': did you mean 'model'?"
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        assert await failure(client, config={"configurable": {"modle": "rules"}}) == told
+        for settings in ({"context": {"modle": "rules"}}, {"config": {"configurable": {"modle": "rules"}}}):
+            made = (await client.post("/assistants", json={"graph_id": "episode", "name": "mine"} | settings)).json()
+            assert await failure(client, assistant_id=made["assistant_id"]) == told
+            right = {"context": {"lessons_k": 1}}
+            await client.patch(f"/assistants/{made['assistant_id']}", json=right | {"config": {}})
+            run = {"assistant_id": made["assistant_id"], "input": VISIT}
+            assert (await client.post("/runs/wait", json=run)).json()["length_with_exit"] == 1
+
+
+async def test_what_the_server_and_langsmith_add_is_no_misspelt_setting(url: str) -> None:
+    headers = {
+        "x-request-id": "1", "user-agent": "curl", "langsmith-trace": "20260101T000000000000Z" + "0" * 8,
+        "baggage": "langsmith-project=p,langsmith-metadata=%7B%22a%22%3A1%7D,langsmith-tags=a,b",
+        "traceparent": "00-1-1-01",
+    }  # fmt: skip
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, headers=headers) as client:
+        thread = (await client.post("/threads", json={})).json()["thread_id"]
+        for settings in (
+            {"config": {"configurable": {"user_id": "ann", "lessons_k": 1, "thread_id": thread}}},
+            {"context": {"lessons_k": 1}, "metadata": {"mine": 1}, "langsmith_tracer": {"project_name": "p"}},
+        ):
+            run = {"assistant_id": "episode", "input": VISIT} | settings
+            output = (await client.post(f"/threads/{thread}/runs/wait", json=run)).json()
+            assert output["length_with_exit"] == 1, output
+        found = (await client.post("/assistants/search", json={"graph_id": "episode", "limit": 1})).json()
+        schema = (await client.get(f"/assistants/{found[0]['assistant_id']}/schemas")).json()["context_schema"]
+        assert schema["additionalProperties"] is False and "lessons_k" in schema["properties"]
+
+
+async def test_an_unusable_answer_says_what_can_be_sent_and_the_question_stays(url: str) -> None:
+    run = {"assistant_id": "recommend"}
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        thread = (await client.post("/threads", json={})).json()["thread_id"]
+        where = f"/threads/{thread}/runs/wait"
+        asked = (await client.post(where, json=run | {"input": VISIT | {"max_steps": 3}})).json()["__interrupt__"][0]
+        for answer, told in (
+            ("great film", "an answer is a mapping, and this is a text ('great film'): send one of"),
+            ({"rating": 9}, "rating is a number from 1 to 5, and this is a number (9): send one of"),
+            ({"ratting": 4}, "there is no part of an answer 'ratting': did you mean 'rating'? Send one of"),
+        ):
+            failed = (await client.post(where, json=run | {"command": {"resume": answer}})).json()["__error__"]
+            assert failed["error"] == "BadAnswerError" and failed["message"].startswith(told)
+            assert "pydantic" not in failed["message"] and "\n" not in failed["message"]
+            state = (await client.get(f"/threads/{thread}/state")).json()
+            assert state["tasks"][0]["interrupts"][0]["value"] == asked["value"]
+        assert (await client.post(where, json=run | {"command": {"resume": {"rating": 4}}})).json()["__interrupt__"]
 
 
 async def test_numbers_that_the_store_cannot_count_with_are_refused_with_what_is_allowed(url: str) -> None:

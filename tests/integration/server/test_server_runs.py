@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langgraph_sdk import get_client
 
+from graph.variants import DEFAULT_VARIANT
 from tests.servers import serving
 
 pytestmark = pytest.mark.slow
@@ -18,7 +19,7 @@ def url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server.url
 
 
-@pytest.mark.parametrize("graph", ["episode", "act_only", "react", "reflexion", "recommend"])
+@pytest.mark.parametrize("graph", ["episode", "billp", "act_only", "react", "reflexion", "recommend"])
 async def test_a_run_carries_who_visits_which_world_in_events_and_checkpoints(url: str, graph: str) -> None:
     client = get_client(url=url, timeout=60)
     thread = (await client.threads.create())["thread_id"]
@@ -26,7 +27,7 @@ async def test_a_run_carries_who_visits_which_world_in_events_and_checkpoints(ur
     events = [event.data async for event in client.runs.stream(thread, graph, input=given, stream_mode="events")]
     if graph == "recommend":
         await client.runs.wait(thread, graph, command={"resume": {"rating": 4}})
-    variant = "billp" if graph == "episode" else graph
+    variant = DEFAULT_VARIANT if graph == "episode" else graph
     known = {"variant": variant, "world": "tiny", "user_id": "3", "seed": 4}
     begun: Any = next(event for event in events if event and event.get("event") == "on_chain_start")
     assert begun["name"] == f"{variant} 3"

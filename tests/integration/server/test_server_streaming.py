@@ -89,7 +89,7 @@ async def test_all_modes_come_together_and_tokens_before_what_is_made_of_them(ur
     events, state = await stream(url, "messages-tuple", "updates", "values", "custom", context=SCRIPTED)
     assert {"messages", "updates", "values", "custom"} <= {event.event for event in events}
     updated = [node for event in events if event.event == "updates" for node in event.data]
-    rounds = ["planner", "actor", "user", "critic"] * len(state["steps"])
+    rounds = ["planner", "outlook", "actor", "user", "critic"] * len(state["steps"])
     assert updated == ["begin", *rounds, "reflector", "finish"]
     told = [event.data["round"]["title"] for event in events if event.event == "custom"]
     assert told == [step["title"] for step in state["steps"]]

@@ -9,9 +9,11 @@ import pytest
 
 from graph.report.terminal import results_table
 from graph.study import run_study
+from graph.study.memory_controls import controlled
 from graph.study.schedule import phases
 from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
+from memory.records import Record
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.tools.open_world import load_world
@@ -61,6 +63,23 @@ def test_each_cohort_of_test_visits_recalls_what_those_before_it_taught() -> Non
     assert lines(folder, "act_only") == lines(frozen, "act_only")
     assert [one["user_id"] for one in lines(frozen)] == [one["user_id"] for one in visits]
     assert [one["steps"] for one in lines(frozen)[:3]] == [one["steps"] for one in first]
+
+
+def test_a_control_changes_what_test_visits_teach_too() -> None:
+    # Without train visits, all that a changed memory holds was learned at test.
+    folder = run(GROWING.model_copy(update={"memory": ("full", "shuffled", "inverted", "empty")}), "changed")
+    for control in ("shuffled", "inverted"):
+        visits = lines(folder, memory=control)
+        with ChromaStore(folder / "memory" / f"billp-0-{control}", embeddings=shared_embeddings()) as store:
+            kept = {item.key: item.value for item in store.search((), limit=10_000)}
+        for start in range(0, len(visits), GROWING.cohort):
+            cohort = visits[start : start + GROWING.cohort]
+            records = [Record.model_validate(one) for line in cohort for one in line["records"]]
+            changed = {one.key: one.value.model_dump(mode="json") for one in controlled(records, control, 0)}
+            assert changed != {one.key: one.value.model_dump(mode="json") for one in records}
+            assert all(kept[key] == kept[key] | value for key, value in changed.items())
+    assert not any(line["lessons"] for line in lines(folder, memory="empty"))
+    assert stored(folder / "memory" / "billp-0-empty") == set()
 
 
 def test_without_being_asked_nothing_is_learned_at_test() -> None:

@@ -12,8 +12,9 @@ from graph.study import run_study
 from graph.study.settings import StudySettings
 from nodes.tools.open_world import load_world
 from sim.metrics import paired, summarize
-from sim.policies.leave_risk import LeaveRiskModel, PairFeatures
+from sim.policies.leave_risk import LeaveRiskModel
 from sim.policies.leave_risk_policy import LeaveRiskPolicy
+from sim.policies.pair_features import PairFeatures
 from sim.policies.rollout import play
 from tests.integration.study.test_study import Heard, shown
 
@@ -61,7 +62,7 @@ def test_at_the_prior_nothing_of_any_visit_is_learned(home: Path) -> None:
     assert any(one["records"] for one in of("billp_outlook", "full"))
 
     world = load_world("tiny")
-    policy = LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)), ahead=10)
+    policy = LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)), limit=10)
     for visit in of("outlook_only", "prior"):
         alone = play(policy, world, "dev", visit["user_id"], seed=0, max_steps=10)
         assert [step["item_id"] for step in visit["steps"]] == [step["item_id"] for step in alone["steps"]]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import graph.study.run as study_run
-from graph.report.run_record import RunRecord, read_run
+from graph.report.run_record import RunRecord
 from graph.study import run_study
 from graph.study.run import RESULTS, STUDY_FILE
 from graph.study.settings import StudySettings
 from nodes.tools.open_world import load_world
 from sim.world import World
 from sim.world.storage import world_checksum
-from tests.commands import billp, refused
+from tests.commands import billp
 from tests.full_disk import disk_full
 from tests.integration.study.run_files import PROVENANCE, contents
 from tests.integration.study.test_study import Heard
@@ -41,9 +41,7 @@ def run(name: str, command: str | None = None, fresh: bool = False) -> Path:
 
 
 def record_of(folder: Path) -> RunRecord:
-    found = read_run(folder / PROVENANCE)
-    assert found is not None
-    return found
+    return RunRecord.model_validate_json((folder / PROVENANCE).read_bytes())
 
 
 def page_of(folder: Path) -> str:
@@ -61,10 +59,27 @@ def test_a_run_says_what_it_was_made_of(home: Path, clock: None) -> None:
     assert record.settings == results["settings"] == SETTINGS.model_dump(mode="json")
     assert (record.started, record.ended, record.resumed) == (BEGIN, BEGIN + timedelta(hours=1), 0)
     assert [one.command for one in record.environments] == [None]
-    foot = page_of(folder)
-    assert f"World tiny: source tiny, seed 0, cut random, 2,700 ratings, checksum {record.world.checksum[:12]}." in foot
-    assert f"Version {record.environments[0].version}" in foot
-    assert "Started 2026-11-22, ended 2026-11-22 (UTC).</p>" in foot
+    (environment,) = record.environments
+    assert results["provenance"] == {
+        **{"version": environment.version, "commit": environment.commit, "changed": environment.changed},
+        **{"command": None, "started": BEGIN.isoformat(), "ended": record.ended.isoformat(), "resumed": 0},
+        "world": {
+            **{"name": "tiny", "checksum": record.world.checksum, "source": "tiny", "seed": 0, "cut": "random"},
+            **{"users": 60, "items": 120, "ratings": 2700},
+        },
+    }
+    assert [*results][-1] == "provenance"
+    page = page_of(folder)
+    head = page[: page.index("<nav")]
+    assert (
+        "<dd>tiny: 60 users, 120 items, 2,700 ratings; source tiny, seed 0, cut random, "
+        f"checksum {record.world.checksum[:12]}</dd>"
+    ) in head
+    assert f"<dt>Version</dt><dd>{environment.version}" in head
+    assert "<dd>started 2026-11-22, ended 2026-11-22 (UTC)</dd>" in head
+    assert "<dd>none: a program started it</dd>" in head and "<dt>Model</dt><dd>rules</dd>" in head
+    # The verdict comes first.
+    assert 0 < head.index('<p id="verdict">') < head.index('<dl id="provenance"')
 
 
 def test_the_start_and_all_environments_outlast_resumes(home: Path, clock: None) -> None:
@@ -78,7 +93,9 @@ def test_the_start_and_all_environments_outlast_resumes(home: Path, clock: None)
     assert record.started == BEGIN + timedelta(hours=2) and record.ended > record.started
     assert record.resumed == 3 and [one.command for one in record.environments] == ["one", "two"]
     assert not (folder / STUDY_FILE).exists()
-    assert "(UTC), resumed 3 times.</p>" in page_of(folder)
+    assert "(UTC), resumed 3 times</dd>" in page_of(folder)
+    results = json.loads((folder / RESULTS).read_bytes())
+    assert (results["provenance"]["resumed"], results["provenance"]["command"]) == (3, "two")
     assert contents(folder) == contents(whole)
 
 
@@ -105,18 +122,15 @@ def test_the_command_is_kept_without_credentials(home: Path, monkeypatch: pytest
     assert shlex.split(command) == ["billp", *arguments[:-1], "planner_prompt=see https://…@host/x"]
 
 
-def test_a_run_without_provenance_has_a_page_without_foot_and_a_damaged_one_is_named(home: Path) -> None:
+def test_a_run_of_an_earlier_version_has_a_page_without_verdict_and_provenance(home: Path) -> None:
     folder = run("a")
-    page = (folder / "report.html").read_bytes()
-    text = (folder / PROVENANCE).read_text(encoding="utf-8")
-    (folder / PROVENANCE).write_text(text.replace('"started"', '"begun"'))
-    assert "run.json is damaged or from another version (started: Field required)" in refused(
-        billp(home, "report", "a")
-    )
-    assert (folder / "report.html").read_bytes() == page
-    (folder / PROVENANCE).unlink()
+    assert '<p id="verdict">' in page_of(folder) and '<dl id="provenance"' in page_of(folder)
+    results = json.loads((folder / RESULTS).read_bytes())
+    del results["verdict"], results["provenance"]
+    (folder / RESULTS).write_text(json.dumps(results), encoding="utf-8")
     assert billp(home, "report", "a").returncode == 0
-    assert "<footer" not in page_of(folder) and "Results" in page_of(folder)
+    page = page_of(folder)
+    assert '<p id="verdict">' not in page and '<dl id="provenance"' not in page and "Results" in page
 
 
 def test_a_world_of_an_earlier_version_has_an_unknown_source(home: Path) -> None:

@@ -24,11 +24,9 @@ pytestmark = pytest.mark.slow
 VARIANTS = ("billp", "act_only", "random", "greedy", "diverse_greedy", "oracle")
 VARIANTS_WITH_MEMORY = ("reflexion", "billp", WHOLE)
 STUDY = StudySettings(world="tiny", variants=VARIANTS, train=6, test=5, cohort=3, max_steps=15)
+# Sections with content in the study above.
 SECTIONS = [
     "Results",
-    "What each part is worth",
-    "Learning curves",
-    "Users who come back",
     "Return by variant",
     "Reasons for leaving",
     "One visit, genre by genre",
@@ -42,10 +40,13 @@ PAGE_WIDTH = "document.documentElement.scrollWidth"
 PICTURES = """[...document.querySelectorAll('figure')].map(
     one => [one.querySelector('svg').getBoundingClientRect().width, one.scrollWidth - one.clientWidth])"""
 # For each table: its name, the width that it needs and the visible one.
-WIDTHS = """[...document.querySelectorAll('.scroll:has(> table)')].map(
+WIDTHS = """[...document.querySelectorAll('.sideways')].map(
     one => [one.getAttribute('aria-label'), one.scrollWidth, one.clientWidth])"""
+# For each table: whether it is wider than the page, and the height of the line that says so.
+HINTS = """[...document.querySelectorAll('.sideways')].map(one => [one.scrollWidth > one.clientWidth,
+    one.querySelector('table').getBoundingClientRect().top - one.getBoundingClientRect().top])"""
 OPENED = "document.querySelectorAll('details').forEach(one => one.open = true)"
-TABLES = "[...document.querySelectorAll('.scroll > table')].map(one => one.parentElement.scrollWidth > 390)"
+TABLES = "[...document.querySelectorAll('.sideways')].map(one => one.scrollWidth > 390)"
 ACTIVE = "document.querySelectorAll('script, img, iframe, object, embed, form, [onload], [onerror]').length"
 INK = "getComputedStyle(document.querySelector('svg text')).fill"
 
@@ -102,6 +103,17 @@ def test_no_table_is_wider_than_a_laptop_or_hides_its_numbers_on_a_phone(devtool
     names = "Math.max(...[...document.querySelectorAll('tbody th')].map(one => one.offsetWidth))"
     narrow = open_page(devtools, page, 390, (OPENED, names, PAGE_WIDTH))
     assert narrow.answers[1] < 390 / 2 and narrow.answers[2] == 390
+
+
+@needs_chromium
+def test_a_table_says_that_it_scrolls_only_where_it_is_wider_than_the_page(devtools: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report_page(*widest_study()), encoding="utf-8")
+    # Each table of the widest study is wider than a phone, and none wider than a laptop.
+    for width, scrolls in ((390, True), (1280, False)):
+        hints = open_page(devtools, page, width, (OPENED, HINTS)).answers[1]
+        assert len(hints) == 8 and {wider for wider, _ in hints} == {scrolls}
+        assert all((height > 15) == wider and (wider or height == 0) for wider, height in hints), hints
 
 
 def widest_study() -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -28,7 +28,7 @@ async def store() -> AsyncIterator[ChromaStore]:
 async def visit(store: ChromaStore, variant: str, user_id: str, **changes: Any) -> tuple[VisitOutput, list[Any]]:
     """Run a visit, save its records, and return its output and the Actor's candidates in each round."""
     graph: Any = build_variant(variant).compile(store=store)
-    given = VisitInput(world="tiny", user_id=user_id, max_steps=12, seed=next(seeds))
+    given = VisitInput(world="tiny", user_id=user_id, max_steps=60, seed=next(seeds))
     context = Context(**{"learn": "cohort", "explore": 0.0} | changes)
     parts = [one async for one in graph.astream(given, context=context, stream_mode=["updates", "values"])]
     role = "plan_and_act" if variant == "merge_plan_and_act" else "actor"

@@ -52,7 +52,7 @@ async def everything(store: ChromaStore) -> set[tuple[tuple[str, ...], str]]:
 def test_the_graph_is_what_the_design_draws() -> None:
     drawn = graph.get_graph()
     assert [name for name in drawn.nodes if not name.startswith("__")] == [
-        "begin", "planner", "actor", "user", "critic", "reflector", "finish",
+        "begin", "planner", "outlook", "actor", "user", "critic", "reflector", "finish",
     ]  # fmt: skip
     edges = {(edge.source, edge.target): edge.data for edge in drawn.edges}
     assert edges["critic", "planner"] == "next round"
@@ -84,7 +84,8 @@ async def test_the_same_visit_twice_is_the_same_and_is_remembered_once(store: Ch
     kept = await everything(store)
     assert await visit(store, seed=3) == first
     assert await everything(store) == kept
-    assert len(kept) == 2 * len(first.steps) + 1
+    # The lesson, and the value of the end if the user left.
+    assert len(kept) == 2 * len(first.steps) + 1 + first.left
 
 
 @pytest.mark.slow
@@ -109,7 +110,7 @@ async def test_no_node_repeats_an_item_while_others_are_left(store: ChromaStore)
 
 async def test_with_learning_by_cohort_the_visit_returns_its_memories_and_writes_none(store: ChromaStore) -> None:
     output = await visit(store, context=Context(learn="cohort"))
-    assert len(output.records) == 2 * len(output.steps) + 1
+    assert len(output.records) == 2 * len(output.steps) + 1 + output.left
     assert await everything(store) == set()
     assert (await visit(store, context=Context(learn="off"))).records == []
 
@@ -322,4 +323,9 @@ async def test_no_role_is_told_whether_and_why_the_user_left(store: ChromaStore)
     ]
     assert told["rounds"] and told["rounds"] == earlier[-1 - len(told["rounds"]) : -1]
     last = output["steps"][-1]
-    assert told["now"] == {"title": last.title, "predicted": last.predicted, "distance": last.distance}
+    assert told["now"] == {
+        "title": last.title,
+        "predicted": last.predicted,
+        "distance": last.distance,
+        "genres": last.genres,
+    }

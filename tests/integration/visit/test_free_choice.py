@@ -2,6 +2,8 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,12 @@ import pytest
 from nodes.actor import ChoiceResolver
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
-from nodes.state import Exchange, VisitInput, VisitState
+from nodes.state import Candidate, Exchange, VisitInput, VisitState
 from nodes.tools.open_world import open_world_now
-from nodes.user_view import Visitor
+from nodes.user_view import Visitor, visitor
+from sim.catalogue import Catalogue
+from sim.data.sources import load_ratings
+from sim.world import World
 from tests.integration.visit.test_roles import TINY, facts_of, run, script
 
 __all__ = ["script"]
@@ -139,6 +144,23 @@ async def test_what_a_person_has_seen_is_not_taken_from_them_as_new() -> None:
     assert ground.fault(other.title) is None
     assert ground.fault(seen.title) == f"the user has had {seen.title!r} already: name another item by its title"
     assert ground.proposal(ground.fallback()).item_id != seen.id
+
+
+async def test_titles_with_years_mean_their_item_and_without_a_year_the_candidate(home: Path) -> None:
+    ratings = load_ratings("tiny", 0)
+    items = [replace(item, title=f"King Kong ({2000 + int(item.id)})") for item in ratings.catalogue[:3]]
+    twins = replace(ratings, catalogue=Catalogue([*items, *ratings.catalogue[3:]]))
+    World.build("twins", twins).save(home / "worlds" / "twins")
+    who = await visitor(VisitState(world="twins"))
+    listed = [
+        Candidate(item_id=item.id, title=item.title, predicted=4.0)
+        for item in (ratings.catalogue[9], items[1], items[2])
+    ]
+    ground = ChoiceResolver(who, VisitState(world="twins"), Context(), listed)
+    assert [ground.proposal(item.title).item_id for item in items[1:]] == [item.id for item in items[1:]]
+    for text in ("King Kong", "king kong", "Item: King Kong"):
+        assert ground.proposal(text).item_id == items[1].id
+    assert ground.fault("King Kong (1950)") is not None
 
 
 async def test_where_the_shortlist_is_shown_such_a_title_is_still_asked_about(script: Any) -> None:

@@ -1,7 +1,7 @@
 """Hostile titles: titles with instructions change neither the structure of a prompt nor the recommendations."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,12 @@ from nodes.llm.prompting import read_facts
 from nodes.llm.text.tokens import encode
 from nodes.state import VisitInput, VisitOutput
 from nodes.tools.open_world import close_worlds, open_world_now
-from sim.catalogue import Catalogue, Item
 from sim.data.ratings import Ratings
-from sim.data.sources.tiny import tiny
 from sim.world import World
-from tests.hostile import HOSTILE
+from tests.hostile import HOSTILE, renamed
 
 ROUNDS = 14
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
-
-
-def renamed(titles: Callable[[int], str | None]) -> Ratings:
-    """Return the ratings of `tiny` with the titles from `titles`; an item keeps its title if the result is None."""
-    ratings = tiny(0)
-    items = [
-        Item(item.id, item.title if (title := titles(position)) is None else title, item.genres)
-        for position, item in enumerate(ratings.catalogue)
-    ]
-    fields = ("users", "items", "values", "timestamps", "user_ids")
-    return Ratings(**{name: getattr(ratings, name) for name in fields}, catalogue=Catalogue(items))
 
 
 def hostile(position: int) -> str | None:

@@ -11,6 +11,7 @@ from langgraph.types import Command
 from graph import episode, recommend
 from graph.checkpoints import serializer
 from graph.episode import build_episode
+from graph.variants import DEFAULT_VARIANT, graph_id
 from nodes.actor import actor
 from nodes.state import VisitInput
 from nodes.users.simulated import user
@@ -42,10 +43,10 @@ class Trace(AsyncCallbackHandler):
         return {"name": root["name"], "tags": set(root["tags"]), **told}
 
 
-@pytest.mark.parametrize("variant", ["billp", "act_only", "react", "reflexion", "billp_llm_user"])
+@pytest.mark.parametrize("variant", ["billp_outlook", "billp", "act_only", "react", "reflexion", "billp_llm_user"])
 async def test_a_run_says_its_variant_world_user_and_seed_by_itself(variant: str) -> None:
     trace = Trace()
-    graph: Any = episode.graph if variant == "billp" else getattr(episode, variant)
+    graph: Any = getattr(episode, "graph" if graph_id(variant) == "episode" else variant)
     given = {"world": "tiny", "user_id": "3", "seed": 5, "max_steps": 1}
     await graph.ainvoke(given, {"callbacks": [trace], "tags": ["mine"], "metadata": {"experiment": "7"}})
     assert trace.known() == {
@@ -83,7 +84,7 @@ async def test_nothing_of_an_unusable_input_gets_into_a_trace(given: dict[str, A
     graph: Any = episode.graph
     with pytest.raises(BadInputError):
         await graph.ainvoke({"world": "tiny"} | given, {"callbacks": [trace]})
-    assert trace.known() == {"name": "billp", "tags": {"billp"}, "variant": "billp"}
+    assert trace.known() == {"name": DEFAULT_VARIANT, "tags": {"billp", DEFAULT_VARIANT}, "variant": DEFAULT_VARIANT}
 
 
 async def test_a_resumed_run_is_known_as_the_visit_that_it_goes_on_with() -> None:

@@ -17,7 +17,7 @@ from graph.study.settings import StudySettings
 from memory.embeddings import shared_embeddings
 from memory.store import ChromaStore
 from nodes.context import Context
-from nodes.llm.endpoint.client import json_schema
+from nodes.llm.endpoint.reply_schema import json_schema
 from nodes.llm.endpoint.settings import shared_endpoint
 from nodes.llm.prompting import read_facts
 from nodes.state import VisitInput, VisitOutput, VisitState

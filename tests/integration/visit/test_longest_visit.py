@@ -8,16 +8,13 @@ import graph.episode
 from graph.conformance.stalls import LONGEST_TURN, longest_turns
 from graph.episode import VARIANTS, build_episode, build_variant
 from graph.recommend import builder as recommend
+from graph.recommend import variant as recommend_variant
 from graph.role_schemas import Node
 from graph.run_metadata import Graph
-from nodes.actor import actor
 from nodes.context import Context
-from nodes.critic import critic
 from nodes.lifecycle import begin, finish
-from nodes.planner import planner
-from nodes.reflector import reflector
 from nodes.state import RecommendInput
-from nodes.users.person import greet, person, person_name
+from nodes.users.person import greet, person_name
 
 Timed = Callable[[Node], Node]
 pytestmark = pytest.mark.usefixtures("home")
@@ -51,8 +48,8 @@ async def test_no_node_of_recommend_does(monkeypatch: pytest.MonkeyPatch) -> Non
     def build(timed: Timed) -> Graph:
         timed_end(monkeypatch, timed)
         return build_episode(
-            *map(timed, (planner, actor, person, critic)),
-            at_end=(timed(reflector),),
+            *map(timed, recommend_variant.step),
+            at_end=tuple(map(timed, recommend_variant.at_end)),
             begin=timed(greet),
             input_schema=RecommendInput,
             variant="recommend",

@@ -40,6 +40,8 @@ ORIGINAL = {
     "experiences_k": 1,
     "values_k": 1,
     "hints": 2,
+    "pairs": False,
+    "evidence": False,
     "actor_lessons": True,
     "critic_titles_only": True,
     "reward_offset": 0.0,

@@ -30,7 +30,8 @@ async def test_a_round_keeps_to_the_aims(variant: str, calls: int, most: int) ->
     assert whole[14] <= most and mean(whole) <= most
     assert mean(whole[28:36]) == pytest.approx(mean(whole[12:20]), rel=0.05)
     shares = {role: median(shared_prefix(*pair) for pair in pairwise(sent)) for role, sent in prompts.items()}
-    least = {"planner": 0.9, "critic": 0.75, "actor": 0.5, "plan_and_act": 0.65}
+    # The choice among categories, the evidence of pairs and new experiences change in each round.
+    least = {"planner": 0.8, "critic": 0.75, "actor": 0.4, "plan_and_act": 0.55}
     assert all(share >= least[role] for role, share in shares.items()), shares
     assert max(len(encode(one)) for sent in prompts.values() for one in sent) <= Context().prompt_tokens
 

@@ -15,10 +15,9 @@ from nodes.context import Context
 from nodes.state import Profile
 from nodes.tools.open_world import open_world_now
 from nodes.users.profile import profile_of
-from sim.errors import BadInputError
 from sim.world.world import ASSUMED_RATING
 from tests.growth import grows_with_its_input
-from tests.integration.visit.test_recommend import Visit
+from tests.integration.people.test_recommend import Visit
 
 pytestmark = pytest.mark.usefixtures("home")
 PLACE = ("statements", "people:tiny", "ann")
@@ -55,10 +54,15 @@ async def test_each_thing_said_is_a_record_of_its_own(store: ChromaStore) -> Non
         ("wish", "slow films"), ("liked", None), ("rating", 2.0), ("comment", "too loud"), ("skip", None),
         ("correction", "no crime"), ("seen", 5.0), ("never", None), ("leave", None),
     ]  # fmt: skip
-    assert [one.value["removed"] for one in store.records(PLACE) if one.value["said"] == "correction"] == ["too loud"]
+    removed = [one.value["removed"] for one in store.records(PLACE) if one.value["said"] == "correction"]
+    assert removed == [f"too loud [on {(await visit.state())['steps'][0].title}]"]
     found = await profile(store)
     assert found.text == "slow films\nno crime"
-    assert sorted(found.ratings.values()) == [2.0, ASSUMED_RATING, 5.0] and len(found.seen) == 2
+    assert sorted(found.ratings.values()) == [2.0, ASSUMED_RATING, 5.0]
+    shown = [one.item_id for one in (await visit.state())["steps"]]
+    liked = open_world_now("tiny").world.catalogue[0].id
+    assert (found.had, found.seen) == ([liked, shown[0], shown[2]], [shown[2]])
+    assert (found.never, found.skipped) == ([shown[3]], {shown[1]: 1})
 
 
 async def test_two_visits_of_one_person_at_once_lose_nothing(store: ChromaStore) -> None:
@@ -71,7 +75,8 @@ async def test_two_visits_of_one_person_at_once_lose_nothing(store: ChromaStore)
     await one.answer(leave=True)
     await two.answer(leave=True)
     found = await profile(store)
-    assert found.text.splitlines() == ["comedy", "no crime", "drama", "shorter"]
+    on = [f"[on {one.title or one.text}]" for one in (first, second)]
+    assert found.text.splitlines() == ["comedy", f"no crime {on[0]}", "drama", f"shorter {on[1]}"]
     assert found.ratings == ({first.item_id: 5.0} | {second.item_id: 1.0})
 
 
@@ -115,11 +120,32 @@ async def test_a_profile_of_an_older_version_is_taken_over_once(store: ChromaSto
     assert sorted(said(store), key=str) == [("rating", 2.0), ("rating", 5.0), ("wish", "no crime\nslow films")]
 
 
-async def test_a_damaged_profile_of_an_older_version_is_named_and_kept(store: ChromaStore) -> None:
-    await store.aput(("profiles", "people:tiny", "ann"), "profile", {"ratings": "many"}, index=False)
-    with pytest.raises(BadInputError, match="stored profile of 'ann' is damaged"):
-        await profile(store)
-    assert await store.aget(("profiles", "people:tiny", "ann"), "profile") is not None
+@pytest.mark.parametrize("damaged", [{"ratings": "many"}, {"text": 7}, {"ratings": {"1": 9.5}, "text": "slow"}])
+async def test_a_damaged_profile_of_an_older_version_is_set_aside_with_a_line(
+    store: ChromaStore, damaged: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = ("profiles", "people:tiny", "ann")
+    await store.aput(place, "profile", damaged, index=False)
+    assert (await profile(store)).text == ""
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("The stored profile of 'ann' is damaged (")
+    assert await store.aget(place, "profile") is None
+    assert [one.value for one in store.records(place)] == [damaged]
+    # The next visit finds nothing to say, and a second damaged one has a place of its own.
+    await profile(store, "later")
+    await store.aput(place, "profile", damaged | {"seen": 1}, index=False)
+    await profile(store, "last")
+    assert len(store.records(place)) == 2 == len(caplog.messages)
+
+
+async def test_a_damaged_statement_costs_nothing_else(store: ChromaStore, caplog: pytest.LogCaptureFixture) -> None:
+    visit = Visit(store, "t")
+    await visit.begin(wishes="slow films")
+    await visit.answer(rating=4)
+    await visit.answer(leave=True)
+    await store.aput(PLACE, "damaged", {"said": "shout", "number": -1}, index=False)
+    assert (await profile(store)).text == "slow films"
+    assert len([one for one in caplog.messages if "statements" in one and "memory check" in one]) == 1
+    assert await store.aget(PLACE, "damaged") is not None
 
 
 async def test_with_learning_off_nothing_said_is_kept(store: ChromaStore) -> None:
@@ -153,6 +179,6 @@ def test_a_profile_is_made_in_proportion_to_what_was_said() -> None:
             self.value = {"visit": "v", "user_id": "ann", "number": number, "said": "never", "item_ids": items}
 
     stored = [Stored(number) for number in range(400)]
-    assert len(profile_of(stored).seen) == 16_000
+    assert len(profile_of(stored).never) == 16_000
     # The length of the text is the number of statements.
     assert grows_with_its_input(lambda text: profile_of(stored[: len(text)]), "", "x", len(stored))

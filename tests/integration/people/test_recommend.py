@@ -1,6 +1,7 @@
 """Visit with a person as the user: questions, answers, and memories for that person only."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from memory.records import Statement, record
 from memory.store import ChromaStore
 from nodes.context import Context
 from nodes.llm.prompting import read_facts
-from nodes.state import Profile, VisitInput
+from nodes.state import Profile, Step, VisitInput
 from nodes.tools.open_world import open_world_now
-from nodes.users.person import Answer
+from nodes.users.answer_faults import BadAnswerError
+from nodes.users.person import Answer, reasons
 from nodes.users.profile import stated
 from sim.errors import BadInputError
 
@@ -62,7 +64,11 @@ class Visit:
 async def test_each_round_asks_and_the_answer_counts(store: ChromaStore) -> None:
     visit = Visit(store, "t")
     first = await visit.begin(history=[open_world_now("tiny").world.catalogue[0].title])
-    assert set(first) == {"round", "title", "genres", "why", "plan", "profile", "answer"}
+    assert set(first) == {
+        *("round", "title", "year", "genres", "why", "plan", "profile", "answer"),
+        *("understood", "understood_line", "searched", "unjudged", "unknown", "unmet"),
+        *("titles", "not_found", "titles_lines"),
+    }
     assert first["round"] == 1 and "probably rate it" in first["why"]
     second = await visit.answer(rating=5)
     assert second["round"] == 2 and second["title"] != first["title"]
@@ -80,25 +86,45 @@ async def test_each_round_asks_and_the_answer_counts(store: ChromaStore) -> None
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"rating": 6}, "less than or equal to 5"),
-        ({"rating": "four"}, "valid number"),
-        ({"rating": True}, "valid number"),
-        ({"rating": float("nan")}, "equal to"),
-        ({"comment": "hm"}, "exactly one of"),
-        ({"rating": 3, "leave": True}, "exactly one of"),
-        ({"stars": 3}, "not permitted"),
-        ({"skip": True, "comment": "x" * 600}, "at most 500"),
+        ({"rating": 6}, "rating is a number from 1 to 5, and this is a number (6)"),
+        ({"rating": "four"}, "rating is a number from 1 to 5, and this is a text ('four')"),
+        ({"rating": True}, "rating is a number from 1 to 5, and this is true or false"),
+        ({"rating": float("nan")}, "rating is a number from 1 to 5, and this is a number (nan)"),
+        ({"comment": "hm"}, "an answer says exactly one thing of the item"),
+        ({"rating": 3, "leave": True}, "an answer says exactly one thing of the item"),
+        ({"ratting": 3}, "there is no part of an answer 'ratting': did you mean 'rating'?"),
+        ({"stars": 3}, "there is no part of an answer 'stars': choose among rating, skip, leave"),
+        ({"skip": "yes"}, "skip is true, and this is a text ('yes')"),
+        ({"skip": True, "comment": ["slow"]}, "comment is a text, and this is a list"),
+        ({"skip": True, "comment": "x" * 600}, "comment has 600 characters, and at most 500 are kept"),
+        ("great film", "an answer is a mapping, and this is a text ('great film')"),
+        (5, "an answer is a mapping, and this is a number (5)"),
+        ([{"rating": 5}], "an answer is a mapping, and this is a list"),
     ],
 )
-async def test_a_bad_answer_says_what_is_wrong_and_leaves_the_question_open(
-    store: ChromaStore, answer: dict[str, Any], words: str
+async def test_a_bad_answer_says_what_can_be_sent_and_leaves_the_question_open(
+    store: ChromaStore, answer: Any, words: str
 ) -> None:
     visit = Visit(store, "t")
     asked = await visit.begin()
-    with pytest.raises(ValidationError, match=words):
-        await visit.answer(**answer)
+    with pytest.raises(BadAnswerError, match=re.escape(words)) as refused:
+        await visit.graph.ainvoke(Command(resume=answer), visit.config)
+    message = str(refused.value)
+    assert message.endswith((f": send {asked['answer']}", f"? Send {asked['answer']}")) and "\n" not in message
+    assert "pydantic" not in message and "Input should" not in message
     open_question = (await visit.graph.aget_state(visit.config)).interrupts[0].value
     assert open_question == asked
+    assert (await visit.answer(rating=4))["round"] == 2
+
+
+@pytest.mark.parametrize("answer", [None, {}])
+async def test_an_empty_answer_says_what_can_be_sent_and_leaves_the_question_open(
+    store: ChromaStore, answer: Any
+) -> None:
+    visit = Visit(store, "t")
+    await visit.begin()
+    with pytest.raises(BadInputError, match="the command is empty: answer a question by `resume`, such as"):
+        await visit.graph.ainvoke(Command(resume=answer), visit.config)
     assert (await visit.answer(rating=4))["round"] == 2
 
 
@@ -111,7 +137,8 @@ async def test_wishes_and_comments_steer_plan_and_shortlist(store: ChromaStore) 
         assert "Crime" not in candidate.genres
     asked = await visit.answer(rating=2, comment="no romance after all; comedy")
     assert "Comedy" in asked["genres"] and "Romance" not in asked["genres"]
-    assert asked["profile"] == "romance, no crime\nno romance after all; comedy"
+    title = open_world_now("tiny").world.catalogue.item((await visit.state())["steps"][0].item_id).title
+    assert asked["profile"] == f"romance, no crime\nno romance after all; comedy [on {title}]"
 
 
 async def test_a_profile_can_be_corrected(store: ChromaStore) -> None:
@@ -139,7 +166,7 @@ async def test_profile_and_memories_come_back_in_the_next_visit(store: ChromaSto
     await first.answer(leave=True)
     second = Visit(store, "second")
     asked = await second.begin()
-    assert asked["profile"] == "no crime\nloved it"
+    assert asked["profile"] == f"no crime\nloved it [on {(await first.state())['steps'][0].title}]"
     state = await second.state()
     assert len(state["profile"].ratings) == 1
     assert state["lessons"] and state["experiences"]
@@ -222,5 +249,10 @@ def test_the_answer_tells_a_front_end_what_it_may_hold() -> None:
     properties = Answer.model_json_schema()["properties"]
     assert all(one["description"] for one in properties.values())
     assert [name for name in graph.get_graph().nodes if not name.startswith("__")] == [
-        "greet", "planner", "actor", "person", "critic", "reflector", "finish",
+        "greet", "planner", "outlook", "actor", "person", "critic", "reflector", "finish",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("predicted", "told"), [(6.2, "5.0 of 5"), (4.2, "4.2 of 5"), (-0.4, "1.0 of 5")])
+def test_a_person_is_told_a_rating_of_the_scale(predicted: float, told: str) -> None:
+    assert reasons(Step(index=0, predicted=predicted), "").startswith(f"you would probably rate it {told}")
