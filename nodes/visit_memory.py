@@ -40,7 +40,7 @@ from nodes.state import VisitState
 from nodes.tools.evidence import NO_EVIDENCE, Evidence, evidence_from_memory
 from nodes.user_view import Visitor
 from sim.errors import BadInputError
-from sim.policies.leave_risk import PEOPLE_PRIOR, WEIGHT_PRIOR
+from sim.policies.leave_risk import PEOPLE_PRIOR
 
 Role = TypeVar("Role", bound=Callable[..., Awaitable[dict[str, Any]]])
 M = TypeVar("M", bound=Memory)
@@ -225,7 +225,7 @@ async def visit_evidence(state: VisitState, runtime: Runtime[Context], who: Visi
         memory.evidence_from or memory.scope,
         who.open_world,
         begins=begins,
-        prior=PEOPLE_PRIOR if is_person else WEIGHT_PRIOR,
+        of_people=is_person,
     )
     if is_person and found.rounds.left.sum() < ENOUGH_LEAVINGS:
         return NO_EVIDENCE

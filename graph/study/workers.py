@@ -210,7 +210,7 @@ def _test_visits(
     users = visitors(world, split, settings.test, 0)
     size = settings.cohort if settings.learn_at_test else len(users)
     for start in range(0, len(users), size):
-        fitted = policy.fitted() if isinstance(policy, LeaveRiskLearner) else policy
+        fitted = policy.fitted(split) if isinstance(policy, LeaveRiskLearner) else policy
         for user_id in users[start : start + size]:
             visit = play(fitted, world, split, user_id, seed=seed, max_steps=settings.max_steps)
             if isinstance(policy, LeaveRiskLearner):

@@ -24,7 +24,7 @@ from memory.records import escape, namespace
 from nodes.tools.open_world import OpenWorld
 from nodes.tools.remembered_rounds import RememberedRounds
 from sim.arrays import Floats, Positions
-from sim.policies.leave_risk import WEIGHT_PRIOR, LeaveRiskModel, WeightPrior, fit_leave_risk
+from sim.policies.leave_risk import PEOPLE_PRIOR, WEIGHT_PRIOR, LeaveRiskModel, fit_leave_risk
 from sim.policies.pair_evidence import PairEvidence, Rounds
 from sim.policies.pair_features import PairFeatures
 
@@ -165,7 +165,7 @@ _looking_up = threading.Lock()
 
 
 async def evidence_from_memory(
-    store: BaseStore, scope: RecallScope, opened: OpenWorld, *, begins: bool, prior: WeightPrior = WEIGHT_PRIOR
+    store: BaseStore, scope: RecallScope, opened: OpenWorld, *, begins: bool, of_people: bool = False
 ) -> Evidence:
     """Return the evidence of the experiences in a visit's scope.
 
@@ -174,7 +174,7 @@ async def evidence_from_memory(
         scope: Scope of recall of the visit.
         opened: World of the experiences.
         begins: Whether the visit starts now; later it keeps its first evidence.
-        prior: Prior of the leave-risk model, always the same for one scope.
+        of_people: Whether people, not simulated users, stayed and left; always the same for one scope.
     """
     parts = _parts(scope)
     with _looking_up:
@@ -190,7 +190,8 @@ async def evidence_from_memory(
         followed = [await _up_to_date(known, store, part.prefix, opened) for part in parts]
         # Hide experiences of this visit: it has some after a fork, or after a resume in another process.
         hidden = tuple(filter(None, (scope.visit, scope.copied_from)))
-        found = await asyncio.to_thread(_evidence, opened, parts, followed, hidden, prior)
+        of_whom = None if of_people else opened.world.table_of(scope.user_id)
+        found = await asyncio.to_thread(_evidence, opened, parts, followed, hidden, of_whom)
     with _looking_up:
         known.keep(visit, found)
     return found
@@ -212,7 +213,7 @@ def _parts(scope: RecallScope) -> tuple[_Part, ...]:
 
 async def _up_to_date(known: _StoreEvidence, store: BaseStore, prefix: Prefix, opened: OpenWorld) -> _Followed:
     with _looking_up:
-        fresh = _Followed(RememberedRounds(opened.world.catalogue))
+        fresh = _Followed(RememberedRounds(opened.world.catalogue, opened.world.table_of))
         followed = known.followed.setdefault((opened, prefix), fresh)
     taken_up = False
     while not taken_up:
@@ -236,19 +237,20 @@ def _evidence(
     parts: Sequence[_Part],
     followed: Sequence[_Followed],
     hidden: Sequence[str],
-    prior: WeightPrior,
+    table: str | None,
 ) -> Evidence:
+    """Return the evidence for users of a reward table, or for people if there is none."""
     rounds = []
     for part, one in zip(parts, followed, strict=True):
         with one.lock:
-            rounds.append(one.rounds.rounds(hidden, part.left_out))
+            rounds.append(one.rounds.rounds(hidden, part.left_out, table))
     seen = Rounds.joined([Rounds.of([]), *rounds])
     same = next((one.all_of_them for one in followed if one.all_of_them and one.all_of_them.rounds.same(seen)), None)
     if same is not None:
         return same
     if not len(seen):
         return NO_EVIDENCE
-    model = fit_leave_risk(_features(opened), seen, prior)
+    model = fit_leave_risk(_features(opened), seen, PEOPLE_PRIOR if table is None else WEIGHT_PRIOR)
     found = Evidence(seen, model, bands_of(model))
     if len(followed) == 1:
         # Most visits use all experiences of one space: the next one need not fit the model again.

@@ -1,6 +1,6 @@
 """Rounds in memory: the experiences below one prefix of a store as arrays, which follow what is written and deleted."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ _ROW = np.dtype(
         ("left", np.bool_),
         ("visit", np.int32),
         ("user", np.int32),
+        # Number of the user's reward table.
+        ("table", np.int32),
         # Seconds since 1970, infinite for ever; minus infinity marks a free row.
         ("until", np.float64),
     ]
@@ -36,21 +38,23 @@ class RememberedRounds:
 
     Args:
         catalogue: Items of the world.
+        table_of: Returns the name of a user's reward table.
 
     Attributes:
         passed_over: Whether there were records that are no experiences of items of the catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, table_of: Callable[[str], str]) -> None:
         self._catalogue = catalogue
+        self._table_of = table_of
         self.passed_over = False
         self._forget()
 
     def _forget(self) -> None:
-        self._table: NDArray[Any] = np.zeros(0, dtype=_ROW)
+        self._held: NDArray[Any] = np.zeros(0, dtype=_ROW)
         self._rows: dict[Place, int] = {}
         self._free: list[int] = []
-        # Ids of visits and users, as numbers.
+        # Ids of visits and users and names of tables, as numbers.
         self._numbers: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -67,22 +71,29 @@ class RememberedRounds:
             if not self._put(change):
                 self.passed_over = True
 
-    def rounds(self, hidden: Collection[str], left_out: str | None) -> Rounds:
+    def rounds(self, hidden: Collection[str], left_out: str | None, table: str | None) -> Rounds:
         """Return the rounds that have not expired.
 
         Args:
             hidden: Ids of visits to leave out.
             left_out: Id of a user to leave out; None for nobody.
+            table: Name of the reward table that the rounds are evidence for; None if they all tell the same of it.
         """
-        table = self._table
-        kept: Mask = table["until"] > datetime.now(UTC).timestamp()
+        held = self._held
+        kept: Mask = held["until"] > datetime.now(UTC).timestamp()
         for visit in hidden:
-            kept &= table["visit"] != self._numbers.get(visit, -1)
+            kept &= held["visit"] != self._numbers.get(visit, -1)
         if left_out is not None:
-            kept &= table["user"] != self._numbers.get(left_out, -1)
-        rows = table[kept]
+            kept &= held["user"] != self._numbers.get(left_out, -1)
+        rows = held[kept]
+        elsewhere: Mask = np.full(len(rows), table is not None)
+        elsewhere &= rows["table"] != self._numbers.get(table or "", -1)
         return Rounds(
-            rows["item"].astype(np.intp), rows["recent"].astype(np.intp), rows["predicted"].copy(), rows["left"].copy()
+            rows["item"].astype(np.intp),
+            rows["recent"].astype(np.intp),
+            rows["predicted"].copy(),
+            rows["left"].copy(),
+            elsewhere,
         )
 
     def _put(self, change: StoredChange) -> bool:
@@ -98,13 +109,14 @@ class RememberedRounds:
             self._grow()
         at = self._rows[change.place] = self._free.pop()
         recent = [self._catalogue.position(item_id) for item_id in one.recent]
-        self._table[at] = (
+        self._held[at] = (
             self._catalogue.position(one.item_id),
             recent + [NOTHING] * (WINDOW - len(recent)),
             one.predicted,
             one.left,
             self._number(one.visit),
             self._number(one.user_id),
+            self._number(self._table_of(one.user_id)),
             np.inf if change.until is None else change.until.timestamp(),
         )
         return True
@@ -124,13 +136,13 @@ class RememberedRounds:
     def _remove(self, place: Place) -> None:
         row = self._rows.pop(place, None)
         if row is not None:
-            self._table["until"][row] = -np.inf
+            self._held["until"][row] = -np.inf
             self._free.append(row)
 
     def _grow(self) -> None:
-        size = len(self._table)
+        size = len(self._held)
         grown = np.zeros(max(_LEAST_ROWS, 2 * size), dtype=_ROW)
-        grown[:size] = self._table
+        grown[:size] = self._held
         grown["until"][size:] = -np.inf
-        self._table = grown
+        self._held = grown
         self._free = list(range(len(grown) - 1, size - 1, -1))

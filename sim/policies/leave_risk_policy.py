@@ -1,7 +1,7 @@
 """Leave-risk policy: baseline that recommends the highest expected return by the leave-risk model, without roles."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sim.policies.pair_evidence import RoundOutcome, Rounds
 from sim.policies.pair_features import PairFeatures
 from sim.policies.rollout import VisitRecord, play
 from sim.world import World
+from sim.world.data import TABLE_OF, SplitName, TableName
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LeaveRiskLearner:
         world: The world.
         max_steps: Limit of a visit.
         prior: Prior of the weights.
-        rounds: Rounds observed earlier.
+        rounds: Rounds of train users observed earlier.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LeaveRiskLearner:
     ) -> None:
         self.rounds = list(rounds)
         """Rounds observed so far, in order."""
+        self._tables: list[TableName] = ["train"] * len(self.rounds)
         self._world = world
         self._max_steps = max_steps
         self._prior = prior
@@ -74,10 +76,13 @@ class LeaveRiskLearner:
     def observe(self, visit: VisitRecord) -> None:
         """Add the rounds of a visit."""
         self.rounds += _observed(self._world, visit)
+        self._tables += [self._world.table_of(visit["user_id"])] * len(visit["steps"])
 
-    def fitted(self) -> LeaveRiskPolicy:
-        """Return the policy fitted to the rounds; at the prior if there are none."""
-        return LeaveRiskPolicy(fit_leave_risk(self._features, Rounds.of(self.rounds), self._prior), self._max_steps)
+    def fitted(self, split: SplitName) -> LeaveRiskPolicy:
+        """Return the policy for users of a split, fitted to the rounds; at the prior if there are none."""
+        elsewhere = np.array([table != TABLE_OF[split] for table in self._tables], dtype=np.bool_)
+        rounds = replace(Rounds.of(self.rounds), elsewhere=elsewhere)
+        return LeaveRiskPolicy(fit_leave_risk(self._features, rounds, self._prior), self._max_steps)
 
 
 def learn_leave_risk_policy(
@@ -107,10 +112,10 @@ def learn_leave_risk_policy(
         The learner with the rounds of all visits.
     """
     learner, rng = LeaveRiskLearner(world, max_steps, prior=prior), np.random.default_rng(seed)
-    policy, at_random = learner.fitted(), LeaveRiskPolicy(None, max_steps)
+    policy, at_random = learner.fitted("train"), LeaveRiskPolicy(None, max_steps)
     for number, user_id in enumerate(users):
         if number and number % cohort == 0:
-            policy = learner.fitted()
+            policy = learner.fitted("train")
         chosen = at_random if rng.random() < explore else policy
         # The visit's number is part of the seed, so that a user's next visit draws other random items.
         visit = play(chosen, world, "train", user_id, seed=seed * 1_000_000 + number, max_steps=max_steps)

@@ -9,6 +9,9 @@ items does not matter. The hazard of a pair is then the mean of a Gamma posterio
 
 with the prior mean h and the strength s, in rounds. The strength is the one with which the pairs of all other rounds
 foretell a round best. So it is small where the same pair always ends alike, and large where users differ.
+
+Users of another reward table, such as those of a simulator before a launch, react to other likenesses. Their rounds
+count `ELSEWHERE` of a round in the posterior, and shares and strength are found within each table.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,8 @@ from sim.leave import WINDOW
 # Strengths to choose from, in rounds. A smaller one fits a single table of rewards still better, but a pair that went
 # well on one table goes well on another only somewhat more often.
 STRENGTHS = tuple(2.0**power for power in range(8))
+# Weight of a round of another table, chosen on dev users (docs/method.md).
+ELSEWHERE = 0.1
 # Rounds of expectation maximisation; more change little.
 _SHARINGS = 3
 NOTHING = -1
@@ -40,6 +45,8 @@ class RoundOutcome(NamedTuple):
     predicted: float
     """Predicted rating of the item."""
     left: bool
+    elsewhere: bool = False
+    """Whether the user reacts by another reward table than those whom the evidence is for."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Rounds:
     """Shape (n_rounds,)."""
     left: Mask
     """Shape (n_rounds,)."""
+    elsewhere: Mask
+    """Whether the user reacts by another reward table than those whom the evidence is for, shape (n_rounds,)."""
 
     @classmethod
     def of(cls, outcomes: Sequence[RoundOutcome]) -> "Rounds":
@@ -66,44 +75,44 @@ class Rounds:
             recent,
             np.array([one.predicted for one in outcomes], dtype=np.float64),
             np.array([one.left for one in outcomes], dtype=np.bool_),
+            np.array([one.elsewhere for one in outcomes], dtype=np.bool_),
         )
 
     def __len__(self) -> int:
         return len(self.item)
 
-    def only(self, chosen: Mask) -> "Rounds":
-        """Return the chosen rounds."""
-        return Rounds(self.item[chosen], self.recent[chosen], self.predicted[chosen], self.left[chosen])
+    def only(self, chosen: Mask | Positions) -> "Rounds":
+        """Return the chosen rounds, by a mask or by positions."""
+        return Rounds(
+            self.item[chosen], self.recent[chosen], self.predicted[chosen], self.left[chosen], self.elsewhere[chosen]
+        )
+
+    def _columns(self) -> tuple[Positions, Positions, Doubles, Mask, Mask]:
+        return self.item, self.recent, self.predicted, self.left, self.elsewhere
 
     @classmethod
     def joined(cls, parts: Sequence["Rounds"]) -> "Rounds":
         """Return the rounds of all parts."""
-        return cls(
-            np.concatenate([one.item for one in parts]),
-            np.concatenate([one.recent for one in parts]),
-            np.concatenate([one.predicted for one in parts]),
-            np.concatenate([one.left for one in parts]),
-        )
+        item, recent, predicted, left, elsewhere = zip(*(one._columns() for one in parts), strict=True)
+        return cls(*map(np.concatenate, (item, recent, predicted, left, elsewhere)))
 
     def same(self, other: "Rounds") -> bool:
         """Return whether both hold the same rounds in the same order."""
-        mine, theirs = ((one.item, one.recent, one.predicted, one.left) for one in (self, other))
-        return all(np.array_equal(one, two) for one, two in zip(mine, theirs, strict=True))
+        return all(np.array_equal(one, two) for one, two in zip(self._columns(), other._columns(), strict=True))
 
     def with_pairs(self) -> "Rounds":
         """Return the rounds that had an earlier item, in an order that depends on their content alone."""
         kept = self.only((self.recent != NOTHING).any(axis=1))
-        columns = (kept.predicted, kept.left, *kept.recent.T, kept.item)
-        order = np.lexsort(columns)
-        return Rounds(kept.item[order], kept.recent[order], kept.predicted[order], kept.left[order])
+        return kept.only(np.lexsort((kept.predicted, kept.left, kept.elsewhere, *kept.recent.T, kept.item)))
 
 
 class Pairs:
-    """Pairs of rounds: each pair of items once, and where it occurs.
+    """Pairs of rounds: each pair of items once for each of the two kinds of tables, and where it occurs.
 
     Attributes:
         low: The item of each pair with the smaller position, shape (n_pairs,).
         high: The other item, shape (n_pairs,).
+        weight: 1, or `ELSEWHERE` for the pairs of another table, shape (n_pairs,).
         pair: Index of the pair of each occurrence, shape (n_occurrences,).
         round: Index of the round of each occurrence, shape (n_occurrences,).
         left: Whether the user left in that round, shape (n_occurrences,).
@@ -114,8 +123,10 @@ class Pairs:
         self.round, column = np.nonzero(rounds.recent != NOTHING)
         items, others = rounds.item[self.round], rounds.recent[self.round, column]
         low, high = np.minimum(items, others), np.maximum(items, others)
-        keys, self.pair = np.unique(low * n_items + high, return_inverse=True)
-        self.low, self.high = keys // n_items, keys % n_items
+        elsewhere = rounds.elsewhere[self.round]
+        keys, self.pair = np.unique((elsewhere * n_items + low) * n_items + high, return_inverse=True)
+        self.low, self.high = keys // n_items % n_items, keys % n_items
+        self.weight = np.where(keys < n_items * n_items, 1.0, ELSEWHERE)
         self.left = rounds.left[self.round]
         self.stayed = np.bincount(self.pair[~self.left], minlength=len(keys)).astype(np.float64)
 
@@ -127,18 +138,20 @@ class PairEvidence:
     Attributes:
         stayed: Rounds of each pair in which the user stayed, shape (n_items, n_items), symmetric.
         left: Leavings that fall to each pair, likewise.
+        weighted: Both with the weight of their table, by which they count in the posterior.
         ends: Rounds in which a user left.
         strength: Strength of the prior, in rounds.
     """
 
     stayed: csr_matrix
     left: csr_matrix
+    weighted: tuple[csr_matrix, csr_matrix]
     ends: Rounds
     strength: float
 
     def posterior(self, other: int, hazards: Doubles) -> Doubles:
         """Return the hazard of every item paired with one item, given the prior ones; both have shape (n_items,)."""
-        stayed, left = _row(self.stayed, other), _row(self.left, other)
+        stayed, left = (_row(counted, other) for counted in self.weighted)
         return (self.strength * hazards + left) / (self.strength + stayed + left)
 
     def known(self, recent: Sequence[int]) -> Mask:
@@ -217,4 +230,9 @@ def evidence_of(rounds: Rounds, n_items: int, sharing: Sharing, pairs: Pairs) ->
         twice = coo_matrix((values * (pairs.low != pairs.high), (pairs.high, pairs.low)), (n_items, n_items))
         return (once + twice).tocsr()
 
-    return PairEvidence(symmetric(pairs.stayed), symmetric(fallen), rounds.only(rounds.left), float(strength))
+    counted = stayed, left = symmetric(pairs.stayed), symmetric(fallen)
+    # Most memories are of one table, and weights change nothing there.
+    weighted = (symmetric(pairs.weight * pairs.stayed), symmetric(pairs.weight * fallen))
+    return PairEvidence(
+        stayed, left, weighted if rounds.elsewhere.any() else counted, rounds.only(rounds.left), float(strength)
+    )

@@ -18,7 +18,18 @@ from sim.errors import BadInputError
 from sim.leave import LeaveRule
 from sim.world import storage
 from sim.world.clusters import with_clusters
-from sim.world.data import SPLITS, TABLE_OF, CutName, ModelName, SplitName, User, WorldData, WorldFacts, WorldSettings
+from sim.world.data import (
+    SPLITS,
+    TABLE_OF,
+    CutName,
+    ModelName,
+    SplitName,
+    TableName,
+    User,
+    WorldData,
+    WorldFacts,
+    WorldSettings,
+)
 from sim.world.factor_model import FactorModel, FitSettings, as_rewards, fit
 from sim.world.reward_table import GivenTable
 from sim.world.splitting import RatingSplit, cut_ratings, keep_rated, oldest_first
@@ -272,6 +283,11 @@ class World:
         if name not in SPLITS:
             raise BadInputError(f"there is no split {name!r}; choose one of: {', '.join(SPLITS)}")
         return self._splits[name]
+
+    def table_of(self, user_id: str) -> TableName:
+        """Return the name of the reward table by which a simulated user reacts; newcomers react as dev users."""
+        known = self.users.get(user_id)
+        return TABLE_OF[known.split if known else "dev"]
 
     @cached_property
     def _splits(self) -> dict[SplitName, Split]:

@@ -56,10 +56,10 @@ def seconds(run: Callable[[], object], repeats: int = 1) -> float:
 def measured(world: World, count: int) -> list[str]:
     """Return the cells of one column of the table."""
     changes = experiences(world, count)
-    kept = RememberedRounds(world.catalogue)
+    kept = RememberedRounds(world.catalogue, world.table_of)
     taken_up = seconds(lambda: kept.apply(Changes(changes, [], True, None)))
     features = PairFeatures(world.catalogue, world.logs)
-    rounds = kept.rounds((), None)
+    rounds = kept.rounds((), None, None)
     fitted = seconds(lambda: fit_leave_risk(features, rounds))
     model = fit_leave_risk(features, rounds)
     evidence = model.evidence
@@ -67,7 +67,7 @@ def measured(world: World, count: int) -> list[str]:
     predicted = np.full(len(world.catalogue), 4.0)
     recent = rounds.recent[-1].tolist()
     one_more = seconds(lambda: kept.apply(Changes(changes[-1:], [], False, None)), REPEATS) + seconds(
-        lambda: kept.rounds((), None), REPEATS
+        lambda: kept.rounds((), None, None), REPEATS
     )
     size = sum(part.data.nbytes + part.indices.nbytes for part in (evidence.stayed, evidence.left))
     return [

@@ -29,7 +29,7 @@ def weights_of(source: str, files: SourceFiles, cut: int, visits: int) -> np.nda
     users = world.split("train").users
     visitors = [users[number % len(users)] for number in range(visits)]
     learner = learn_leave_risk_policy(world, visitors, cohort=COHORT, explore=EXPLORE, seed=cut, prior=NO_PRIOR)
-    outlook = learner.fitted().outlook
+    outlook = learner.fitted("train").outlook
     assert outlook is not None
     return outlook.weights
 

@@ -88,7 +88,7 @@ def test_outlook_only_plays_each_cohort_with_all_that_earlier_ones_showed(base: 
         assert [one["steps"] for one in visits[:4]] == [one["steps"] for one in fixed[:4]]
         assert [one["steps"] for one in visits[4:]] != [one["steps"] for one in fixed[4:]]
         for first, last in COHORTS:
-            policy = learner.fitted()
+            policy = learner.fitted("dev")
             for line, level in zip(visits[first - 1 : last], fixed[first - 1 : last], strict=True):
                 for played, told in ((policy, line), (prior, level)):
                     alone = play(played, world, "dev", line["user_id"], seed=seed, max_steps=12)

@@ -36,9 +36,13 @@ def changes(written: Sequence[StoredChange] = (), gone: Sequence[Place] = (), *,
     return Changes(list(written), list(gone), whole, None)
 
 
+def table_of(user_id: str) -> str:
+    return "train" if user_id == "1" else "test"
+
+
 def read(written: list[StoredChange]) -> RememberedRounds:
     """Return a reader of all records of a store."""
-    found = RememberedRounds(CATALOGUE)
+    found = RememberedRounds(CATALOGUE, table_of)
     found.apply(changes(written, whole=True))
     return found
 
@@ -78,7 +82,7 @@ def test_what_follows_changes_holds_what_a_full_read_gives(
     taken: list[tuple[str, Any]], hidden: set[str], left_out: str | None
 ) -> None:
     stored: dict[Place, StoredChange] = {}
-    follows = RememberedRounds(CATALOGUE)
+    follows = RememberedRounds(CATALOGUE, table_of)
     for name, given_ in taken:
         if name == "write":
             stored |= {one.place: one for one in given_}
@@ -90,12 +94,14 @@ def test_what_follows_changes_holds_what_a_full_read_gives(
         else:
             follows.apply(changes(list(stored.values()), whole=True))
     expected = read(list(stored.values()))
-    assert in_order(follows.rounds(hidden, left_out)) == in_order(expected.rounds(hidden, left_out))
+    assert in_order(follows.rounds(hidden, left_out, None)) == in_order(expected.rounds(hidden, left_out, None))
     assert len(follows) == len(expected)
 
 
 def test_rounds_hold_what_the_experience_says() -> None:
-    rounds = read([StoredChange(place("a"), experience(3, (2, 0), left=True, predicted=5.8), None)]).rounds((), None)
+    rounds = read([StoredChange(place("a"), experience(3, (2, 0), left=True, predicted=5.8), None)]).rounds(
+        (), None, None
+    )
     assert in_order(rounds) == [(3, 2, 0, NOTHING, NOTHING, 5.8, True)]
     assert rounds.recent.dtype == np.intp
 
@@ -112,24 +118,36 @@ def test_expired_rounds_hidden_visits_and_left_out_users_are_not_returned() -> N
     )
 
     def items(hidden: tuple[str, ...] = (), left_out: str | None = None) -> list[int]:
-        return sorted(rounds.rounds(hidden, left_out).item.tolist())
+        return sorted(rounds.rounds(hidden, left_out, None).item.tolist())
 
     assert items() == [0, 2, 3, 4]
     assert items(("mine", "never seen")) == [0, 2, 4]
     assert items((), "1") == [4] and items(("w",), "1") == []
 
 
+def test_rounds_say_whether_their_users_react_by_another_table() -> None:
+    taken = [("a", "1"), ("b", "2"), ("c", "3")]
+    rounds = read([StoredChange(place(key, user), experience(int(user), user_id=user), None) for key, user in taken])
+
+    def elsewhere(table: str | None) -> list[int]:
+        found = rounds.rounds((), None, table)
+        return sorted(found.item[found.elsewhere].tolist())
+
+    assert elsewhere("train") == [2, 3] and elsewhere("test") == [1] and elsewhere(None) == []
+    assert elsewhere("neither") == [1, 2, 3]
+
+
 def test_many_rounds_are_kept_and_their_places_are_used_again() -> None:
-    rounds = RememberedRounds(CATALOGUE)
+    rounds = RememberedRounds(CATALOGUE, table_of)
     for start in range(0, 1_000, 100):
         rounds.apply(changes([StoredChange(place(str(n)), experience(n % 6), None) for n in range(start, start + 100)]))
-    assert len(rounds) == len(rounds.rounds((), None)) == 1_000
-    size = len(rounds._table)
+    assert len(rounds) == len(rounds.rounds((), None, None)) == 1_000
+    size = len(rounds._held)
     for _ in range(3):
         rounds.apply(changes(gone=[place(str(n)) for n in range(500)]))
         assert len(rounds) == 500
         rounds.apply(changes([StoredChange(place(str(n)), experience(n % 6), None) for n in range(500)]))
-    assert len(rounds) == 1_000 and len(rounds._table) == size
+    assert len(rounds) == 1_000 and len(rounds._held) == size
 
 
 BROKEN = [
@@ -150,7 +168,7 @@ UNKNOWN = [experience(1, left=None), experience(1, predicted=None)]
 def test_a_record_that_is_no_experience_is_passed_over_even_where_one_was(value: dict[str, Any]) -> None:
     rounds = read([StoredChange(place("a"), experience(1), None), StoredChange(place("b"), experience(2), None)])
     rounds.apply(changes([StoredChange(place("a"), value, None)]))
-    assert rounds.rounds((), None).item.tolist() == [2] and len(rounds) == 1
+    assert rounds.rounds((), None, None).item.tolist() == [2] and len(rounds) == 1
 
 
 @pytest.mark.parametrize("value", BROKEN)
@@ -163,4 +181,4 @@ def test_that_a_record_was_passed_over_is_told(value: dict[str, Any]) -> None:
 
 def test_an_experience_that_does_not_say_whether_the_user_left_teaches_nothing_and_is_no_fault() -> None:
     rounds = read([StoredChange(place(str(n)), value, None) for n, value in enumerate(UNKNOWN)])
-    assert len(rounds) == len(rounds.rounds((), None)) == 0 and not rounds.passed_over
+    assert len(rounds) == len(rounds.rounds((), None, None)) == 0 and not rounds.passed_over

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sim.data.sources import load_ratings
@@ -15,7 +16,7 @@ from sim.policies.pair_evidence import RoundOutcome, Rounds
 from sim.policies.pair_features import PairFeatures
 from sim.policies.rollout import play
 from sim.world import World
-from sim.world.data import ModelName
+from sim.world.data import ModelName, SplitName
 from tests.unit.sim.policies.test_policies import Forbidden, reachable
 
 
@@ -34,7 +35,7 @@ def test_it_learns_from_train_users_and_keeps_others_longer(world: World) -> Non
     users = (world.split("train").users * 5)[:40]
     learner = learn_leave_risk_policy(world, users, cohort=10, explore=0.3, progress=done.append)
     assert done == list(range(1, 41)) and len(learner.rounds) > 40
-    assert mean(learner.fitted(), world) > 1.5 * mean(Random(), world)
+    assert mean(learner.fitted("dev"), world) > 1.5 * mean(Random(), world)
 
 
 def test_the_same_seed_learns_the_same(world: World) -> None:
@@ -47,23 +48,43 @@ def test_the_same_seed_learns_the_same(world: World) -> None:
 
 def test_the_observed_rounds_give_the_same_policy_again(world: World) -> None:
     learner = learn_leave_risk_policy(world, world.split("train").users[:8], cohort=4, explore=0.3)
-    policy, again = learner.fitted(), LeaveRiskLearner(world, rounds=learner.rounds).fitted()
+    policy, again = learner.fitted("dev"), LeaveRiskLearner(world, rounds=learner.rounds).fitted("dev")
     for user in world.split("dev").users[:3]:
         assert play(policy, world, "dev", user) == play(again, world, "dev", user)
 
 
 def test_it_learns_on_from_later_visits_and_a_policy_of_before_does_not_change(world: World) -> None:
     learner = learn_leave_risk_policy(world, world.split("train").users[:4], cohort=4, explore=0.3)
-    before = learner.fitted()
+    before = learner.fitted("dev")
     first, *others = (play(before, world, "dev", user) for user in world.split("dev").users)
     for visit in others:
         learner.observe(visit)
-    after = learner.fitted()
+    after = learner.fitted("dev")
     assert before.outlook is not None and after.outlook is not None
     assert before.outlook.weights.tolist() != after.outlook.weights.tolist()
     assert play(before, world, "dev", first["user_id"]) == first
     assert learner.rounds[-1].left == others[-1]["left"]
     assert learner.rounds[-1].item == world.catalogue.position(others[-1]["steps"][-1]["item_id"])
+
+
+def test_pairs_of_train_users_tell_less_of_others_and_those_of_others_less_of_them(world: World) -> None:
+    """Train users react by another table, on which other items are alike."""
+    predicted = np.full(len(world.catalogue), 4.0)
+    visit = play(Random(), world, "dev", world.split("dev").users[0], max_steps=2)
+    recent, item = (world.catalogue.position(one["item_id"]) for one in visit["steps"])
+    trained = LeaveRiskLearner(world, rounds=[RoundOutcome(item, (recent,), 4.0, False)] * 8)
+    served = LeaveRiskLearner(world)
+    served.observe(visit)
+
+    def change(learner: LeaveRiskLearner, split: SplitName) -> float:
+        """Return how far the evidence of the pair moves the risk."""
+        outlook = learner.fitted(split).outlook
+        assert outlook is not None
+        risks, without = outlook.risks_and_prior([recent], predicted)
+        return abs(float(risks[item] - without[item]))
+
+    assert change(trained, "train") > change(trained, "dev") > 0
+    assert change(served, "dev") == change(served, "test") > change(served, "train") > 0
 
 
 def test_a_short_visit_has_less_to_lose(world: World) -> None:
@@ -80,7 +101,7 @@ def test_a_short_visit_has_less_to_lose(world: World) -> None:
         riskier += risks[now] > risks[later]
     assert riskier
     # A learned policy expects visits as long as those it learned from.
-    assert learn_leave_risk_policy(world, [], cohort=4, explore=0.3, max_steps=7).fitted().limit == 7
+    assert learn_leave_risk_policy(world, [], cohort=4, explore=0.3, max_steps=7).fitted("dev").limit == 7
 
 
 def test_only_train_users_may_teach_it_and_without_visits_it_is_at_the_prior(world: World) -> None:
@@ -89,7 +110,7 @@ def test_only_train_users_may_teach_it_and_without_visits_it_is_at_the_prior(wor
     learner = learn_leave_risk_policy(world, [], cohort=4, explore=0.3)
     prior = LeaveRiskPolicy(LeaveRiskModel.prior(PairFeatures(world.catalogue, world.logs)))
     user = world.split("dev").users[0]
-    assert learner.rounds == [] and play(learner.fitted(), world, "dev", user) == play(prior, world, "dev", user)
+    assert learner.rounds == [] and play(learner.fitted("dev"), world, "dev", user) == play(prior, world, "dev", user)
 
 
 def test_it_reads_no_table(world: World) -> None:

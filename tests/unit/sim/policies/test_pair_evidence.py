@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from sim.data.sources import load_ratings
 from sim.policies.leave_risk import LeaveRiskModel, fit_leave_risk
-from sim.policies.pair_evidence import STRENGTHS, PairEvidence, Pairs, RoundOutcome, Rounds, Sharing, evidence_of
+from sim.policies.pair_evidence import (
+    ELSEWHERE,
+    STRENGTHS,
+    PairEvidence,
+    Pairs,
+    RoundOutcome,
+    Rounds,
+    Sharing,
+    evidence_of,
+)
 from sim.policies.pair_features import PairFeatures
 from sim.world import World
 
@@ -68,6 +77,31 @@ def test_the_posterior_lies_between_prior_and_evidence() -> None:
     assert posterior[1] < 0.05 and posterior[2] > 0.3 and posterior[3] == pytest.approx(0.1)
     expected = (found.strength * 0.1) / (found.strength + 8)
     assert posterior[1] == pytest.approx(expected)
+
+
+def test_rounds_of_another_table_are_known_but_weigh_less() -> None:
+    own = [stayed(1, 0)] * 8 + [left(2, 0)] * 8
+    other = [one._replace(elsewhere=True) for one in own]
+    prior = np.full(ITEMS, 0.1)
+    for found in (evidence(other), evidence([*other, stayed(4, 3)])):
+        assert found.stayed[1, 0] == 8 and found.known([0])[1, 0] and found.ended([0])[2] == 8
+        posterior = found.posterior(0, prior)
+        assert posterior[1] == pytest.approx(found.strength * 0.1 / (found.strength + 8 * ELSEWHERE))
+        assert evidence(own).posterior(0, prior)[1] < posterior[1] < 0.1
+        assert 0.1 < posterior[2] < evidence(own).posterior(0, prior)[2]
+    # What happened here is shared and weighed without them.
+    both = evidence([*own, *other])
+    assert both.posterior(0, prior)[1] == pytest.approx(both.strength * 0.1 / (both.strength + 8 + 8 * ELSEWHERE))
+
+
+def test_the_tables_need_not_agree_for_a_weak_prior() -> None:
+    """Each table's pairs always end alike, but a pair that is safe on one ends visits on the other."""
+    rng = np.random.default_rng(0)
+    rounds = []
+    for item, other in rng.integers(0, ITEMS, (400, 2)).tolist():
+        for elsewhere in (False, True):
+            rounds.append(RoundOutcome(item, (other,), 4.0, ((item + other) % 2 == 0) == elsewhere, elsewhere))
+    assert evidence(rounds).strength == STRENGTHS[0]
 
 
 def test_pairs_that_always_end_alike_get_a_weak_prior_and_moods_a_strong_one() -> None:
