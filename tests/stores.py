@@ -17,6 +17,7 @@ from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.base import SqliteIndexConfig
 
 from memory.store import ChromaStore
+from tests.waiting import PATIENCE
 
 DIMENSION = 16
 THEIRS = ["InMemoryStore", "SqliteStore"]
@@ -41,7 +42,8 @@ class FakeEmbeddings(Embeddings):
 
 
 def chroma(where: str | Path | None = None, **options: Any) -> ChromaStore:
-    return ChromaStore(where, embeddings=FakeEmbeddings(), **options)
+    # A busy machine is no Chroma server that hangs: tests of those give `seconds`.
+    return ChromaStore(where, embeddings=FakeEmbeddings(), **{"seconds": PATIENCE} | options)
 
 
 class Vectors(sqlite3.Connection):
