@@ -10,8 +10,8 @@ items does not matter. The hazard of a pair is then the mean of a Gamma posterio
 with the prior mean h and the strength s, in rounds. The strength is the one with which the pairs of all other rounds
 foretell a round best. So it is small where the same pair always ends alike, and large where users differ.
 
-Users of another reward table, such as those of a simulator before a launch, react to other likenesses. Their rounds
-count `ELSEWHERE` of a round in the posterior, and shares and strength are found within each table.
+Users of another reward table, such as those of a simulator before a launch, react to other likenesses. Their rounds do
+not count in the posterior, and shares and strength are found within each table.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,6 @@ from sim.leave import WINDOW
 # Strengths to choose from, in rounds. A smaller one fits a single table of rewards still better, but a pair that went
 # well on one table goes well on another only somewhat more often.
 STRENGTHS = tuple(2.0**power for power in range(8))
-# Weight of a round of another table, chosen on dev users (docs/method.md).
-ELSEWHERE = 0.1
 # Rounds of expectation maximisation; more change little.
 _SHARINGS = 3
 NOTHING = -1
@@ -112,7 +110,7 @@ class Pairs:
     Attributes:
         low: The item of each pair with the smaller position, shape (n_pairs,).
         high: The other item, shape (n_pairs,).
-        weight: 1, or `ELSEWHERE` for the pairs of another table, shape (n_pairs,).
+        elsewhere: Whether the pair is one of another table, shape (n_pairs,).
         pair: Index of the pair of each occurrence, shape (n_occurrences,).
         round: Index of the round of each occurrence, shape (n_occurrences,).
         left: Whether the user left in that round, shape (n_occurrences,).
@@ -126,7 +124,7 @@ class Pairs:
         elsewhere = rounds.elsewhere[self.round]
         keys, self.pair = np.unique((elsewhere * n_items + low) * n_items + high, return_inverse=True)
         self.low, self.high = keys // n_items % n_items, keys % n_items
-        self.weight = np.where(keys < n_items * n_items, 1.0, ELSEWHERE)
+        self.elsewhere = keys >= n_items * n_items
         self.left = rounds.left[self.round]
         self.stayed = np.bincount(self.pair[~self.left], minlength=len(keys)).astype(np.float64)
 
@@ -138,20 +136,20 @@ class PairEvidence:
     Attributes:
         stayed: Rounds of each pair in which the user stayed, shape (n_items, n_items), symmetric.
         left: Leavings that fall to each pair, likewise.
-        weighted: Both with the weight of their table, by which they count in the posterior.
+        here: Both without the rounds of another table, as they count in the posterior.
         ends: Rounds in which a user left.
         strength: Strength of the prior, in rounds.
     """
 
     stayed: csr_matrix
     left: csr_matrix
-    weighted: tuple[csr_matrix, csr_matrix]
+    here: tuple[csr_matrix, csr_matrix]
     ends: Rounds
     strength: float
 
     def posterior(self, other: int, hazards: Doubles) -> Doubles:
         """Return the hazard of every item paired with one item, given the prior ones; both have shape (n_items,)."""
-        stayed, left = (_row(counted, other) for counted in self.weighted)
+        stayed, left = (_row(counted, other) for counted in self.here)
         return (self.strength * hazards + left) / (self.strength + stayed + left)
 
     def known(self, recent: Sequence[int]) -> Mask:
@@ -231,8 +229,7 @@ def evidence_of(rounds: Rounds, n_items: int, sharing: Sharing, pairs: Pairs) ->
         return (once + twice).tocsr()
 
     counted = stayed, left = symmetric(pairs.stayed), symmetric(fallen)
-    # Most memories are of one table, and weights change nothing there.
-    weighted = (symmetric(pairs.weight * pairs.stayed), symmetric(pairs.weight * fallen))
-    return PairEvidence(
-        stayed, left, weighted if rounds.elsewhere.any() else counted, rounds.only(rounds.left), float(strength)
-    )
+    # Most memories are of one table.
+    own = ~pairs.elsewhere
+    here = counted if own.all() else (symmetric(own * pairs.stayed), symmetric(own * fallen))
+    return PairEvidence(stayed, left, here, rounds.only(rounds.left), float(strength))

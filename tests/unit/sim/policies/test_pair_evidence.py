@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sim.data.sources import load_ratings
 from sim.policies.leave_risk import LeaveRiskModel, fit_leave_risk
 from sim.policies.pair_evidence import (
-    ELSEWHERE,
     STRENGTHS,
     PairEvidence,
     Pairs,
@@ -79,19 +78,16 @@ def test_the_posterior_lies_between_prior_and_evidence() -> None:
     assert posterior[1] == pytest.approx(expected)
 
 
-def test_rounds_of_another_table_are_known_but_weigh_less() -> None:
+def test_rounds_of_another_table_are_known_but_do_not_change_the_posterior() -> None:
     own = [stayed(1, 0)] * 8 + [left(2, 0)] * 8
     other = [one._replace(elsewhere=True) for one in own]
     prior = np.full(ITEMS, 0.1)
     for found in (evidence(other), evidence([*other, stayed(4, 3)])):
         assert found.stayed[1, 0] == 8 and found.known([0])[1, 0] and found.ended([0])[2] == 8
-        posterior = found.posterior(0, prior)
-        assert posterior[1] == pytest.approx(found.strength * 0.1 / (found.strength + 8 * ELSEWHERE))
-        assert evidence(own).posterior(0, prior)[1] < posterior[1] < 0.1
-        assert 0.1 < posterior[2] < evidence(own).posterior(0, prior)[2]
-    # What happened here is shared and weighed without them.
+        assert found.posterior(0, prior) == pytest.approx(prior)
     both = evidence([*own, *other])
-    assert both.posterior(0, prior)[1] == pytest.approx(both.strength * 0.1 / (both.strength + 8 + 8 * ELSEWHERE))
+    assert both.stayed[1, 0] == 16
+    assert both.posterior(0, prior) == pytest.approx(evidence(own).posterior(0, prior))
 
 
 def test_the_tables_need_not_agree_for_a_weak_prior() -> None:
