@@ -142,7 +142,7 @@ def guarded(node: Node) -> Node:
     return with_guard
 
 
-def next_round(state: VisitState) -> str:
+async def next_round(state: VisitState) -> str:
     """Return the label of the edge after a finished round."""
     check_state(state)
     if not state.steps:

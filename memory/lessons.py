@@ -7,7 +7,10 @@ that the asker cannot recall replaces nothing, and deleting a lesson brings back
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from memory.access import is_shared
+from memory.chroma.layout import StoredRecord
 from memory.records import Lesson, account_space, people_space, private_space, unescape
 
 
@@ -31,6 +34,22 @@ class MergedLesson(NamedTuple):
     """Records with this text."""
     replaced: tuple[StoredLesson, ...]
     """Records that they replaced, directly or through other lessons."""
+
+
+def stored_by_space(records: Iterable[StoredRecord]) -> tuple[dict[str, list[StoredLesson]], int]:
+    """Return all lessons of each space, and the number of records that are not lessons."""
+    spaces: dict[str, list[StoredLesson]] = {}
+    foreign = 0
+    for record in records:
+        try:
+            lesson = StoredLesson(record.namespace, record.key, Lesson.model_validate(record.value))
+        except ValidationError:
+            # The record was edited by hand.
+            foreign += 1
+            continue
+        _, space, *_ = (*map(unescape, record.namespace), "", "")
+        spaces.setdefault(space, []).append(lesson)
+    return spaces, foreign
 
 
 def merge_lessons(lessons: Iterable[StoredLesson]) -> list[MergedLesson]:

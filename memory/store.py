@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
+import stat
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -29,7 +32,7 @@ from numpy.typing import ArrayLike
 from memory.changes import Changes, FollowedStore, Mark, StoredChange
 from memory.chroma.backend import Backend, ReadOp, ReadResult, Seen
 from memory.chroma.env import CHROMA_SECONDS, configured_ca, configured_headers, configured_seconds, configured_ttl
-from memory.chroma.errors import BadRecordError, NoAnswerError, StoreError
+from memory.chroma.errors import BadRecordError, BadStoreError, NoAnswerError, StoreError
 from memory.chroma.index_repair import rebuild_indexes
 from memory.chroma.layout import (
     BULK,
@@ -626,6 +629,44 @@ def open_configured(where: str, ttl: TTLConfig | None = None) -> ChromaStore:
     if "://" not in where:
         return ChromaStore(where, ttl=ttl)
     return ChromaStore(where, ttl=ttl, headers=configured_headers(), ca=configured_ca(), seconds=configured_seconds())
+
+
+@contextmanager
+def open_to_read() -> Iterator[ChromaStore]:
+    """Open the configured memory for reading. A missing memory reads as empty and is not created.
+
+    Raises:
+        BadStoreError: The memory cannot be opened.
+    """
+    where = configured()
+    # Chroma writes even when it reads, so a folder that may not be written is copied.
+    if "://" not in where and Path(where).is_dir() and not os.access(where, os.W_OK):
+        with open_copy(Path(where)) as store:
+            yield store
+        return
+    with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
+        yield store
+
+
+@contextmanager
+def open_copy(folder: Path) -> Iterator[ChromaStore]:
+    """Open a copy of a memory, because Chroma changes files even on reads.
+
+    Raises:
+        BadStoreError: The memory cannot be opened.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "memory").resolve()
+        shutil.copytree(folder, copy)
+        for path in (copy, *copy.rglob("*")):
+            # A copy has the permissions of its original.
+            path.chmod(path.stat().st_mode | stat.S_IRWXU)
+        try:
+            store = ChromaStore(copy)
+        except BadStoreError as error:
+            raise BadStoreError(str(error).replace(str(copy), str(folder))) from error
+        with store:
+            yield store
 
 
 def configured() -> str:

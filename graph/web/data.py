@@ -18,12 +18,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from graph.cli.memory.select import stored_by_space
-from graph.cli.memory.server import PAGE_OF_ITEMS, stored
 from graph.server.asgi import ACCOUNT_NOTED
+from graph.server.memory import PAGE_OF_ITEMS, stored
 from graph.web.worlds import built_worlds, found_items, found_users
 from memory.chroma.layout import StoredRecord
-from memory.lessons import MergedLesson, merge_lessons
+from memory.lessons import MergedLesson, merge_lessons, stored_by_space
 from nodes.state import first_fault
 from sim.errors import BadInputError
 

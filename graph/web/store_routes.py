@@ -14,10 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from graph.cli.memory.select import readable_memory
 from graph.server.app import MAX_QUERY
 from memory.chroma.errors import BadStoreError
-from memory.store import ChromaStore, configured
+from memory.store import ChromaStore, configured, open_to_read
 
 Labels = list[str]
 Read = TypeVar("Read")
@@ -91,7 +90,7 @@ class OpenMemory:
         with self._lock:
             where = configured()
             if self._store is None and ("://" in where or Path(where).exists()):
-                self._store = self._opened.enter_context(readable_memory("", ""))
+                self._store = self._opened.enter_context(open_to_read())
             return self._store
 
     def close(self) -> None:

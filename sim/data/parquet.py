@@ -29,7 +29,7 @@ def parquet_rows(path: Path, progress: ReadProgress) -> RowReader[Sequence[Any]]
 
     Args:
         path: A file, or a folder of files.
-        progress: See `SourceFiles.progress`; called with numbers of rows.
+        progress: See `SourceFiles.progress`; called with numbers of bytes.
 
     Raises:
         BadInputError: In the iteration: pyarrow is missing, or a file is empty, damaged or not Parquet.
@@ -53,14 +53,13 @@ class _ParquetRows(RowReader[Sequence[Any]]):
             raise BadInputError(
                 f"{self._path.name} needs the package pyarrow; run: pip install 'billp[parquet]'"
             ) from error
-        part, done = self._path, 0
+        part, done, before = self._path, 0, 0
         names: list[str] = []
         try:
             parts = _parts(self._path)
-            total = sum(_row_count(ParquetFile, part) for part in parts)
-            if not total:
-                raise BadInputError(f"{self._path} is empty; use a table with rows")
-            for part in parts:
+            # By their sizes: numbers of rows would need each part to be opened before the first row.
+            sizes = [_size(part) for part in parts]
+            for part, size in zip(parts, sizes, strict=True):
                 with unharmed(part), ParquetFile(part) as file:
                     of_part = _names(file, part)
                     if not names:
@@ -68,12 +67,17 @@ class _ParquetRows(RowReader[Sequence[Any]]):
                         yield names
                     if not set(names) <= set(of_part):
                         raise BadInputError(f"{part} lacks columns of the other parts; it needs: {', '.join(names)}")
+                    first = done
                     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
                         columns = [_values(batch.column(name)) for name in names]
                         for self.line, row in enumerate(zip(*columns, strict=True), done + 1):
                             yield row
                         done += len(batch)
-                        self._progress(self._path.name, done, total)
+                        read = size * (done - first) // max(1, file.metadata.num_rows)
+                        self._progress(self._path.name, before + read, sum(sizes))
+                before += size
+            if not done:
+                raise BadInputError(f"{self._path} is empty; use a table with rows")
         except ArrowException as error:
             why = str(error).splitlines()[0] if str(error) else "no reason given"
             raise BadInputError(f"{part} is damaged or not a Parquet file ({why}); download it again") from error
@@ -93,9 +97,9 @@ def _parts(path: Path) -> list[Path]:
     return parts
 
 
-def _row_count(parquet_file: Any, part: Path) -> int:
-    with unharmed(part), parquet_file(part) as file:
-        return int(file.metadata.num_rows)
+def _size(part: Path) -> int:
+    with unharmed(part):
+        return part.stat().st_size
 
 
 def _names(file: Any, part: Path) -> list[str]:

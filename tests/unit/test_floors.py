@@ -79,6 +79,14 @@ def test_no_packages_import_each_other() -> None:
         pytest.fail(" <- ".join(error.args[1]))
 
 
+def test_the_page_imports_nothing_of_the_command_line() -> None:
+    files = packages()
+    assert files["graph.web"]
+    for file in files["graph.web"]:
+        above = {name for name in imported(file, {*files}) if name == "graph.cli" or name.startswith("graph.cli.")}
+        assert not above, f"{file.relative_to(ROOT)} imports {above}"
+
+
 def test_no_folder_has_more_modules_than_one_can_look_over() -> None:
     counts: dict[Path, int] = {}
     for top in (*ALLOWED, "tests"):

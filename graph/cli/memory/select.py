@@ -1,9 +1,5 @@
 """Selection of a memory and of its records, for `billp memory`."""
 
-import os
-import shutil
-import stat
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,16 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from langgraph.store.base import SearchItem
-from pydantic import ValidationError
 
-from graph.cli.memory.server import ServerMemory
+from graph.server.memory import ServerMemory
 from graph.variants import known_kinds
-from memory.chroma.errors import BadStoreError
 from memory.chroma.layout import StoredRecord
-from memory.lessons import MergedLesson, StoredLesson, merge_lessons
-from memory.records import Lesson, escape, unescape
+from memory.lessons import MergedLesson, merge_lessons, stored_by_space
+from memory.records import escape, unescape
 from memory.search.filters import Namespace
-from memory.store import ChromaStore, configured, open_configured
+from memory.store import ChromaStore, configured, open_configured, open_copy, open_to_read
 from nodes.users.profile import OLD_KIND, profile_of
 from sim.errors import BadInputError
 
@@ -109,18 +103,12 @@ def readable_memory(run: str, cell: str) -> Iterator[ChromaStore]:
         BadStoreError: The memory cannot be opened.
     """
     if run:
-        with _copied(memory_of_cell(run, cell)) as store:
+        with open_copy(memory_of_cell(run, cell)) as store:
             yield store
         return
     if cell:
         raise BadInputError("--cell needs a study: name it with --run")
-    where = configured()
-    # Chroma writes even when it reads, so a folder that may not be written is copied.
-    if "://" not in where and Path(where).is_dir() and not os.access(where, os.W_OK):
-        with _copied(Path(where)) as store:
-            yield store
-        return
-    with open_configured(where) if "://" in where or Path(where).exists() else ChromaStore() as store:
+    with open_to_read() as store:
         yield store
 
 
@@ -152,23 +140,6 @@ def memory_of_cell(run: str, cell: str) -> Path:
     return folder / cell
 
 
-@contextmanager
-def _copied(folder: Path) -> Iterator[ChromaStore]:
-    """Open a copy of a memory, because Chroma changes files even on reads."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch, "memory").resolve()
-        shutil.copytree(folder, copy)
-        for path in (copy, *copy.rglob("*")):
-            # A copy has the permissions of its original.
-            path.chmod(path.stat().st_mode | stat.S_IRWXU)
-        try:
-            store = ChromaStore(copy)
-        except BadStoreError as error:
-            raise BadStoreError(str(error).replace(str(copy), str(folder))) from error
-        with store:
-            yield store
-
-
 def counted(records: Iterable[StoredRecord]) -> dict[Namespace, int]:
     """Return the number of records of each namespace, by namespace."""
     return dict(sorted(Counter(record.namespace for record in records).items()))
@@ -187,20 +158,6 @@ class Lessons(NamedTuple):
 
     space: str
     lessons: list[MergedLesson]
-
-
-def stored_by_space(records: Iterable[StoredRecord]) -> tuple[dict[str, list[StoredLesson]], int]:
-    """Return all lessons of each space, and the number of records that are not lessons."""
-    spaces: dict[str, list[StoredLesson]] = {}
-    foreign = 0
-    for record in records:
-        try:
-            lesson = StoredLesson(record.namespace, record.key, Lesson.model_validate(record.value))
-            spaces.setdefault(parts_of(record.namespace).space, []).append(lesson)
-        except ValidationError:
-            # The record was edited by hand.
-            foreign += 1
-    return spaces, foreign
 
 
 def lessons_by_space(records: Iterable[StoredRecord]) -> tuple[list[Lessons], int]:

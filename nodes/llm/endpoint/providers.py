@@ -159,18 +159,25 @@ class ProviderDialect:
         return arguments
 
 
+# Names of the fields of each provider's models; LangChain chooses the class, so its first model tells them.
+_fields: dict[str, set[str]] = {}
+
+
 def _made(provider: str, name: str, temperature: float | None, reply_tokens: int | None) -> BaseChatModel:
     from langchain.chat_models import init_chat_model
 
     given: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-    plain: BaseChatModel = init_chat_model(name, model_provider=provider, **given)
-    fields = type(plain).model_fields
-    # Retries are made by the caller, within its limits.
-    more: dict[str, Any] = {"max_retries": 0} if "max_retries" in fields else {}
+    if provider not in _fields:
+        _fields[provider] = {*type(init_chat_model(name, model_provider=provider, **given)).model_fields}
+    fields = _fields[provider]
+    if "max_retries" in fields:
+        # Retries are made by the caller, within its limits.
+        given["max_retries"] = 0
     length = next((one for one in ("max_tokens", "max_output_tokens", "num_predict") if one in fields), None)
     if reply_tokens is not None and length is not None:
-        more[length] = reply_tokens
-    return init_chat_model(name, model_provider=provider, **given, **more) if more else plain
+        given[length] = reply_tokens
+    made: BaseChatModel = init_chat_model(name, model_provider=provider, **given)
+    return made
 
 
 def _installed(package: str) -> bool:

@@ -37,6 +37,7 @@ UNSENDABLE_KEY: Final = (
 UNUSABLE_ADDRESS: Final = (
     "it is no address, or its port is no number from 1 to 65535: write it like http://127.0.0.1:8080/v1"
 )
+LOGGED_ADDRESS: Final = "it must not contain `?` or `#`, because a key in it would be logged: leave that part out"
 # Other variables that OpenAI's client puts into headers.
 ORGANISATION: Final = ("OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID")
 # Variables of the proxies and certificates that the clients of all providers read.
@@ -99,14 +100,20 @@ class EndpointSettings(CallLimits):
     @field_validator("address")
     @classmethod
     def _is_an_address(cls, address: SecretStr) -> SecretStr:
+        text = address.get_secret_value()
+        if not text:
+            return address
         try:
-            url = httpx.URL(address.get_secret_value())
+            httpx.URL(text)
+            parts = urlsplit(text)
             # Reading the port checks it.
-            well = not url.raw_host or (urlsplit(str(url)).port is None or url.port != 0)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except (ValueError, httpx.InvalidURL):
-            well = False
-        if not well:
+            usable = False
+        if not usable:
             raise PydanticCustomError("address", "{words}", {"words": UNUSABLE_ADDRESS})
+        if parts.query or parts.fragment:
+            raise PydanticCustomError("address", "{words}", {"words": LOGGED_ADDRESS})
         return address
 
     @property
@@ -200,13 +207,8 @@ def endpoint_settings() -> EndpointSettings:
         BadInputError: A variable is invalid, or neither address nor key is set.
     """
     settings = from_environment(EndpointSettings)
-    address, parts = settings.address.get_secret_value(), settings.parts
-    if not address and not settings.key.get_secret_value():
+    if not settings.address.get_secret_value() and not settings.key.get_secret_value():
         raise BadInputError("an LLM needs OPENAI_API_KEY or OPENAI_BASE_URL in the environment (.env.example)")
-    if address and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise BadInputError("OPENAI_BASE_URL is not an address: write it like http://127.0.0.1:8080/v1 (.env.example)")
-    if parts.query or parts.fragment:
-        raise BadInputError("OPENAI_BASE_URL must not contain `?` or `#`: a key in it would be logged (.env.example)")
     for name in ORGANISATION:
         if not can_be_sent(os.environ.get(name, "")):
             raise BadInputError(f"{name}: {UNSENDABLE_KEY} (.env.example)")

@@ -120,7 +120,7 @@ def test_a_file_of_settings_in_another_encoding_is_named(home: Path, encoding: s
 def test_a_mark_before_a_file_of_settings_is_no_part_of_its_first_name(home: Path) -> None:
     (directory(home) / ".env").write_text("OPENAI_BASE_URL=nowhere\n", encoding="utf-8-sig")
     said = refused(billp(home, "episode", "--world", "tiny", "--model", "openai:m"))
-    assert "OPENAI_BASE_URL is not an address" in said
+    assert "OPENAI_BASE_URL: it is no address" in said
 
 
 def test_each_command_has_the_embedding_of_its_own_environment(home: Path) -> None:

@@ -181,7 +181,7 @@ async def test_a_server_without_schemas_is_found_out_once_and_asked_in_words_fro
 
 async def test_a_model_without_a_temperature_is_asked_without_one(endpoint: Endpoint) -> None:
     def fixed(asked: Asked) -> Reply | Failure:
-        if asked.body.get("temperature") is not None:
+        if "temperature" in asked.body:
             return Failure(400, "Unsupported value: 'temperature' does not support 0.5 with this model.")
         return by_rules(asked)
 
@@ -422,8 +422,8 @@ async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
     ("environment", "words"),
     [
         ({"OPENAI_BASE_URL": ""}, "needs OPENAI_API_KEY or OPENAI_BASE_URL"),
-        ({"OPENAI_BASE_URL": "localhost:8080"}, "OPENAI_BASE_URL is not an address"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1/v1?key=hidden"}, "OPENAI_BASE_URL must not contain"),
+        ({"OPENAI_BASE_URL": "localhost:8080"}, "^OPENAI_BASE_URL: it is no address"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1/v1?key=hidden"}, "^OPENAI_BASE_URL: it must not contain"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:port/v1"}, "^OPENAI_BASE_URL: .*port is no number"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:99999/v1"}, "^OPENAI_BASE_URL: .*port is no number"),
         ({"OPENAI_API_KEY": "sk-hidden\n"}, "^OPENAI_API_KEY: .*a line break.*copy the key again"),

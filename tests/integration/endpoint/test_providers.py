@@ -308,6 +308,22 @@ async def test_calls_that_start_together_share_a_model_built_outside_the_event_l
     assert len(threads) == 1 and threads[0] is not threading.current_thread()
 
 
+def test_a_model_is_built_once_as_soon_as_its_provider_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    import langchain.chat_models
+
+    built: list[dict[str, Any]] = []
+    real: Any = langchain.chat_models.init_chat_model
+
+    def counting(name: str, **given: Any) -> Any:
+        built.append(given)
+        return real(name, **given)
+
+    dialect = ProviderDialect("ollama", "qwen2.5:7b", 0.5)
+    monkeypatch.setattr(langchain.chat_models, "init_chat_model", counting)
+    asyncio.run(dialect.prepared({"temperature": 0.25, "max_tokens": 9}))
+    assert built == [{"model_provider": "ollama", "temperature": 0.25, "num_predict": 9}]
+
+
 async def test_a_limit_a_minute_holds_for_all_models_of_a_provider(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sim.data.parquet import parquet_rows
 from sim.data.ratings import Ratings
 from sim.data.source import SourceFiles
 from sim.data.sources import load_ratings
@@ -213,3 +214,37 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path, pa: Any) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without Parquet files"):
         read_parquet(tmp_path / "none", items)
+
+
+def test_each_part_of_a_folder_is_opened_once_and_none_before_its_turn(
+    tmp_path: Path, pa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    parts = [tmp_path / "parts" / f"{number}.parquet" for number in range(4)]
+    for part in parts:
+        write(part, pa, user=["a", "b"], item=[1, 2])
+    opened: list[Path] = []
+    real = parquet.ParquetFile
+
+    def counting(part: Path) -> Any:
+        opened.append(part)
+        return real(part)
+
+    monkeypatch.setattr(parquet, "ParquetFile", counting)
+    progress: list[tuple[int, int]] = []
+    rows = parquet_rows(tmp_path / "parts", lambda name, done, total: progress.append((done, total)))
+    assert list(next(rows)) == ["user", "item"] and opened == parts[:1]
+    assert [(rows.line, *row) for row in rows] == [(line, "ab"[line % 2 - 1], 2 - line % 2) for line in range(1, 9)]
+    assert opened == parts
+    size = parts[0].stat().st_size
+    assert progress == [(size * number, 4 * size) for number in range(1, 5)]
+
+
+def test_parts_without_rows_are_no_table(tmp_path: Path, pa: Any) -> None:
+    items = write(tmp_path / "items.parquet", pa, item=[1], title=["Emma"], genres=[["Drama"]])
+    nothing = pa.array([], pa.string())
+    for number in range(2):
+        write(tmp_path / "parts" / f"{number}.parquet", pa, user=nothing, item=nothing, rating=nothing)
+    with pytest.raises(BadInputError, match="parts is empty; use a table with rows"):
+        read_parquet(tmp_path / "parts", items)
