@@ -132,6 +132,7 @@ def understood_facts(understood: Understood | None, who: Visitor) -> Facts:
         # Categories that an item is to have at once stand together.
         "asked_for": [flat(groups) for groups in (*understood.want, *understood.before)],
         "left_out": [flat(groups) for groups in understood.avoid],
+        "words_left_out": [shown(one) for one in understood.not_words],
         "titles": titles(understood.titles),
         "similar_to": titles(understood.like),
         "not_similar_to": titles(understood.unlike),

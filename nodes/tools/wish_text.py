@@ -62,6 +62,7 @@ def understood_parts(understood: Understood, catalogue: Catalogue) -> list[str]:
         parts.append(era_text(understood.bounds))
     parts += [f"not {era_text(one)}" for one in understood.not_eras]
     parts += [f"no {spelt(groups)}" for groups in understood.avoid]
+    parts += [f"nothing with '{one}'" for one in understood.not_words]
     if understood.least is not None:
         parts.append(f"at least {understood.least:g} from the last four")
     if understood.most is not None:
@@ -81,9 +82,12 @@ def understood_line(understood: Understood, catalogue: Catalogue) -> str:
     said = []
     if parts := understood_parts(understood, catalogue):
         said.append(f"Understood: {', '.join(parts)}.")
-    if understood.words:
-        said.append(f"Searched by the words: {', '.join(understood.words)}.")
-    if unjudged := [*understood.unjudged, *understood.missing]:
+    unjudged = [*understood.unjudged, *understood.missing]
+    # Words that no item has are searched too, by likeness, and named once.
+    told = {word for one in (*unjudged, *understood.unknown) for word in re.split(r"[\s-]+", one)}
+    if searched := [one for one in understood.words if one not in told]:
+        said.append(f"Searched by the words: {', '.join(searched)}.")
+    if unjudged:
         said.append(f"This catalogue says nothing about: {', '.join(unjudged)}.")
     if understood.unknown:
         said.append(f"Not in the catalogue: {', '.join(understood.unknown)}.")
