@@ -38,6 +38,12 @@ def commented(words: str, title: str) -> str:
     return f"{words} [on {about}]" if about else words
 
 
+def without_comments(text: str, title: str) -> str:
+    """Return a profile's text without the comments on an item."""
+    about = commented("", title)
+    return "\n".join(line for line in text.splitlines() if not (about and line.endswith(about)))
+
+
 def own_words(text: str) -> str:
     """Return a profile's text without the titles of comments, which are no wishes for these titles."""
     return _ABOUT.sub("", text)
