@@ -64,13 +64,19 @@ _TOGETHER = re.compile(
 _BOTH = re.compile(r"\s*(?:,|and|&|yet|, and)\s*")
 _YEAR = r"(?:1[89]\d\d|20\d\d)"
 _DECADE = rf"(?:the\s+)?(?:['’]?(?:(?:1[89]|20)?\d0)['’]?s|(?:{DECADES}))"
+_LATER = r"(?:onwards?\b|(?:and|or)\s+(?:later|newer|after|up)\b|\+)"
 _ERA = re.compile(
     rf"\b(?:between\s+(?:the\s+year\s+)?(?P<low>{_YEAR})\s+and|(?:from\s+)?(?P<low_2>{_YEAR})\s*(?:-|–|to|until|till))"
     rf"\s*(?P<high>{_YEAR})\b"
     rf"|\b(?P<before>before|older\s+than|earlier\s+than|prior\s+to|pre)[\s-]+(?:the\s+year\s+)?(?P<b>{_YEAR}\b|{_DECADE})"
     rf"|\b(?P<until>until|till|up\s+to|no\s+later\s+than|not\s+after)\s+(?P<u>{_YEAR}\b|{_DECADE})"
     rf"|\b(?P<after>after|(?:newer|later|more\s+recent)\s+than|post)[\s-]+(?:the\s+year\s+)?(?P<a>{_YEAR}\b|{_DECADE})"
-    rf"|\b(?:since|from)\s+(?P<s>{_YEAR}\b|{_DECADE})\s*(?:on\b|onwards?\b|and\s+later\b|or\s+later\b)"
+    rf"|\b(?:since|from)\s+(?P<s>{_YEAR}\b|{_DECADE})\s*(?:on\b|{_LATER})"
+    rf"|(?<![\w.,])(?:from\s+)?(?P<s_3>{_YEAR}|{_DECADE})\s*{_LATER}"
+    rf"|(?<![\w.,])(?:from\s+)?(?P<u_2>{_YEAR}|{_DECADE})\s+(?:and|or)\s+(?:earlier|older|before)\b"
+    rf"|\b(?P<lately>(?:the\s+)?(?:last|past)\s+(?:\w+\s+)?(?:years?|decades?)\b|this\s+(?:year|decade)\b"
+    rf"|(?:at\s+most|less\s+than|no\s+more\s+than|not\s+more\s+than|under)\s+\w+\s+years?\s+old\b)"
+    rf"|\b(?P<long_ago>(?:at\s+least|more\s+than|over)\s+\w+\s+years?\s+old\b)"
     rf"|\bsince\s+(?P<s_2>{_YEAR}\b|{_DECADE})"
     rf"|(?P<part>\b(?:early|mid|late)[\s-]+)?(?<!\w)(?P<decade>{_DECADE})(?!\w)"
     rf"|(?<![\w.,])(?P<year>{_YEAR})(?![\w]|[.,]\d)",
@@ -273,10 +279,12 @@ def _years(text: str) -> Years:
     if low := part.get("low") or part.get("low_2"):
         low_year, high_year = sorted((int(low), int(part["high"])))
         return Years(low_year, high_year)
+    if "lately" in part or "long_ago" in part:
+        return Years(age="recent" if "lately" in part else "old")
     for name, value in part.items():
-        if name in ("b", "u", "a", "s", "s_2"):
+        if name in ("b", "u", "u_2", "a", "s", "s_2", "s_3"):
             first, last = _span(value)
-            sides = {"b": (None, first - 1), "u": (None, last), "a": (last + 1, None)}
+            sides = {"b": (None, first - 1), "u": (None, last), "u_2": (None, last), "a": (last + 1, None)}
             return Years(*sides.get(name, (first, None)))
     if "year" in part:
         return Years(int(part["year"]), int(part["year"]))

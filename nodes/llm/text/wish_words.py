@@ -102,13 +102,14 @@ QUALITIES = {
     ),
     "people in it": Quality("starring|actor|actors|actress|actresses|directed|director|directors|cast"),
     "sex and swearing": Quality("sex|sexy|sexual|nudity|nude|erotic|swearing|profanity|explicit"),
+    "age of who watches": Quality("year-old|year-olds|years-old"),
     "awards": Quality("oscar|oscars|oscar-winning|award|awards|award-winning|prize-winning"),
     "colour": Quality("black-and-white|colour|color"),
     "quality of the making": Quality("well-acted|acting|cinematography|visuals|beautifully-shot|soundtrack|dialogue"),
 }
 
-OLD = "old|older|classic|classics|vintage|old-fashioned|golden-age"
-RECENT = "recent|newer|newest|latest|modern|contemporary|new-releases|new-films|new-movies|new-ones"
+OLD = "old|older|classic|classics|vintage|old-fashioned|golden-age|retro"
+RECENT = "recent|newer|newest|latest|modern|contemporary|new-releases|new-films|new-movies|new-games|new-books|new-ones"
 DECADES = "twenties|thirties|forties|fifties|sixties|seventies|eighties|nineties"
 
 # Words that say nothing of an item; a title of one such word needs quotation marks.
@@ -140,13 +141,14 @@ STOP_WORDS = PLAIN_WORDS | frozenset(
     "looking looks lots loves mainly making matter maximum mean means might minimum mix mixed moreover mostly "
     "myself nearly needs neither next nobody normally nowhere often onto option options others otherwise ours "
     "ourselves part particular particularly per pick picks plain plans playing plenty possible possibly preferably "
-    "prefers pretty probably purely put puts quite rather reading recommended recommending regarding round rounds "
-    "said same say says seeing seem seems set several shall she's shouldn't showing shown similar simply since "
-    "skipped somebody somehow sometimes somewhere soon sorts start started stop stuff suggested suggestion "
-    "suggestions sure takes taste tend tends there's therefore they're think thought through throughout toward "
-    "towards tried trying turn type types under unless unlike until upon use used usually various vein via wanted "
-    "wanting wants wasn't watching way ways we'd we'll we're we've weren't what's whatever whenever where's "
-    "wherever whether while whoever why wishes within won't wouldn't you'd you'll you're you've yours yourself".split()
+    "prefers pretty probably purely put puts quite rather reading recommended recommending regarding release "
+    "released releases round rounds said same say says seeing seem seems set several shall she's shouldn't showing "
+    "shown similar simply since skipped somebody somehow sometimes somewhere soon sorts start started stop stuff "
+    "suggested suggestion suggestions sure takes taste tend tends there's therefore they're think thought through "
+    "throughout toward towards tried trying turn type types under unless unlike until upon use used usually various "
+    "vein via wanted wanting wants wasn't watching way ways we'd we'll we're we've weren't what's whatever whenever "
+    "where's wherever whether while whoever why wishes within won't wouldn't you'd you'll you're you've yours "
+    "yourself".split()
 )
 
 
