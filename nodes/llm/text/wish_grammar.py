@@ -55,7 +55,7 @@ _NON = "non"
 # A word of degree, whose part of the sentence ends at the next comma.
 _DEGREE = {"too"}
 # End of a sentence or part of one.
-_END = r"[.;!?\n](?=\s|$)"
+_END = r"[.;!?](?=\s|$)|\n"
 _FILLER = re.compile(r"(?:\s|\b(?:to|a|an|any|the|me|really|ever|see|watch|for|of|out|so|much|that|it's|is)\b)*")
 _DISTANCE = re.compile(r"\bat (least|most) (\d+(?:\.\d+)?)\b")
 _TOGETHER = re.compile(
@@ -322,7 +322,8 @@ def _joined(text: str, found: Sequence[Mention]) -> list[Mention]:
 
 
 def _belong(text: str, one: Mention, other: Mention) -> bool:
-    if one.kind != other.kind or one.kind not in ("categories", "words") or one.wanted != other.wanted:
+    same = (one.kind, one.wanted, one.line) == (other.kind, other.wanted, other.line)
+    if not same or one.kind not in ("categories", "words"):
         return False
     gap = text[one.end : other.start].casefold()
     if one.kind == "words":

@@ -58,6 +58,16 @@ def test_years_that_are_open_to_one_side(words: str, years: Years) -> None:
     assert [(one.kind, one.wanted, one.years) for one in mentions(words, [])] == [("years", True, years)]
 
 
+def test_a_line_of_its_own_is_a_wish_of_its_own() -> None:
+    found = mentions("no horror\ncomedies!!!\ndrama", CATEGORIES)
+    assert [(one.wanted, one.line, one.categories) for one in found] == [
+        (False, 0, (("Horror",),)),
+        (True, 1, (("Comedy",),)),
+        (True, 2, (("Drama",),)),
+    ]
+    assert read_wishes("no horror\ncomedies", CATEGORIES) == Wishes(want=("Comedy",), avoid=("Horror",))
+
+
 def test_the_age_of_a_person_is_no_age_of_an_item() -> None:
     assert [one.kind for one in mentions("for my 8 year old son, she is nine years old", [])] == ["quality", "quality"]
 
