@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from nodes.llm.text.understood import Era, Understood
 from sim.catalogue import Catalogue
 
+_NO = "no "
 _ABOUT = re.compile(r" \[on [^\[\]\n]*\]$", re.MULTILINE)
 
 
@@ -67,7 +68,7 @@ def understood_parts(understood: Understood, catalogue: Catalogue) -> list[str]:
     if (understood.bounds.since, understood.bounds.until) != (None, None):
         parts.append(era_text(understood.bounds))
     parts += [f"not {era_text(one)}" for one in understood.not_eras]
-    parts += [f"no {spelt(groups)}" for groups in understood.avoid]
+    parts += [f"{_NO}{spelt(groups)}" for groups in understood.avoid]
     parts += [f"nothing with '{one}'" for one in understood.not_words]
     if understood.least is not None:
         parts.append(f"at least {understood.least:g} from the last four")
@@ -85,16 +86,36 @@ def understood_line(understood: Understood, catalogue: Catalogue) -> str:
         >>> understood_line(Understood(like=["1"], avoid=[[["Crime"]]], unjudged=["length"]), films)
         "Understood: like 'Heat (1995)', no Crime. This catalogue says nothing about: length."
     """
-    said = []
-    if parts := understood_parts(understood, catalogue):
-        said.append(f"Understood: {', '.join(parts)}.")
     unjudged = [*understood.unjudged, *understood.missing]
+    return told_line(understood_parts(understood, catalogue), understood.words, unjudged, understood.unknown)
+
+
+def told_line(
+    understood: Sequence[str], searched: Sequence[str], unjudged: Sequence[str], unknown: Sequence[str]
+) -> str:
+    """Return the line on the parts of wishes that a person's question lists under these names; empty without any.
+
+    Examples:
+        >>> told_line(["Comedy", "no War", "no Crime"], ["Paris"], [], [])
+        'Understood: Comedy, no War or Crime. Searched by the words: Paris.'
+    """
+    said = []
+    if understood:
+        said.append(f"Understood: {', '.join(_joined(understood))}.")
     # Words that no item has are searched too, by likeness, and named once.
-    told = {word for one in (*unjudged, *understood.unknown) for word in re.split(r"[\s-]+", one)}
-    if searched := [one for one in understood.words if one not in told]:
-        said.append(f"Searched by the words: {', '.join(searched)}.")
+    told = {word for one in (*unjudged, *unknown) for word in re.split(r"[\s-]+", one)}
+    if words := [one for one in searched if one not in told]:
+        said.append(f"Searched by the words: {', '.join(words)}.")
     if unjudged:
         said.append(f"This catalogue says nothing about: {', '.join(unjudged)}.")
-    if understood.unknown:
-        said.append(f"Not in the catalogue: {', '.join(understood.unknown)}.")
+    if unknown:
+        said.append(f"Not in the catalogue: {', '.join(unknown)}.")
     return " ".join(said)
+
+
+def _joined(parts: Sequence[str]) -> list[str]:
+    """Return the parts with all single categories to leave out as one: "no War, Crime or Western"."""
+    left_out = [one for one in parts if one.startswith(_NO) and " and " not in one]
+    names = [one.removeprefix(_NO) for one in left_out]
+    whole = " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return list(dict.fromkeys(f"{_NO}{whole}" if one in left_out else one for one in parts))
