@@ -7,6 +7,11 @@ from nodes.llm.text.understood import Era, Understood
 from sim.catalogue import Catalogue
 
 _NO = "no "
+# "More like this" in a comment is about the item that the comment is on.
+_THIS = re.compile(
+    r"\b(?:like|of|similar to) (?:this|that)(?: (?:one|film|movie|game|book))?(?=\s*(?:$|[.,;!?\[]))", re.I
+)
+_LONGEST_QUOTED = 120
 _ABOUT = re.compile(r" \[on [^\[\]\n]*\]$", re.MULTILINE)
 
 
@@ -48,6 +53,26 @@ def without_comments(text: str, title: str) -> str:
 def own_words(text: str) -> str:
     """Return a profile's text without the titles of comments, which are no wishes for these titles."""
     return _ABOUT.sub("", text)
+
+
+def pointed(text: str) -> str:
+    """Return a profile's text with "this" in a comment as the title that the comment is on.
+
+    Examples:
+        >>> pointed("more like this one [on Heat]")
+        'more like “Heat” [on Heat]'
+    """
+    return "\n".join(map(_pointed, text.splitlines()))
+
+
+def _pointed(line: str) -> str:
+    about = _ABOUT.search(line)
+    title = (
+        about[0].removeprefix(" [on ").removesuffix("]").translate(dict.fromkeys(map(ord, '"“”«»„'))) if about else ""
+    )
+    if not 0 < len(title) <= _LONGEST_QUOTED:
+        return line
+    return _THIS.sub(lambda _: f"like “{title}”", line)
 
 
 def titled(title: str, year: int | None) -> str:
@@ -101,7 +126,7 @@ def told_line(
     """
     said = []
     if understood:
-        said.append(f"Understood: {', '.join(_joined(understood))}.")
+        said.append(f"Understood: {', '.join(joined_parts(understood))}.")
     # Words that no item has are searched too, by likeness, and named once.
     told = {word for one in (*unjudged, *unknown) for word in re.split(r"[\s-]+", one)}
     if words := [one for one in searched if one not in told]:
@@ -113,7 +138,7 @@ def told_line(
     return " ".join(said)
 
 
-def _joined(parts: Sequence[str]) -> list[str]:
+def joined_parts(parts: Sequence[str]) -> list[str]:
     """Return the parts with all single categories to leave out as one: "no War, Crime or Western"."""
     left_out = [one for one in parts if one.startswith(_NO) and " and " not in one]
     names = [one.removeprefix(_NO) for one in left_out]

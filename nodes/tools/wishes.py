@@ -12,7 +12,7 @@ from nodes.llm.text.wish_words import STOP_WORDS, likely_categories
 from nodes.tools.descriptions import worded
 from nodes.tools.open_world import OpenWorld
 from nodes.tools.title_finder import NAME_WORD, NamedTitles, TitleFinder
-from nodes.tools.wish_text import own_words
+from nodes.tools.wish_text import own_words, pointed
 from sim.catalogue import Catalogue, Item
 
 # Most mentions of a text that are read, the latest ones; each may name three items.
@@ -26,7 +26,7 @@ OLD_SHARE, RECENT_SHARE = 0.2, 0.8
 async def understand(opened: OpenWorld, text: str) -> Understood:
     """Return what a person's words mean in a catalogue; a later line counts more than an earlier one."""
     readings = opened.kept(Understood)
-    text = own_words(text)
+    text = own_words(pointed(text))
     found: Understood | None = readings.get(text)
     if found is None:
         # In a thread: a long text is compared with many titles.

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from graph.cli.person.answers import read_answer
-from nodes.tools.wish_text import titled, told_line
+from nodes.tools.wish_text import joined_parts, titled, told_line
 from nodes.users.person import Answer
 from sim.errors import BadInputError
 from sim.plain_text import one_line
@@ -41,6 +41,7 @@ class PersonView:
         self._known: list[str] | None = None
         self._told: dict[str, list[str]] = {name: [] for name in TOLD}
         self._plan: list[str] = []
+        self._unmet: list[str] = []
         self._answers: list[tuple[str, Answer]] = []
         self.stopped = False
         """Whether the person ended the visit by Ctrl-C."""
@@ -94,7 +95,9 @@ class PersonView:
         if new := self._newly_told(question):
             self._print(new)
         for one in question["unmet"]:
-            self._print(f"Not met: {one}.")
+            if one not in self._unmet:
+                self._print(f"Not met: {one}.")
+        self._unmet = question["unmet"]
         title = one_line(titled(question["title"], question["year"]))
         genres = one_line(", ".join(question["genres"]))
         number = Text(f"{question['round']:3}  ", style="bold")
@@ -115,7 +118,7 @@ class PersonView:
         kept = {*now["understood"], *(one.removeprefix("also ") for one in now["understood"])}
         gone = [one for one in self._told["understood"] if one.removeprefix("also ") not in kept]
         self._told = now
-        dropped = f"No longer: {', '.join(gone)}." if gone else ""
+        dropped = f"No longer: {', '.join(joined_parts(gone))}." if gone else ""
         return " ".join(filter(None, (told_line(**new), dropped)))
 
     def _new_plan(self, plan: str) -> str:

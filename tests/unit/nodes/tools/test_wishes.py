@@ -12,8 +12,8 @@ import pytest
 from nodes.tools.open_world import OpenWorld, open_world_now
 from nodes.tools.title_finder import TitleFinder
 from nodes.tools.wish_items import drawn
-from nodes.tools.wish_text import understood_line
-from nodes.tools.wishes import read_with_catalogue
+from nodes.tools.wish_text import commented, understood_line
+from nodes.tools.wishes import read_with_catalogue, understand
 from sim.catalogue import Catalogue, Item
 
 
@@ -118,6 +118,17 @@ async def test_what_some_item_has_in_its_text_can_be_left_out(films: OpenWorld) 
     assert understood_line(read, FILMS) == "Understood: nothing with 'batman', nothing with 'Paris'."
     found = await drawn(films, np.ones(5, dtype=np.bool_), [read])
     assert found.allowed.tolist() == [True, False, True, True, False] and found.unmet == []
+
+
+@pytest.mark.parametrize(
+    "words", ["more like this one", "I like this!", "something similar to that film, please", "more of this"]
+)
+async def test_this_is_the_item_that_a_comment_is_on(films: OpenWorld, words: str) -> None:
+    read = await understand(films, f"no war\n{commented(words, 'Batman Returns')}")
+    assert (read.like, read.unlike, read.unjudged) == (["2"], [], ["War"])
+    refused = await understand(films, commented("nothing like this", "Batman Returns"))
+    assert (refused.like, refused.unlike) == ([], ["2"])
+    assert (await understand(films, words)).like == []
 
 
 def test_non_turns_the_next_word_alone(films: OpenWorld) -> None:
