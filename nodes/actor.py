@@ -22,13 +22,12 @@ from nodes.prompt_facts import (
     history_facts,
     lesson_facts,
     order_facts,
+    person_facts,
     plan_fact,
     round_facts,
     safe_distance_facts,
     shown,
     to_come_facts,
-    understood_facts,
-    wish_facts,
 )
 from nodes.shortlist import shortlist, with_former
 from nodes.state import Candidate, ExperienceView, Proposal, VisitState
@@ -72,8 +71,7 @@ async def actor(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]:
             "history": history_facts(who),
             **({"lessons": lesson_facts(state.lessons)} if context.actor_lessons else {}),
             "rounds": round_facts(state.steps),
-            **wish_facts(state.profile),
-            **understood_facts(understood, who),
+            **person_facts(state.profile, understood, who),
             "plan": plan_fact(state.plan),
             **order_facts(state),
             **safe_distance_facts(evidence),

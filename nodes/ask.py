@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from nodes.context import Context, completed
 from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
+from nodes.llm.prompts import default_prompt
 from nodes.llm.recording import Question, visit_name
 from nodes.llm.rules import Rules, RulesModel
 from nodes.llm.structured_reply import ask
@@ -55,6 +56,8 @@ def _made_for(loop: asyncio.AbstractEventLoop, key: ModelKey) -> BaseChatModel:
         return models[key]
 
 
+# Facts that only a person's visit has; they are explained behind the prompt of a role that gets one of them.
+PERSON_FACTS = frozenset(("wishes", "never"))
 # Least characters of a plan or lesson. Shorter replies are texts such as "Stop", "None" or "OK".
 SHORTEST_TEXT = 8
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -76,6 +79,8 @@ def _messages(role: str, context: Context, facts: Callable[[], Facts], rounds_li
     if not isinstance(given, dict):
         raise BadInputError(f"the facts of the role {role!r} are {type(given).__name__}: return a dict")
     prompt = getattr(context, f"{role}_prompt")
+    if given.keys() & PERSON_FACTS:
+        prompt = f"{prompt}\n\n{default_prompt('wishes')}"
     try:
         return build_messages(prompt, {"role": role, **given}, context.prompt_tokens, rounds_listed)
     except TypeError as error:

@@ -16,10 +16,13 @@ from nodes.prompt_facts import (
     evidence_facts,
     history_facts,
     item_facts,
+    person_facts,
     round_facts,
     value_facts,
 )
 from nodes.state import Profile, Step, VisitState
+from nodes.tools.wish_text import without_comments
+from nodes.tools.wishes import understand
 from nodes.user_view import Visitor, visitor
 from nodes.visit_memory import VisitMemory, visit_evidence, visit_memory, writes_memory
 from sim.catalogue import Item
@@ -54,6 +57,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
     memory = visit_memory(state, runtime)
     values = await memory.values(who.situation(state.steps), context.values_k)
     evidence = await visit_evidence(state, runtime, who)
+    wishes = await former_wishes(state, last, who)
 
     def facts() -> Facts:
         shown = {
@@ -63,7 +67,7 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
             "values": value_facts([one.record for one in values]),
             "now": item_facts(last),
         }
-        return titles_only(shown) if context.critic_titles_only else shown
+        return titles_only(shown) if context.critic_titles_only else shown | wishes
 
     answer, said = await ask_role(
         "critic", state, context, facts, Judgement, fallback=lambda: Judgement(value=state.value), looks_back=True
@@ -78,6 +82,16 @@ async def critic(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any]
             step.advantage = None
         learnt = await memory.save(await memories_of_person(memory, state, state.profile, step, context))
     return {"steps": [step], "value": answer.value, **said, **learnt}
+
+
+async def former_wishes(state: VisitState, last: Step, who: Visitor) -> Facts:
+    """Return what a person wished before the last item: what they said of it would tell how they took it."""
+    if state.profile is None:
+        return {}
+    text = without_comments(state.profile.text, last.title[:MAX_TITLE])
+    never = [one for one in state.profile.never if one != last.item_id]
+    former = state.profile.model_copy(update={"text": text, "never": never})
+    return person_facts(former, await understand(who.open_world, text), who)
 
 
 def titles_only(facts: Facts) -> Facts:

@@ -34,7 +34,7 @@ async def plan_and_act(state: VisitState, runtime: Runtime[Context]) -> dict[str
         return {
             # Without candidates the role needs all categories, as the Actor does.
             **({} if candidates else catalogue_facts(who, context)),
-            **planning_facts(state, context, who, lessons, evidence, understood),
+            **planning_facts(state, context, who, lessons, evidence, drawn, understood),
             **({"plan": plan_fact(state.order), **order_facts(state)} if state.order else {}),
             **choice_facts(state, context, who, experiences, candidates),
         }

@@ -21,15 +21,15 @@ from nodes.prompt_facts import (
     genre_facts,
     history_facts_with_genres,
     lesson_facts,
+    person_facts,
     round_facts_with_genres,
     safe_distance_facts,
-    understood_facts,
-    wish_facts,
 )
 from nodes.state import LessonView, VisitState
 from nodes.tools.categories import count_categories
 from nodes.tools.evidence import Evidence
-from nodes.user_view import Visitor, understood_wishes, visitor
+from nodes.tools.wish_items import Drawn
+from nodes.user_view import Visitor, drawn_for, understood_wishes, visitor
 from nodes.visit_memory import visit_evidence, visit_memory
 from sim.leave import WINDOW
 
@@ -49,12 +49,12 @@ async def planner(state: VisitState, runtime: Runtime[Context]) -> dict[str, Any
         # A person's plan stands, and no model is asked for another.
         return {"lessons": lessons}
     evidence = await visit_evidence(state, runtime, who)
-    understood = await understood_wishes(state, who)
+    drawn, understood = await drawn_for(state, who), await understood_wishes(state, who)
     answer, said = await ask_role(
         "planner",
         state,
         context,
-        lambda: planning_facts(state, context, who, lessons, evidence, understood),
+        lambda: planning_facts(state, context, who, lessons, evidence, drawn, understood),
         Plan,
         fallback=lambda: Plan(plan=plain_plan(state, who)),
     )
@@ -87,6 +87,7 @@ def planning_facts(
     who: Visitor,
     lessons: list[LessonView],
     evidence: Evidence,
+    drawn: Drawn | None,
     understood: Understood | None,
 ) -> Facts:
     """Return the facts for a plan; facts that change least come first."""
@@ -96,10 +97,9 @@ def planning_facts(
         **evidence_facts(evidence.bands),
         "rounds": round_facts_with_genres(state.steps),
         **safe_distance_facts(evidence),
-        **({"choice": category_choice(who, state.steps, evidence)} if context.category_tool else {}),
+        **({"choice": category_choice(who, state.steps, evidence, drawn)} if context.category_tool else {}),
         **unmet_facts(state, who),
-        **wish_facts(state.profile),
-        **understood_facts(understood, who),
+        **person_facts(state.profile, understood, who),
     }
 
 

@@ -14,6 +14,7 @@ from nodes.llm.text.tokens import count_tokens, first_tokens
 from nodes.llm.text.understood import Era, Understood
 from nodes.state import Candidate, ExperienceView, LessonView, Profile, Step, VisitState
 from nodes.tools.evidence import Band, Evidence
+from nodes.tools.wish_items import Drawn
 from nodes.tools.wish_text import era_text, titled
 from nodes.user_view import Visitor
 from sim.arrays import Mask
@@ -26,6 +27,8 @@ TEXT_TOKENS = 200
 WISHES_TOKENS = 300
 # Titles of the history for the roles that need it less: with the rounds they soon make the ten titles of the state.
 PLANNED_TITLES, RECENT_TITLES = 5, 3
+# Latest titles that a person refused.
+REFUSED_TITLES = 5
 # Most categories of an item, and of the catalogue (the largest ones).
 ITEM_CATEGORIES = 10
 CATEGORIES = 40
@@ -60,13 +63,20 @@ def catalogue_facts(visitor: Visitor, context: Context) -> Facts:
     return {"categories": category_facts(visitor.open_world.categories)} if context.category_tool else {}
 
 
-def category_choice(who: Visitor, steps: Sequence[Step], evidence: Evidence) -> list[Facts]:
+def category_choice(who: Visitor, steps: Sequence[Step], evidence: Evidence, drawn: Drawn | None) -> list[Facts]:
     """Return a row for each category: `good` items at a safe distance, rounds that had it, and how long `ago`.
 
     Rows with most good items come first, and those of the last four items are always among them.
+
+    Args:
+        who: The user.
+        steps: The rounds so far.
+        evidence: Evidence of earlier visits.
+        drawn: Items that meet a person's wishes; no other is good. None without wishes.
     """
     catalogue = who.open_world.world.catalogue
-    safe = _safe(who, steps, evidence)
+    offered = who.offered(steps) if drawn is None else drawn.allowed
+    safe = _safe(who, steps, evidence, offered)
     best = np.quantile(who.predicted[safe], 1 - GOOD) if safe.any() else np.inf
     good = (catalogue.genre_matrix[safe & (who.predicted >= best)] > 0).sum(axis=0)
     rounds: dict[str, list[int]] = {}
@@ -82,9 +92,8 @@ def category_choice(who: Visitor, steps: Sequence[Step], evidence: Evidence) -> 
     return [row | {"category": shown(row["category"])} for row in listed]
 
 
-def _safe(who: Visitor, steps: Sequence[Step], evidence: Evidence) -> Mask:
+def _safe(who: Visitor, steps: Sequence[Step], evidence: Evidence, offered: Mask) -> Mask:
     """Return the offered items at a safe distance, by evidence; without any, those of the farther half."""
-    offered = who.offered(steps)
     distances = who.distances(steps)
     if distances is None:
         return offered
@@ -107,9 +116,21 @@ def history_facts_with_genres(visitor: Visitor, count: int = PLANNED_TITLES) -> 
     ]
 
 
-def wish_facts(profile: Profile | None) -> Facts:
+def person_facts(profile: Profile | None, understood: Understood | None, who: Visitor) -> Facts:
+    """Return what a person wishes, what was understood of it, and what they refused; empty for a simulated user.
+
+    `nodes/llm/prompts/wishes.md` explains them.
+    """
+    if profile is None:
+        return {}
+    catalogue = who.open_world.world.catalogue
+    refused = [shown(catalogue.item(one).title) for one in profile.never if one in catalogue][-REFUSED_TITLES:]
+    return wish_facts(profile) | understood_facts(understood, who) | ({"never": refused} if refused else {})
+
+
+def wish_facts(profile: Profile) -> Facts:
     """Return a person's wishes in their own words: the latest lines that fit; empty without wishes."""
-    lines = [as_data(line) for line in profile.text.splitlines() if line.strip()] if profile is not None else []
+    lines = [as_data(line) for line in profile.text.splitlines() if line.strip()]
     tokens = itertools.accumulate(map(count_tokens, reversed(lines)))
     kept = len(list(itertools.takewhile(lambda counted: counted <= WISHES_TOKENS, tokens)))
     return {"wishes": lines[-kept:]} if kept else {}
@@ -132,6 +153,7 @@ def understood_facts(understood: Understood | None, who: Visitor) -> Facts:
         # Categories that an item is to have at once stand together.
         "asked_for": [flat(groups) for groups in (*understood.want, *understood.before)],
         "left_out": [flat(groups) for groups in understood.avoid],
+        "words_left_out": [shown(one) for one in understood.not_words],
         "titles": titles(understood.titles),
         "similar_to": titles(understood.like),
         "not_similar_to": titles(understood.unlike),

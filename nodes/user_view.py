@@ -204,4 +204,7 @@ async def drawn_for(state: VisitState, who: Visitor) -> Drawn | None:
     """
     texts = (state.order, state.profile.text if state.profile is not None else "")
     asked = [await understand(who.open_world, text) for text in texts if text]
+    # A title that was asked for and recommended is a wish come true.
+    done = {step.item_id for step in state.steps}
+    asked = [one.model_copy(update={"titles": [name for name in one.titles if name not in done]}) for one in asked]
     return await drawn(who.open_world, who.offered(state.steps), asked) if asked else None

@@ -15,7 +15,6 @@ from memory.chroma.env import check_ca, check_headers, check_seconds
 from memory.chroma.errors import BadStoreError, StoreInUseError
 from memory.chroma.index_repair import mark_open, set_aside_unreadable, unmark
 from memory.chroma.layout import IDENTITY, LAYOUT
-from memory.chroma.open_server import open_server
 
 STORE_LOCK = "billp.lock"
 REPAIR = "move the folder away, or restore it from a copy"
@@ -38,6 +37,9 @@ def connect(where: str | Path | None, headers: Mapping[str, str], ca: str | Path
     if where is None:
         return _in_memory()
     if isinstance(where, str) and "://" in where:
+        # Imported here: the client of a server takes a while to import, and a folder needs none.
+        from memory.chroma.open_server import open_server
+
         return open_server(where, check_headers(headers), check_ca(ca) if ca else None, check_seconds(seconds))
     return _folder(Path(where).expanduser())
 

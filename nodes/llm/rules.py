@@ -67,7 +67,8 @@ def plan(facts: Facts) -> Facts:
     disliked = _disliked(facts)
     choice = {one["category"]: one for one in facts.get("choice", [])}
     unmet = facts.get("unmet", {})
-    recent = {name for name, one in choice.items() if 0 < one["ago"] <= WINDOW}
+    # Nobody tires of what they ask for.
+    recent = {name for name, one in choice.items() if 0 < one["ago"] <= WINDOW}.difference(asked.want)
     tired = {*recent, *unmet.get("categories", []), *taught.avoid, *disliked}
     fresh = [name for name in categories if name not in tired]
     wanted = sorted(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nodes.llm.text.understood import Era, Understood
-from nodes.tools.descriptions import described_by
+from nodes.tools.descriptions import described_by, worded
 from nodes.tools.open_world import OpenWorld
 from nodes.tools.wish_text import era_text, named_titles, spelt
 from sim.arrays import Doubles, Floats, Mask, Positions
@@ -55,7 +55,7 @@ async def drawn(opened: OpenWorld, offered: Mask, wishes: Sequence[Understood]) 
     for one in wishes:
         unmet += [f"{name}: the catalogue has none" for name in one.missing]
         unmet += [f"{name!r}: the catalogue has no such title" for name in one.unknown]
-        for demand in _demands(opened.world.catalogue, one):
+        for demand in _demands(opened, one):
             narrowed = allowed & demand.met
             if narrowed.sum() >= demand.least:
                 allowed = narrowed
@@ -70,8 +70,9 @@ async def drawn(opened: OpenWorld, offered: Mask, wishes: Sequence[Understood]) 
     return Drawn(allowed, list(dict.fromkeys(unmet)), " ".join(word for one in wishes for word in one.words))
 
 
-def _demands(catalogue: Catalogue, wishes: Understood) -> list[Demand]:
+def _demands(opened: OpenWorld, wishes: Understood) -> list[Demand]:
     """Return the demands of wishes in the order in which they narrow the catalogue."""
+    catalogue = opened.world.catalogue
     none = np.zeros(len(catalogue), dtype=np.bool_)
     demands = []
     if wishes.titles:
@@ -80,6 +81,8 @@ def _demands(catalogue: Catalogue, wishes: Understood) -> list[Demand]:
         demands.append(Demand(" or ".join(named_titles(catalogue, wishes.titles)), named))
     for groups in wishes.avoid:
         demands.append(Demand(f"no {spelt(groups)}", ~_has(catalogue, groups)))
+    for phrase in wishes.not_words:
+        demands.append(Demand(f"nothing with '{phrase}'", ~worded(opened, phrase)))
     away = none.copy()
     away[_positions(catalogue, [*wishes.unlike, *wishes.like])] = True
     if away.any():

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nodes.llm.text.understood import Era, Understood
-from nodes.llm.text.wish_grammar import Mention, Years, asked_for, distances, mentions
-from nodes.llm.text.wish_words import PLAIN_WORDS, likely_categories
+from nodes.llm.text.wish_grammar import Mention, Years, distances, mentions
+from nodes.llm.text.wish_words import STOP_WORDS, likely_categories
+from nodes.tools.descriptions import worded
 from nodes.tools.open_world import OpenWorld
 from nodes.tools.title_finder import NAME_WORD, NamedTitles, TitleFinder
-from nodes.tools.wish_text import own_words
+from nodes.tools.wish_text import own_words, pointed
 from sim.catalogue import Catalogue, Item
 
 # Most mentions of a text that are read, the latest ones; each may name three items.
 MOST_MENTIONS = 30
-# Most words to search by, and most characters of one.
-MOST_WORDS, LONGEST_WORD = 12, 80
+# Most words to search by, most words of one kind that are named, and most characters of one.
+MOST_WORDS, MOST_NAMED, LONGEST_WORD = 12, 24, 80
 # Shares of the oldest and the newest items that count as old or recent.
 OLD_SHARE, RECENT_SHARE = 0.2, 0.8
 
@@ -24,7 +26,7 @@ OLD_SHARE, RECENT_SHARE = 0.2, 0.8
 async def understand(opened: OpenWorld, text: str) -> Understood:
     """Return what a person's words mean in a catalogue; a later line counts more than an earlier one."""
     readings = opened.kept(Understood)
-    text = own_words(text)
+    text = own_words(pointed(text))
     found: Understood | None = readings.get(text)
     if found is None:
         # In a thread: a long text is compared with many titles.
@@ -36,14 +38,42 @@ def read_with_catalogue(text: str, opened: OpenWorld) -> Understood:
     """Return what a text means in a catalogue, outside an event loop."""
     catalogue = opened.world.catalogue
     titles = TitleFinder(catalogue, opened.world.logs.popularity).find(text)
-    found = mentions(text, catalogue.genres, {place: str(number) for number, place in enumerate(titles.places)})
+    places = {place: str(number) for number, place in enumerate(titles.places)}
+    found = mentions(text, catalogue.genres, places, NAME_WORD.pattern)
+    meant = [one for one in found if one.kind != "words"]
     reading = _Reading(catalogue)
     # A text that lists things without end is read up to a bound, as the state has one.
-    for one in found[-MOST_MENTIONS:]:
+    for one in meant[-MOST_MENTIONS:]:
         reading.add(one, titles)
     least, most = distances(text)
-    told = {*reading.told, *titles.places}
-    return reading.understood(least, most, unknown=titles.unknown, rest=_rest(text, told))
+    words = _words([one for one in found if one.kind == "words"], titles.unknown, opened)
+    words.unjudged += [text[one.start : one.end] for one in meant[:-MOST_MENTIONS]]
+    return reading.understood(least, most, unknown=titles.unknown, words=words)
+
+
+@dataclass
+class _Words:
+    """Words of a text that are no category, title, year or known quality."""
+
+    searched: list[str] = field(default_factory=list)
+    avoided: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
+    """Words, wanted or not, that stand in no text of an item."""
+
+
+def _words(found: Sequence[Mention], unknown: Sequence[str], opened: OpenWorld) -> _Words:
+    words = _Words()
+    named = {word.casefold() for one in unknown for word in NAME_WORD.findall(one)}
+    for one in found:
+        parts = NAME_WORD.findall(one.name)
+        if one.wanted:
+            words.searched += [part for part in parts if len(part) > 2 and part.casefold() not in STOP_WORDS]
+        known = worded(opened, one.name).any()
+        if known and not one.wanted:
+            words.avoided.append(one.name)
+        elif not known and not named.issuperset(map(str.casefold, parts)):
+            words.unjudged.append(one.name)
+    return words
 
 
 class _Reading:
@@ -57,12 +87,9 @@ class _Reading:
         self._eras: list[tuple[Era, bool, int]] = []
         self._unjudged: dict[str, bool] = {}
         self._missing: dict[str, bool] = {}
-        self._lines: set[int] = set()
-        self.told: list[tuple[int, int]] = []
 
     def add(self, one: Mention, titles: NamedTitles) -> None:
         """Add a mention; it replaces what contradicts it."""
-        self.told.append((one.start, one.end))
         if one.kind == "categories":
             self._add_categories(one)
         elif one.kind == "title":
@@ -108,7 +135,7 @@ class _Reading:
         self._eras.append((years, one.wanted, one.line))
 
     def understood(
-        self, least: float | None, most: float | None, *, unknown: Sequence[str], rest: Sequence[str]
+        self, least: float | None, most: float | None, *, unknown: Sequence[str], words: _Words
     ) -> Understood:
         """Return the reading as a whole."""
         wanted_names = {name for groups in self._wanted for group in groups for name in group}
@@ -121,6 +148,8 @@ class _Reading:
         ]
         avoid = [[list(group) for group in groups] for groups in self._avoided]
         avoid += [[[name]] for name in dict.fromkeys(violent) if [[name]] not in avoid]
+        # A subject without a category cannot be left out either.
+        unwanted = [name for name, wanted in self._missing.items() if not wanted]
         latest = max(self._wanted.values(), default=0)
         spans, bounds = _joined_eras([era for era, wanted, _ in self._eras if wanted])
         return Understood(
@@ -135,10 +164,11 @@ class _Reading:
             not_eras=[era for era, wanted, _ in self._eras if not wanted],
             least=least,
             most=most,
-            words=list(rest),
-            unjudged=list(self._unjudged),
+            words=_distinct(words.searched)[:MOST_WORDS],
+            not_words=_distinct(words.avoided)[:MOST_NAMED],
+            unjudged=[*self._unjudged, *unwanted, *_named(words.unjudged)],
             missing=[name for name, wanted in self._missing.items() if wanted],
-            unknown=list(dict.fromkeys(one[:LONGEST_WORD] for one in unknown))[:MOST_WORDS],
+            unknown=_named(unknown),
         )
 
     def _of(self, kind: str) -> list[str]:
@@ -168,17 +198,12 @@ def _joined_eras(eras: Sequence[Era]) -> tuple[list[Era], Era]:
     return spans, Era(since=since, until=until)
 
 
-def _rest(text: str, told: set[tuple[int, int]]) -> list[str]:
-    """Return the words to search by: wanted, not understood otherwise, and of some meaning."""
-    blanked = "".join(
-        " " if sign != "\n" and any(start <= place < end for start, end in told) else sign
-        for place, sign in enumerate(text)
-    )
-    wanted = asked_for(blanked)
-    # A sentence of commands is searched by no more than its first words.
-    found = [
-        one
-        for one in NAME_WORD.findall(wanted)
-        if one.casefold() not in PLAIN_WORDS and len(one) > 2 and not one.isdigit()
-    ]
-    return list(dict.fromkeys(one[:LONGEST_WORD] for one in found))[:MOST_WORDS]
+def _distinct(words: Sequence[str]) -> list[str]:
+    return list({one.casefold(): one for one in reversed([word[:LONGEST_WORD] for word in words])}.values())[::-1]
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    """Return the first words, and how many more there are."""
+    found = _distinct(words)
+    more = len(found) - MOST_NAMED
+    return [*found[:MOST_NAMED], f"{more} more"] if more > 0 else found

@@ -16,7 +16,9 @@ LEAVE = frozenset(("q", "quit", "exit", "leave", "stop", "bye"))
 SEEN = frozenset(("seen", "seen it", "known", "i have seen it", "i know it"))
 NEVER = frozenset(("never", "never this"))
 # Words that answer no question which is asked here.
-UNCLEAR = frozenset(("yes", "no", "ok", "help"))
+UNCLEAR = frozenset(
+    ("yes", "no", "ok", "okay", "sure", "help", "maybe", "perhaps", "hm", "hmm", "dunno", "why", "what")
+)
 _RATING = re.compile(r"(?P<number>[+-]?\d+(?:[.,]\d+)?)\s*(?:/\s*5|stars?|\*)?", re.IGNORECASE)
 # A comma between digits is a decimal comma, as in "4,5".
 _NUMBER_FIRST = re.compile(

@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from graph.cli.person.answers import read_answer
-from nodes.tools.wish_text import titled
+from nodes.tools.wish_text import joined_parts, titled, told_line
 from nodes.users.person import Answer
 from sim.errors import BadInputError
 from sim.plain_text import one_line
 
+INDENT = 5
+# Parts of a question that say how words were taken.
+TOLD = ("understood", "searched", "unjudged", "unknown")
 ANSWERS = "     1-5 · a comment · s skip · seen · never · q leave > "
 
 
@@ -37,7 +39,9 @@ class PersonView:
         self._console = console
         self._user, self._world, self._wishes = user, world, wishes
         self._known: list[str] | None = None
-        self._understood = ""
+        self._told: dict[str, list[str]] = {name: [] for name in TOLD}
+        self._plan: list[str] = []
+        self._unmet: list[str] = []
         self._answers: list[tuple[str, Answer]] = []
         self.stopped = False
         """Whether the person ended the visit by Ctrl-C."""
@@ -56,7 +60,7 @@ class PersonView:
                 self._console.print()
                 answer = Answer(leave=True)
             except BadInputError as error:
-                self._print(f"     {error}")
+                self._print(str(error), INDENT)
                 continue
             self._answers.append((question["title"], answer))
             return answer
@@ -88,24 +92,41 @@ class PersonView:
     def _show(self, question: Mapping[str, Any]) -> None:
         for line in question["titles_lines"]:
             self._print(line)
-        if (understood := question["understood_line"]) not in ("", self._understood):
-            self._understood = understood
-            self._print(understood)
+        if new := self._newly_told(question):
+            self._print(new)
         for one in question["unmet"]:
-            self._print(f"Not met: {one}.")
+            if one not in self._unmet:
+                self._print(f"Not met: {one}.")
+        self._unmet = question["unmet"]
         title = one_line(titled(question["title"], question["year"]))
         genres = one_line(", ".join(question["genres"]))
-        lines = [
-            f"[bold]{question['round']:3}[/]  [bold]{escape(title)}[/] [dim]({escape(genres)})[/]",
-            escape(one_line(question["why"])),
-        ]
-        if plan := plan_for_people(question["plan"]):
-            lines.append(f"plan  {escape(one_line(plan))}")
+        number = Text(f"{question['round']:3}  ", style="bold")
+        self._lines(number, Text.assemble((title, "bold"), " ", (f"({genres})", "dim")))
+        self._print(question["why"], INDENT)
+        if plan := self._new_plan(question["plan"]):
+            self._lines(Text(f"{'':{INDENT}}plan   "), Text(one_line(plan)))
         said = question["profile"].splitlines()
-        if new := [one for one in said if one not in (self._known or [])]:
-            lines.append(f"{'you ' if self._known is None else 'noted'}  {escape(one_line(' · '.join(new)))}")
+        if added := [one for one in said if one not in (self._known or [])]:
+            label = "you" if self._known is None else "noted"
+            self._lines(Text(f"{'':{INDENT}}{label:5}  "), Text(one_line(" · ".join(added))))
         self._known = said
-        self._console.print("\n     ".join(lines), highlight=False, soft_wrap=True)
+
+    def _newly_told(self, question: Mapping[str, Any]) -> str:
+        """Return what is new of how the person's words were taken, and what no longer counts."""
+        now = {name: list(question[name]) for name in TOLD}
+        new = {name: [one for one in now[name] if one not in self._told[name]] for name in TOLD}
+        kept = {*now["understood"], *(one.removeprefix("also ") for one in now["understood"])}
+        gone = [one for one in self._told["understood"] if one.removeprefix("also ") not in kept]
+        self._told = now
+        dropped = f"No longer: {', '.join(joined_parts(gone))}." if gone else ""
+        return " ".join(filter(None, (told_line(**new), dropped)))
+
+    def _new_plan(self, plan: str) -> str:
+        """Return a plan for people, without what it leaves out if that is as in the last round."""
+        parts = plan_parts(plan)
+        new = [one for one in parts if one not in self._plan or not one.startswith("leave out")]
+        self._plan = parts
+        return f"{'; '.join(new)}." if new else ""
 
     def finish(self, length: int) -> None:
         """Show what the visit saved, and how to see it, delete it and come back.
@@ -121,27 +142,38 @@ class PersonView:
         learned += [f"your words: {said}"] if said else []
         name = shlex.quote(self._user)
         self._print(f"Saved for the next visit of {self._user}: {'; '.join(learned) or 'nothing new'}.")
-        self._print(f"Come back:  billp recommend --user {name}{self._of_world()}")
-        self._print(f"See it:     billp memory show profiles --user {name}")
-        self._print(f"Delete it:  billp memory forget --user {name}")
+        for label, command in {
+            "Come back:": f"recommend --user {name}{self._of_world()}",
+            "See it:": f"memory show profiles --user {name}",
+            "Delete it:": f"memory forget --user {name}",
+        }.items():
+            self._lines(Text(f"{label:10}  "), Text(one_line(f"billp {command}")))
 
     def _of_world(self) -> str:
         return f" --world {shlex.quote(self._world)}" if self._world else ""
 
-    def _print(self, text: str) -> None:
-        self._console.print(escape(one_line(text)), highlight=False, soft_wrap=True)
+    def _print(self, text: str, indent: int = 0) -> None:
+        self._lines(Text(" " * indent), Text(one_line(text)))
+
+    def _lines(self, label: Text, text: Text) -> None:
+        """Print a text behind a label; at a terminal, its further lines stand below the first, broken between words."""
+        width = max(20, self._console.width - len(label))
+        lines = text.wrap(self._console, width) if self._console.is_terminal else [text]
+        for number, line in enumerate(lines):
+            line.rstrip()
+            before = Text(" " * len(label)) if number else label
+            self._console.print(before + line, highlight=False, soft_wrap=True)
 
 
-def plan_for_people(plan: str) -> str:
-    """Return a plan without its parts on the distance between items, which people cannot see.
+def plan_parts(plan: str) -> list[str]:
+    """Return the parts of a plan, addressed to the person, without those on distances, which people cannot see.
 
     Examples:
-        >>> plan_for_people("Recommend Crime or Drama; keep a distance of at least 1.50 from the last four items.")
-        'Recommend Crime or Drama.'
+        >>> plan_parts("Recommend what the user likes best; keep a distance of at least 1.50 from the last four items.")
+        ['Recommend what you like best']
     """
-    parts = [part.strip() for part in plan.split(";")]
-    kept = "; ".join(part for part in parts if part and "distance" not in part.casefold())
-    return f"{kept.rstrip('.')}." if kept else ""
+    parts = [part.strip(" .") for part in plan.replace("the user likes", "you like").split(";")]
+    return [part for part in parts if part and "distance" not in part.casefold()]
 
 
 def counted(number: int, noun: str) -> str:

@@ -44,8 +44,10 @@ class Understood(BaseModel):
     """Greatest distance to the last four items."""
     words: list[Name] = Field([], max_length=100)
     """Other words, by whose likeness to the items' text they are searched."""
+    not_words: list[Name] = Field([], max_length=100)
+    """Other words; items whose title or description has all of an entry are left out."""
     unjudged: list[Name] = Field([], max_length=100)
-    """Qualities that the catalogue says nothing about."""
+    """Qualities and words that the catalogue says nothing about."""
     missing: list[Name] = Field([], max_length=100)
     """Subjects for which the catalogue has no category."""
     unknown: list[Name] = Field([], max_length=100)

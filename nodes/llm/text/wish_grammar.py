@@ -10,6 +10,7 @@ from nodes.llm.text.wish_words import (
     DECADES,
     OLD,
     RECENT,
+    STOP_WORDS,
     Word,
     category_words,
     mixed_words,
@@ -49,10 +50,12 @@ _OPEN |= {"with", "mix", "prefer", "similar", "please", "something", "liked", "l
 # "Never leave out" asks for what "leave out" avoids.
 _NEGATIONS = {"no", "not", "never", "don't", "don’t", "dont"}
 _REFUSALS = {"avoid", "leave", "skip", "drop", "exclude", "ban"}
+# A word that turns nothing but the next one.
+_NON = "non"
 # A word of degree, whose part of the sentence ends at the next comma.
 _DEGREE = {"too"}
 # End of a sentence or part of one.
-_END = r"[.;!?\n](?=\s|$)"
+_END = r"[.;!?](?=\s|$)|\n"
 _FILLER = re.compile(r"(?:\s|\b(?:to|a|an|any|the|me|really|ever|see|watch|for|of|out|so|much|that|it's|is)\b)*")
 _DISTANCE = re.compile(r"\bat (least|most) (\d+(?:\.\d+)?)\b")
 _TOGETHER = re.compile(
@@ -61,20 +64,31 @@ _TOGETHER = re.compile(
 _BOTH = re.compile(r"\s*(?:,|and|&|yet|, and)\s*")
 _YEAR = r"(?:1[89]\d\d|20\d\d)"
 _DECADE = rf"(?:the\s+)?(?:['’]?(?:(?:1[89]|20)?\d0)['’]?s|(?:{DECADES}))"
+_LATER = r"(?:onwards?\b|(?:and|or)\s+(?:later|newer|after|up)\b|\+)"
 _ERA = re.compile(
     rf"\b(?:between\s+(?:the\s+year\s+)?(?P<low>{_YEAR})\s+and|(?:from\s+)?(?P<low_2>{_YEAR})\s*(?:-|–|to|until|till))"
     rf"\s*(?P<high>{_YEAR})\b"
     rf"|\b(?P<before>before|older\s+than|earlier\s+than|prior\s+to|pre)[\s-]+(?:the\s+year\s+)?(?P<b>{_YEAR}\b|{_DECADE})"
     rf"|\b(?P<until>until|till|up\s+to|no\s+later\s+than|not\s+after)\s+(?P<u>{_YEAR}\b|{_DECADE})"
     rf"|\b(?P<after>after|(?:newer|later|more\s+recent)\s+than|post)[\s-]+(?:the\s+year\s+)?(?P<a>{_YEAR}\b|{_DECADE})"
-    rf"|\b(?:since|from)\s+(?P<s>{_YEAR}\b|{_DECADE})\s*(?:on\b|onwards?\b|and\s+later\b|or\s+later\b)"
+    rf"|\b(?:since|from)\s+(?P<s>{_YEAR}\b|{_DECADE})\s*(?:on\b|{_LATER})"
+    rf"|(?<![\w.,])(?:from\s+)?(?P<s_3>{_YEAR}|{_DECADE})\s*{_LATER}"
+    rf"|(?<![\w.,])(?:from\s+)?(?P<u_2>{_YEAR}|{_DECADE})\s+(?:and|or)\s+(?:earlier|older|before)\b"
+    rf"|\b(?P<lately>(?:the\s+)?(?:last|past)\s+(?:\w+\s+)?(?:years?|decades?)\b|this\s+(?:year|decade)\b"
+    rf"|(?:at\s+most|less\s+than|no\s+more\s+than|not\s+more\s+than|under)\s+\w+\s+years?\s+old\b)"
+    rf"|\b(?P<long_ago>(?:at\s+least|more\s+than|over)\s+\w+\s+years?\s+old\b)"
     rf"|\bsince\s+(?P<s_2>{_YEAR}\b|{_DECADE})"
     rf"|(?P<part>\b(?:early|mid|late)[\s-]+)?(?<!\w)(?P<decade>{_DECADE})(?!\w)"
     rf"|(?<![\w.,])(?P<year>{_YEAR})(?![\w]|[.,]\d)",
     re.IGNORECASE,
 )
 
-Kind = Literal["categories", "title", "years", "quality", "missing"]
+# Gap inside a name or a compound, such as "Tom Hanks", "coming of age" and "state-of-the-art".
+_COMPOUND = re.compile(r"[ \t]+(?:of[ \t]+)?|[-–](?:\w+[-–])*")
+# Name of the group of a pattern that holds any word without a meaning here.
+_OTHER = "other"
+
+Kind = Literal["categories", "title", "years", "quality", "missing", "words"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Mention:
     categories: tuple[tuple[str, ...], ...] = ()
     """Groups of categories; an item has one of each group."""
     name: str = ""
-    """Key of a title, quality, or subject that the catalogue lacks."""
+    """Key of a title, quality, or subject that the catalogue lacks, or the words themselves."""
     years: Years = Years()
     adjective: bool = False
 
@@ -162,7 +176,7 @@ def distances(text: str) -> tuple[float | None, float | None]:
 
 
 def mentions(
-    text: str, categories: Iterable[str], titles: Mapping[tuple[int, int], str] | None = None
+    text: str, categories: Iterable[str], titles: Mapping[tuple[int, int], str] | None = None, other: str = ""
 ) -> list[Mention]:
     """Return what a text mentions, in its order; adjectives and nouns that belong together are one mention.
 
@@ -170,14 +184,16 @@ def mentions(
         text: A plan, lesson, wish or comment.
         categories: Categories of the catalogue.
         titles: Keys of the titles that stand in the text, by their place; nothing else is read there.
+        other: Regular expression of a word. If given, words without a meaning here are mentions too, apart from those
+            that say nothing of an item; neighbours such as "Tom Hanks" are one mention.
     """
     names = tuple(categories)
     titles = titles or {}
     words = category_words(names)
     found: list[Mention] = []
     line = 0
-    avoiding, degree, noun_avoided, last_turn, negated = False, False, False, -1, -1
-    for start, end in _tokens(text, names, titles):
+    avoiding, degree, noun_avoided, last_turn, negated, non = False, False, False, -1, -1, False
+    for start, end, is_other in _tokens(text, names, titles, other):
         token = " ".join(text[start:end].casefold().split())
         is_title = (start, end) in titles
         twice = token in _REFUSALS and negated >= 0 and _FILLER.fullmatch(text, negated, start)
@@ -194,6 +210,8 @@ def mentions(
             still = avoiding and token in _OPEN and last_turn >= 0 and _FILLER.fullmatch(text, last_turn, start)
             last_turn = end if still else -1
             avoiding = bool(still)
+        elif not is_title and token == _NON:
+            non = True
         elif not is_title and text[start] in ".;!?\n":
             avoiding, last_turn = False, -1
             line += text[start] == "\n"
@@ -201,12 +219,16 @@ def mentions(
             if degree:
                 avoiding = False
         else:
-            one = _mention(text, start, end, token, titles, words, line)
+            if is_other:
+                one = Mention("words", True, start, end, line, name=text[start:end])
+            else:
+                one = _mention(text, start, end, token, titles, words, line)
             if avoiding and noun_avoided and one.adjective and _after_comma(text, found):
                 # "No war, funny": nouns to avoid are listed with nouns.
                 avoiding = False
             noun_avoided = avoiding and (noun_avoided or (one.kind == "categories" and not one.adjective))
-            found.append(_turned(one) if avoiding else one)
+            found.append(_turned(one) if avoiding != non else one)
+            non = False
     return _joined(text, found)
 
 
@@ -257,10 +279,12 @@ def _years(text: str) -> Years:
     if low := part.get("low") or part.get("low_2"):
         low_year, high_year = sorted((int(low), int(part["high"])))
         return Years(low_year, high_year)
+    if "lately" in part or "long_ago" in part:
+        return Years(age="recent" if "lately" in part else "old")
     for name, value in part.items():
-        if name in ("b", "u", "a", "s", "s_2"):
+        if name in ("b", "u", "u_2", "a", "s", "s_2", "s_3"):
             first, last = _span(value)
-            sides = {"b": (None, first - 1), "u": (None, last), "a": (last + 1, None)}
+            sides = {"b": (None, first - 1), "u": (None, last), "u_2": (None, last), "a": (last + 1, None)}
             return Years(*sides.get(name, (first, None)))
     if "year" in part:
         return Years(int(part["year"]), int(part["year"]))
@@ -288,8 +312,9 @@ def _joined(text: str, found: Sequence[Mention]) -> list[Mention]:
         last = joined[-1] if joined else None
         if last is not None and _belong(text, last, one):
             groups = tuple(dict.fromkeys((*last.categories, *one.categories)))
+            name = " ".join(text[last.start : one.end].split()) if one.kind == "words" else ""
             joined[-1] = Mention(
-                "categories", one.wanted, last.start, one.end, one.line, groups, adjective=one.adjective
+                one.kind, one.wanted, last.start, one.end, one.line, groups, name, adjective=one.adjective
             )
         else:
             joined.append(one)
@@ -297,15 +322,23 @@ def _joined(text: str, found: Sequence[Mention]) -> list[Mention]:
 
 
 def _belong(text: str, one: Mention, other: Mention) -> bool:
-    if (one.kind, other.kind) != ("categories", "categories") or one.wanted != other.wanted:
+    same = (one.kind, one.wanted, one.line) == (other.kind, other.wanted, other.line)
+    if not same or one.kind not in ("categories", "words"):
         return False
     gap = text[one.end : other.start].casefold()
+    if one.kind == "words":
+        return bool(_COMPOUND.fullmatch(gap))
     # "Funny, romantic" is one wish, "comedies and dramas" are two.
     return bool(_TOGETHER.fullmatch(gap)) or (one.adjective and other.adjective and bool(_BOTH.fullmatch(gap)))
 
 
-def _tokens(text: str, categories: tuple[str, ...], titles: Mapping[tuple[int, int], str]) -> Iterator[tuple[int, int]]:
-    """Yield the places of words with a meaning, in order; titles and years come before the words inside them."""
+def _tokens(
+    text: str, categories: tuple[str, ...], titles: Mapping[tuple[int, int], str], other: str
+) -> Iterator[tuple[int, int, bool]]:
+    """Yield the places of words with a meaning, in order; titles and years come before the words inside them.
+
+    With `other`, words without a meaning here are among them, each with True.
+    """
     taken = sorted(titles)
     for era in _ERA.finditer(text):
         if not any(start < era.end() and era.start() < end for start, end in taken):
@@ -314,13 +347,25 @@ def _tokens(text: str, categories: tuple[str, ...], titles: Mapping[tuple[int, i
     position = 0
     folded = _folded(text)
     # Only words that occur: a pattern of all of them takes ten times as long.
-    pattern = _pattern(frozenset(word for word in _words(categories) if word in folded))
+    pattern = _pattern(frozenset(word for word in _words(categories) if word in folded), other)
     for start, end in [*taken, (len(text), len(text))]:
         for found in pattern.finditer(text, position, start):
-            yield found.start(), found.end()
+            is_other = found.lastgroup == _OTHER
+            if not (is_other and _says_nothing(text, *found.span())):
+                yield found.start(), found.end(), is_other
         if start < end:
-            yield start, end
+            yield start, end, False
         position = end
+
+
+def _says_nothing(text: str, start: int, end: int) -> bool:
+    """Return whether a word says nothing of an item: a number, a letter, or a stop word that is no part of another."""
+    word = text[start:end]
+    short = word.isascii() and (len(word) < 2 or (len(word) == 2 and not word.isupper()))
+    if short or word.isdigit():
+        return True
+    in_compound = re.match(r"-\w", text[end : end + 2]) or re.match(r"\w-", text[max(0, start - 2) : start])
+    return not in_compound and word.casefold().replace("’", "'") in STOP_WORDS
 
 
 def asked_for(text: str) -> str:
@@ -353,9 +398,11 @@ _TURNS = re.compile(_whole_words(_AVOID | _WANT) + "|" + _END, re.IGNORECASE)
 def _words(categories: tuple[str, ...]) -> tuple[str, ...]:
     """Return all words with a meaning."""
     ages = (*spellings(OLD), *spellings(RECENT))
-    return tuple(dict.fromkeys((*category_words(categories), *quality_words(), *ages, *_AVOID, *_WANT)))
+    return tuple(dict.fromkeys((*category_words(categories), *quality_words(), *ages, *_AVOID, *_WANT, _NON)))
 
 
 @lru_cache(maxsize=1024)
-def _pattern(words: frozenset[str]) -> re.Pattern[str]:
-    return re.compile("|".join(filter(None, (_whole_words(words) if words else "", _END, ","))), re.IGNORECASE)
+def _pattern(words: frozenset[str], other: str) -> re.Pattern[str]:
+    others = f"(?P<{_OTHER}>{other})" if other else ""
+    parts = (_whole_words(words) if words else "", _END, ",", others)
+    return re.compile("|".join(filter(None, parts)), re.IGNORECASE)

@@ -102,13 +102,14 @@ QUALITIES = {
     ),
     "people in it": Quality("starring|actor|actors|actress|actresses|directed|director|directors|cast"),
     "sex and swearing": Quality("sex|sexy|sexual|nudity|nude|erotic|swearing|profanity|explicit"),
+    "age of who watches": Quality("year-old|year-olds|years-old"),
     "awards": Quality("oscar|oscars|oscar-winning|award|awards|award-winning|prize-winning"),
     "colour": Quality("black-and-white|colour|color"),
     "quality of the making": Quality("well-acted|acting|cinematography|visuals|beautifully-shot|soundtrack|dialogue"),
 }
 
-OLD = "old|older|classic|classics|vintage|old-fashioned|golden-age"
-RECENT = "recent|newer|newest|latest|modern|contemporary|new-releases|new-films|new-movies|new-ones"
+OLD = "old|older|classic|classics|vintage|old-fashioned|golden-age|retro"
+RECENT = "recent|newer|newest|latest|modern|contemporary|new-releases|new-films|new-movies|new-games|new-books|new-ones"
 DECADES = "twenties|thirties|forties|fifties|sixties|seventies|eighties|nineties"
 
 # Words that say nothing of an item; a title of one such word needs quotation marks.
@@ -125,6 +126,32 @@ PLAIN_WORDS = frozenset(
     "them then there these they thing things this those though time tired title titles to today tomorrow tonight "
     "too try two up us user very want was watch watched we week weekend well were what when where which who whole "
     "will wish with without work world would year years yes yet you your".split()
+)
+
+# Words of any sentence, and words of praise and blame, that say nothing of an item, though titles may consist of them.
+STOP_WORDS = PLAIN_WORDS | frozenset(
+    "able absolutely across almost along already although always amazing anybody anyone anyway anywhere apart "
+    "appealing aren't around avoided avoids awesome awful ban banned based beautiful became become behind being "
+    "below beside besides between beyond bit bored both brilliant came care catalogue categories category certain "
+    "choose come comes cool couldn't decide delightful depending despite didn't different disappointed "
+    "disappointing dislike dislikes distances doesn't doing done during each either else's enjoy enjoyed enjoys "
+    "especially etc even ever everybody everyone everything example excellent except excepted exclude excluded "
+    "excludes excluding fan fans fantastic far favorite favorites favourite favourites fed feel feeling feels felt "
+    "finally finds fine first full fun further genre genres gets getting given gives giving goes going gone got "
+    "guess hadn't hasn't hate hates haven't having hello help herself hey hi himself hope horrible however idea "
+    "incredibly inside instead isn't itself keeps kinds lately later leaving left let likely look looking looks "
+    "lots lovely loves loving mainly making marvellous matter maximum mean means might minimum mix mixed moreover "
+    "mostly myself nearly needs neither next nice nobody normally nowhere often onto option options others "
+    "otherwise ours ourselves overrated part particular particularly per perfect pick picks plain plans playing "
+    "plenty possible possibly preferably prefers pretty probably purely put puts quite rather reading recommended "
+    "recommending regarding release released releases round rounds rubbish said same say says seeing seem seems set "
+    "several shall she's shouldn't showing shown similar simply since skipped somebody somehow sometimes somewhere "
+    "soon sorts start started stop stuff stunning suggested suggestion suggestions superb sure takes taste tend "
+    "tends terrible there's therefore they're think thought through throughout toward towards trash tried trying "
+    "turn type types under unless unlike until upon use used usually various vein via wanted wanting wants wasn't "
+    "watching way ways we'd we'll we're we've weren't what's whatever whenever where's wherever whether while "
+    "whoever why wishes within won't wonderful worse worst wouldn't wow you'd you'll you're you've yours "
+    "yourself".split()
 )
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from graph.cli.person.view import PersonView
 
 question = {
-    "titles_lines": [], "understood_line": "", "unmet": [], "title": "Alien", "year": 1979, "genres": ["Horror"],
+    "titles_lines": [], "unmet": [], "understood": [], "searched": [], "unjudged": [], "unknown": [],
+    "title": "Alien", "year": 1979, "genres": ["Horror"],
     "round": 1, "why": "", "plan": "", "profile": "",
 }
 view = PersonView(Console(), "ann", "tiny", "")

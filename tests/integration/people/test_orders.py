@@ -114,6 +114,16 @@ async def test_a_person_orders_by_an_answer() -> None:
     assert question["understood_line"] == "Understood: no Crime."
 
 
+async def test_a_title_that_was_asked_for_and_recommended_is_not_missed_later() -> None:
+    graph: Any = recommend.compile(checkpointer=InMemorySaver(serde=serializer()))
+    run: dict[str, Any] = {"configurable": {"thread_id": "t"}}
+    title = open_world_now("tiny").world.catalogue[7].title
+    asked = await graph.ainvoke({"world": "tiny", "wishes": f'recommend "{title}"'}, run)
+    assert asked["__interrupt__"][0].value["title"] == title
+    asked = await graph.ainvoke(Command(resume={"rating": 5}), run)
+    assert asked["__interrupt__"][0].value["unmet"] == []
+
+
 @pytest.mark.parametrize(("plan", "wanted", "unwanted"), ORDERS[::5])
 async def test_a_model_that_names_something_else_is_asked_again(
     plan: str, wanted: set[str], unwanted: set[str], monkeypatch: pytest.MonkeyPatch

@@ -85,7 +85,7 @@ def test_a_history_shows_its_last_three_titles_or_five_with_categories() -> None
 
 
 def test_wishes_are_the_last_lines_that_fit() -> None:
-    assert wish_facts(None) == wish_facts(Profile()) == wish_facts(Profile(text="\n \n")) == {}
+    assert wish_facts(Profile()) == wish_facts(Profile(text="\n \n")) == {}
     assert wish_facts(Profile(text="slow films\n\nno `horror`")) == {"wishes": ["slow films", "no 'horror'"]}
     line = "a " * 99 + "b"
     assert count_tokens(line) == 100

@@ -240,6 +240,12 @@ def test_the_planner_names_a_category_without_good_items_only_if_there_is_no_oth
     assert planned(choice=bad, understood={"asked_for": [["Comedy"]]}) == "Recommend Comedy or Drama."
 
 
+def test_the_planner_does_not_tire_of_what_a_person_asks_for() -> None:
+    choice = [category("Drama"), category("Comedy") | {"ago": 1, "shown": 1}, category("War")]
+    assert planned(choice=choice) == "Recommend Drama or War."
+    assert planned(choice=choice, understood={"asked_for": [["Comedy"]]}) == "Recommend Comedy or Drama."
+
+
 def test_the_planner_does_not_ask_again_for_categories_that_could_not_be_met() -> None:
     assert planned(unmet={"categories": ["Drama"]}) == "Recommend War or Comedy."
     assert planned(unmet={"categories": ["Comedy"]}) == "Recommend Drama or War."

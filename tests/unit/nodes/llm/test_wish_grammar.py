@@ -38,6 +38,40 @@ def test_years_after_one_do_not_hold_it(words: str) -> None:
     assert [one.years for one in mentions(f"{words} 2005", [])] == [Years(low=2006)]
 
 
+@pytest.mark.parametrize(
+    ("words", "years"),
+    [
+        ("2012 or later", Years(low=2012)),
+        ("from 2012 and newer", Years(low=2012)),
+        ("2012+", Years(low=2012)),
+        ("2012 onwards", Years(low=2012)),
+        ("1999 or older", Years(high=1999)),
+        ("the 90s and earlier", Years(high=1999)),
+        ("the last ten years", Years(age="recent")),
+        ("at most five years old", Years(age="recent")),
+        ("not more than 5 years old", Years(age="recent")),
+        ("more than thirty years old", Years(age="old")),
+        ("retro", Years(age="old")),
+    ],
+)
+def test_years_that_are_open_to_one_side(words: str, years: Years) -> None:
+    assert [(one.kind, one.wanted, one.years) for one in mentions(words, [])] == [("years", True, years)]
+
+
+def test_a_line_of_its_own_is_a_wish_of_its_own() -> None:
+    found = mentions("no horror\ncomedies!!!\ndrama", CATEGORIES)
+    assert [(one.wanted, one.line, one.categories) for one in found] == [
+        (False, 0, (("Horror",),)),
+        (True, 1, (("Comedy",),)),
+        (True, 2, (("Drama",),)),
+    ]
+    assert read_wishes("no horror\ncomedies", CATEGORIES) == Wishes(want=("Comedy",), avoid=("Horror",))
+
+
+def test_the_age_of_a_person_is_no_age_of_an_item() -> None:
+    assert [one.kind for one in mentions("for my 8 year old son, she is nine years old", [])] == ["quality", "quality"]
+
+
 def test_of_two_categories_with_the_same_start_the_longer_one_is_read() -> None:
     assert read_wishes("no film-noir", ["Film", "Film-Noir"]) == Wishes(avoid=("Film-Noir",))
     assert read_wishes("no film", ["Film", "Film-Noir"]) == Wishes(avoid=("Film",))
