@@ -1,32 +1,6 @@
-// The rounds of a visit: cards, the line of reward and risk, and the graph with the node at work.
+// The rounds of a visit: cards, and the line of reward and risk.
 import { Component, html, useState } from "./lib.js";
 import { Categories, Notice, count, number, percent, Said } from "./parts.js";
-
-// Nodes in the order of a visit, with those of a round marked; a back edge closes the round.
-export function ordered(graph) {
-  const names = graph.nodes.map((one) => one.id).filter((one) => !one.startsWith("__"));
-  const back = graph.edges.find((one) => one.data === "next round");
-  const forward = graph.edges.filter((one) => one !== back);
-  const order = [];
-  let at = forward.find((one) => one.source === "__start__")?.target;
-  while (at && at !== "__end__" && !order.includes(at)) {
-    order.push(at);
-    at = forward.find((one) => one.source === at)?.target;
-  }
-  for (const name of names) if (!order.includes(name)) order.push(name);
-  const from = back ? order.indexOf(back.target) : 0;
-  const to = back ? order.indexOf(back.source) : -1;
-  return order.map((name, place) => ({ name, loop: place >= from && place <= to }));
-}
-
-export function Graph({ graph, working }) {
-  if (!graph) return null;
-  const nodes = ordered(graph);
-  return html`<ol class="graph" aria-label="Nodes of the graph">
-      ${nodes.map(({ name, loop }) => html`<li key=${name} class=${loop ? "loop" : ""} aria-current=${name === working ? "step" : undefined}><span class="node">${name}</span></li>`)}
-    </ol>
-    <p class="soft">Each round: ${nodes.filter((one) => one.loop).map((one) => one.name).join(", ")}.</p>`;
-}
 
 const WIDE = 640;
 const HIGH = 190;

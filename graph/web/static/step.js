@@ -3,7 +3,8 @@ import { html, useEffect, useRef, useState } from "./lib.js";
 import { data, isAbort, post, threadPath } from "./api.js";
 import { Action, Empty, Field, Loading, Notice, Title, Said, when } from "./parts.js";
 import { detailsOf, history, riskless, runToRisk, startRun, stopRuns, USERS, useVisit } from "./visit_state.js";
-import { Chart, Graph, ordered, Round, RoundDetails } from "./rounds.js";
+import { Graph, ordered } from "./graph.js";
+import { Chart, Round, RoundDetails } from "./rounds.js";
 import { Facts, Recent } from "./visit.js";
 
 export const StepView = ({ thing }) => (thing ? html`<${Stepped} key=${thing} id=${thing} />` : html`<${Title}>Step<//>

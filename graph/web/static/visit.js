@@ -2,7 +2,8 @@
 import { html, useState } from "./lib.js";
 import { call, data, graphOf, post, server } from "./api.js";
 import { Action, Empty, Field, Loading, Notice, Title, count, number, pending, Said, useLoaded, when } from "./parts.js";
-import { Chart, Graph, Lessons, ordered, Round } from "./rounds.js";
+import { Graph, ordered } from "./graph.js";
+import { Chart, Lessons, Round } from "./rounds.js";
 import { Control, SettingsForm, trimmed } from "./settings_form.js";
 import { startVisit, stopRuns, useVisit } from "./visit_state.js";
 
