@@ -23,10 +23,17 @@ from graph.server.limits import Limits, RequestLimits
 from graph.web import data, studies
 from graph.web.data import data_routes
 from graph.web.page import POLICY, STATIC, page_routes
+from graph.web.worlds import opened_world
 from tests.web.vendored import MANIFEST, VENDOR, checksum
 
 TOKEN = {"authorization": "Bearer right"}
-OPEN_TO_ACCOUNTS = [("GET", "worlds"), ("GET", "worlds/tiny/items?q=a"), ("GET", "account"), ("POST", "lessons")]
+OPEN_TO_ACCOUNTS = [
+    ("GET", "worlds"),
+    ("GET", "worlds/tiny/items?q=a"),
+    ("GET", "account"),
+    ("POST", "lessons"),
+    ("POST", "pairs"),
+]
 CLOSED_TO_ACCOUNTS = ["worlds/tiny/users?q=3", "runs", "runs/x", "runs/x/report", "runs/x/minus/y"]
 TIME = "2026-01-01T00:00:00+00:00"
 # All that the page loads, compressed.
@@ -93,7 +100,7 @@ async def test_with_accounts_the_data_ask_the_server_for_the_token_and_others_da
                 assert (await page.request(method, f"/app/api/{path}", json={}, headers=headers)).status_code == 401, (
                     path
                 )
-            answer = await page.request(method, f"/app/api/{path}", json={"prefix": ["lessons"]}, headers=TOKEN)
+            answer = await page.request(method, f"/app/api/{path}", json={"prefix": ["lessons", "tiny"]}, headers=TOKEN)
             assert answer.status_code == 200, answer.text
         for path in CLOSED_TO_ACCOUNTS:
             assert (await page.get(f"/app/api/{path}", headers=TOKEN)).status_code == 404, path
@@ -183,7 +190,7 @@ async def test_the_space_of_lessons_is_the_one_that_was_written() -> None:
 async def test_a_large_memory_is_merged_and_an_account_gets_as_many_lessons_as_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(data, "MOST_LESSONS_OF_ACCOUNT", 1_200)
+    monkeypatch.setattr(data, "MOST_RECORDS_OF_ACCOUNT", 1_200)
     # Three pages of the store.
     many = [lesson(str(number), f"Lesson {number}.", f"v{number}") for number in range(2_500)]
     async with client(accounts=False, records=many) as page:
@@ -192,7 +199,7 @@ async def test_a_large_memory_is_merged_and_an_account_gets_as_many_lessons_as_i
         assert len((await merged(page, **TOKEN)).json()) == 1_200
     async with client(accounts=True, records=many) as page:
         refused = await merged(page, **TOKEN)
-        assert refused.status_code == 422 and "1,200 lessons" in refused.json()["detail"]
+        assert refused.status_code == 422 and "1,200 records" in refused.json()["detail"]
 
 
 async def test_lessons_with_equal_keys_that_replace_each_other_are_refused_before_the_work() -> None:
@@ -205,6 +212,68 @@ async def test_lessons_with_equal_keys_that_replace_each_other_are_refused_befor
         async with client(accounts=accounts, records=crossed) as page:
             refused = await merged(page, **headers)
             assert refused.status_code == 422 and "1,210,000" in refused.json()["detail"]
+
+
+def experience(key: str, item: str, recent: tuple[str, ...], left: bool | None, space: str = "tiny") -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "kind": "experiences",
+        "visit": key,
+        "user_id": "1",
+        "situation": "",
+        "plan": "",
+        "title": f"Title {item}",
+    }
+    value |= {"item_id": item, "recent": list(recent), "left": left, "genres": [], "predicted": 4.0, "distance": None}
+    return {
+        "namespace": ["experiences", space, "1"],
+        "key": key,
+        "created_at": TIME,
+        "updated_at": TIME,
+        "value": value | {"reward": 4.0, "advantage": 0.0},
+    }
+
+
+async def test_pairs_are_counted_in_either_order_once_a_round(home: Path) -> None:
+    rounds = [
+        experience("1", "x", ("y", "y"), False),
+        experience("2", "y", ("x", "z"), True),
+        experience("3", "z", ("y",), False),
+        # An experience of the original, whose end is unknown, and a record of another form.
+        experience("4", "x", ("y",), None),
+        experience("5", "x", ("y",), True) | {"value": {"item_id": "x"}},
+    ]
+    async with client(accounts=False, records=rounds) as page:
+
+        async def asked(**query: Any) -> Any:
+            answer = await page.post("/app/api/pairs", json={"prefix": ["experiences", "nowhere"]} | query)
+            return answer.raise_for_status().json()
+
+        found = await asked(title="title X")
+        assert found["items"] == [{"item_id": "x", "title": "Title x"}] and found["more"] == 0
+        assert found["pairs"] == [{"item_id": "y", "title": "Title y", "stayed": 1, "ended": 1, "distance": None}]
+        # Ends first; the world of this space is not built, so no distance is known.
+        assert [(one["item_id"], one["stayed"], one["ended"]) for one in (await asked(item_id="y"))["pairs"]] == [
+            ("x", 1, 1),
+            ("z", 1, 1),
+        ]
+        several = await asked(title="Title")
+        assert [one["item_id"] for one in several["items"]] == ["x", "y", "z"] and several["pairs"] is None
+        assert await asked(item_id="unknown") == {"items": [], "pairs": None, "more": 0}
+        for body in ({"prefix": ["experiences"]}, {"prefix": ["experiences", "tiny"], "title": 5}, {}):
+            assert (await page.post("/app/api/pairs", json=body)).status_code == 422
+        refused = await page.post("/app/api/pairs", json={"prefix": ["forbidden", "tiny"]})
+        assert (refused.status_code, refused.json()) == (403, {"detail": "Forbidden"})
+
+
+async def test_the_distances_of_pairs_are_those_of_the_world_of_a_space(home: Path) -> None:
+    world = opened_world("tiny")
+    one, two = (item.id for item in list(world.catalogue)[:2])
+    for space in ("tiny", "people:tiny", "account:o%2527brien:tiny"):
+        async with client(accounts=False, records=[experience("1", one, (two,), False, space)]) as page:
+            query = {"prefix": ["experiences", space], "item_id": one}
+            (pair,) = (await page.post("/app/api/pairs", json=query)).json()["pairs"]
+        assert pair["distance"] == pytest.approx(world.logs.distance(one, two))
+        assert pair["title"] == world.catalogue.item(two).title
 
 
 async def test_the_files_of_the_page_are_not_counted_and_its_data_are() -> None:
