@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,13 @@ class LessonsPlace(BaseModel):
     """Place of lessons in the store."""
 
     prefix: list[str] = Field(min_length=1, max_length=10)
+
+
+class VisitsQuery(BaseModel):
+    """Row of a study, and the number of its visits before a page."""
+
+    row: str = Field("", max_length=LONGEST_QUERY)
+    offset: int = Field(0, ge=0)
 
 
 class OwnAnswer(NamedTuple):
@@ -83,10 +91,12 @@ def data_routes(*, graphs: bool, accounts: bool) -> list[BaseRoute]:
         route("/account", account, shown=True),
         route("/lessons", partial(lessons, most=most), shown=True, method="POST"),
         route("/pairs", partial(pairs, most=most), shown=True, method="POST"),
-        route("/runs", runs, shown=False),
-        route("/runs/{name}", run, shown=False),
-        route("/runs/{name}/report", report, shown=False),
-        route("/runs/{name}/minus/{other}", minus, shown=False),
+        route("/runs", of_studies(runs), shown=False),
+        route("/runs/{name}", of_studies(run), shown=False),
+        route("/runs/{name}/report", of_studies(report), shown=False),
+        route("/runs/{name}/visits", of_studies(visits), shown=False),
+        route("/runs/{name}/visits/{number:int}", of_studies(visit), shown=False),
+        route("/runs/{name}/minus/{other}", of_studies(minus), shown=False),
     ]
 
 
@@ -269,7 +279,18 @@ def _as_json(space: str, lesson: MergedLesson) -> dict[str, Any]:
     }
 
 
-# The code of studies is slow to load, and a server with accounts shows none.
+def of_studies(endpoint: Endpoint) -> Endpoint:
+    """Wrap a route about studies: load their code in a thread, because it is slow to load and may stop the event loop.
+
+    A server with accounts shows no studies, so it never loads the code.
+    """
+
+    async def with_code(request: Request) -> Response:
+        for module in ("graph.web.studies", "graph.web.study_visits"):
+            await asyncio.to_thread(import_module, module)
+        return await endpoint(request)
+
+    return with_code
 
 
 async def runs(request: Request) -> Response:
@@ -292,6 +313,23 @@ async def report(request: Request) -> Response:
 
     file = await asyncio.to_thread(report_file, request.path_params["name"])
     return FileResponse(file, headers={"content-security-policy": REPORT_POLICY})
+
+
+async def visits(request: Request) -> Response:
+    """Return a page of the visits of a row of a study."""
+    from graph.web.study_visits import listed_visits
+
+    wanted = VisitsQuery.model_validate(dict(request.query_params))
+    name = request.path_params["name"]
+    return JSONResponse(await asyncio.to_thread(listed_visits, name, wanted.row, wanted.offset))
+
+
+async def visit(request: Request) -> Response:
+    """Return a visit of a study."""
+    from graph.web.study_visits import study_visit
+
+    name, number = request.path_params["name"], request.path_params["number"]
+    return JSONResponse(await asyncio.to_thread(study_visit, name, number))
 
 
 async def minus(request: Request) -> Response:

@@ -5,7 +5,7 @@ import { Categories, Notice, count, number, percent, Said } from "./parts.js";
 const WIDE = 640;
 const HIGH = 190;
 const LEFT = 26;
-const RIGHT = 58;
+const RIGHT = 64;
 const TOP = 14;
 const BOTTOM = 24;
 

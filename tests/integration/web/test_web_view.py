@@ -119,6 +119,40 @@ def test_studies_are_listed_read_and_compared(tab: Tab, home: Path) -> None:
     assert tab.overflow == 0 and tab.faults == []
 
 
+def test_the_visits_of_a_study_open_with_their_rounds(browser: Browser, address: str, home: Path) -> None:
+    lines = [json.loads(line) for line in (home / "runs" / "one" / "visits.jsonl").read_text().splitlines()]
+    number = next(number for number, one in enumerate(lines) if one["variant"] == "billp")
+    visit = lines[number]
+    tab = Tab(browser, address, PHONE)
+    page = tab.page
+    tab.go("studies/one")
+    page.get_by_label("Visits of").select_option("billp")
+    own = [one for one in lines if one["variant"] == "billp"]
+    expect(page.get_by_text(f"{len(own)} of {len(own)} visits")).to_be_visible()
+    page.get_by_role("link", name=f"User {visit['user_id']}", exact=True).first.click()
+    expect(page.get_by_role("heading", name="Visit", exact=True)).to_be_focused()
+    assert page.url.endswith(f"#/visit/one:{number}")
+    cards = page.locator(".card")
+    expect(cards).to_have_count(len(visit["steps"]))
+    for card, step in zip(cards.all(), visit["steps"], strict=True):
+        expect(card.get_by_role("heading")).to_have_text(f"{step['index'] + 1}. {step['title']}")
+        expect(card).to_contain_text(step["plan"])
+        expect(card.locator(".reward")).to_have_text(f"{step['reward']:.2f} of 5")
+    facts = page.locator(".facts")
+    expect(facts).to_contain_text("user left" if visit["left"] else "finished")
+    expect(facts).to_contain_text(f"{visit['total_reward']:.2f}")
+    # Nothing of it can be changed: neither a control of a run nor the way to Step.
+    assert page.locator("main button, main a[href^='#/step']").count() == 0
+    assert tab.overflow == 0 and tab.unlabelled == []
+    page.get_by_role("link", name="one", exact=True).click()
+    expect(page.get_by_role("heading", name="Study one")).to_be_visible()
+    # The address is a bookmark, and one of no visit says so.
+    page.goto(f"{address}/app/#/visit/one:{len(lines)}")
+    expect(page.get_by_role("alert")).to_contain_text(f"has no visit {len(lines)}")
+    assert len(tab.faults) == 1 and "status of 422" in tab.faults[0]
+    tab.close()
+
+
 def test_lessons_are_sorted_by_support_and_one_is_deleted(tab: Tab) -> None:
     page = tab.page
     tab.go("memory")
@@ -256,7 +290,8 @@ def test_namespaces_are_listed_to_the_end_and_searches_prolong_no_life(browser: 
 
     page.route("**/store/namespaces", listed)
     page.route("**/store/items/search", searched)
-    tab.go("memory")
+    # The page may have asked before.
+    page.reload()
     expect(page.get_by_label("User").get_by_role("option")).to_have_text(["all", "first", "last"])
     page.get_by_label("Search by meaning").fill("a tower")
     page.get_by_role("button", name="Search").click()

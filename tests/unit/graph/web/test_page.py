@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,15 @@ OPEN_TO_ACCOUNTS = [
     ("POST", "lessons"),
     ("POST", "pairs"),
 ]
-CLOSED_TO_ACCOUNTS = ["worlds/tiny/users?q=3", "runs", "runs/x", "runs/x/report", "runs/x/minus/y"]
+CLOSED_TO_ACCOUNTS = [
+    "worlds/tiny/users?q=3",
+    "runs",
+    "runs/x",
+    "runs/x/report",
+    "runs/x/visits",
+    "runs/x/visits/0",
+    "runs/x/minus/y",
+]
 TIME = "2026-01-01T00:00:00+00:00"
 # All that the page loads, compressed.
 MOST_BYTES = 400_000
@@ -300,6 +312,24 @@ async def test_the_files_of_the_page_are_not_counted_and_its_data_are() -> None:
     assert [await status(path, marked=False) for path in ("/static/x", "/app/static/x")] == [429, 429]
 
 
+async def test_the_code_of_studies_is_not_loaded_by_the_event_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading: dict[str, bool] = {}
+
+    class Noting(MetaPathFinder):
+        def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+            loading[fullname] = threading.current_thread() is threading.main_thread()
+
+    for module in ("graph.web.studies", "graph.web.study_visits"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Noting(), *sys.meta_path])
+    async with client(accounts=False) as page:
+        assert (await page.get("/app/api/runs")).json() == []
+    assert {name: loading[name] for name in loading if name.startswith("graph.web")} == {
+        "graph.web.studies": False,
+        "graph.web.study_visits": False,
+    }
+
+
 async def test_a_run_that_is_unknown_or_damaged_is_named(home: Path) -> None:
     (home / "runs" / "broken").mkdir(parents=True)
     (home / "runs" / "broken" / "results.json").write_text("{}")
@@ -307,8 +337,63 @@ async def test_a_run_that_is_unknown_or_damaged_is_named(home: Path) -> None:
         (run,) = (await page.get("/app/api/runs")).json()
         assert run["name"] == "broken" and "damaged" in run["fault"]
         for name in ("broken", "nothing", "..%2Fworlds"):
-            for path in (name, f"{name}/report", f"{name}/minus/broken"):
+            for path in (name, *(f"{name}/{part}" for part in ("report", "visits", "visits/0", "minus/broken"))):
                 assert (await page.get(f"/app/api/runs/{path}")).status_code in (404, 422), path
+
+
+async def test_the_visits_of_a_study_are_listed_by_row_and_read_one_by_one(home: Path) -> None:
+    folder = home / "runs" / "two"
+    folder.mkdir(parents=True)
+    context: dict[str, Any] = {}
+    settings = {"train": 0, "seeds": 1, "cohort": 1, "max_steps": 9, "visits_per_user": 1, "recall": []}
+    results = {"world": "tiny", "model": "rules", "note": "", "settings": settings, "rows": []}
+    results["settings"] = settings | {"learn_at_test": False, "context": context}
+    (folder / "results.json").write_text(json.dumps(results))
+    step: dict[str, Any] = {
+        "plan": "Plan.",
+        "title": "Tower",
+        "genres": [],
+        "distance": None,
+        "reward": 4.0,
+        "next_value": None,
+    }
+    about: dict[str, Any] = {
+        "without": None,
+        "memory": "full",
+        "split": "dev",
+        "seed": 0,
+        "length": 1,
+        "leave_reason": None,
+    }
+    about |= {"left": False, "lessons": [], "steps": [step | {"left": False}], "records": [{"value": "not shown"}]}
+    lines = [
+        about | {"variant": variant, "user_id": f"é{number}", "total_reward": float(number)}
+        for number, variant in enumerate(["random"] * 60 + ["billp"] * 2)
+    ]
+    file = folder / "visits.jsonl"
+    file.write_text("".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in lines), encoding="utf-8")
+    async with client(accounts=False) as page:
+
+        async def asked(path: str) -> Any:
+            return (await page.get(f"/app/api/runs/two/visits{path}")).raise_for_status().json()
+
+        first = await asked("")
+        assert (first["rows"], first["row"], first["total"]) == (["random", "billp"], "random", 60)
+        assert [one["number"] for one in first["visits"]] == list(range(50)) and first["visits"][3]["rounds"] == 1
+        assert [one["user_id"] for one in (await asked("?row=random&offset=50"))["visits"]] == [
+            f"é{number}" for number in range(50, 60)
+        ]
+        assert [one["number"] for one in (await asked("?row=billp"))["visits"]] == [60, 61]
+        found = await asked("/61")
+        assert (found["study"], found["variant"], found["user_id"], found["max_steps"]) == ("two", "billp", "é61", 9)
+        assert found["steps"] == lines[61]["steps"] and "records" not in found
+        for path in ("/62", "/-1", "?row=nothing", "?offset=-1", "?offset=x"):
+            assert (await page.get(f"/app/api/runs/two/visits{path}")).status_code in (404, 422), path
+        # A study that was run again under its name is read again; a damaged line is named.
+        file.write_text(json.dumps(lines[0]) + '\n{"variant": 5}\n')
+        os.utime(file, ns=(0, 0))
+        refused = await page.get("/app/api/runs/two/visits")
+        assert refused.status_code == 422 and "line 2 is damaged" in refused.json()["detail"]
 
 
 async def test_a_missing_file_is_named_without_the_folders_of_the_server(
