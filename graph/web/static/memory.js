@@ -1,7 +1,7 @@
 // View "Memory": records by kind, space and user; lessons by support; search by meaning; pairs of items; export; deletion.
 import { html, useState } from "./lib.js";
 import { call, data, post, server } from "./api.js";
-import { Action, Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
+import { Action, Block, Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
 import { Pairs } from "./pairs.js";
 
 const KINDS = ["lessons", "experiences", "values", "statements"];
@@ -152,7 +152,7 @@ function RecordList({ items, onDelete }) {
       <span class="grow">${(one.value.title || one.value.text) && html`<strong><${Said} text=${[one.value.title, one.value.text].filter(Boolean).join(": ")} /></strong> `}
         <bdi>${summary(one.value)}</bdi> <span class="soft">user <${Said} text=${unescaped(one.namespace[2] ?? "")} />, ${when(one.updated_at)}${one.score !== null && one.score !== undefined ? `, similarity ${number(one.score)}` : ""}</span></span>
       <${Delete} what="record" onDo=${() => onDelete([one])} /></div>
-      ${one.value.situation && html`<details><summary>Situation</summary><pre dir="auto">${one.value.situation}</pre></details>`}
+      ${one.value.situation && html`<details><summary>Situation</summary><${Block} name="Situation" text=${one.value.situation} /></details>`}
     </li>`)}</ul>`;
 }
 

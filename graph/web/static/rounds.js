@@ -1,6 +1,6 @@
 // The rounds of a visit: cards, and the line of reward and risk.
 import { Component, html, useState } from "./lib.js";
-import { Categories, Notice, count, number, percent, Said } from "./parts.js";
+import { Block, Categories, Notice, count, number, percent, Said } from "./parts.js";
 
 const WIDE = 640;
 const HIGH = 190;
@@ -86,7 +86,7 @@ export function RoundDetails({ shortlist, chosen, experiences, exchange }) {
     <${Experiences} items=${experiences} />
     ${Object.entries(exchange).map(([role, said]) => html`<details key=${role}><summary>${role}: prompt and reply (${said.outcome || "no outcome"})</summary>
       ${said.fault && html`<${Notice} kind="error">${said.fault}<//>`}
-      <h3>Reply</h3><pre dir="auto">${said.reply}</pre><h3>Prompt</h3><pre dir="auto">${said.prompt}</pre></details>`)}`;
+      <h3>Reply</h3><${Block} name=${`Reply of ${role}`} text=${said.reply} /><h3>Prompt</h3><${Block} name=${`Prompt of ${role}`} text=${said.prompt} /></details>`)}`;
 }
 
 export function Shortlist({ items, chosen }) {

@@ -60,7 +60,9 @@ def home(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, (item, recent, left) in enumerate(
             ((first, [third], False), (second, [third, first], False), (second, [first], True))
         ):
-            shown = experience("", visit=f"p{number}", user_id="p", item_id=item, recent=recent, left=left)
+            shown = experience(
+                "", situation="Heat", visit=f"p{number}", user_id="p", item_id=item, recent=recent, left=left
+            )
             store.put(namespace("experiences", "tiny", "p"), str(number), shown.model_dump(), index=[*shown.indexed])
     return folder
 
@@ -150,6 +152,39 @@ def test_the_visits_of_a_study_open_with_their_rounds(browser: Browser, address:
     page.goto(f"{address}/app/#/visit/one:{len(lines)}")
     expect(page.get_by_role("alert")).to_contain_text(f"has no visit {len(lines)}")
     assert len(tab.faults) == 1 and "status of 422" in tab.faults[0]
+    tab.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_studies_and_memory_are_accessible_with_all_that_opens_in_them(
+    browser: Browser, address: str, dark: bool
+) -> None:
+    tab = Tab(browser, address, dark=dark)
+    page = tab.page
+    tab.go("studies/one")
+    page.get_by_label("Side by side with").select_option("two")
+    expect(page.get_by_role("region", name="Two studies")).to_be_visible()
+    expect(page.get_by_label("Visits of")).to_be_visible()
+    assert tab.violations == []
+    page.get_by_role("link", name="User").first.click()
+    expect(page.locator(".card").first).to_be_visible()
+    assert tab.violations == []
+    tab.go("memory")
+    page.get_by_text("Replaced 1").click()
+    page.get_by_role("button", name="Delete", exact=True).first.click()
+    page.get_by_label("User").select_option("1")
+    page.get_by_role("button", name="Forget the user 1").click()
+    expect(page.get_by_role("button", name="Delete them all")).to_be_visible()
+    assert tab.violations == []
+    page.get_by_label("Kind").select_option("experiences")
+    page.get_by_label("User").select_option("p")
+    page.get_by_text("Situation", exact=True).first.click()
+    page.get_by_text("Pairs of an item", exact=True).click()
+    page.get_by_label("Title, or a part of it").fill("e")
+    page.get_by_role("button", name="Show pairs").click()
+    page.locator("details .list").get_by_role("button").first.click()
+    expect(page.get_by_role("region", name="Pairs")).to_be_visible()
+    assert tab.violations == [] and tab.faults == []
     tab.close()
 
 

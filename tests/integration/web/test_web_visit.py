@@ -262,11 +262,65 @@ def test_each_view_fits_the_window_and_names_its_controls(
         expect(link).to_have_attribute("href", f"#/{view}")
         expect(tab.page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
         assert tab.overflow == 0, view
-        assert tab.unlabelled == [], view
+        assert tab.unlabelled == [] and tab.violations == [], view
         # The title has the focus, and the first control after it is reached by the keyboard.
         expect(tab.page.locator("h1")).to_be_focused()
     assert tab.faults == []
     tab.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_visit_is_accessible_with_all_that_opens_in_it(browser: Browser, server: Server, dark: bool) -> None:
+    tab = Tab(browser, server.url, dark=dark)
+    page = tab.page
+    page.get_by_text("Other settings").click()
+    page.get_by_text("Planner", exact=True).click()
+    assert tab.violations == []
+    thread = begin(page)
+    expect(page.locator(".facts")).to_contain_text(OVER)
+    card = page.locator(".card").nth(2)
+    card.get_by_text("Shortlist, recalled rounds").click()
+    card.get_by_text("planner: prompt and reply").click()
+    expect(card.get_by_role("region", name="Prompt of planner")).to_be_visible()
+    assert tab.violations == []
+    tab.go(f"visit/{thread}+{thread}")
+    expect(page.locator("section").nth(1).locator(".card")).to_have_count(4)
+    assert tab.violations == []
+    # Stepped, before the user's turn, with all that can be edited, and a checkpoint to go back to.
+    tab.go("visit")
+    begin(page, stepped=True)
+    for node in ("planner", "outlook", "actor"):
+        page.get_by_role("button", name=f"Run {node}").click()
+    expect(page.get_by_role("button", name="Run user")).to_be_visible()
+    page.get_by_text("Stops", exact=True).click()
+    page.get_by_text("Other fields").click()
+    page.get_by_role("button", name="Go back").nth(1).click()
+    expect(page.get_by_text("To go on from here makes a fork")).to_be_visible()
+    assert tab.violations == []
+    # A person in the middle of their visit.
+    tab.go("you")
+    page.get_by_label("Your name").fill("ann")
+    page.get_by_text("World, rounds and model").click()
+    page.get_by_label("World", exact=True).fill("tiny")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("Round 1", exact=True)).to_be_visible()
+    page.get_by_text("Your profile, and the next round").click()
+    assert tab.violations == [] and tab.faults == []
+    tab.close()
+
+
+def test_axe_sees_what_it_should(tab: Tab) -> None:
+    """The tests of accessibility can fail: a picture without words and faint letters are found."""
+    expect(tab.page.get_by_role("button", name="Start the visit")).to_be_visible()
+    tab.page.evaluate(
+        """() => {
+        const main = document.querySelector("main");
+        const faint = Object.assign(document.createElement("p"), { textContent: "faint" });
+        main.append(document.createElement("img"), faint);
+        faint.style.color = getComputedStyle(document.documentElement).getPropertyValue("--line");
+    }"""
+    )
+    assert {one.split(":")[0] for one in tab.violations} == {"color-contrast", "image-alt"}
 
 
 def test_a_visit_is_started_by_the_keyboard_alone(tab: Tab) -> None:
