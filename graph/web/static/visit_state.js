@@ -158,8 +158,8 @@ export function useVisit(id) {
     };
 
     const watch = async (run, graph) => {
-      const modes = MODES.map((mode) => `stream_mode=${mode}`).join("&");
-      for await (const { event, data } of stream(`${threadPath(id)}/runs/${run}/stream?${modes}`, { signal })) {
+      // Without modes: of several, the server would take the last one alone.
+      for await (const { event, data } of stream(`${threadPath(id)}/runs/${run}/stream`, { signal })) {
         if (event === "error") show({ fault: plain(data) });
         if (event !== "updates") continue;
         for (const [node, update] of Object.entries(data)) {
