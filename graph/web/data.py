@@ -1,4 +1,4 @@
-"""Data of the page beyond LangGraph's API: worlds, their users and items, merged lessons, and studies.
+"""Data of the page beyond LangGraph's API: worlds, their users and items, merged lessons, pairs of items, and studies.
 
 LangGraph does not authenticate these routes. On a server with accounts, those that any account may read ask the server
 itself whether it knows the token, and the others do not exist.
@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from graph.server.asgi import ACCOUNT_NOTED
 from graph.server.memory import PAGE_OF_ITEMS, stored
+from graph.web.pairs import PairsQuery, found_pairs
 from graph.web.worlds import built_worlds, found_items, found_users
 from memory.chroma.layout import StoredRecord
 from memory.lessons import MergedLesson, merge_lessons, stored_by_space
@@ -29,8 +31,8 @@ from sim.errors import BadInputError
 Endpoint = Callable[[Request], Awaitable[Response]]
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """Content Security Policy of a study's report, which is one file with its styles and pictures, and has no script."""
-MOST_LESSONS_OF_ACCOUNT = 10_000
-"""Most lessons merged for an account, since the server is shared."""
+MOST_RECORDS_OF_ACCOUNT = 10_000
+"""Most records that are merged or counted for an account, since the server is shared."""
 MOST_REPLACEMENTS = 1_000_000
 """Most pairs of a lesson and one that it may replace. Keys that many users' records share make a pair for each."""
 LONGEST_QUERY = 200
@@ -42,6 +44,13 @@ class LessonsPlace(BaseModel):
     """Place of lessons in the store."""
 
     prefix: list[str] = Field(min_length=1, max_length=10)
+
+
+class VisitsQuery(BaseModel):
+    """Row of a study, and the number of its visits before a page."""
+
+    row: str = Field("", max_length=LONGEST_QUERY)
+    offset: int = Field(0, ge=0)
 
 
 class OwnAnswer(NamedTuple):
@@ -63,7 +72,7 @@ def data_routes(*, graphs: bool, accounts: bool) -> list[BaseRoute]:
     async def server(request: Request) -> Response:
         return JSONResponse({"graphs": graphs, "accounts": accounts})
 
-    merged_lessons = partial(lessons, most=MOST_LESSONS_OF_ACCOUNT if accounts else None)
+    most = MOST_RECORDS_OF_ACCOUNT if accounts else None
 
     def route(path: str, endpoint: Endpoint, *, shown: bool, method: str = "GET") -> Route:
         """Return a route; `shown` says whether accounts may read it."""
@@ -79,11 +88,14 @@ def data_routes(*, graphs: bool, accounts: bool) -> list[BaseRoute]:
         route("/worlds/{world}/items", items, shown=True),
         route("/worlds/{world}/users", users, shown=False),
         route("/account", account, shown=True),
-        route("/lessons", merged_lessons, shown=True, method="POST"),
-        route("/runs", runs, shown=False),
-        route("/runs/{name}", run, shown=False),
-        route("/runs/{name}/report", report, shown=False),
-        route("/runs/{name}/minus/{other}", minus, shown=False),
+        route("/lessons", partial(lessons, most=most), shown=True, method="POST"),
+        route("/pairs", partial(pairs, most=most), shown=True, method="POST"),
+        route("/runs", of_studies(runs), shown=False),
+        route("/runs/{name}", of_studies(run), shown=False),
+        route("/runs/{name}/report", of_studies(report), shown=False),
+        route("/runs/{name}/visits", of_studies(visits), shown=False),
+        route("/runs/{name}/visits/{number:int}", of_studies(visit), shown=False),
+        route("/runs/{name}/minus/{other}", of_studies(minus), shown=False),
     ]
 
 
@@ -93,6 +105,8 @@ def answering(endpoint: Endpoint) -> Endpoint:
     async def answered(request: Request) -> Response:
         try:
             return await endpoint(request)
+        except StoreRefusedError as refused:
+            return _passed_on(refused.answer)
         except BadInputError as error:
             return JSONResponse({"detail": " ".join(str(error).split())}, 422)
         except ValidationError as error:
@@ -169,10 +183,46 @@ async def account(request: Request) -> Response:
     return JSONResponse({"account": getattr(request.state, "account", "")})
 
 
-async def lessons(request: Request, most: int | None) -> Response:
-    """Return the lessons below a prefix that count, those with the most visits first.
+class StoreRefusedError(Exception):
+    """Answer of the store to a request that it refuses."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(answer.status_code)
+        self.answer = answer
+
+
+async def records_below(request: Request, prefix: Sequence[str], most: int | None) -> list[StoredRecord]:
+    """Return the records below a prefix.
 
     The server's store is read in the name of the request, so that an account gets what it may read.
+
+    Args:
+        request: The request.
+        prefix: First labels of the namespaces.
+        most: Most records; None for all.
+
+    Raises:
+        BadInputError: There are more records.
+        StoreRefusedError: The store refuses the request.
+    """
+    records: list[StoredRecord] = []
+    page_size = PAGE_OF_ITEMS
+    while page_size == PAGE_OF_ITEMS:
+        wanted = {"namespace_prefix": list(prefix), "limit": PAGE_OF_ITEMS, "offset": len(records)}
+        # To look at a record prolongs no life.
+        answer, _ = await ask_itself(request, "/store/items/search", wanted | {"refresh_ttl": False})
+        if not answer.is_success:
+            raise StoreRefusedError(answer)
+        page = answer.json()["items"]
+        page_size = len(page)
+        records += map(stored, page)
+        if most is not None and len(records) > most:
+            raise BadInputError(f"there are more than {most:,} records here: choose one user")
+    return records
+
+
+async def lessons(request: Request, most: int | None) -> Response:
+    """Return the lessons below a prefix that count, those with the most visits first.
 
     Args:
         request: The request.
@@ -182,20 +232,21 @@ async def lessons(request: Request, most: int | None) -> Response:
         BadInputError: There are more records, or too many that may replace each other.
     """
     place = LessonsPlace.model_validate_json(await request.body())
-    records: list[StoredRecord] = []
-    page_size = PAGE_OF_ITEMS
-    while page_size == PAGE_OF_ITEMS:
-        wanted = {"namespace_prefix": place.prefix, "limit": PAGE_OF_ITEMS, "offset": len(records)}
-        # To look at a record prolongs no life.
-        answer, _ = await ask_itself(request, "/store/items/search", wanted | {"refresh_ttl": False})
-        if not answer.is_success:
-            return _passed_on(answer)
-        page = answer.json()["items"]
-        page_size = len(page)
-        records += map(stored, page)
-        if most is not None and len(records) > most:
-            raise BadInputError(f"there are more than {most:,} lessons here: choose one user")
-    return JSONResponse(await asyncio.to_thread(merged, records))
+    return JSONResponse(await asyncio.to_thread(merged, await records_below(request, place.prefix, most)))
+
+
+async def pairs(request: Request, most: int | None) -> Response:
+    """Return the items that a query means in the experiences below a prefix, and the pairs of one.
+
+    Args:
+        request: The request.
+        most: Most records; None for all.
+
+    Raises:
+        BadInputError: There are more records.
+    """
+    query = PairsQuery.model_validate_json(await request.body())
+    return JSONResponse(await asyncio.to_thread(found_pairs, await records_below(request, query.prefix, most), query))
 
 
 def merged(records: Sequence[StoredRecord]) -> list[dict[str, Any]]:
@@ -227,7 +278,18 @@ def _as_json(space: str, lesson: MergedLesson) -> dict[str, Any]:
     }
 
 
-# The code of studies is slow to load, and a server with accounts shows none.
+def of_studies(endpoint: Endpoint) -> Endpoint:
+    """Wrap a route about studies: load their code in a thread, because it is slow to load and may stop the event loop.
+
+    A server with accounts shows no studies, so it never loads the code.
+    """
+
+    async def with_code(request: Request) -> Response:
+        for module in ("graph.web.studies", "graph.web.study_visits"):
+            await asyncio.to_thread(import_module, module)
+        return await endpoint(request)
+
+    return with_code
 
 
 async def runs(request: Request) -> Response:
@@ -250,6 +312,23 @@ async def report(request: Request) -> Response:
 
     file = await asyncio.to_thread(report_file, request.path_params["name"])
     return FileResponse(file, headers={"content-security-policy": REPORT_POLICY})
+
+
+async def visits(request: Request) -> Response:
+    """Return a page of the visits of a row of a study."""
+    from graph.web.study_visits import listed_visits
+
+    wanted = VisitsQuery.model_validate(dict(request.query_params))
+    name = request.path_params["name"]
+    return JSONResponse(await asyncio.to_thread(listed_visits, name, wanted.row, wanted.offset))
+
+
+async def visit(request: Request) -> Response:
+    """Return a visit of a study."""
+    from graph.web.study_visits import study_visit
+
+    name, number = request.path_params["name"], request.path_params["number"]
+    return JSONResponse(await asyncio.to_thread(study_visit, name, number))
 
 
 async def minus(request: Request) -> Response:

@@ -31,7 +31,7 @@ def found_items(name: str, query: str) -> list[dict[str, Any]]:
         BadInputError: The world is not built, or damaged.
     """
     wanted = query.casefold()
-    found = [item for item in _world(name).catalogue if wanted in item.title.casefold()] if wanted else []
+    found = [item for item in opened_world(name).catalogue if wanted in item.title.casefold()] if wanted else []
     found.sort(key=lambda item: not item.title.casefold().startswith(wanted))
     return [_item_json(item) for item in found[:MOST_FOUND]]
 
@@ -42,7 +42,7 @@ def found_users(name: str, query: str) -> list[dict[str, Any]]:
     Raises:
         BadInputError: The world is not built, or damaged.
     """
-    world, wanted = _world(name), query.casefold()
+    world, wanted = opened_world(name), query.casefold()
     titles = {item.id: item.title for item in world.catalogue}
 
     def means(user: User) -> bool:
@@ -64,7 +64,12 @@ def _item_json(item: Item) -> dict[str, Any]:
     return {"item_id": item.id, "title": item.title, "genres": list(item.genres), "year": item.year}
 
 
-def _world(name: str) -> World:
+def opened_world(name: str) -> World:
+    """Return a built world.
+
+    Raises:
+        BadInputError: The world is not built, or damaged.
+    """
     folder = world_folder(name)
     if not folder.is_dir():
         raise BadInputError(f"the world {name!r} is not built: a visit or `billp world build` makes it")

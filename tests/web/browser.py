@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from tests.chromium import EXECUTABLE
@@ -75,6 +76,14 @@ class Tab:
                 .map(one => one.outerHTML.slice(0, 200))"""
             )
         )
+
+    @property
+    def violations(self) -> list[str]:
+        """Rules of accessibility that axe finds broken, with the elements that break them."""
+        # Elements that fade in have no colours yet to judge.
+        self.page.evaluate("Promise.all(document.getAnimations().map(one => one.finished))")
+        found = Axe().run(self.page).response["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
     def close(self) -> None:
         """Close the page."""

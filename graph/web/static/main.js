@@ -2,7 +2,7 @@
 import { html, render, useEffect, useState } from "./lib.js";
 import { learnServer, server, signIn, token } from "./api.js";
 import { Field, Notice, Title, useServer } from "./parts.js";
-import { VisitView } from "./visit.js";
+import { isOfStudy, VisitView } from "./visit.js";
 import { StepView } from "./step.js";
 import { PersonView } from "./person.js";
 import { MemoryView } from "./memory.js";
@@ -65,7 +65,9 @@ function Frame() {
     if (!known && !state.away) learnServer().then(() => setKnown(true)).catch(() => {});
   }, [known, state.away]);
   const shown = Object.entries(VIEWS).filter(([, one]) => state.graphs || !one.graphs);
-  const id = shown.some(([name]) => name === at.view) ? at.view : shown[0][0];
+  // Visits of studies are shown by every server that shows studies.
+  const open = shown.some(([name]) => name === at.view) || (at.view === "visit" && isOfStudy(at.thing));
+  const id = open ? at.view : shown[0][0];
   const { name, view: View } = VIEWS[id];
   useEffect(() => { document.title = `${name} – BiLLP`; }, [name]);
   const skip = (event) => {

@@ -1,7 +1,8 @@
-// View "Memory": records by kind, space and user; lessons by support; search by meaning; deletion.
+// View "Memory": records by kind, space and user; lessons by support; search by meaning; pairs of items; export; deletion.
 import { html, useState } from "./lib.js";
 import { call, data, post, server } from "./api.js";
-import { Action, Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
+import { Action, Block, Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
+import { Pairs } from "./pairs.js";
 
 const KINDS = ["lessons", "experiences", "values", "statements"];
 const PAGE_SIZE = 50;
@@ -51,6 +52,20 @@ async function all(prefix) {
   }
 }
 
+// Records as lines that `billp memory import` reads.
+const lineOf = ({ namespace, key, value, created_at, updated_at }) => JSON.stringify({ namespace, key, value, created_at, updated_at });
+
+// Let the browser save records under a name.
+function download(records, name) {
+  const address = URL.createObjectURL(new Blob(records.map((one) => `${lineOf(one)}\n`), { type: "application/jsonl" }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = `${name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.jsonl`;
+  link.click();
+  // The browser has taken the records over by then.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
 const remove = ({ namespace, key }) => call("store/items", { method: "DELETE", body: { namespace, key } });
 
 async function removeAll(found) {
@@ -84,7 +99,7 @@ export function MemoryView() {
   const prefix = [at, inSpace, ...(who || sole ? [who || sole] : [])];
   return html`<${Title}>Memory<//>${common}
     <div class="form">${select("Kind", at, setKind, kinds)}${select("Space", inSpace, setSpace, ofKind)}${select("User", who, setUser, users, true)}</div>
-    ${who && html`<${Forget} key=${who} user=${who} namespaces=${names.filter((one) => one[2] === who)} onDone=${spaces.reload} />`}
+    ${who && html`<${OfUser} key=${who} user=${who} namespaces=${names.filter((one) => one[2] === who)} onDone=${spaces.reload} />`}
     <${Records} key=${prefix.join(" ")} kind=${at} prefix=${prefix} onChange=${spaces.reload} />`;
 }
 
@@ -107,6 +122,8 @@ function Records({ kind, prefix, onChange }) {
       <div class="grow"><${Field} label="Search by meaning">${(id) => html`<input id=${id} type="search" dir="auto" maxlength="10000" value=${query} onInput=${(event) => setQuery(event.target.value)} />`}<//></div>
       <button class="plain">Search</button>
     </form>
+    <div class="row"><${Export} name=${[...prefix.map(unescaped), ...(asked ? ["found"] : [])].join("-")} label="Export what is shown" records=${() => (asked ? value?.items ?? [] : all(prefix))} /></div>
+    ${kind === "experiences" && html`<${Pairs} prefix=${prefix} />`}
     ${pending({ ...loaded, value }) ?? (merged
       ? html`<${LessonList} lessons=${value.lessons} onDelete=${deleted} />`
       : html`<${RecordList} items=${value.items} onDelete=${deleted} />
@@ -135,7 +152,7 @@ function RecordList({ items, onDelete }) {
       <span class="grow">${(one.value.title || one.value.text) && html`<strong><${Said} text=${[one.value.title, one.value.text].filter(Boolean).join(": ")} /></strong> `}
         <bdi>${summary(one.value)}</bdi> <span class="soft">user <${Said} text=${unescaped(one.namespace[2] ?? "")} />, ${when(one.updated_at)}${one.score !== null && one.score !== undefined ? `, similarity ${number(one.score)}` : ""}</span></span>
       <${Delete} what="record" onDo=${() => onDelete([one])} /></div>
-      ${one.value.situation && html`<details><summary>Situation</summary><pre dir="auto">${one.value.situation}</pre></details>`}
+      ${one.value.situation && html`<details><summary>Situation</summary><${Block} name="Situation" text=${one.value.situation} /></details>`}
     </li>`)}</ul>`;
 }
 
@@ -146,7 +163,18 @@ function Delete({ what, onDo }) {
   return html`<span class="row"><${Action} kind="danger" onDo=${onDo}>Delete this ${what}<//><button type="button" class="plain" onClick=${() => setSure(false)}>Keep</button></span>`;
 }
 
-function Forget({ user, namespaces, onDone }) {
+function Export({ name, label, records }) {
+  const [count, setCount] = useState(null);
+  const save = async () => {
+    const found = await records();
+    download(found, name);
+    setCount(found.length);
+  };
+  return html`<${Action} kind="plain" onDo=${save}>${label}<//>${count !== null && html`<span role="status" class="soft">${count} record${count === 1 ? "" : "s"} exported</span>`}`;
+}
+
+// All records of a user: exported, or deleted after a question.
+function OfUser({ user, namespaces, onDone }) {
   const [found, setFound] = useState(null);
   const [left, setLeft] = useState(null);
   const look = async () => (await Promise.all(namespaces.map((one) => all(one)))).flat();
@@ -156,6 +184,7 @@ function Forget({ user, namespaces, onDone }) {
     setFound(null);
   };
   return html`<div class="row">
+    <${Export} name=${unescaped(user)} label=${`Export the user ${unescaped(user)}`} records=${look} />
     ${!found && left === null && html`<${Action} kind="plain" onDo=${async () => setFound(await look())}>Forget the user ${unescaped(user)}<//>`}
     ${found && html`<span>${found.length} records of all kinds and spaces will be deleted.</span>
       <${Action} kind="danger" onDo=${forget}>Delete them all<//><button type="button" class="plain" onClick=${() => setFound(null)}>Keep them</button>`}

@@ -72,6 +72,9 @@ export const when = (text) => (text ? new Date(text).toLocaleString("en-GB", { d
 // A text from outside: its own direction, so that right-to-left letters do not turn its surroundings.
 export const Said = ({ text, lang }) => html`<bdi lang=${lang}>${text}</bdi>`;
 
+// A long text of its own lines; it scrolls, so the keyboard can reach it.
+export const Block = ({ name, text }) => html`<pre dir="auto" tabindex="0" role="region" aria-label=${name}>${text}</pre>`;
+
 export const Categories = ({ names }) =>
   names?.length ? html`<span class="tags">${names.map((name) => html`<bdi class="tag" key=${name}>${name}</bdi>`)}</span>` : null;
 

@@ -1,37 +1,11 @@
-// The rounds of a visit: cards, the line of reward and risk, and the graph with the node at work.
+// The rounds of a visit: cards, and the line of reward and risk.
 import { Component, html, useState } from "./lib.js";
-import { Categories, Notice, count, number, percent, Said } from "./parts.js";
-
-// Nodes in the order of a visit, with those of a round marked; a back edge closes the round.
-export function ordered(graph) {
-  const names = graph.nodes.map((one) => one.id).filter((one) => !one.startsWith("__"));
-  const back = graph.edges.find((one) => one.data === "next round");
-  const forward = graph.edges.filter((one) => one !== back);
-  const order = [];
-  let at = forward.find((one) => one.source === "__start__")?.target;
-  while (at && at !== "__end__" && !order.includes(at)) {
-    order.push(at);
-    at = forward.find((one) => one.source === at)?.target;
-  }
-  for (const name of names) if (!order.includes(name)) order.push(name);
-  const from = back ? order.indexOf(back.target) : 0;
-  const to = back ? order.indexOf(back.source) : -1;
-  return order.map((name, place) => ({ name, loop: place >= from && place <= to }));
-}
-
-export function Graph({ graph, working }) {
-  if (!graph) return null;
-  const nodes = ordered(graph);
-  return html`<ol class="graph" aria-label="Nodes of the graph">
-      ${nodes.map(({ name, loop }) => html`<li key=${name} class=${loop ? "loop" : ""} aria-current=${name === working ? "step" : undefined}><span class="node">${name}</span></li>`)}
-    </ol>
-    <p class="soft">Each round: ${nodes.filter((one) => one.loop).map((one) => one.name).join(", ")}.</p>`;
-}
+import { Block, Categories, Notice, count, number, percent, Said } from "./parts.js";
 
 const WIDE = 640;
 const HIGH = 190;
 const LEFT = 26;
-const RIGHT = 58;
+const RIGHT = 64;
 const TOP = 14;
 const BOTTOM = 24;
 
@@ -112,7 +86,7 @@ export function RoundDetails({ shortlist, chosen, experiences, exchange }) {
     <${Experiences} items=${experiences} />
     ${Object.entries(exchange).map(([role, said]) => html`<details key=${role}><summary>${role}: prompt and reply (${said.outcome || "no outcome"})</summary>
       ${said.fault && html`<${Notice} kind="error">${said.fault}<//>`}
-      <h3>Reply</h3><pre dir="auto">${said.reply}</pre><h3>Prompt</h3><pre dir="auto">${said.prompt}</pre></details>`)}`;
+      <h3>Reply</h3><${Block} name=${`Reply of ${role}`} text=${said.reply} /><h3>Prompt</h3><${Block} name=${`Prompt of ${role}`} text=${said.prompt} /></details>`)}`;
 }
 
 export function Shortlist({ items, chosen }) {

@@ -1,9 +1,10 @@
 // View "Step": stop between nodes, edit what comes next, go on, and go back to any checkpoint.
-import { html, useEffect, useState } from "./lib.js";
-import { data, post, threadPath } from "./api.js";
+import { html, useEffect, useRef, useState } from "./lib.js";
+import { data, isAbort, post, threadPath } from "./api.js";
 import { Action, Empty, Field, Loading, Notice, Title, Said, when } from "./parts.js";
-import { detailsOf, history, startRun, stopRuns, USERS, useVisit } from "./visit_state.js";
-import { Chart, Graph, ordered, Round, RoundDetails } from "./rounds.js";
+import { detailsOf, history, riskless, runToRisk, startRun, stopRuns, USERS, useVisit } from "./visit_state.js";
+import { Graph, ordered } from "./graph.js";
+import { Chart, Round, RoundDetails } from "./rounds.js";
 import { Facts, Recent } from "./visit.js";
 
 export const StepView = ({ thing }) => (thing ? html`<${Stepped} key=${thing} id=${thing} />` : html`<${Title}>Step<//>
@@ -13,7 +14,8 @@ export const StepView = ({ thing }) => (thing ? html`<${Stepped} key=${thing} id
 function Stepped({ id }) {
   const visit = useVisit(id);
   const [chosen, setChosen] = useState(null);
-  const { thread, values, graph, busy, working, error, fault, state } = visit;
+  const { busy, ride, leave, ended } = useRideToRisk(visit);
+  const { thread, values, graph, working, error, fault, state } = visit;
   if (!values || !graph) {
     return html`<${Title}>Step<//>${error ? html`<${Notice} kind="error">${error.message}<//>` : html`<${Loading} what="Loading the visit" />`}`;
   }
@@ -25,14 +27,16 @@ function Stepped({ id }) {
   return html`<${Title}>Step<//>
     <${Facts} visit=${visit} />
     ${fault && html`<${Notice} kind="error">${fault}<//>`}
+    ${ended && html`<${Notice} kind=${ended.kind}>${ended.words}<//>`}
     <${Graph} graph=${graph} working=${next} />
     ${chosen && html`<${Notice}>You look at the checkpoint before <strong>${next ?? "the end"}</strong> of round ${roundOf(chosen, ordered(graph))}. To go on from here makes a fork.
       <button type="button" class="plain" onClick=${() => setChosen(null)}>Back to the latest<//><//>`}
     <div class="split"><div>
       ${busy
-        ? html`<div class="row"><${Action} kind="danger" onDo=${() => stopRuns(id)}>Stop<//></div>`
+        ? html`<div class="row"><${Action} kind="danger" onDo=${() => { leave(); return stopRuns(id); }}>Stop<//></div>`
         : next
-          ? html`<${Controls} thread=${thread} graph=${graph} from=${chosen} next=${next} onDone=${started} />
+          ? html`<${Controls} visit=${visit} from=${chosen} next=${next} onDone=${started}
+                onRide=${(first, risk) => ride(first, risk, (one) => (one.checkpoint ? started() : visit.started()))} />
               <${Edit} key=${base.checkpoint?.checkpoint_id} id=${id} base=${base} from=${chosen} onDone=${changed} />`
           : html`<p>The visit is over here. Choose a checkpoint to go back to.</p>`}
       <h2>State</h2>
@@ -49,6 +53,40 @@ function Stepped({ id }) {
     </div></div>`;
 }
 
+// Runs of a visit until the user is about to leave. Between them the visit counts as busy.
+function useRideToRisk(visit) {
+  const [riding, setRiding] = useState(false);
+  const [ended, setEnded] = useState(null);
+  const leaving = useRef(null);
+  const leave = () => leaving.current?.abort();
+  useEffect(() => leave, []);
+  const ride = async (first, risk, onStart) => {
+    const { graph, thread, state } = visit;
+    const user = graph.nodes.map((one) => one.id).find((one) => USERS.includes(one));
+    leaving.current = new AbortController();
+    const { signal } = leaving.current;
+    setEnded(null);
+    setRiding(true);
+    try {
+      const found = await runToRisk(thread, first, { user, risk, latest: state?.checkpoint?.checkpoint_id, signal, onStart });
+      if (!signal.aborted) setEnded({ words: rideWords(found, risk) });
+    } catch (error) {
+      if (!isAbort(error)) setEnded({ kind: "error", words: error.message });
+    }
+    setRiding(false);
+    visit.reload();
+  };
+  return { busy: visit.busy || riding, ride, leave, ended };
+}
+
+function rideWords(found, risk) {
+  const share = (one) => `${Number((100 * one).toPrecision(3))}%`;
+  const told = found.risk === null
+    ? `No shown item had a leave risk of ${share(risk)} or more.`
+    : `The user is about to leave: the item that they get next has a leave risk of ${share(found.risk)}.`;
+  return found.unknown ? `${told} The risk of ${found.unknown} shown item${found.unknown === 1 ? " was" : "s was"} unknown.` : told;
+}
+
 function Copy({ id }) {
   const [made, setMade] = useState(null);
   const copy = async () => setMade((await post(`${threadPath(id)}/copy`, {})).thread_id);
@@ -56,18 +94,23 @@ function Copy({ id }) {
     ${made && html`<p role="status">Copied: <a href=${`#/step/${made}`}>step through the copy</a>, or see <a href=${`#/visit/${id}+${made}`}>both side by side</a>.</p>`}`;
 }
 
-function Controls({ thread, graph, from, next, onDone }) {
+// Leave risk from which on a user counts as about to leave, in percent: an outlook's items rarely reach it (docs/web.md).
+const ABOUT_TO_LEAVE = 5;
+
+function Controls({ visit, from, next, onDone, onRide }) {
+  const { thread, graph, values } = visit;
   const [before, setBefore] = useState([]);
   const [after, setAfter] = useState([]);
+  const [risk, setRisk] = useState(String(ABOUT_TO_LEAVE));
   const nodes = ordered(graph);
   const first = nodes.find((one) => one.loop)?.name;
+  const given = {
+    assistant_id: thread.metadata.assistant_id ?? thread.metadata.graph_id,
+    input: null,
+    ...(from ? { checkpoint: from.checkpoint } : {}),
+  };
   const run = (stops) => async () => {
-    await startRun(thread, {
-      assistant_id: thread.metadata.assistant_id ?? thread.metadata.graph_id,
-      input: null,
-      ...(from ? { checkpoint: from.checkpoint } : {}),
-      ...stops,
-    });
+    await startRun(thread, { ...given, ...stops });
     onDone();
   };
   const boxes = (name, chosen, set) => html`<fieldset><legend>${name}</legend><div class="choices">
@@ -75,12 +118,20 @@ function Controls({ thread, graph, from, next, onDone }) {
       onChange=${(event) => set(event.target.checked ? [...chosen, one.name] : chosen.filter((other) => other !== one.name))} />${one.name}</label>`)}
   </div></fieldset>`;
   const stops = { ...(before.length ? { interrupt_before: before } : {}), ...(after.length ? { interrupt_after: after } : {}) };
+  const why = riskless(graph, thread, values);
+  const share = Number(risk) / 100;
   return html`<div class="row">
       <${Action} onDo=${run({ interrupt_before: "*" })}>Run ${next}<//>
       <${Action} kind="plain" onDo=${run({ interrupt_before: first ? [first] : "*" })}>Run to the next round<//>
       <${Action} kind="plain" onDo=${run(stops)}>${before.length + after.length ? "Go on to a stop" : "Go on to the end"}<//>
     </div>
-    <details><summary>Stops</summary>${boxes("Stop before", before, setBefore)}${boxes("Stop after", after, setAfter)}</details>`;
+    <details><summary>Stops</summary>${boxes("Stop before", before, setBefore)}${boxes("Stop after", after, setAfter)}
+      <fieldset disabled=${Boolean(why)}><legend>Stop when the user is about to leave</legend>
+        <${Field} label="Leave risk of the shown item, from (%)"
+          help=${why || "Runs round by round while this page is open, and stops before the user's turn. An item of unknown risk does not stop it."}>
+          ${(id, help) => html`<input id=${id} aria-describedby=${help} type="number" min="0" max="100" step="any" value=${risk} onInput=${(event) => setRisk(event.target.value)} />`}<//>
+        <div class="row"><${Action} kind="plain" disabled=${Boolean(why) || !(share > 0 && share <= 1)} onDo=${() => onRide(given, share)}>Run until the user is about to leave<//></div>
+      </fieldset></details>`;
 }
 
 function Edit({ id, base, from, onDone }) {

@@ -1,7 +1,8 @@
 // View "Studies": finished runs with their reports, and two of them side by side.
 import { html, useState } from "./lib.js";
 import { data, server } from "./api.js";
-import { Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
+import { Action, Empty, Field, Notice, Said, Title, number, pending, useLoaded, when } from "./parts.js";
+import { studyVisit } from "./visit.js";
 
 export function StudiesView({ thing }) {
   if (server.accounts) return html`<${Title}>Studies<//><${Empty}>A server with accounts shows no studies: run billp view where they are.<//>`;
@@ -34,7 +35,33 @@ function Study({ name }) {
       <${Rows} rows=${run.value.rows} />
       <div class="form"><${Field} label="Side by side with">${(id) => html`<select id=${id} value=${other} onChange=${(event) => setOther(event.target.value)}>
         <option value="">no other study</option>${others.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select>`}<//></div>
-      ${other && html`<${Beside} key=${other} one=${name} two=${other} />`}`}`;
+      ${other && html`<${Beside} key=${other} one=${name} two=${other} />`}
+      <${Visits} name=${name} />`}`;
+}
+
+// The visits of a row, in the order in which they were made.
+function Visits({ name }) {
+  const [row, setRow] = useState("");
+  const [pages, setPages] = useState(1);
+  const loaded = useLoaded(async (signal) => {
+    const found = [];
+    for (let page = 0; page < pages; page += 1) {
+      const next = await data(`runs/${encodeURIComponent(name)}/visits?row=${encodeURIComponent(row)}&offset=${found.length}`, { signal });
+      found.push(...next.visits);
+      if (page === pages - 1 || found.length >= next.total) return { ...next, visits: found };
+    }
+  }, [name, row, pages]);
+  const waiting = pending(loaded);
+  if (waiting) return html`<h2>Visits</h2>${waiting}`;
+  const { rows, total, visits } = loaded.value;
+  if (!total) return html`<h2>Visits</h2><${Empty}>No visit.<//>`;
+  return html`<h2>Visits</h2>
+    <div class="form"><${Field} label="Visits of">${(id) => html`<select id=${id} value=${loaded.value.row} onChange=${(event) => { setRow(event.target.value); setPages(1); }}>
+      ${rows.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select>`}<//></div>
+    <p class="soft" role="status">${visits.length} of ${total} visit${total === 1 ? "" : "s"}</p>
+    <ul class="list">${visits.map((one) => html`<li key=${one.number}><a href=${studyVisit(name, one.number)}>User <${Said} text=${one.user_id} /></a>
+      <span class="soft"> ${one.rounds} round${one.rounds === 1 ? "" : "s"}, total reward ${number(one.total_reward, 1)}, ${one.left ? `left${one.leave_reason ? ` (${one.leave_reason})` : ""}` : "stayed"}, seed ${one.seed}</span></li>`)}</ul>
+    ${visits.length < total && html`<${Action} kind="plain" onDo=${async () => setPages(pages + 1)}>More<//>`}`;
 }
 
 const head = (names) => html`<thead><tr>${names.map((name) => html`<th key=${name} scope="col">${name}</th>`)}</tr></thead>`;

@@ -2,16 +2,23 @@
 import { html, useState } from "./lib.js";
 import { call, data, graphOf, post, server } from "./api.js";
 import { Action, Empty, Field, Loading, Notice, Title, count, number, pending, Said, useLoaded, when } from "./parts.js";
-import { Chart, Graph, Lessons, ordered, Round } from "./rounds.js";
+import { Graph, ordered } from "./graph.js";
+import { Chart, Lessons, Round } from "./rounds.js";
 import { Control, SettingsForm, trimmed } from "./settings_form.js";
 import { startVisit, stopRuns, useVisit } from "./visit_state.js";
+
+// The address of a visit of a study holds its study and its number there. Neither threads nor studies have a colon in
+// their names.
+export const studyVisit = (study, number) => `#/visit/${encodeURIComponent(study)}:${number}`;
+export const isOfStudy = (thing) => thing.includes(":");
 
 // A person's visit has a view of its own.
 const OWN_VIEW = "recommend";
 
-// The thing is a thread, or two threads with a plus between them.
+// The thing is a thread, two threads with a plus between them, or a visit of a study.
 export function VisitView({ thing }) {
   if (!thing) return html`<${Start} />`;
+  if (isOfStudy(thing)) return html`<${OfStudy} key=${thing} thing=${thing} />`;
   const ids = thing.split("+");
   if (ids.length < 2) return html`<${Watched} key=${thing} id=${thing} />`;
   return html`<${Title}>Two visits<//><div class="beside">${ids.slice(0, 2).map((id, place) => html`<section key=${`${place} ${id}`} aria-label=${`Visit ${place + 1}`}><${Column} id=${id} /></section>`)}</div>`;
@@ -141,6 +148,24 @@ function Watched({ id }) {
     ${steps.length
       ? html`<ol class="cards">${steps.map((step) => html`<${Round} key=${step.index} step=${step} detailsFor=${visit.detailsFor} />`)}</ol>`
       : html`<${Empty}>${busy ? "The first round is under way." : "No round yet."}<//>`}
+    <h2>Lessons recalled</h2><${Lessons} items=${values.lessons} />`;
+}
+
+// A visit of a finished study, as its files hold it: prompts, shortlists and checkpoints are gone.
+function OfStudy({ thing }) {
+  const [study, number] = thing.split(":");
+  const loaded = useLoaded((signal) => data(`runs/${encodeURIComponent(study)}/visits/${encodeURIComponent(number)}`, { signal }), [thing]);
+  const waiting = pending(loaded);
+  if (waiting) return html`<${Title}>Visit<//>${waiting}`;
+  const { variant, world, user_id, max_steps, seed, steps, ...values } = loaded.value;
+  const rounds = steps.map((step, index) => ({ ...step, index }));
+  const visit = { state: { metadata: { variant } }, values: { ...values, steps: rounds, identity: { world, user_id, max_steps } } };
+  return html`<${Title}>Visit<//>
+    <p>Visit ${Number(number) + 1} of the study <a href=${`#/studies/${encodeURIComponent(study)}`}>${study}</a>, ${values.split} users, seed ${seed}.</p>
+    <${Facts} visit=${visit} />
+    <${Chart} steps=${rounds} />
+    <h2>Rounds</h2>
+    ${rounds.length ? html`<ol class="cards">${rounds.map((step) => html`<${Round} key=${step.index} step=${step} />`)}</ol>` : html`<${Empty}>No round.<//>`}
     <h2>Lessons recalled</h2><${Lessons} items=${values.lessons} />`;
 }
 

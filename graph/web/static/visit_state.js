@@ -35,6 +35,43 @@ export const stopRuns = async (thread) => {
   }
 };
 
+// Why a visit cannot be stopped by the risk that the user leaves; empty if it can.
+export function riskless(graph, thread, values) {
+  const names = graph.nodes.map((one) => one.id);
+  if (!names.some((one) => USERS.includes(one))) return "This graph has no node of the user that the page knows.";
+  const settings = thread.metadata?.[CONTEXT] ?? {};
+  if (settings.outlook === false) return "The outlook is switched off in the settings of this visit, so no risk is estimated.";
+  if (settings.choices === "free") return "The Actor chooses freely in this visit, without a shortlist that has risks.";
+  const known = [...(values.shortlist ?? []), ...(values.steps ?? [])].some((one) => typeof one.risk === "number");
+  return known || names.includes("outlook") ? "" : "This variant knows no risk: it has no outlook.";
+}
+
+// The risk that the user leaves after the item that they get next; null if the shortlist does not tell it.
+const shownRisk = ({ shortlist = [], proposal }) => shortlist.find((one) => one.item_id === proposal?.item_id)?.risk ?? null;
+
+// Run a visit round by round until the item before the user has at least a risk. `latest` is the checkpoint before.
+// Return the risk, null for a visit that ended or stopped elsewhere, and the number of shown items of unknown risk.
+export async function runToRisk(thread, first, { user, risk, latest, signal, onStart }) {
+  const path = threadPath(thread.thread_id);
+  const { assistant_id } = first;
+  let unknown = 0;
+  let given = first;
+  for (;;) {
+    signal.throwIfAborted();
+    const run = await startRun(thread, { ...given, interrupt_before: [user] });
+    onStart(given);
+    await call(`${path}/runs/${run.run_id}/join`, { signal });
+    const { next, values, checkpoint } = await call(`${path}/state`, { signal });
+    // A cancelled run may have written nothing.
+    if (next?.[0] !== user || checkpoint.checkpoint_id === latest) return { risk: null, unknown };
+    const found = shownRisk(values);
+    if (found !== null && found >= risk) return { risk: found, unknown };
+    if (found === null) unknown += 1;
+    latest = checkpoint.checkpoint_id;
+    given = { assistant_id, input: null };
+  }
+}
+
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // What the details of a round are, of the state just before the user answers.
@@ -121,8 +158,8 @@ export function useVisit(id) {
     };
 
     const watch = async (run, graph) => {
-      const modes = MODES.map((mode) => `stream_mode=${mode}`).join("&");
-      for await (const { event, data } of stream(`${threadPath(id)}/runs/${run}/stream?${modes}`, { signal })) {
+      // Without modes: of several, the server would take the last one alone.
+      for await (const { event, data } of stream(`${threadPath(id)}/runs/${run}/stream`, { signal })) {
         if (event === "error") show({ fault: plain(data) });
         if (event !== "updates") continue;
         for (const [node, update] of Object.entries(data)) {

@@ -1,5 +1,6 @@
 """A person's visit in the browser, on a phone, against a real `langgraph dev` with accounts."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,20 @@ def test_a_person_is_recommended_to_and_sees_only_what_is_theirs(browser: Browse
     ann.go("memory")
     page.get_by_label("Kind").select_option("statements")
     expect(page.locator(".list")).to_contain_text("only <b>between</b> us")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export what is shown").click()
+    lines = [json.loads(line) for line in Path(saved.value.path()).read_text(encoding="utf-8").splitlines()]
+    assert len(lines) >= 3 and {tuple(one["namespace"]) for one in lines} == {("statements", "people:tiny", "ann")}
+    page.get_by_label("Kind").select_option("experiences")
+    page.get_by_text("Pairs of an item", exact=True).click()
+    page.get_by_label("Title, or a part of it").fill(first)
+    page.get_by_role("button", name="Show pairs").click()
+    expect(page.get_by_role("region", name="Pairs").locator("tbody tr")).to_have_count(1)
     assert ann.faults == []
+    # Her experiences are for her alone.
+    query = {"prefix": ["experiences", "people:tiny", "ann"], "title": first}
+    refused = httpx.post(f"{guarded.url}/app/api/pairs", json=query, headers=authorization("bob"), trust_env=False)
+    assert refused.status_code == 403 and first not in refused.text
     # Bob sees neither her visit nor her memory, by her address either.
     bob.go("memory")
     expect(bob.page.get_by_text("No record yet")).to_be_visible()
@@ -111,7 +125,7 @@ def test_without_a_valid_token_there_is_nothing(browser: Browser, guarded: Serve
     tab = Tab(browser, guarded.url, PHONE)
     page = tab.page
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    assert tab.faults == []
+    assert tab.violations == [] and tab.faults == []
     page.get_by_label("Token").fill("wrong-token-0123456789")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("asks for a valid token")).to_be_visible()

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from memory.records import Experience, Lesson, account_space, escape, namespace, people_space
 from memory.store import ChromaStore
+from sim.world import World
 from tests.chromium import needs_chromium
 from tests.commands import BILLP, billp
 from tests.processes import line_of, started
@@ -34,6 +35,13 @@ LESSONS = [
 STUDY = ("study", "--world", "tiny", "--train", "4", "--cohort", "2", "--max-steps", "5", "--variants", "random,billp")
 
 
+def experience(title: str, **fields: Any) -> Experience:
+    """Return an experience of an item."""
+    usual = OF | {"situation": title, "title": title, "plan": "Recommend Comedy.", "genres": ["Comedy"], "left": False}
+    figures = {"predicted": 4.0, "distance": 1.0, "reward": 4.0, "advantage": -1.5}
+    return Experience.model_validate(usual | figures | fields)
+
+
 @pytest.fixture(scope="module")
 def home(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Home folder with two studies and a memory."""
@@ -46,20 +54,16 @@ def home(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for key, one in zip("abc", LESSONS, strict=True):
             store.put(namespace("lessons", "tiny", "1"), key, one.model_dump(), index=[*one.indexed])
         for number, title in enumerate(("Silent Garden", "Paper Tower")):
-            experience = Experience(
-                **OF | {"user_id": "u.2", "situation": title},
-                visit=f"w{number}",
-                plan="Recommend Comedy.",
-                title=title,
-                genres=["Comedy"],
-                predicted=4.0,
-                distance=1.0,
-                reward=4.0,
-                advantage=-1.5,
-                left=False,
+            shown = experience(title, visit=f"w{number}", user_id="u.2")
+            store.put(namespace("experiences", "tiny", "u.2"), str(number), shown.model_dump(), index=[*shown.indexed])
+        first, second, third = (one.id for one in list(World.load(folder / "worlds" / "tiny").catalogue)[:3])
+        for number, (item, recent, left) in enumerate(
+            ((first, [third], False), (second, [third, first], False), (second, [first], True))
+        ):
+            shown = experience(
+                "", situation="Heat", visit=f"p{number}", user_id="p", item_id=item, recent=recent, left=left
             )
-            where = namespace("experiences", "tiny", "u.2")
-            store.put(where, str(number), experience.model_dump(), index=[*experience.indexed])
+            store.put(namespace("experiences", "tiny", "p"), str(number), shown.model_dump(), index=[*shown.indexed])
     return folder
 
 
@@ -117,6 +121,73 @@ def test_studies_are_listed_read_and_compared(tab: Tab, home: Path) -> None:
     assert tab.overflow == 0 and tab.faults == []
 
 
+def test_the_visits_of_a_study_open_with_their_rounds(browser: Browser, address: str, home: Path) -> None:
+    lines = [json.loads(line) for line in (home / "runs" / "one" / "visits.jsonl").read_text().splitlines()]
+    number = next(number for number, one in enumerate(lines) if one["variant"] == "billp")
+    visit = lines[number]
+    tab = Tab(browser, address, PHONE)
+    page = tab.page
+    tab.go("studies/one")
+    page.get_by_label("Visits of").select_option("billp")
+    own = [one for one in lines if one["variant"] == "billp"]
+    expect(page.get_by_text(f"{len(own)} of {len(own)} visits")).to_be_visible()
+    page.get_by_role("link", name=f"User {visit['user_id']}", exact=True).first.click()
+    expect(page.get_by_role("heading", name="Visit", exact=True)).to_be_focused()
+    assert page.url.endswith(f"#/visit/one:{number}")
+    cards = page.locator(".card")
+    expect(cards).to_have_count(len(visit["steps"]))
+    for card, step in zip(cards.all(), visit["steps"], strict=True):
+        expect(card.get_by_role("heading")).to_have_text(f"{step['index'] + 1}. {step['title']}")
+        expect(card).to_contain_text(step["plan"])
+        expect(card.locator(".reward")).to_have_text(f"{step['reward']:.2f} of 5")
+    facts = page.locator(".facts")
+    expect(facts).to_contain_text("user left" if visit["left"] else "finished")
+    expect(facts).to_contain_text(f"{visit['total_reward']:.2f}")
+    # Nothing of it can be changed: neither a control of a run nor the way to Step.
+    assert page.locator("main button, main a[href^='#/step']").count() == 0
+    assert tab.overflow == 0 and tab.unlabelled == []
+    page.get_by_role("link", name="one", exact=True).click()
+    expect(page.get_by_role("heading", name="Study one")).to_be_visible()
+    # The address is a bookmark, and one of no visit says so.
+    page.goto(f"{address}/app/#/visit/one:{len(lines)}")
+    expect(page.get_by_role("alert")).to_contain_text(f"has no visit {len(lines)}")
+    assert len(tab.faults) == 1 and "status of 422" in tab.faults[0]
+    tab.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_studies_and_memory_are_accessible_with_all_that_opens_in_them(
+    browser: Browser, address: str, dark: bool
+) -> None:
+    tab = Tab(browser, address, dark=dark)
+    page = tab.page
+    tab.go("studies/one")
+    page.get_by_label("Side by side with").select_option("two")
+    expect(page.get_by_role("region", name="Two studies")).to_be_visible()
+    expect(page.get_by_label("Visits of")).to_be_visible()
+    assert tab.violations == []
+    page.get_by_role("link", name="User").first.click()
+    expect(page.locator(".card").first).to_be_visible()
+    assert tab.violations == []
+    tab.go("memory")
+    page.get_by_text("Replaced 1").click()
+    page.get_by_role("button", name="Delete", exact=True).first.click()
+    page.get_by_label("User").select_option("1")
+    page.get_by_role("button", name="Forget the user 1").click()
+    expect(page.get_by_role("button", name="Delete them all")).to_be_visible()
+    assert tab.violations == []
+    page.get_by_label("Kind").select_option("experiences")
+    page.get_by_label("User").select_option("p")
+    page.get_by_text("Situation", exact=True).first.click()
+    page.get_by_text("Pairs of an item", exact=True).click()
+    page.get_by_label("Title, or a part of it").fill("e")
+    page.get_by_role("button", name="Show pairs").click()
+    page.locator("details .list").get_by_role("button").first.click()
+    expect(page.get_by_role("region", name="Pairs")).to_be_visible()
+    assert tab.violations == [] and tab.faults == []
+    tab.close()
+
+
 def test_lessons_are_sorted_by_support_and_one_is_deleted(tab: Tab) -> None:
     page = tab.page
     tab.go("memory")
@@ -131,6 +202,76 @@ def test_lessons_are_sorted_by_support_and_one_is_deleted(tab: Tab) -> None:
     page.get_by_role("button", name="Delete this lesson").click()
     expect(page.locator(".list > li")).to_have_count(1)
     assert tab.faults == []
+
+
+def exported(page: Page, button: str) -> tuple[str, list[dict[str, Any]]]:
+    """Export by a button, and return the name of the file and its lines."""
+    with page.expect_download() as saved:
+        page.get_by_role("button", name=button).click()
+    lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
+    return saved.value.suggested_filename, [json.loads(line) for line in lines]
+
+
+def test_what_is_shown_and_a_user_are_exported_as_lines_that_memory_import_reads(
+    browser: Browser, address: str, home: Path, tmp_path: Path
+) -> None:
+    tab = Tab(browser, address, PHONE)
+    page = tab.page
+    tab.go("memory")
+    name, lines = exported(page, "Export what is shown")
+    assert name == "lessons-tiny.jsonl" and {one["key"] for one in lines} >= {"a", "b"}
+    assert all(one["namespace"][:2] == ["lessons", "tiny"] for one in lines)
+    page.get_by_label("Kind").select_option("experiences")
+    page.get_by_label("User").select_option(label="u.2")
+    name, lines = exported(page, "Export the user u.2")
+    assert name == "u.2.jsonl" and [one["value"]["title"] for one in lines] == ["Silent Garden", "Paper Tower"]
+    expect(page.get_by_text("2 records exported")).to_be_visible()
+    page.get_by_label("Search by meaning").fill("a tower made of paper")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator(".list > li").first).to_contain_text("similarity")
+    name, found = exported(page, "Export what is shown")
+    assert name == "experiences-tiny-u.2-found.jsonl" and found[0]["value"]["title"] == "Paper Tower"
+    # Another home takes the records up as they were.
+    (tmp_path / "lines.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines), encoding="utf-8")
+    done = billp(tmp_path, "memory", "import", str(tmp_path / "lines.jsonl"))
+    assert done.returncode == 0, done.stderr
+    with ChromaStore(tmp_path / "memory") as store:
+        kept = store.records()
+    assert [(list(one.namespace), one.key, one.value) for one in kept] == [
+        (one["namespace"], one["key"], one["value"]) for one in lines
+    ]
+    assert tab.overflow == 0 and tab.faults == []
+    tab.close()
+
+
+def test_pairs_of_an_item_are_counted_with_their_distances(browser: Browser, address: str, home: Path) -> None:
+    world = World.load(home / "worlds" / "tiny")
+    first, second, third = list(world.catalogue)[:3]
+    tab = Tab(browser, address, PHONE)
+    page = tab.page
+    tab.go("memory")
+    page.get_by_label("Kind").select_option("experiences")
+    page.get_by_text("Pairs of an item", exact=True).click()
+    page.get_by_label("Title, or a part of it").fill(first.title)
+    page.get_by_role("button", name="Show pairs").click()
+    pairs = page.get_by_role("region", name="Pairs")
+    expect(pairs.locator("tbody tr")).to_have_count(2)
+    told = [row.split("\t") for row in pairs.locator("tbody tr").all_inner_texts()]
+    # After the first item came the second twice: the user stayed once, and left once; the third item came before it.
+    assert told == [
+        [second.title, "1", "1", f"{world.logs.distance(first, second):.2f}"],
+        [third.title, "1", "0", f"{world.logs.distance(first, third):.2f}"],
+    ]
+    # A part of several titles offers these to choose from.
+    page.get_by_label("Title, or a part of it").fill("e")
+    page.get_by_role("button", name="Show pairs").click()
+    page.locator("details .list").get_by_role("button", name=second.title, exact=True).click()
+    expect(pairs.locator("caption")).to_have_text(f"Pairs of {second.title}")
+    page.get_by_label("Title, or a part of it").fill("no such title")
+    page.get_by_role("button", name="Show pairs").click()
+    expect(page.get_by_text("No experience here is of such an item.")).to_be_visible()
+    assert tab.overflow == 0 and tab.faults == []
+    tab.close()
 
 
 def test_records_are_found_by_meaning_and_a_user_is_forgotten(browser: Browser, address: str) -> None:
@@ -149,7 +290,7 @@ def test_records_are_found_by_meaning_and_a_user_is_forgotten(browser: Browser, 
     page.get_by_role("button", name="Delete them all").click()
     expect(page.get_by_text("that are left: 0")).to_be_visible()
     page.get_by_role("button", name="Close").click()
-    expect(page.get_by_label("Kind").get_by_role("option")).to_have_text(["lessons"])
+    expect(page.get_by_label("User").get_by_role("option")).to_have_text(["all", "p"])
     assert tab.faults == []
     tab.close()
 
@@ -184,7 +325,8 @@ def test_namespaces_are_listed_to_the_end_and_searches_prolong_no_life(browser: 
 
     page.route("**/store/namespaces", listed)
     page.route("**/store/items/search", searched)
-    tab.go("memory")
+    # The page may have asked before.
+    page.reload()
     expect(page.get_by_label("User").get_by_role("option")).to_have_text(["all", "first", "last"])
     page.get_by_label("Search by meaning").fill("a tower")
     page.get_by_role("button", name="Search").click()

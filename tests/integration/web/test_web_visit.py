@@ -4,7 +4,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -66,6 +68,13 @@ def begin(page: Page, world: str = "tiny", rounds: int = 4, *, stepped: bool = F
     return page.url.rsplit("/", 1)[1]
 
 
+def episode_of(server: Server) -> str:
+    """Return the id of the assistant of the graph `episode`."""
+    wanted = {"graph_id": "episode", "limit": 1}
+    answer = httpx.post(f"{server.url}/assistants/search", json=wanted, trust_env=False)
+    return str(answer.raise_for_status().json()[0]["assistant_id"])
+
+
 def cards(page: Page) -> list[str]:
     return page.locator(".card h3").all_inner_texts()
 
@@ -96,6 +105,85 @@ def test_a_visit_is_started_watched_and_read_again_by_its_address(tab: Tab, brow
     assert cards(other.page) == shown
     assert tab.faults == other.faults == []
     other.close()
+
+
+def overlaps(page: Page) -> list[str]:
+    """Return the pairs of nodes and labels of the graph that cover each other, and those that lie outside it."""
+    return list(
+        page.evaluate(
+            """() => {
+            const boxes = [...document.querySelectorAll(".graph .node rect, .graph .label")].map(one =>
+                [one.parentNode.textContent, one.getBoundingClientRect()]);
+            const room = document.querySelector(".graph svg").getBoundingClientRect();
+            const apart = (one, two) => one.right <= two.left || two.right <= one.left
+                || one.bottom <= two.top || two.bottom <= one.top;
+            const outside = ([, one]) => one.left < room.left - 1 || one.right > room.right + 1
+                || one.top < room.top - 1 || one.bottom > room.bottom + 1;
+            return boxes.flatMap(([name, box], place) => boxes.slice(place + 1)
+                .filter(([, other]) => !apart(box, other)).map(([other]) => `${name} and ${other}`))
+                .concat(boxes.filter(outside).map(([name]) => name));
+        }"""
+        )
+    )
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+def test_the_graph_is_drawn_with_all_its_edges_and_marks_the_node_at_work(
+    browser: Browser, server: Server, size: tuple[int, int]
+) -> None:
+    tab = Tab(browser, server.url, size)
+    page = tab.page
+    begin(page, stepped=True)
+    drawn = page.locator(".graph")
+    expect(drawn.locator(".working")).to_have_text("planner")
+    page.get_by_role("button", name="Run planner").click()
+    expect(drawn.locator(".working")).to_have_text("outlook")
+    graph = httpx.get(f"{server.url}/assistants/{episode_of(server)}/graph", trust_env=False).json()
+    assert drawn.locator(".edge").count() == len(graph["edges"]) and drawn.locator(".choice").count() == 2
+    names = [one["id"] for one in graph["nodes"] if not one["id"].startswith("__")]
+    assert drawn.locator(".node text").all_text_contents() == names
+    assert overlaps(page) == []
+    # A letter has the same height on a phone: the picture is laid out anew, not made smaller.
+    assert page.evaluate("document.querySelector('.graph svg').getScreenCTM().a") == 1
+    words = page.get_by_role("img", name="Graph of the visit").get_attribute("aria-label") or ""
+    assert "start to begin, " in words and "critic to planner (next round)" in words
+    assert words.endswith("Node at work or next: outlook.")
+    assert tab.overflow == 0 and tab.faults == []
+    tab.close()
+
+
+# Branches that meet, an edge past a layer, a circle within a circle, and a node that leads to itself.
+UNUSUAL: dict[str, list[dict[str, Any]]] = {
+    "nodes": [{"id": name} for name in ("__start__", "begin", "left_path", "right_path", "meet", "user", "__end__")],
+    "edges": [
+        {"source": source, "target": target, **({"data": label, "conditional": True} if label else {})}
+        for source, target, label in (
+            ("__start__", "begin", ""),
+            ("begin", "left_path", ""),
+            ("begin", "right_path", ""),
+            ("left_path", "meet", ""),
+            ("right_path", "meet", ""),
+            ("begin", "user", "at once"),
+            ("meet", "user", ""),
+            ("meet", "meet", "again"),
+            ("user", "begin", "next round"),
+            ("user", "meet", "once more"),
+            ("user", "__end__", "visit over"),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+def test_a_graph_of_any_form_is_drawn(browser: Browser, server: Server, size: tuple[int, int]) -> None:
+    tab = Tab(browser, server.url, size)
+    page = tab.page
+    page.route("**/graph", lambda route: route.fulfill(json=UNUSUAL))
+    begin(page)
+    expect(page.locator(".graph .edge")).to_have_count(len(UNUSUAL["edges"]))
+    assert overlaps(page) == []
+    assert tab.overflow == 0 and tab.faults == []
+    tab.close()
 
 
 def test_a_visit_is_stepped_edited_and_forked(tab: Tab) -> None:
@@ -174,11 +262,65 @@ def test_each_view_fits_the_window_and_names_its_controls(
         expect(link).to_have_attribute("href", f"#/{view}")
         expect(tab.page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
         assert tab.overflow == 0, view
-        assert tab.unlabelled == [], view
+        assert tab.unlabelled == [] and tab.violations == [], view
         # The title has the focus, and the first control after it is reached by the keyboard.
         expect(tab.page.locator("h1")).to_be_focused()
     assert tab.faults == []
     tab.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_visit_is_accessible_with_all_that_opens_in_it(browser: Browser, server: Server, dark: bool) -> None:
+    tab = Tab(browser, server.url, dark=dark)
+    page = tab.page
+    page.get_by_text("Other settings").click()
+    page.get_by_text("Planner", exact=True).click()
+    assert tab.violations == []
+    thread = begin(page)
+    expect(page.locator(".facts")).to_contain_text(OVER)
+    card = page.locator(".card").nth(2)
+    card.get_by_text("Shortlist, recalled rounds").click()
+    card.get_by_text("planner: prompt and reply").click()
+    expect(card.get_by_role("region", name="Prompt of planner")).to_be_visible()
+    assert tab.violations == []
+    tab.go(f"visit/{thread}+{thread}")
+    expect(page.locator("section").nth(1).locator(".card")).to_have_count(4)
+    assert tab.violations == []
+    # Stepped, before the user's turn, with all that can be edited, and a checkpoint to go back to.
+    tab.go("visit")
+    begin(page, stepped=True)
+    for node in ("planner", "outlook", "actor"):
+        page.get_by_role("button", name=f"Run {node}").click()
+    expect(page.get_by_role("button", name="Run user")).to_be_visible()
+    page.get_by_text("Stops", exact=True).click()
+    page.get_by_text("Other fields").click()
+    page.get_by_role("button", name="Go back").nth(1).click()
+    expect(page.get_by_text("To go on from here makes a fork")).to_be_visible()
+    assert tab.violations == []
+    # A person in the middle of their visit.
+    tab.go("you")
+    page.get_by_label("Your name").fill("ann")
+    page.get_by_text("World, rounds and model").click()
+    page.get_by_label("World", exact=True).fill("tiny")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("Round 1", exact=True)).to_be_visible()
+    page.get_by_text("Your profile, and the next round").click()
+    assert tab.violations == [] and tab.faults == []
+    tab.close()
+
+
+def test_axe_sees_what_it_should(tab: Tab) -> None:
+    """The tests of accessibility can fail: a picture without words and faint letters are found."""
+    expect(tab.page.get_by_role("button", name="Start the visit")).to_be_visible()
+    tab.page.evaluate(
+        """() => {
+        const main = document.querySelector("main");
+        const faint = Object.assign(document.createElement("p"), { textContent: "faint" });
+        main.append(document.createElement("img"), faint);
+        faint.style.color = getComputedStyle(document.documentElement).getPropertyValue("--line");
+    }"""
+    )
+    assert {one.split(":")[0] for one in tab.violations} == {"color-contrast", "image-alt"}
 
 
 def test_a_visit_is_started_by_the_keyboard_alone(tab: Tab) -> None:

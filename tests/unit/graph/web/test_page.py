@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,26 @@ from graph.server.limits import Limits, RequestLimits
 from graph.web import data, studies
 from graph.web.data import data_routes
 from graph.web.page import POLICY, STATIC, page_routes
+from graph.web.worlds import opened_world
 from tests.web.vendored import MANIFEST, VENDOR, checksum
 
 TOKEN = {"authorization": "Bearer right"}
-OPEN_TO_ACCOUNTS = [("GET", "worlds"), ("GET", "worlds/tiny/items?q=a"), ("GET", "account"), ("POST", "lessons")]
-CLOSED_TO_ACCOUNTS = ["worlds/tiny/users?q=3", "runs", "runs/x", "runs/x/report", "runs/x/minus/y"]
+OPEN_TO_ACCOUNTS = [
+    ("GET", "worlds"),
+    ("GET", "worlds/tiny/items?q=a"),
+    ("GET", "account"),
+    ("POST", "lessons"),
+    ("POST", "pairs"),
+]
+CLOSED_TO_ACCOUNTS = [
+    "worlds/tiny/users?q=3",
+    "runs",
+    "runs/x",
+    "runs/x/report",
+    "runs/x/visits",
+    "runs/x/visits/0",
+    "runs/x/minus/y",
+]
 TIME = "2026-01-01T00:00:00+00:00"
 # All that the page loads, compressed.
 MOST_BYTES = 400_000
@@ -93,7 +112,7 @@ async def test_with_accounts_the_data_ask_the_server_for_the_token_and_others_da
                 assert (await page.request(method, f"/app/api/{path}", json={}, headers=headers)).status_code == 401, (
                     path
                 )
-            answer = await page.request(method, f"/app/api/{path}", json={"prefix": ["lessons"]}, headers=TOKEN)
+            answer = await page.request(method, f"/app/api/{path}", json={"prefix": ["lessons", "tiny"]}, headers=TOKEN)
             assert answer.status_code == 200, answer.text
         for path in CLOSED_TO_ACCOUNTS:
             assert (await page.get(f"/app/api/{path}", headers=TOKEN)).status_code == 404, path
@@ -183,7 +202,7 @@ async def test_the_space_of_lessons_is_the_one_that_was_written() -> None:
 async def test_a_large_memory_is_merged_and_an_account_gets_as_many_lessons_as_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(data, "MOST_LESSONS_OF_ACCOUNT", 1_200)
+    monkeypatch.setattr(data, "MOST_RECORDS_OF_ACCOUNT", 1_200)
     # Three pages of the store.
     many = [lesson(str(number), f"Lesson {number}.", f"v{number}") for number in range(2_500)]
     async with client(accounts=False, records=many) as page:
@@ -192,7 +211,7 @@ async def test_a_large_memory_is_merged_and_an_account_gets_as_many_lessons_as_i
         assert len((await merged(page, **TOKEN)).json()) == 1_200
     async with client(accounts=True, records=many) as page:
         refused = await merged(page, **TOKEN)
-        assert refused.status_code == 422 and "1,200 lessons" in refused.json()["detail"]
+        assert refused.status_code == 422 and "1,200 records" in refused.json()["detail"]
 
 
 async def test_lessons_with_equal_keys_that_replace_each_other_are_refused_before_the_work() -> None:
@@ -205,6 +224,68 @@ async def test_lessons_with_equal_keys_that_replace_each_other_are_refused_befor
         async with client(accounts=accounts, records=crossed) as page:
             refused = await merged(page, **headers)
             assert refused.status_code == 422 and "1,210,000" in refused.json()["detail"]
+
+
+def experience(key: str, item: str, recent: tuple[str, ...], left: bool | None, space: str = "tiny") -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "kind": "experiences",
+        "visit": key,
+        "user_id": "1",
+        "situation": "",
+        "plan": "",
+        "title": f"Title {item}",
+    }
+    value |= {"item_id": item, "recent": list(recent), "left": left, "genres": [], "predicted": 4.0, "distance": None}
+    return {
+        "namespace": ["experiences", space, "1"],
+        "key": key,
+        "created_at": TIME,
+        "updated_at": TIME,
+        "value": value | {"reward": 4.0, "advantage": 0.0},
+    }
+
+
+async def test_pairs_are_counted_in_either_order_once_a_round(home: Path) -> None:
+    rounds = [
+        experience("1", "x", ("y", "y"), False),
+        experience("2", "y", ("x", "z"), True),
+        experience("3", "z", ("y",), False),
+        # An experience of the original, whose end is unknown, and a record of another form.
+        experience("4", "x", ("y",), None),
+        experience("5", "x", ("y",), True) | {"value": {"item_id": "x"}},
+    ]
+    async with client(accounts=False, records=rounds) as page:
+
+        async def asked(**query: Any) -> Any:
+            answer = await page.post("/app/api/pairs", json={"prefix": ["experiences", "nowhere"]} | query)
+            return answer.raise_for_status().json()
+
+        found = await asked(title="title X")
+        assert found["items"] == [{"item_id": "x", "title": "Title x"}] and found["more"] == 0
+        assert found["pairs"] == [{"item_id": "y", "title": "Title y", "stayed": 1, "ended": 1, "distance": None}]
+        # Ends first; the world of this space is not built, so no distance is known.
+        assert [(one["item_id"], one["stayed"], one["ended"]) for one in (await asked(item_id="y"))["pairs"]] == [
+            ("x", 1, 1),
+            ("z", 1, 1),
+        ]
+        several = await asked(title="Title")
+        assert [one["item_id"] for one in several["items"]] == ["x", "y", "z"] and several["pairs"] is None
+        assert await asked(item_id="unknown") == {"items": [], "pairs": None, "more": 0}
+        for body in ({"prefix": ["experiences"]}, {"prefix": ["experiences", "tiny"], "title": 5}, {}):
+            assert (await page.post("/app/api/pairs", json=body)).status_code == 422
+        refused = await page.post("/app/api/pairs", json={"prefix": ["forbidden", "tiny"]})
+        assert (refused.status_code, refused.json()) == (403, {"detail": "Forbidden"})
+
+
+async def test_the_distances_of_pairs_are_those_of_the_world_of_a_space(home: Path) -> None:
+    world = opened_world("tiny")
+    one, two = (item.id for item in list(world.catalogue)[:2])
+    for space in ("tiny", "people:tiny", "account:o%2527brien:tiny"):
+        async with client(accounts=False, records=[experience("1", one, (two,), False, space)]) as page:
+            query = {"prefix": ["experiences", space], "item_id": one}
+            (pair,) = (await page.post("/app/api/pairs", json=query)).json()["pairs"]
+        assert pair["distance"] == pytest.approx(world.logs.distance(one, two))
+        assert pair["title"] == world.catalogue.item(two).title
 
 
 async def test_the_files_of_the_page_are_not_counted_and_its_data_are() -> None:
@@ -231,6 +312,24 @@ async def test_the_files_of_the_page_are_not_counted_and_its_data_are() -> None:
     assert [await status(path, marked=False) for path in ("/static/x", "/app/static/x")] == [429, 429]
 
 
+async def test_the_code_of_studies_is_not_loaded_by_the_event_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading: dict[str, bool] = {}
+
+    class Noting(MetaPathFinder):
+        def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+            loading[fullname] = threading.current_thread() is threading.main_thread()
+
+    for module in ("graph.web.studies", "graph.web.study_visits"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Noting(), *sys.meta_path])
+    async with client(accounts=False) as page:
+        assert (await page.get("/app/api/runs")).json() == []
+    assert {name: loading[name] for name in loading if name.startswith("graph.web")} == {
+        "graph.web.studies": False,
+        "graph.web.study_visits": False,
+    }
+
+
 async def test_a_run_that_is_unknown_or_damaged_is_named(home: Path) -> None:
     (home / "runs" / "broken").mkdir(parents=True)
     (home / "runs" / "broken" / "results.json").write_text("{}")
@@ -238,8 +337,63 @@ async def test_a_run_that_is_unknown_or_damaged_is_named(home: Path) -> None:
         (run,) = (await page.get("/app/api/runs")).json()
         assert run["name"] == "broken" and "damaged" in run["fault"]
         for name in ("broken", "nothing", "..%2Fworlds"):
-            for path in (name, f"{name}/report", f"{name}/minus/broken"):
+            for path in (name, *(f"{name}/{part}" for part in ("report", "visits", "visits/0", "minus/broken"))):
                 assert (await page.get(f"/app/api/runs/{path}")).status_code in (404, 422), path
+
+
+async def test_the_visits_of_a_study_are_listed_by_row_and_read_one_by_one(home: Path) -> None:
+    folder = home / "runs" / "two"
+    folder.mkdir(parents=True)
+    context: dict[str, Any] = {}
+    settings = {"train": 0, "seeds": 1, "cohort": 1, "max_steps": 9, "visits_per_user": 1, "recall": []}
+    results = {"world": "tiny", "model": "rules", "note": "", "settings": settings, "rows": []}
+    results["settings"] = settings | {"learn_at_test": False, "context": context}
+    (folder / "results.json").write_text(json.dumps(results))
+    step: dict[str, Any] = {
+        "plan": "Plan.",
+        "title": "Tower",
+        "genres": [],
+        "distance": None,
+        "reward": 4.0,
+        "next_value": None,
+    }
+    about: dict[str, Any] = {
+        "without": None,
+        "memory": "full",
+        "split": "dev",
+        "seed": 0,
+        "length": 1,
+        "leave_reason": None,
+    }
+    about |= {"left": False, "lessons": [], "steps": [step | {"left": False}], "records": [{"value": "not shown"}]}
+    lines = [
+        about | {"variant": variant, "user_id": f"é{number}", "total_reward": float(number)}
+        for number, variant in enumerate(["random"] * 60 + ["billp"] * 2)
+    ]
+    file = folder / "visits.jsonl"
+    file.write_text("".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in lines), encoding="utf-8")
+    async with client(accounts=False) as page:
+
+        async def asked(path: str) -> Any:
+            return (await page.get(f"/app/api/runs/two/visits{path}")).raise_for_status().json()
+
+        first = await asked("")
+        assert (first["rows"], first["row"], first["total"]) == (["random", "billp"], "random", 60)
+        assert [one["number"] for one in first["visits"]] == list(range(50)) and first["visits"][3]["rounds"] == 1
+        assert [one["user_id"] for one in (await asked("?row=random&offset=50"))["visits"]] == [
+            f"é{number}" for number in range(50, 60)
+        ]
+        assert [one["number"] for one in (await asked("?row=billp"))["visits"]] == [60, 61]
+        found = await asked("/61")
+        assert (found["study"], found["variant"], found["user_id"], found["max_steps"]) == ("two", "billp", "é61", 9)
+        assert found["steps"] == lines[61]["steps"] and "records" not in found
+        for path in ("/62", "/-1", "?row=nothing", "?offset=-1", "?offset=x"):
+            assert (await page.get(f"/app/api/runs/two/visits{path}")).status_code in (404, 422), path
+        # A study that was run again under its name is read again; a damaged line is named.
+        file.write_text(json.dumps(lines[0]) + '\n{"variant": 5}\n')
+        os.utime(file, ns=(0, 0))
+        refused = await page.get("/app/api/runs/two/visits")
+        assert refused.status_code == 422 and "line 2 is damaged" in refused.json()["detail"]
 
 
 async def test_a_missing_file_is_named_without_the_folders_of_the_server(
