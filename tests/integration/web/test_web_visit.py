@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from sim.world import World
+from tests import scripted
 from tests.chromium import needs_chromium
 from tests.hostile import renamed
 from tests.processes import end
+from tests.scripted import Asked, Reply, by_rules
 from tests.servers import Server, answers, develop, serving
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.web.browser import DESK, PATIENCE_MS, PHONE, Tab, opened_browser
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -105,6 +108,33 @@ def test_a_visit_is_started_watched_and_read_again_by_its_address(tab: Tab, brow
     assert cards(other.page) == shown
     assert tab.faults == other.faults == []
     other.close()
+
+
+def test_rounds_appear_while_the_visit_goes_on(home: Path, browser: Browser, tmp_path: Path) -> None:
+    """The Planner's third reply waits until the cards of the first two rounds are on the page."""
+    seen = threading.Event()
+
+    def held(asked: Asked) -> Reply:
+        if asked.facts["role"] == "planner" and len(asked.facts["rounds"]) == 2:
+            assert seen.wait(PATIENCE)
+        return by_rules(asked)
+
+    with (
+        scripted.serving(held) as model,
+        serving(tmp_path, home, env={"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "any"}) as live,
+    ):
+        shown = Tab(browser, live.url)
+        try:
+            shown.page.get_by_label("Model", exact=True).fill("openai:scripted")
+            begin(shown.page)
+            expect(shown.page.locator(".card")).to_have_count(2)
+            expect(shown.page.locator(".facts")).not_to_contain_text(OVER)
+        finally:
+            seen.set()
+        expect(shown.page.locator(".facts")).to_contain_text(OVER)
+        expect(shown.page.locator(".card")).to_have_count(4)
+        assert shown.faults == []
+        shown.close()
 
 
 def overlaps(page: Page) -> list[str]:
