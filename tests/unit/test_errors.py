@@ -21,6 +21,7 @@ from tests.servers import TOKENS
 # catches them.
 INTERNAL = {
     "graph.server.limits._TooLargeError",
+    "graph.web.data.StoreRefusedError",
     "memory.chroma.local.NotLoadedError",
     "nodes.llm.endpoint.errors.Fault",
     "nodes.llm.text.lenient_json._Unreadable",
