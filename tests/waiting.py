@@ -10,7 +10,9 @@ PATIENCE = 300.0
 PAUSE = 0.01
 
 
-def until(condition: Callable[[], Found], awaited: str = "", *, patience: float = PATIENCE) -> Found:
+def until(
+    condition: Callable[[], Found], awaited: str = "", *, patience: float = PATIENCE, pause: float = PAUSE
+) -> Found:
     """Wait until a condition holds, and return its true value.
 
     In an event loop, wait in a thread: `await asyncio.to_thread(until, …)`.
@@ -19,6 +21,7 @@ def until(condition: Callable[[], Found], awaited: str = "", *, patience: float 
         condition: Function without arguments.
         awaited: Name of the condition for the message.
         patience: Seconds after which the condition will never hold.
+        pause: Seconds between two looks.
 
     Raises:
         AssertionError: The condition did not hold in time.
@@ -26,5 +29,5 @@ def until(condition: Callable[[], Found], awaited: str = "", *, patience: float 
     end = time.monotonic() + patience
     while not (found := condition()):
         assert time.monotonic() < end, f"waited {patience:g} seconds in vain for {awaited or condition}"
-        time.sleep(PAUSE)
+        time.sleep(pause)
     return found

@@ -22,6 +22,7 @@ from rich.console import Console
 from graph.web.page import STATIC
 from nodes.tools.open_world import close_worlds, open_world_now
 from tests.servers import Server, serving
+from tests.waiting import until
 from tests.web.browser import DESK, PATIENCE_MS, opened_browser
 
 WORLD, USER, ROUNDS = "movielens", "203", 100
@@ -105,11 +106,9 @@ def live_visit(browser: Browser, server: Server, console: Console) -> None:
         page.wait_for_url("**/#/visit/*")
         thread = f"/threads/{page.url.rsplit('/', 1)[1]}"
         # The server is asked, not the page, so that the questions do not count.
-        while rounds(client, thread) < ROUNDS / 2:
-            time.sleep(PAUSE)
+        until(lambda: rounds(client, thread) >= ROUNDS / 2, "the visit's second half", pause=PAUSE)
         half, middle = rounds(client, thread), measured(session)
-        while client.get(thread).raise_for_status().json()["status"] == "busy":
-            time.sleep(PAUSE)
+        until(lambda: client.get(thread).raise_for_status().json()["status"] != "busy", "the end", pause=PAUSE)
         expect(page.locator(".card")).to_have_count(total := rounds(client, thread))
         seconds = time.perf_counter() - begun
         metrics += [middle, measured(session)]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -394,16 +393,8 @@ async def test_of_200_visits_with_three_calls_in_ten_failing_none_is_lost(
 
 @pytest.mark.parametrize(("variable", "a_minute"), [("REQUESTS", 600), ("TOKENS", 60_000)])
 async def test_calls_of_all_visits_together_keep_to_the_limit_a_minute(
-    variable: str, a_minute: int, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    variable: str, a_minute: int, endpoint: Endpoint, turns: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A clock that stands still: each wait is the time of a call's turn.
-    turns: list[float] = []
-
-    async def wait(seconds: float) -> None:
-        turns.append(seconds)
-
-    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.time", SimpleNamespace(monotonic=lambda: 0.0))
-    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.asyncio", SimpleNamespace(sleep=wait))
     set_up(monkeypatch, **{f"BILLP_{variable}_PER_MINUTE": str(a_minute)})
     endpoint.script = lambda asked: Reply(by_rules(asked).text, prompt_tokens=90, completion_tokens=10)
     given = VisitInput(world="tiny", max_steps=3)

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,16 +324,8 @@ def test_a_model_is_built_once_as_soon_as_its_provider_is_known(monkeypatch: pyt
 
 
 async def test_a_limit_a_minute_holds_for_all_models_of_a_provider(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, turns: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A clock that stands still: each wait is the time of a call's turn.
-    turns: list[float] = []
-
-    async def wait(seconds: float) -> None:
-        turns.append(seconds)
-
-    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.time", SimpleNamespace(monotonic=lambda: 0.0))
-    monkeypatch.setattr("nodes.llm.endpoint.rate_limit.asyncio", SimpleNamespace(sleep=wait))
     monkeypatch.setenv("BILLP_REQUESTS_PER_MINUTE", "60")
     forget_endpoints(monkeypatch)
     for model in (CLAUDE, "anthropic:another", QWEN):

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import needs_chromium
 from tests.servers import GUARDED, TOKEN_OF, Server, authorization, serving
-from tests.web.browser import PATIENCE_MS, PHONE, Tab, opened_browser
+from tests.web.browser import PATIENCE_MS, PHONE, Tab
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 expect.set_options(timeout=PATIENCE_MS)
@@ -21,12 +21,6 @@ def guarded(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Server with authentication of these tests alone: other tests leave records of the same accounts."""
     with serving(tmp_path_factory.mktemp("guarded"), built_home, configuration=GUARDED) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def signed_in(browser: Browser, server: Server, name: str) -> Tab:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.chromium import needs_chromium
 from tests.servers import Server, serving
-from tests.web.browser import PATIENCE_MS, PHONE, Tab, opened_browser
+from tests.web.browser import PATIENCE_MS, PHONE, Tab
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 expect.set_options(timeout=PATIENCE_MS)
@@ -23,19 +23,6 @@ ROUNDS = 5
 def server(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("stepped"), built_home) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def tab(browser: Browser, server: Server) -> Iterator[Tab]:
-    opened = Tab(browser, server.url)
-    yield opened
-    opened.close()
 
 
 def begin(page: Page, variant: str = "episode", rounds: int = ROUNDS) -> str:

@@ -21,7 +21,7 @@ from sim.world import World
 from tests.chromium import needs_chromium
 from tests.commands import BILLP, billp
 from tests.processes import line_of, started
-from tests.web.browser import PATIENCE_MS, PHONE, Tab, opened_browser
+from tests.web.browser import PATIENCE_MS, PHONE, Tab
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 expect.set_options(timeout=PATIENCE_MS)
@@ -78,12 +78,6 @@ def address(home: Path) -> Iterator[str]:
         found = re.search(r"http://127\.0\.0\.1:\d+", line_of(process))
         assert found
         yield found[0]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.processes import end
 from tests.scripted import Asked, Reply, by_rules
 from tests.servers import Server, answers, develop, serving
 from tests.waiting import PATIENCE, until
-from tests.web.browser import DESK, PATIENCE_MS, PHONE, Tab, opened_browser
+from tests.web.browser import DESK, PATIENCE_MS, PHONE, Tab
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 expect.set_options(timeout=PATIENCE_MS)
@@ -46,19 +46,6 @@ def home(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("served"), home) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def tab(browser: Browser, server: Server) -> Iterator[Tab]:
-    opened = Tab(browser, server.url)
-    yield opened
-    opened.close()
 
 
 def begin(page: Page, world: str = "tiny", rounds: int = 4, *, stepped: bool = False) -> str:
