@@ -144,7 +144,7 @@ def study_command(
     """
     from graph.cli.progress import StudyView, embed_with_progress
     from graph.study import run_study
-    from graph.study.run import agent_visits_planned, check_settings, visits_done, visits_planned
+    from graph.study.run import agent_visits_left, check_settings, visits_done, visits_planned
     from nodes.llm.recording import use_record
 
     use_record(record, replay, replay_missing, server)
@@ -155,7 +155,7 @@ def study_command(
     embed_with_progress(err, opened)
     processes = processes or os.cpu_count() or 1
     resumed = f"Resuming the study {name}: {done} visits are done." if done else ""
-    agents = agent_visits_planned(settings, opened) - done
+    agents = agent_visits_left(name, settings, opened, fresh=fresh)
     announce(settings, resumed, agents, concurrency=concurrency, processes=processes)
     with StudyView(err, settings.seeds, visits_planned(settings, opened) - done) as progress:
         folder = run_study(

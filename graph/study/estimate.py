@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from graph.study.settings import StudySettings, cells_of
+from sim.rl.training import RECIPES
 
 # Processor seconds of a round of an agent with the model `rules` (docs/speed.md) and of a step of reinforcement
 # learning (docs/environment.md), on a processor of 2026.
@@ -11,7 +12,6 @@ ROUND, RL_STEP = 0.018, 0.0009
 ANSWER, ANSWERS_A_ROUND = 2.0, 3
 # Rounds of a short visit. How long visits become is what the study is to find out.
 SHORT = 10
-RL = ("a2c", "dqn", "maskable_ppo")
 
 
 class Estimate(NamedTuple):
@@ -35,7 +35,7 @@ def estimate(settings: StudySettings, agent_visits: int, *, concurrency: int, pr
         processes: Cells at once.
     """
     at_once = min(processes, len(cells_of(settings)))
-    training = sum(variant in RL for variant in settings.variants) * settings.seeds * settings.rl_steps * RL_STEP
+    training = sum(variant in RECIPES for variant in settings.variants) * settings.seeds * settings.rl_steps * RL_STEP
     # Visits of a cell share a processor, but wait for an endpoint at the same time.
     a_round = (
         ROUND if settings.context.scripted else max(ROUND, ANSWERS_A_ROUND * ANSWER / min(concurrency, settings.cohort))

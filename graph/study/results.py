@@ -28,6 +28,11 @@ class RowKey(NamedTuple):
     without: Part | None
     memory: str
 
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "RowKey":
+        """Return the key of a row, or of the row of a visit's line."""
+        return cls(line["variant"], line[WITHOUT], line[MEMORY])
+
 
 # Row that every other row is compared with, user by user.
 REFERENCE = RowKey("billp", None, "full")
@@ -36,13 +41,19 @@ JsonDict = dict[str, Any]
 
 
 def study_rows(
-    settings: StudySettings, lines: Sequence[JsonDict], world: World, efforts: Mapping[str, Effort], priced: bool
+    settings: StudySettings,
+    lines: Sequence[JsonDict],
+    tested: Mapping[RowKey, list[JsonDict]],
+    world: World,
+    efforts: Mapping[str, Effort],
+    priced: bool,
 ) -> list[JsonDict]:
     """Return one row for each variant and memory control of a study, and for each part that was switched off.
 
     Args:
         settings: Settings of the study.
         lines: All visits of all cells, failed ones too, in the order of `graph.study.settings.cells_of`.
+        tested: Visits of each row, by `tested_visits`.
         world: World of the study.
         efforts: Effort spent on the policy of each baseline, by variant.
         priced: Whether the prices of all models are known.
@@ -71,7 +82,7 @@ def study_rows(
         - `curve` and `returning`, if requested and the variant has a memory: see `_curve` and `_returning`.
         - `by_cohort` and `first_and_last`, if the study learns at test: see `graph.study.cohorts`.
     """
-    tested, tail = tested_visits(settings, lines), long_tail(world)
+    tail = long_tail(world)
     rows = _with_gaps(
         [
             {
@@ -127,7 +138,7 @@ def tested_visits(settings: StudySettings, lines: Sequence[JsonDict]) -> dict[Ro
 def _by_row(lines: Sequence[JsonDict]) -> dict[RowKey, list[JsonDict]]:
     by_row: dict[RowKey, list[JsonDict]] = {}
     for line in lines:
-        by_row.setdefault(RowKey(line["variant"], line[WITHOUT], line[MEMORY]), []).append(line)
+        by_row.setdefault(RowKey.of(line), []).append(line)
     return by_row
 
 

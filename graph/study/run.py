@@ -174,7 +174,8 @@ def _write(
         environments=start.environments,
     )
     efforts = {variant: effort_of(variant, settings, folder) for variant in settings.variants}
-    rows, tested = study_rows(settings, lines, world, efforts, priced), tested_visits(settings, lines)
+    tested = tested_visits(settings, lines)
+    rows = study_rows(settings, lines, tested, world, efforts, priced)
     results = {
         "world": settings.world,
         "world_checksum": start.world,
@@ -303,9 +304,12 @@ def visits_planned(settings: StudySettings, world: World) -> int:
     return sum(_visits_of(world, settings, cell) for cell in cells_of(settings))
 
 
-def agent_visits_planned(settings: StudySettings, world: World) -> int:
-    """Return the number of visits of a study that agents play."""
-    return sum(_visits_of(world, settings, cell) for cell in cells_of(settings) if cell.variant not in BASELINES)
+def agent_visits_left(name: str, settings: StudySettings, world: World, *, fresh: bool) -> int:
+    """Return the number of visits of agents that a study has still to make; all of them if it starts afresh."""
+    cells = [cell for cell in cells_of(settings) if cell.variant not in BASELINES]
+    folder = unfinished_folder(run_folder(name)) / CELLS
+    done = 0 if fresh else sum(_lines_in(folder / str(cell) / VISITS) for cell in cells)
+    return sum(_visits_of(world, settings, cell) for cell in cells) - done
 
 
 def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
@@ -318,7 +322,11 @@ def _visits_of(world: World, settings: StudySettings, cell: Cell) -> int:
 def visits_done(name: str) -> int:
     """Return the number of finished visits of an unfinished study of that name."""
     cells = unfinished_folder(run_folder(name)) / CELLS
-    return sum(file.read_bytes().count(b"\n") for file in cells.glob(f"*/{VISITS}"))
+    return sum(map(_lines_in, cells.glob(f"*/{VISITS}")))
+
+
+def _lines_in(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def run_folder(name: str) -> Path:

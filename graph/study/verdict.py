@@ -27,15 +27,11 @@ def study_verdict(tested: Mapping[RowKey, Sequence[JsonDict]], rows: Sequence[Js
           without a memory control.
         - `remembers`: whether any variant has a memory.
     """
-    totals = {_key(row): row["total_reward"] for row in rows}
+    totals = {RowKey.of(row): row["total_reward"] for row in rows}
     whole = [key for key in totals if key.memory == "full" and key.without is None and key.variant != UPPER_MARK]
     whole.sort(key=lambda key: -totals[key])
     agents = [key for key in whole if key.variant in VARIANTS and VARIANTS[key.variant].remembers]
     return Verdict(lead=_lead(whole, tested), memory=_memory(agents, tested), remembers=bool(agents))
-
-
-def _key(row: JsonDict) -> RowKey:
-    return RowKey(row["variant"], row["without"], row["memory"])
 
 
 def _lead(ranked: Sequence[RowKey], tested: Mapping[RowKey, Sequence[JsonDict]]) -> Lead | None:

@@ -37,7 +37,7 @@ def outlook_warnings(
     """
     found = []
     for row in rows:
-        key = RowKey(row["variant"], row["without"], row["memory"])
+        key = RowKey.of(row)
         name = named(key.variant, key.without) + ("" if key.memory == "full" else f" ({key.memory})")
         if _has_outlook(key, settings):
             visits = tested[key]

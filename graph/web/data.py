@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from langgraph_sdk.schema import Item
 from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -47,10 +48,10 @@ class LessonsPlace(BaseModel):
 
 
 class VisitsQuery(BaseModel):
-    """Row of a study, and the number of its visits before a page."""
+    """Row of a study, and the number of pages of its visits."""
 
     row: str = Field("", max_length=LONGEST_QUERY)
-    offset: int = Field(0, ge=0)
+    pages: int = Field(1, ge=1)
 
 
 class OwnAnswer(NamedTuple):
@@ -205,20 +206,20 @@ async def records_below(request: Request, prefix: Sequence[str], most: int | Non
         BadInputError: There are more records.
         StoreRefusedError: The store refuses the request.
     """
-    records: list[StoredRecord] = []
+    items: list[Item] = []
     page_size = PAGE_OF_ITEMS
     while page_size == PAGE_OF_ITEMS:
-        wanted = {"namespace_prefix": list(prefix), "limit": PAGE_OF_ITEMS, "offset": len(records)}
+        wanted = {"namespace_prefix": list(prefix), "limit": PAGE_OF_ITEMS, "offset": len(items)}
         # To look at a record prolongs no life.
         answer, _ = await ask_itself(request, "/store/items/search", wanted | {"refresh_ttl": False})
         if not answer.is_success:
             raise StoreRefusedError(answer)
         page = answer.json()["items"]
         page_size = len(page)
-        records += map(stored, page)
-        if most is not None and len(records) > most:
+        items += page
+        if most is not None and len(items) > most:
             raise BadInputError(f"there are more than {most:,} records here: choose one user")
-    return records
+    return await asyncio.to_thread(lambda: [stored(one) for one in items])
 
 
 async def lessons(request: Request, most: int | None) -> Response:
@@ -320,7 +321,7 @@ async def visits(request: Request) -> Response:
 
     wanted = VisitsQuery.model_validate(dict(request.query_params))
     name = request.path_params["name"]
-    return JSONResponse(await asyncio.to_thread(listed_visits, name, wanted.row, wanted.offset))
+    return JSONResponse(await asyncio.to_thread(listed_visits, name, wanted.row, wanted.pages))
 
 
 async def visit(request: Request) -> Response:

@@ -36,8 +36,9 @@ class _Shown(NamedTuple):
 def found_pairs(records: Iterable[StoredRecord], query: PairsQuery) -> dict[str, Any]:
     """Return the items that a query means, and the pairs of the item if it is one alone.
 
-    As in `sim.policies.pair_evidence`, the order of the two items does not matter, and a round whose user left counts
-    for each of its pairs. Records that are no experiences, or say nothing of an end, are left out.
+    The order of the two items does not matter. A round whose user left counts whole for each of its pairs, unlike in
+    `sim.policies.pair_evidence`, which shares the leaving among them. Records that are no experiences, or say nothing
+    of an end, are left out.
     """
     titles: dict[str, str] = {}
     rounds: list[_Shown] = []

@@ -1,13 +1,15 @@
 """Finished studies under BILLP_HOME, as the page shows them."""
 
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from graph.report.schema import JsonMapping, Results, read_results, read_visits
+from graph.report.schema import JsonMapping, Results, read_results
 from graph.report.terminal import name_of
 from graph.report.verdict import verdict_sentences
 from graph.study.run import REPORT, RESULTS, finished_folders, finished_run, run_folder
-from graph.study.workers import VISITS
+from graph.web.study_visits import LISTS_KEPT, visits_by_row
 from memory.home import home
 from sim.errors import BadInputError
 from sim.metrics.summary import paired
@@ -19,10 +21,17 @@ def finished_runs() -> list[dict[str, Any]]:
 
 
 def _listed(folder: Path) -> dict[str, Any]:
+    file = folder / RESULTS
     try:
-        return _described(folder, read_results(folder / RESULTS))
+        return _described(folder, _read(file, file.stat().st_mtime_ns))
     except (BadInputError, OSError) as error:
         return {"name": folder.name, "report": (folder / REPORT).is_file(), "fault": str(error)}
+
+
+@lru_cache(maxsize=LISTS_KEPT)
+def _read(file: Path, changed: int) -> Results:
+    """Return the results in a file; with the time of its last change, so that a study run again is read again."""
+    return read_results(file)
 
 
 def _described(folder: Path, results: Results) -> dict[str, Any]:
@@ -51,7 +60,8 @@ def rows_of(name: str) -> dict[str, Any]:
 
 
 def _results(name: str) -> Results:
-    return read_results(finished_run(run_folder(name)) / RESULTS)
+    file = finished_run(run_folder(name)) / RESULTS
+    return _read(file, file.stat().st_mtime_ns)
 
 
 def _row(row: JsonMapping) -> dict[str, Any]:
@@ -85,7 +95,7 @@ def compared(name: str, other: str) -> dict[str, Any]:
     """
     one, two = _results(name), _results(other)
     same_world = one.get("world_checksum") is not None and one.get("world_checksum") == two.get("world_checksum")
-    visits = [_visits(run) for run in (name, other)] if same_world else []
+    visits = [visits_by_row(run) for run in (name, other)] if same_world else []
     rows = []
     second = {name_of(row): row for row in two["rows"]}
     for row in one["rows"]:
@@ -102,15 +112,7 @@ def compared(name: str, other: str) -> dict[str, Any]:
     return {"one": name, "two": other, "same_world": same_world, "rows": rows}
 
 
-def _visits(name: str) -> dict[str, list[JsonMapping]]:
-    """Return the visits of a study by the display name of their row."""
-    found: dict[str, list[JsonMapping]] = {}
-    for line in read_visits(run_folder(name) / VISITS):
-        found.setdefault(name_of(line), []).append(line)
-    return found
-
-
-def _difference(variant: str, visits: list[dict[str, list[JsonMapping]]]) -> dict[str, Any] | None:
+def _difference(variant: str, visits: Sequence[Mapping[str, Sequence[JsonMapping]]]) -> dict[str, Any] | None:
     """Return the paired difference of a row's users; None for runs of different worlds or without common users."""
     if not visits:
         return None

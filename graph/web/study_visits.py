@@ -14,7 +14,7 @@ from sim.errors import BadInputError
 PAGE_OF_VISITS = 50
 # Studies whose lists of visits are kept.
 LISTS_KEPT = 4
-_LISTED = ("user_id", "split", "seed", "length", "total_reward", "left", "leave_reason")
+_LISTED = ("user_id", "split", "seed", "length", "length_with_exit", "total_reward", "left", "leave_reason")
 _SHOWN = (*_LISTED, "steps", "lessons", "usage")
 
 
@@ -27,13 +27,13 @@ class _Line(NamedTuple):
     about: dict[str, Any]
 
 
-def listed_visits(name: str, row: str, offset: int) -> dict[str, Any]:
-    """Return a page of the visits of a row of a finished study, the number of all of them, and the names of the rows.
+def listed_visits(name: str, row: str, pages: int) -> dict[str, Any]:
+    """Return the first pages of the visits of a row of a finished study, their total number, and the names of the rows.
 
     Args:
         name: Name of the study.
         row: Display name of the row; empty for the first one.
-        offset: Number of visits of the row before the page.
+        pages: Number of pages of `PAGE_OF_VISITS` visits.
 
     Raises:
         BadInputError: The study is unknown, unfinished or damaged, or has no such row.
@@ -44,7 +44,19 @@ def listed_visits(name: str, row: str, offset: int) -> dict[str, Any]:
         raise BadInputError(f"the study {name} has no visits of {row[:80]!r}: choose one of {', '.join(rows)}")
     wanted = row or (rows[0] if rows else "")
     found = [{"number": number} | one.about for number, one in enumerate(lines) if one.row == wanted]
-    return {"rows": rows, "row": wanted, "total": len(found), "visits": found[offset : offset + PAGE_OF_VISITS]}
+    return {"rows": rows, "row": wanted, "total": len(found), "visits": found[: pages * PAGE_OF_VISITS]}
+
+
+def visits_by_row(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the totals of the visits of a finished study by the display name of their row.
+
+    Raises:
+        BadInputError: The study is unknown, unfinished or damaged.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in _lines_of(name):
+        found.setdefault(one.row, []).append(one.about)
+    return found
 
 
 def study_visit(name: str, number: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import uvicorn
 from pydantic import ValidationError
@@ -54,8 +55,7 @@ async def healthy(request: Request) -> Response:
 
 async def refused(request: Request, error: Exception) -> Response:
     """Answer an invalid request with its fault."""
-    detail = first_fault(error) if isinstance(error, ValidationError) else str(error)
-    return JSONResponse({"detail": detail}, 422)
+    return JSONResponse({"detail": first_fault(cast(ValidationError, error))}, 422)
 
 
 def serve_view(port: int, ready: Callable[[str], None]) -> None:

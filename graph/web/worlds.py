@@ -43,21 +43,21 @@ def found_users(name: str, query: str) -> list[dict[str, Any]]:
         BadInputError: The world is not built, or damaged.
     """
     world, wanted = opened_world(name), query.casefold()
-    titles = {item.id: item.title for item in world.catalogue}
+    meant = {item.id for item in world.catalogue if wanted in item.title.casefold()}
 
     def means(user: User) -> bool:
-        return user.id.casefold().startswith(wanted) or any(wanted in titles[one].casefold() for one in user.history)
+        return user.id.casefold().startswith(wanted) or not meant.isdisjoint(user.history)
 
     found = [user for user in world.users.values() if means(user)]
     found.sort(key=lambda user: (user.split != "dev", user.id.casefold() != wanted))
     return [
-        {"id": user.id, "split": user.split, "rated": len(user.history), "history": _last_titles(user.history, titles)}
+        {"id": user.id, "split": user.split, "rated": len(user.history), "history": _last_titles(world, user.history)}
         for user in found[:MOST_FOUND]
     ]
 
 
-def _last_titles(history: Sequence[str], titles: dict[str, str]) -> list[str]:
-    return [titles[one] for one in history[-SHOWN_HISTORY:]]
+def _last_titles(world: World, history: Sequence[str]) -> list[str]:
+    return [world.catalogue.item(one).title for one in history[-SHOWN_HISTORY:]]
 
 
 def _item_json(item: Item) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def live_visit(browser: Browser, server: Server, console: Console) -> None:
         longest = page.evaluate("window.longest")
     show(console, "visit", f"{total} rounds in {seconds:.0f} s")
     for name, field in (("script", "ScriptDuration"), ("style and layout", "Layout"), ("all tasks", "TaskDuration")):
-        parts = [(end[field] - start[field]) * 1000 for start, end in zip(metrics, metrics[1:], strict=False)]
+        parts = [(end[field] - start[field]) * 1000 for start, end in pairwise(metrics)]
         first, second = parts[0] / half, parts[1] / (total - half)
         show(console, f"{name}, a round", f"{sum(parts) / total:.1f} ms (halves: {first:.1f}, {second:.1f})")
     show(console, "longest task", f"{longest:.0f} ms" if longest else "under 50 ms")

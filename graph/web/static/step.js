@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "./lib.js";
 import { data, isAbort, post, threadPath } from "./api.js";
 import { Action, Empty, Field, Loading, Notice, Title, Said, when } from "./parts.js";
-import { detailsOf, history, riskless, runToRisk, startRun, stopRuns, USERS, useVisit } from "./visit_state.js";
+import { detailsOf, history, PAGE_SIZE, riskless, runToRisk, startRun, stopRuns, USERS, useVisit } from "./visit_state.js";
 import { Graph, ordered } from "./graph.js";
 import { Chart, Round, RoundDetails } from "./rounds.js";
 import { Facts, Recent } from "./visit.js";
@@ -208,7 +208,7 @@ function Checkpoints({ id, graph, latest, busy, chosen, choose }) {
   const load = async (before) => {
     const page = await history(id, { before });
     setStates((known) => (before ? [...(known ?? []), ...page] : page));
-    setMore(page.length >= 20);
+    setMore(page.length >= PAGE_SIZE);
   };
   useEffect(() => {
     if (!busy) load().then(() => setFault("")).catch((error) => setFault(error.message));

@@ -43,14 +43,8 @@ function Study({ name }) {
 function Visits({ name }) {
   const [row, setRow] = useState("");
   const [pages, setPages] = useState(1);
-  const loaded = useLoaded(async (signal) => {
-    const found = [];
-    for (let page = 0; page < pages; page += 1) {
-      const next = await data(`runs/${encodeURIComponent(name)}/visits?row=${encodeURIComponent(row)}&offset=${found.length}`, { signal });
-      found.push(...next.visits);
-      if (page === pages - 1 || found.length >= next.total) return { ...next, visits: found };
-    }
-  }, [name, row, pages]);
+  const loaded = useLoaded((signal) => data(
+    `runs/${encodeURIComponent(name)}/visits?row=${encodeURIComponent(row)}&pages=${pages}`, { signal }), [name, row, pages]);
   const waiting = pending(loaded);
   if (waiting) return html`<h2>Visits</h2>${waiting}`;
   const { rows, total, visits } = loaded.value;

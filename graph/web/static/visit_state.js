@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "./lib.js";
 import { back, call, Fault, graphOf, isAbort, post, server, stream, threadPath } from "./api.js";
 
-const PAGE_SIZE = 20;
+export const PAGE_SIZE = 20;
 const MOST_PAGES = 200;
 const STATE_EVERY_MS = 300;
 const BUSY_AGAIN_MS = 700;

@@ -13,7 +13,7 @@ from rich.table import Table
 from graph.ablation import PARTS, WHOLE, Part, named, setting_of, without_part
 from graph.report.terminal import ablation_table, detail_table, name_of, results_table
 from graph.study import run_study
-from graph.study.run import visits_done, visits_planned
+from graph.study.run import agent_visits_left, visits_done, visits_planned
 from graph.study.settings import StudySettings
 from nodes.context import Context
 from nodes.tools.open_world import load_world
@@ -142,7 +142,17 @@ def test_it_ends_with_the_same_bytes_however_it_is_run_and_wherever_it_was_stopp
     settings = SMALL.model_copy(update=changes)
     with disk_full("cut"):
         run(settings, "cut", processes=1)
-    assert visits_done("cut") + settings.test == visits_planned(settings, load_world("tiny"))
+    world = load_world("tiny")
+    planned = visits_planned(settings, world)
+    assert visits_done("cut") + settings.test == planned
+    of_agents = planned - settings.test
+    assert agent_visits_left("cut", settings, world, fresh=True) == of_agents
+    # Visits of a baseline are none of agents.
+    baseline = home / "runs" / ".baseline.unfinished" / "cells" / "random-0" / "visits.jsonl"
+    baseline.parent.mkdir(parents=True)
+    baseline.write_text("{}\n")
+    assert visits_done("baseline") == 1
+    assert agent_visits_left("baseline", settings, world, fresh=False) == of_agents
     unfinished = home / "runs" / ".cut.unfinished"
     left = shutil.copytree(unfinished, home / "left")
     once = run(settings, "cut")

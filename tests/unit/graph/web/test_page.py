@@ -21,6 +21,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graph.server.app import ClosedRoutes, NotedAccount
 from graph.server.limits import Limits, RequestLimits
@@ -119,6 +120,15 @@ async def test_with_accounts_the_data_ask_the_server_for_the_token_and_others_da
         assert (await page.get("/app/api/server")).json() == {"graphs": True, "accounts": True}
 
 
+def served(app: ASGIApp, mark: Any) -> httpx.AsyncClient:
+    """Return a client of an app below a route that has added `mark` to its scope."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, **mark}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(marked), base_url="http://server")
+
+
 async def test_with_accounts_the_page_is_open_and_no_other_route_without_a_user_is() -> None:
     async def seen(scope: Any, receive: Any, send: Any) -> None:
         await Response("seen")(scope, receive, send)
@@ -131,13 +141,8 @@ async def test_with_accounts_the_page_is_open_and_no_other_route_without_a_user_
         for path in ("/app/", "/appx", "/application", "/metrics"):
             assert (await server.get(path)).status_code == 404, path
     for scope in around:
-        heard: list[Any] = []
-
-        async def send(message: Any, heard: list[Any] = heard) -> None:
-            heard.append(message)
-
-        await ClosedRoutes(seen, accounts=True)({"type": "http", "path": "/app/", **scope}, None, send)  # type: ignore[arg-type]
-        assert heard[0]["status"] == 200
+        async with served(ClosedRoutes(seen, accounts=True), scope) as server:
+            assert (await server.get("/app/")).status_code == 200
 
 
 async def test_worlds_users_and_items_are_found_by_text(home: Path) -> None:
@@ -296,15 +301,9 @@ async def test_the_files_of_the_page_are_not_counted_and_its_data_are() -> None:
     app = RequestLimits(seen, Limits.model_validate({"BILLP_SERVER_REQUESTS_PER_MINUTE": 1}))
 
     async def status(path: str, *, marked: bool = True) -> int:
-        scope = {"type": "http", "path": path, "method": "GET", "headers": [], "client": ("10.0.0.1", 1)}
-        heard: list[Any] = []
-
-        async def send(message: Any) -> None:
-            heard.append(message)
-
-        child = page.matches({**scope, "root_path": ""})[1] if marked else {}
-        await app({**scope, **child}, None, send)  # type: ignore[arg-type]
-        return int(heard[0]["status"])
+        child = page.matches({"type": "http", "path": path, "method": "GET"})[1] if marked else {}
+        async with served(app, child) as server:
+            return (await server.get(path)).status_code
 
     assert [await status("/app/static/main.js") for _ in range(20)] == [200] * 20
     assert [await status("/app/api/worlds") for _ in range(2)] == [200, 429]
@@ -363,6 +362,7 @@ async def test_the_visits_of_a_study_are_listed_by_row_and_read_one_by_one(home:
         "split": "dev",
         "seed": 0,
         "length": 1,
+        "length_with_exit": 1,
         "leave_reason": None,
     }
     about |= {"left": False, "lessons": [], "steps": [step | {"left": False}], "records": [{"value": "not shown"}]}
@@ -380,14 +380,14 @@ async def test_the_visits_of_a_study_are_listed_by_row_and_read_one_by_one(home:
         first = await asked("")
         assert (first["rows"], first["row"], first["total"]) == (["random", "billp"], "random", 60)
         assert [one["number"] for one in first["visits"]] == list(range(50)) and first["visits"][3]["rounds"] == 1
-        assert [one["user_id"] for one in (await asked("?row=random&offset=50"))["visits"]] == [
-            f"é{number}" for number in range(50, 60)
+        assert [one["user_id"] for one in (await asked("?row=random&pages=2"))["visits"]] == [
+            f"é{number}" for number in range(60)
         ]
         assert [one["number"] for one in (await asked("?row=billp"))["visits"]] == [60, 61]
         found = await asked("/61")
         assert (found["study"], found["variant"], found["user_id"], found["max_steps"]) == ("two", "billp", "é61", 9)
         assert found["steps"] == lines[61]["steps"] and "records" not in found
-        for path in ("/62", "/-1", "?row=nothing", "?offset=-1", "?offset=x"):
+        for path in ("/62", "/-1", "?row=nothing", "?pages=0", "?pages=x"):
             assert (await page.get(f"/app/api/runs/two/visits{path}")).status_code in (404, 422), path
         # A study that was run again under its name is read again; a damaged line is named.
         file.write_text(json.dumps(lines[0]) + '\n{"variant": 5}\n')

@@ -17,12 +17,8 @@ from sim.catalogue import Catalogue, Item
 from sim.data.source import SourceFiles
 from sim.data.sources import load_ratings
 from sim.world import World
+from tests.titles_of_scripts import SCRIPTS
 
-FILE = Path(__file__).parents[3] / "titles_of_scripts.txt"
-SCRIPTS = {
-    script: [title.strip() for title in titles.split("|")]
-    for script, titles in (line.split(": ", 1) for line in FILE.read_text(encoding="utf-8").splitlines())
-}
 TITLES = [title for titles in SCRIPTS.values() for title in titles]
 
 
