@@ -14,7 +14,7 @@ from nodes.context import Context, completed
 from nodes.llm.models import chat_model
 from nodes.llm.prompting import ROUNDS_LISTED, Facts, build_messages
 from nodes.llm.prompts import default_prompt
-from nodes.llm.recording import Question, visit_name
+from nodes.llm.recording import Question, is_recorded, visit_name
 from nodes.llm.rules import Rules, RulesModel
 from nodes.llm.structured_reply import ask
 from nodes.state import Exchange, VisitState
@@ -126,7 +126,7 @@ async def ask_role(
     number = len(state.steps) - looks_back
     question = None
     # The model `rules` needs no record, because it answers alike each time.
-    if not isinstance(model, RulesModel):
+    if is_recorded() and not isinstance(model, RulesModel):
         name, temperature = _model_key(context, role)
         question = Question(visit=visit_name(), role=role, round=number, model=name, temperature=temperature)
     reply = await ask(

@@ -15,7 +15,7 @@ from nodes.llm.text.understood import Era, Understood
 from nodes.state import Candidate, ExperienceView, LessonView, Profile, Step, VisitState
 from nodes.tools.evidence import Band, Evidence
 from nodes.tools.wish_items import Drawn
-from nodes.tools.wish_text import era_text, titled
+from nodes.tools.wish_text import era_text, named_titles
 from nodes.user_view import Visitor
 from sim.arrays import Mask
 from sim.leave import WINDOW
@@ -143,7 +143,7 @@ def understood_facts(understood: Understood | None, who: Visitor) -> Facts:
     catalogue = who.open_world.world.catalogue
 
     def titles(ids: Sequence[str]) -> list[str]:
-        return [shown(titled(catalogue.item(one).title, catalogue.item(one).year)) for one in ids if one in catalogue]
+        return [shown(one) for one in named_titles(catalogue, ids)]
 
     def flat(groups: Sequence[Sequence[str]]) -> list[str]:
         return genre_facts(name for group in groups for name in group)

@@ -96,7 +96,7 @@ async def shortlist(
     catalogue = visitor.open_world.world.catalogue
     bounds = read_wishes(plan, catalogue.genres)
     unwanted = [] if drawn is None else [np.flatnonzero(~drawn.allowed)]
-    unwanted.append(np.flatnonzero(_has_genre(catalogue, bounds.avoid)))
+    unwanted.append(np.flatnonzero(catalogue.with_genre(bounds.avoid)))
     figures = _figures(visitor, steps, size, unwanted, evidence, outlook)
     asked = (asked_for(plan), drawn.query if drawn is not None else "")
     query = "\n".join(filter(None, asked)) or visitor.situation(steps)
@@ -151,7 +151,7 @@ def _asked_for(hits: Sequence[int], catalogue: Catalogue, bounds: Wishes) -> lis
     The nearest texts are not all of these categories, and the best liked of the others would take their place.
     """
     pool = hits[:SEMANTIC_POOL]
-    wanted = _has_genre(catalogue, bounds.want)
+    wanted = catalogue.with_genre(bounds.want)
     return [position for position in pool if wanted[position]] or list(pool)
 
 
@@ -239,11 +239,6 @@ def with_former(
         return with_before
     joining = _candidates(visitor, catalogue.positions(stayed).tolist(), _figures(visitor, steps, 0, (), None, None))
     return with_before + [one.model_copy(update={"before": known[one.item_id]}) for one in joining]
-
-
-def _has_genre(catalogue: Catalogue, genres: Sequence[str]) -> Mask:
-    columns = [catalogue.genres.index(genre) for genre in genres]
-    return np.asarray(catalogue.genre_matrix[:, columns].any(axis=1), dtype=np.bool_)
 
 
 def pareto(predicted: Floats, distances: Floats, offered: Mask) -> list[int]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from sim.arrays import Mask
 from sim.errors import BadInputError
 
 # Years outside these are no years of an item.
@@ -185,6 +186,11 @@ class Catalogue(Sequence[Item]):
             matrix[row, [columns[genre] for genre in item.genres]] = 1.0
         matrix.flags.writeable = False
         return matrix
+
+    def with_genre(self, names: Iterable[str]) -> Mask:
+        """Return the items with one of the genres, shape (n_items,); names of no genre are ignored."""
+        columns = [self.genres.index(name) for name in names if name in self.genres]
+        return np.asarray(self.genre_matrix[:, columns].any(axis=1), dtype=np.bool_)
 
     @cached_property
     def _genre_rows(self) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from nodes.llm.endpoint.client import call
 from nodes.llm.endpoint.usage import Usage
-from nodes.llm.recording import Question, is_recorded, recording
+from nodes.llm.recording import Question, recording
 from nodes.llm.text.lenient_json import (
     as_number,
     as_text,
@@ -123,7 +123,7 @@ async def _exchanged(
     question: Question | None,
 ) -> tuple[AIMessage, Usage]:
     """Call a model, or take its reply from the record of this process."""
-    record = await asyncio.to_thread(recording) if question is not None and is_recorded() else None
+    record = await asyncio.to_thread(recording) if question is not None else None
     if record is None or question is None:
         return await call(model, prompt, schema, retried)
     asked = question.asked(prompt, schema)

@@ -34,8 +34,7 @@ VISIT_ROUNDS_KEPT = 3_000_000
 # Most memories that are followed, and most rounds of all of them, at some 0.2 kB each.
 MEMORIES_KEPT = 1_000
 ROUNDS_KEPT = 500_000
-# Width of a band of distances, and the ends of all bands.
-BAND = 0.2
+# Ends of the bands of distances.
 _ENDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 2.0)
 # Pairs beyond a distance from which on it may count as safe, and the largest share of a band that ended visits.
 ENOUGH_PAIRS, BAND_PAIRS = 50, 10
@@ -100,22 +99,24 @@ def bands_of(model: LeaveRiskModel) -> tuple[Band, ...]:
     pairs, leavings = (np.bincount(number, weights, len(_ENDS) - 1) for weights in (None, left))
     return tuple(
         Band(low, high, int(count), float(ended))
-        for low, high, count, ended in zip(_ENDS, _ENDS[1:], pairs, leavings, strict=False)
+        for low, high, count, ended in zip(_ENDS[:-1], _ENDS[1:], pairs, leavings, strict=True)
         if count
     )
 
 
 def _band_numbers(distances: Floats) -> Positions:
-    return np.asarray(np.clip(distances / BAND + 1e-6, 0, len(_ENDS) - 2), dtype=np.intp)
+    # An edge belongs to the farther band, also where rounding falls short of it.
+    return np.searchsorted(_ENDS[1:-1], distances + 2e-7, side="right")
 
 
 @dataclass(eq=False)
 class _Followed:
-    """Rounds below one prefix, with the evidence of all of them."""
+    """Rounds below one prefix, with the evidence that was last fitted to them."""
 
     rounds: RememberedRounds
     mark: Mark | None = None
-    all_of_them: Evidence | None = None
+    fits: dict[str | None, Evidence] = field(default_factory=dict)
+    """Evidence last fitted to rounds of this prefix alone, by reward table; None for people."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def apply(self, since: Mark | None, changes: Changes) -> bool:
@@ -177,14 +178,13 @@ async def evidence_from_memory(
         of_people: Whether people, not simulated users, stayed and left; always the same for one scope.
     """
     parts = _parts(scope)
+    visit, whole = (parts, scope.visit), whole_store(store)
     with _looking_up:
-        known = _stores.setdefault(whole_store(store), _StoreEvidence())
+        known = _stores.get(whole) or _stores.setdefault(whole, _StoreEvidence())
+        kept = None if begins else known.of_visits.get(visit)
+        if kept is not None:
+            return kept
         lock = known.locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    visit = (parts, scope.visit)
-    # One look-up, because a visit in another event loop may drop the entry at any time.
-    kept = None if begins else known.of_visits.get(visit)
-    if kept is not None:
-        return kept
     # Visits that start together wait for one fit.
     async with lock:
         followed = [await _up_to_date(known, store, part.prefix, opened) for part in parts]
@@ -245,16 +245,17 @@ def _evidence(
         with one.lock:
             rounds.append(one.rounds.rounds(hidden, part.left_out, table))
     seen = Rounds.joined([Rounds.of([]), *rounds])
-    same = next((one.all_of_them for one in followed if one.all_of_them and one.all_of_them.rounds.same(seen)), None)
-    if same is not None:
-        return same
+    for one in followed:
+        fit = one.fits.get(table)
+        if fit is not None and fit.rounds.same(seen):
+            return fit
     if not len(seen):
         return NO_EVIDENCE
     model = fit_leave_risk(_features(opened), seen, PEOPLE_PRIOR if table is None else WEIGHT_PRIOR)
     found = Evidence(seen, model, bands_of(model))
     if len(followed) == 1:
         # Most visits use all experiences of one space: the next one need not fit the model again.
-        followed[0].all_of_them = found
+        followed[0].fits[table] = found
     return found
 
 

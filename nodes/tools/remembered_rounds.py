@@ -58,7 +58,7 @@ class RememberedRounds:
         self._numbers: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Return the number of rounds, with those that expired since the last change."""
+        """Return the number of rounds, with expired ones that no sweep has deleted yet."""
         return len(self._rows)
 
     def apply(self, changes: Changes) -> None:
@@ -86,8 +86,7 @@ class RememberedRounds:
         if left_out is not None:
             kept &= held["user"] != self._numbers.get(left_out, -1)
         rows = held[kept]
-        elsewhere: Mask = np.full(len(rows), table is not None)
-        elsewhere &= rows["table"] != self._numbers.get(table or "", -1)
+        elsewhere = np.zeros(len(rows), np.bool_) if table is None else rows["table"] != self._numbers.get(table, -1)
         return Rounds(
             rows["item"].astype(np.intp),
             rows["recent"].astype(np.intp),
@@ -127,8 +126,8 @@ class RememberedRounds:
         except ValidationError:
             return None
         # Records written by hand may hold any value.
-        known = all(item_id in self._catalogue for item_id in (one.item_id, *one.recent[: WINDOW + 1]))
-        return one if known and len(one.recent) <= WINDOW else None
+        fits = len(one.recent) <= WINDOW and all(item_id in self._catalogue for item_id in (one.item_id, *one.recent))
+        return one if fits else None
 
     def _number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers))

@@ -31,6 +31,7 @@ _NAMES = re.compile(
     r"(?<![\w.])[A-Z0-9][\w'’:&.-]*(?:[ ,]+(?:(?:of|the|and|a|in|to|&|for|on|from)\s+)*[A-Z0-9][\w'’:&.-]*)+"
 )
 NAME_WORD = re.compile(rf"{WORD_PATTERN}(?:['’]{WORD_PATTERN})?")
+_STOP = re.compile(r"[;!?\n]|\.(?=\s|$)")
 _PART = re.compile(r"[.;!?\n,]")
 
 
@@ -108,7 +109,7 @@ class TitleFinder:
 
     def _end(self, text: str, start: int) -> int:
         """Return the place up to which a title that starts at `start` may reach."""
-        stop = re.compile(r"[;!?\n]|\.(?=\s|$)").search(text, start)
+        stop = _STOP.search(text, start)
         return stop.start() if stop else len(text)
 
     def _longest(
@@ -142,7 +143,7 @@ class TitleFinder:
             return ()
         known = self._titles.whole(name)
         positions = known.positions if known else ()
-        series = self._titles.beginning(key)
+        series = self._titles.beginning(key, self._catalogue)
         # "Lord of the Rings" is a film of its own, and far better known as a series.
         if series and self._fame(series) > SERIES * self._fame(positions):
             positions = (*positions, *series)

@@ -57,6 +57,7 @@ _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
 _WORD = re.compile(WORD_PATTERN)
 _YEAR = re.compile(r"[(\[]\s*(?:1[89]|20)\d\d\s*[)\]]\s*$")
 _BRACKET_AT_END = re.compile(r"[(\[][^()\[\]]*[)\]]\s*$")
+_SERIES_END = re.compile(r":| - | and the |(?<=\w)\s+(?:\d+|[IVX]+)\b")
 _AKA = re.compile(r"^a\.?k\.?a\.?\s+", re.IGNORECASE)
 _ARTICLE_BEHIND = re.compile(r"^(.+), (the|an|a|les|le|la|los|las|el|il|lo|die|der|das)$", re.IGNORECASE)
 _LIST_MARK = re.compile(r"^\s*(?:[-*•]+\s+|\d{1,3}[.)]\s+)")
@@ -191,8 +192,8 @@ def _second_keys(title: str) -> list[str]:
 def _beginning_keys(title: str) -> list[str]:
     """Return the key of the name before a colon, a dash, "and the" or a number: "Star Wars: Episode IV", "Alien 3"."""
     head = _without_brackets(title)[0]
-    parts = [re.split(r":| - | and the |(?<=\w)\s+(?:\d+|[IVX]+)\b", head, maxsplit=1)[0]]
-    return [_loosen(key) for part in parts if part != head for key in _plain_keys(part)]
+    part = _SERIES_END.split(head, maxsplit=1)[0]
+    return [] if part == head else [_loosen(key) for key in _plain_keys(part)]
 
 
 def symbols(text: str) -> str:
@@ -241,9 +242,7 @@ class Titles:
             if not full:
                 _add(self._symbols, [symbols(item.title)], position)
         self.genres = frozenset(key for genre in catalogue.genres for key in _genre_keys(genre))
-        self._beginnings: dict[str, WordPositions] = {}
-        for position, item in enumerate(catalogue):
-            _add(self._beginnings, _beginning_keys(item.title), position)
+        self._beginnings: dict[str, WordPositions] | None = None
         self._fuzzy = self._loose.keys()
 
     def whole(self, text: str) -> Found | None:
@@ -278,12 +277,19 @@ class Titles:
                     return Found("normalized", score, index[key])
         return None
 
-    def beginning(self, key: str) -> WordPositions:
+    def beginning(self, key: str, catalogue: Catalogue) -> WordPositions:
         """Return the items of a series: those whose title begins with the name before a colon or a number.
 
         Args:
             key: Normalised name, such as "star wars".
+            catalogue: The catalogue of the index.
         """
+        if self._beginnings is None:
+            # Only people's wishes name series, so most visits need no index of them.
+            found: dict[str, WordPositions] = {}
+            for position, item in enumerate(catalogue):
+                _add(found, _beginning_keys(item.title), position)
+            self._beginnings = found
         return self._beginnings.get(_loosen(key), ())
 
     @property

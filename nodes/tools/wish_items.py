@@ -8,7 +8,7 @@ import numpy as np
 
 from nodes.llm.text.understood import Era, Understood
 from nodes.tools.descriptions import described_by, worded
-from nodes.tools.open_world import OpenWorld
+from nodes.tools.open_world import VALUES_KEPT, OpenWorld
 from nodes.tools.wish_text import era_text, named_titles, spelt
 from sim.arrays import Doubles, Floats, Mask, Positions
 from sim.catalogue import Catalogue, Item
@@ -17,6 +17,10 @@ from sim.catalogue import Catalogue, Item
 NEAREST, ALIKE = 24, 48
 # Least items that meet a wish of an earlier line, so that a short list does not hang on it.
 FEW_LEFT = 4
+
+
+# Bytes for the orders of all items that are kept in a world, of each of two kinds.
+ORDERS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,8 @@ def _demands(opened: OpenWorld, wishes: Understood) -> list[Demand]:
         demands.append(Demand(" or ".join(map(spelt, wishes.want)), any_of))
     years = catalogue.years
     with np.errstate(invalid="ignore"):
-        for era in (one for one in (wishes.bounds,) if (one.since, one.until) != (None, None)):
-            demands.append(Demand(era_text(era), _within(years, era)))
+        if wishes.bounds != Era():
+            demands.append(Demand(era_text(wishes.bounds), _within(years, wishes.bounds)))
         if wishes.eras:
             any_era = np.logical_or.reduce([_within(years, era) for era in wishes.eras])
             demands.append(Demand(" or ".join(map(era_text, wishes.eras)), any_era))
@@ -114,8 +118,7 @@ def _has(catalogue: Catalogue, groups: Sequence[Sequence[str]]) -> Mask:
     """Return the items that have a category of each group."""
     met = np.ones(len(catalogue), dtype=np.bool_)
     for group in groups:
-        columns = [catalogue.genres.index(name) for name in group if name in catalogue.genres]
-        met &= catalogue.genre_matrix[:, columns].any(axis=1)
+        met &= catalogue.with_genre(group)
     return met
 
 
@@ -134,7 +137,7 @@ async def _nearest(opened: OpenWorld, allowed: Mask, ids: Sequence[str]) -> Mask
 
 async def nearness(opened: OpenWorld, item_id: str) -> Doubles:
     """Return how far every item is from one, as a mean of three ranks (0 nearest, 1 farthest), shape (n_items,)."""
-    kept = opened.kept(Item)
+    kept = opened.kept(Item, _orders_kept(opened.world.catalogue))
     found: Doubles | None = kept.get(item_id)
     if found is None:
         catalogue = opened.world.catalogue
@@ -155,13 +158,23 @@ def _ranks(distances: Floats) -> Doubles:
 
 async def _alike(opened: OpenWorld, allowed: Mask, wishes: Understood) -> Mask:
     """Return the allowed items whose descriptions hold most of the words; of equals, those whose label is nearest."""
-    catalogue = opened.world.catalogue
-    hits = catalogue.positions(await opened.index.nearest(" ".join(wishes.words), len(catalogue)))
-    order = np.full(len(catalogue), np.inf)
-    order[hits] = np.arange(len(hits))
-    # In a thread: the descriptions are read once, and there may be many.
-    order -= len(catalogue) * await asyncio.to_thread(described_by, opened, wishes.words)
+    catalogue, words = opened.world.catalogue, tuple(wishes.words)
+    # Several roles of a round ask for the same.
+    kept = opened.kept(Drawn, _orders_kept(catalogue))
+    order: Doubles | None = kept.get(words)
+    if order is None:
+        hits = catalogue.positions(await opened.index.nearest(" ".join(words), len(catalogue)))
+        order = np.full(len(catalogue), np.inf)
+        order[hits] = np.arange(len(hits))
+        # In a thread: the descriptions are read once, and there may be many.
+        order -= len(catalogue) * await asyncio.to_thread(described_by, opened, words)
+        kept[words] = order
     return _first(order, allowed, ALIKE)
+
+
+def _orders_kept(catalogue: Catalogue) -> int:
+    """Return how many orders of all items are kept, each of 8 bytes an item."""
+    return max(1, min(VALUES_KEPT, ORDERS_BYTES // (8 * len(catalogue))))
 
 
 def _first(order: Doubles, allowed: Mask, count: int) -> Mask:

@@ -90,7 +90,7 @@ def understood_parts(understood: Understood, catalogue: Catalogue) -> list[str]:
     parts += [f"also {spelt(groups)}" for groups in understood.before]
     if understood.eras:
         parts.append(" or ".join(map(era_text, understood.eras)))
-    if (understood.bounds.since, understood.bounds.until) != (None, None):
+    if understood.bounds != Era():
         parts.append(era_text(understood.bounds))
     parts += [f"not {era_text(one)}" for one in understood.not_eras]
     parts += [f"{_NO}{spelt(groups)}" for groups in understood.avoid]

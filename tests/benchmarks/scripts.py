@@ -4,11 +4,21 @@ For each title, the nearest of all 300 labels is searched by the title alone. Th
 `BILLP_EMBEDDING`, or the bundled one.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from memory.embeddings import shared_embeddings
 from memory.search.vectors import unit
-from tests.titles_of_scripts import SCRIPTS
+
+SCRIPTS = {
+    script: [title.strip() for title in titles.split("|")]
+    for script, titles in (
+        line.split(": ", 1)
+        for line in (Path(__file__).parents[1] / "titles_of_scripts.txt").read_text(encoding="utf-8").splitlines()
+    )
+}
+"""Titles of films by the name of their script."""
 
 
 def main() -> None:

@@ -47,12 +47,14 @@ class OpenAIDialect:
         body = {name: options[name] for name in (SCHEMA, LENGTH, OLD_LENGTH) if name in options}
         if LENGTH in body:
             body.pop(OLD_LENGTH, None)
-        arguments = {"temperature": options.get(TEMPERATURE), "extra_body": body}
+        arguments: dict[str, Any] = {"extra_body": body}
+        if TEMPERATURE in options:
+            arguments["temperature"] = options[TEMPERATURE]
         return self.model, arguments | ({"stream_usage": STREAM_USAGE in options} if stream else {})
 
 
 class _Client(ChatOpenAI):
-    """Client that takes usage of any shape, and counts the usage of a stream once."""
+    """Client that posts by its HTTP client alone, takes usage of any shape, and counts that of a stream once."""
 
     async def _agenerate(
         self,
@@ -68,16 +70,13 @@ class _Client(ChatOpenAI):
         client = self.root_async_client
         response = await cast(Any, self.http_async_client).post(
             f"{client.base_url}chat/completions",
-            content=_dump({name: value for name, value in body.items() if value is not None}).encode(),
+            content=_dump(body).encode(),
             headers=_headers(client),
             timeout=self.request_timeout,
         )
         response.raise_for_status()
-        return self._create_chat_result(response.json())
-
-    def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
-        plain = response if isinstance(response, dict) else response.model_dump(warnings=False)
-        return super()._create_chat_result({**plain, "usage": readable_usage(plain.get("usage"))}, generation_info)
+        reply = response.json()
+        return self._create_chat_result({**reply, "usage": readable_usage(reply.get("usage"))})
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
@@ -130,9 +129,10 @@ def openai_model(name: str, temperature: float) -> EndpointModel:
 
 
 def _headers(client: openai.AsyncOpenAI) -> dict[str, str]:
-    """Return the headers of OpenAI's client: key, organisation, and those of its variables."""
-    given = {**client.default_headers, **client.auth_headers}
-    return {name: text for name, text in given.items() if isinstance(text, str)}
+    """Return the headers of OpenAI's client; those of its variables replace that of the key, as in the client."""
+    given = (*client.auth_headers.items(), *client.default_headers.items())
+    last = {name.lower(): text for name, text in given}
+    return {name: text for name, text in last.items() if isinstance(text, str)}
 
 
 def _reader(endpoint: Endpoint) -> Any:

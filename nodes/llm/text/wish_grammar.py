@@ -52,6 +52,10 @@ _NEGATIONS = {"no", "not", "never", "don't", "don’t", "dont"}
 _REFUSALS = {"avoid", "leave", "skip", "drop", "exclude", "ban"}
 # A word that turns nothing but the next one.
 _NON = "non"
+_AGES: dict[str, Literal["old", "recent"]] = {
+    **dict.fromkeys(spellings(OLD), "old"),
+    **dict.fromkeys(spellings(RECENT), "recent"),
+}
 # A word of degree, whose part of the sentence ends at the next comma.
 _DEGREE = {"too"}
 # End of a sentence or part of one.
@@ -265,8 +269,7 @@ def _mention(
         return Mention(kind, True, start, end, line, word.categories, word.missing, adjective=word.adjective)
     if token in quality_words():
         return Mention("quality", True, start, end, line, name=quality_words()[token], adjective=True)
-    age = {**dict.fromkeys(spellings(OLD), "old"), **dict.fromkeys(spellings(RECENT), "recent")}.get(token)
-    years = Years(age="old" if age == "old" else "recent") if age else _years(text[start:end])
+    years = Years(age=_AGES[token]) if token in _AGES else _years(text[start:end])
     return Mention("years", True, start, end, line, years=years, adjective=True)
 
 
@@ -397,8 +400,7 @@ _TURNS = re.compile(_whole_words(_AVOID | _WANT) + "|" + _END, re.IGNORECASE)
 @lru_cache(maxsize=256)
 def _words(categories: tuple[str, ...]) -> tuple[str, ...]:
     """Return all words with a meaning."""
-    ages = (*spellings(OLD), *spellings(RECENT))
-    return tuple(dict.fromkeys((*category_words(categories), *quality_words(), *ages, *_AVOID, *_WANT, _NON)))
+    return tuple(dict.fromkeys((*category_words(categories), *quality_words(), *_AGES, *_AVOID, *_WANT, _NON)))
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,7 @@ from sim.catalogue import Catalogue, Item
 from sim.data.source import SourceFiles
 from sim.data.sources import load_ratings
 from sim.world import World
-from tests.titles_of_scripts import SCRIPTS
+from tests.benchmarks.scripts import SCRIPTS
 
 TITLES = [title for titles in SCRIPTS.values() for title in titles]
 
